@@ -1,0 +1,120 @@
+"""The compact family: a small Llama-style decoder that reads pooled EfficientNet-Lite0 features.
+
+`nano` trains this decoder from scratch; `smol` puts SmolLM2-135M in its place. The vision backbone is frozen
+and lives outside (:mod:`train.model.lite0`), so that its features are computed once and cached on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+FEATURE_CHANNELS = 320
+FEATURE_GRID = 7
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Sizes of the decoder and of the projector. ``frame_tokens`` (V) is 4: a 2 x 2 grid of regions."""
+
+    vocab_size: int = 2048
+    hidden_size: int = 256
+    intermediate_size: int = 768
+    num_layers: int = 6
+    num_heads: int = 4
+    num_kv_heads: int = 2
+    rope_theta: float = 10000.0
+    max_positions: int = 8192
+    cell_channels: int = 96
+    feature_channels: int = FEATURE_CHANNELS
+
+    frame_tokens = 4
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def llama(self) -> LlamaConfig:
+        return LlamaConfig(
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_hidden_layers=self.num_layers,
+            num_attention_heads=self.num_heads,
+            num_key_value_heads=self.num_kv_heads,
+            max_position_embeddings=self.max_positions,
+            rope_parameters={"rope_type": "default", "rope_theta": self.rope_theta},
+            tie_word_embeddings=True,
+            attn_implementation="sdpa",
+        )
+
+
+class Projector(nn.Module):
+    """Frozen vision features to V = 4 visual tokens of the decoder's width.
+
+    Each of the 7 x 7 cells is reduced on its own, then four overlapping 4 x 4 windows of cells become one token
+    each: what lies where within a region survives, which pooling by mean would lose.
+    """
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        d = config.hidden_size
+        self.norm = nn.BatchNorm2d(config.feature_channels)
+        self.cell = nn.Conv2d(config.feature_channels, config.cell_channels, kernel_size=1)
+        self.region = nn.Conv2d(config.cell_channels, 2 * d, kernel_size=4, stride=3)
+        self.out = nn.Linear(2 * d, d)
+        self.out_norm = nn.RMSNorm(d, eps=1e-5)
+        nn.init.constant_(self.out_norm.weight, 0.1)  # near the scale of freshly made token embeddings
+        self.region_embedding = nn.Parameter(torch.zeros(config.frame_tokens, d))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``features`` [N, 320, 7, 7] -> visual tokens [N, 4, D]."""
+        x = nn.functional.gelu(self.cell(self.norm(features)))  # [N, 96, 7, 7]
+        x = nn.functional.gelu(self.region(x))  # [N, 2D, 2, 2]
+        x = self.out(x.flatten(2).transpose(1, 2))  # [N, 4, D]
+        return self.out_norm(x) + self.region_embedding
+
+
+class CompactModel(nn.Module):
+    """Decoder and projector. ``decoder`` is a transformers ``LlamaForCausalLM``."""
+
+    def __init__(self, config: CompactConfig, decoder: LlamaForCausalLM | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder = decoder if decoder is not None else LlamaForCausalLM(config.llama())
+        self.projector = Projector(config)
+
+    def embed(self, input_ids: Tensor, visual_tokens: Tensor, image_id: int) -> Tensor:
+        """Token embeddings with the image placeholders replaced, in order.
+
+        ``input_ids`` [B, T]; ``visual_tokens`` [N, V, D], N frames in the order of the placeholders, row by row;
+        returns [B, T, D]. Raises ValueError when the counts differ.
+        """
+        embeddings = self.decoder.get_input_embeddings()(input_ids)  # [B, T, D]
+        mask = input_ids == image_id
+        flat = visual_tokens.reshape(-1, visual_tokens.shape[-1]).to(embeddings.dtype)
+        if int(mask.sum()) != flat.shape[0]:
+            raise ValueError(f"{int(mask.sum())} image placeholders but {flat.shape[0]} visual tokens")
+        return embeddings.masked_scatter(mask.unsqueeze(-1), flat)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        features: Tensor,
+        image_id: int,
+        supervised: Tensor | None = None,
+    ) -> Tensor:
+        """Logits, either of every position or only where they are needed.
+
+        ``input_ids`` [B, T]; right-padded with any id but ``image_id``; ``features`` [N, 320, 7, 7] of all frames, row
+        by row; ``supervised`` [B, T] bool. Returns [B, T, vocab], or [M, vocab] for the M positions it marks.
+        """
+        embeddings = self.embed(input_ids, self.projector(features), image_id)
+        # Padding is on the right and attention is causal: no real position ever sees it, so no mask is needed.
+        hidden = self.decoder.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state  # [B, T, D]
+        if supervised is not None:
+            hidden = hidden[supervised]  # [M, D]
+        return self.decoder.lm_head(hidden)
