@@ -1,0 +1,57 @@
+"""Runs proactive video models (StreamPro) on edge devices.
+
+    session = edge_runtime.open("nano")            # a bundle's name or folder
+    session.ask("Tell me each step as it is finished.")
+    for t, frame in frames:                        # frame: uint8 [H, W, 3] RGB, t: seconds
+        decision = session.push(frame, t)
+        if decision and decision.response:
+            print(decision.time, decision.text)
+
+Importing this package loads no inference engine; :func:`open` and :func:`load` do.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_runtime.errors import EdgeError
+    from edge_runtime.model import Model
+    from edge_runtime.session import Decision, StreamSession
+
+__all__ = ["Decision", "EdgeError", "Model", "StreamSession", "load", "open"]
+
+_HOMES = {"Decision": "session", "EdgeError": "errors", "Model": "model", "StreamSession": "session"}
+
+
+def open(  # the verb a user expects; the builtin is not needed in this module
+    name_or_folder: str | PathLike[str],
+    *,
+    threads: int | None = None,
+    threshold: float = 0.5,
+    backend: str = "auto",
+) -> StreamSession:
+    """Load a model and start one session on it. See :func:`load` and :meth:`Model.session`."""
+    return load(name_or_folder, threads=threads, backend=backend).session(threshold=threshold)
+
+
+def load(
+    name_or_folder: str | PathLike[str], *, threads: int | None = None, backend: str = "auto"
+) -> Model:
+    """Load a model bundle: a name shipped with the package (``nano``) or a folder.
+
+    ``threads``: CPU threads per graph, None for a choice made from the machine. ``backend``: ``auto``, ``cpu`` or
+    ``cuda``. Raises BundleError for a bundle that cannot be trusted or read, BackendError when no engine can run it.
+    """
+    from edge_runtime.model import Model
+
+    return Model(name_or_folder, threads=threads, backend=backend)
+
+
+def __getattr__(name: str) -> Any:
+    # Classes are imported on first use, so that `edge-run --help` does not wait for numpy.
+    if name in _HOMES:
+        return getattr(import_module(f"edge_runtime.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'edge_runtime' has no attribute {name!r}")
