@@ -1,0 +1,202 @@
+"""Where events go: stdout and a file, one JSON line each, written whole or not at all.
+
+A sink that cannot write (disk full, most often) never stops the run. It says so once, keeps the newest lines in
+memory, writes them when there is room again, and counts what was lost in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from edge_runtime.errors import SinkError
+from edge_runtime.events import Event, encode
+
+BACKLOG_LINES = 1000
+"""Lines kept while a sink cannot write; about an hour of a talkative stream, and well under a megabyte."""
+
+
+class ReaderGoneError(Exception):
+    """Whoever read stdout has closed it (``edge-run ... | head -1``): the run ends, quietly."""
+
+
+class Sink(Protocol):
+    """Takes events. ``write`` returns whether the event is out; it may still go out later if not."""
+
+    name: str
+
+    def write(self, event: Event) -> bool: ...
+
+    def close(self) -> int:
+        """Flush, let go of the output, and return how many events were lost."""
+        ...
+
+
+class LineSink:
+    """Lines to a file descriptor. ``say`` tells people on stderr what goes wrong and when it is over."""
+
+    def __init__(self, descriptor: int, name: str, say: Callable[[str], None]) -> None:
+        self.name = name
+        self._fd = descriptor
+        self._say = say
+        self._waiting: deque[bytes] = deque()
+        self._dropped = 0
+        self._failing = False
+        self._at_line_start = True
+
+    def write(self, event: Event) -> bool:
+        self._waiting.append(encode(event).encode() + b"\n")
+        if len(self._waiting) > BACKLOG_LINES:
+            self._waiting.popleft()
+            self._dropped += 1
+        return self._drain()
+
+    def close(self) -> int:
+        self._drain()
+        self._sync()
+        return self._dropped + len(self._waiting)
+
+    def _drain(self) -> bool:
+        """Write what waits, oldest first; False when something still waits."""
+        written = 0
+        try:
+            while self._waiting:
+                self._write_line(self._waiting[0])
+                self._waiting.popleft()
+                written += 1
+        except BrokenPipeError as err:
+            self._reader_gone(err)
+        except OSError as err:
+            self._note_failure(err)
+            return False
+        if self._failing:
+            self._failing = False
+            lost = f"; {self._dropped} events were lost" if self._dropped else ""
+            self._say(f"{self.name} can be written again, {written} events written late{lost}")
+        return True
+
+    def _note_failure(self, err: OSError) -> None:
+        if not self._failing:
+            self._failing = True
+            reason = err.strerror or str(err)
+            self._say(
+                f"cannot write events to {self.name}: {reason}. The run goes on; "
+                f"the newest {BACKLOG_LINES} events are kept and written as soon as it works again"
+            )
+
+    def _reader_gone(self, err: OSError) -> None:
+        self._note_failure(err)
+
+    def _write_line(self, line: bytes) -> None:
+        """Write all of ``line`` or raise OSError with nothing of it left behind, where the output allows."""
+        if not self._at_line_start:
+            line = b"\n" + line
+        before = self._regular_size()
+        done = 0
+        try:
+            while done < len(line):
+                done += self._write_some(line[done:])
+        except OSError:
+            if done:
+                self._at_line_start = self._take_back(before, done)
+            raise
+        self._at_line_start = True
+
+    def _write_some(self, data: bytes) -> int:
+        while True:
+            try:
+                return os.write(self._fd, data)
+            except BlockingIOError:  # a pipe that its other end made non-blocking
+                select.select([], [self._fd], [])
+
+    def _take_back(self, before: int | None, done: int) -> bool:
+        """Cut a line written in part off the file again; False when that is impossible (a pipe, a shared file)."""
+        if before is None or self._regular_size() != before + done:
+            return False
+        try:
+            os.ftruncate(self._fd, before)
+        except OSError:
+            return False
+        return True
+
+    def _regular_size(self) -> int | None:
+        status = os.fstat(self._fd)
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def _sync(self) -> None:
+        with suppress(OSError):  # pipes and devices cannot be synced, and need not be
+            os.fsync(self._fd)
+
+
+class StdoutSink(LineSink):
+    """Events to stdout, each line at once. Raises ReaderGoneError when its reader has gone."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        # With stdout closed at the start, descriptor 1 may by now be some other file: never write there.
+        if sys.__stdout__ is None:
+            raise SinkError("stdout is closed, so events have nowhere to go; use >/dev/null if you do not want them")
+        super().__init__(1, "stdout", say)
+
+    def _reader_gone(self, err: OSError) -> None:
+        # Whatever is left cannot be delivered, and the interpreter must not stumble over it at exit either.
+        self._waiting.clear()
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise ReaderGoneError from err
+
+
+class FileSink(LineSink):
+    """Events appended to a file (or a named pipe that has a reader). Raises SinkError when it cannot be opened."""
+
+    def __init__(self, path: str | os.PathLike[str], say: Callable[[str], None]) -> None:
+        self.path = Path(path)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            # Non-blocking, or a named pipe without a reader would hold the run here for ever.
+            descriptor = os.open(self.path, flags | os.O_NONBLOCK, 0o644)
+        except OSError as err:
+            reason = "nobody reads this named pipe" if self.path.is_fifo() else err.strerror
+            raise SinkError(f"cannot write events to {self.path}: {reason}; give --events another file") from err
+        os.set_blocking(descriptor, True)
+        super().__init__(descriptor, str(self.path), say)
+        self._at_line_start = self._ends_with_newline()
+
+    def close(self) -> int:
+        lost = super().close()
+        os.close(self._fd)
+        return lost
+
+    def _ends_with_newline(self) -> bool:
+        """False when an earlier run was cut off within a line, so that ours starts on a line of its own."""
+        if not self._regular_size():
+            return True
+        try:
+            with self.path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                return file.read(1) == b"\n"
+        except OSError:  # may be written but not read
+            return True
+
+
+class Sinks:
+    """Several sinks as one."""
+
+    def __init__(self, sinks: Iterable[Sink]) -> None:
+        self._sinks = list(sinks)
+
+    def write(self, event: Event) -> bool:
+        """Write to each; True when at least one took it at once."""
+        return any([sink.write(event) for sink in self._sinks])
+
+    def close(self) -> dict[str, int]:
+        """Close all; the names of those that lost events, with how many."""
+        lost = {sink.name: sink.close() for sink in self._sinks}
+        self._sinks = []
+        return {name: count for name, count in lost.items() if count}
