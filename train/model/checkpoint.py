@@ -14,11 +14,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.protocol import Protocol
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from edge_runtime.protocol import Protocol
 from train.model.compact import CompactConfig, CompactModel
 from train.model.lite0 import LITE0_SHA256
 

@@ -1,0 +1,109 @@
+"""A timeline as token ids and labels, laid out exactly as the runtime lays out its cache."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from edge_runtime.protocol import TurnEncoder, format_seconds
+from train.data.timeline import Timeline
+
+IGNORE = -100
+_TIME_SPAN = re.compile(r"(\d+(?:\.\d+)?)s-(\d+(?:\.\d+)?)s")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """``input_ids`` [T]; ``labels`` [T]: the id itself where it is supervised, else IGNORE.
+
+    Labels are not shifted: the logits of position t - 1 are to predict the label of position t.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class OffsetSampling:
+    """Where on the clock a training clip starts, in timesteps, so that long streams are nothing new.
+
+    A share ``zero`` of trajectories starts at 0, a share ``near`` uniformly in 0..``near_max``, the rest in
+    0..``far_max``.
+    """
+
+    zero: float = 0.6
+    near: float = 0.3
+    near_max: int = 200
+    far_max: int = 20000
+
+    def __post_init__(self) -> None:
+        if min(self.zero, self.near) < 0 or self.zero + self.near > 1 + 1e-9:
+            raise ValueError(
+                f"offsets: zero and near are shares of one whole, got {self.zero} and {self.near}"
+            )
+        if min(self.near_max, self.far_max) < 0:
+            raise ValueError("offsets: near_max and far_max must not be negative")
+
+    def draw(self, *seed: int) -> int:
+        """The offset that belongs to ``seed`` (recipe seed, place in training): always the same one."""
+        rng = np.random.default_rng(seed)
+        kind = rng.random()
+        if kind < self.zero:
+            return 0
+        return int(
+            rng.integers(0, self.near_max if kind < self.zero + self.near else self.far_max, endpoint=True)
+        )
+
+
+class TimelineEncoder:
+    """Timelines to ids under one protocol. Keeps the ids of turns it has seen, which repeat all the time."""
+
+    def __init__(self, encoder: TurnEncoder) -> None:
+        self.encoder = encoder
+        self.prefix = encoder.prefix_ids()
+        self._turn: Callable[[int], list[int]] = lru_cache(maxsize=50_000)(encoder.turn_ids)
+
+    def encode(self, timeline: Timeline, offset: int = 0) -> Encoded:
+        """Prefix, then every turn in order, the query right before the first turn in force.
+
+        Turns before the query end in an unsupervised silence: the model only watches there. From the query on
+        the decision, a response's text and its end token are supervised. ``offset`` timesteps are added to
+        every interval label, and to the time spans inside grounding answers.
+        """
+        ids = list(self.prefix)
+        labels = [IGNORE] * len(ids)
+
+        def add(tokens: list[int], supervised: bool) -> None:
+            ids.extend(tokens)
+            labels.extend(tokens if supervised else [IGNORE] * len(tokens))
+
+        seconds = offset / self.encoder.protocol.fps
+        for turn, timestep in enumerate(timeline.timesteps):
+            if turn == timeline.query_turn:
+                add(self.encoder.query_ids(timeline.query), supervised=False)
+            add(self._turn(timestep + offset), supervised=False)
+            text = timeline.responses.get(turn)
+            if text is not None:
+                text = shift_time_spans(text, seconds) if timeline.task == "TG" else text
+                add(self.encoder.response_ids(text), supervised=True)
+            else:
+                add([self.encoder.silence_id], supervised=turn >= timeline.query_turn)
+                # Whatever closes a silent turn is written by the runtime, never generated.
+                add(self.encoder.silence_end_ids, supervised=False)
+        return Encoded(ids, labels)
+
+
+def shift_time_spans(text: str, seconds: float) -> str:
+    """``12s-19s`` -> ``112s-119s`` for 100 seconds; other numbers stay."""
+    if seconds == 0:
+        return text
+
+    def shifted(match: re.Match[str]) -> str:
+        start, end = (format_seconds(float(group) + seconds) for group in match.groups())
+        return f"{start}s-{end}s"
+
+    return _TIME_SPAN.sub(shifted, text)

@@ -1,0 +1,183 @@
+"""Frozen vision features of clips, computed once and kept on disk.
+
+A clip is decoded, its frames are chosen by the runtime's own sampling rule, letterboxed and run through the
+backbone in ONNX Runtime. One ``.npy`` per clip: float16 [frames, 320, 7, 7], named by a hash of everything
+that decides its content, so a changed clip or backbone never meets stale features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge_runtime.sampling import TimestepSampler
+from train.model.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, LITE0_SHA256, export_features_onnx
+
+PREPROCESSING_VERSION = 1
+"""Raise it whenever sampling, letterbox or normalisation changes what the backbone sees."""
+
+_BATCH = 16
+
+
+class FeatureError(RuntimeError):
+    """Clips that can't be used; the message names each with its reason."""
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """``features`` float16 [n, 320, 7, 7], mapped from disk; ``timesteps``: the index each frame closes."""
+
+    features: NDArray[np.float16]
+    timesteps: tuple[int, ...]
+
+
+class FeatureCache:
+    """Features of clips at ``fps`` timesteps a second under ``folder``, computed on ``workers`` processes."""
+
+    def __init__(self, folder: Path, fps: float = 1.0, workers: int = 2) -> None:
+        self.folder = Path(folder)
+        self.fps = fps
+        self.workers = max(1, workers)
+        self._keys: dict[Path, str] = {}
+
+    def key(self, clip: Path) -> str:
+        """Name of the clip's files: a hash of its bytes, the sampling rate, the preprocessing, the backbone."""
+        if clip not in self._keys:
+            with open(clip, "rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            what = f"{content} {self.fps} {PREPROCESSING_VERSION} {LITE0_SHA256}"
+            self._keys[clip] = hashlib.sha256(what.encode()).hexdigest()[:32]
+        return self._keys[clip]
+
+    def ensure(self, clips: Iterable[Path]) -> None:
+        """Compute what is missing; a stopped run goes on where it was.
+
+        Raises FeatureError at the end when clips could not be read, after all others are done.
+        """
+        bad: dict[Path, str] = {}
+        missing: dict[str, Path] = {}
+        for clip in dict.fromkeys(clips):
+            try:
+                key = self.key(clip)
+            except OSError as error:
+                bad[clip] = error.strerror or str(error)
+                continue
+            if not self._array(key).exists():
+                missing[key] = clip
+        if missing:
+            graph = self.folder / f"lite0-{LITE0_SHA256[:16]}.onnx"
+            if not graph.exists():
+                export_features_onnx(graph)
+            bad |= self._compute(missing, graph)
+        if bad:
+            lines = "\n".join(f"  {clip}: {reason}" for clip, reason in bad.items())
+            raise FeatureError(f"{len(bad)} of the clips can't be used:\n{lines}")
+
+    def load(self, clip: Path) -> ClipFeatures:
+        """Features of a clip :meth:`ensure` has seen. Raises FeatureError when it has not."""
+        key = self.key(clip)
+        try:
+            features = np.load(self._array(key), mmap_mode="r", allow_pickle=False)
+            record = json.loads(self._array(key).with_suffix(".json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise FeatureError(f"{clip}: no features in {self.folder}") from error
+        return ClipFeatures(features, tuple(record["timesteps"]))
+
+    def _array(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.npy"
+
+    def _compute(self, missing: dict[str, Path], graph: Path) -> dict[Path, str]:
+        bad: dict[Path, str] = {}
+        # fork would copy the state of thread pools that torch has started
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            min(self.workers, len(missing)), context, initializer=_start_worker, initargs=(str(graph),)
+        ) as pool:
+            jobs = {
+                pool.submit(_compute_clip, str(clip), str(self._array(key)), self.fps): clip
+                for key, clip in missing.items()
+            }
+            for job in tqdm(as_completed(jobs), total=len(jobs), desc="features", unit="clip", mininterval=2):
+                reason = job.result()
+                if reason is not None:
+                    bad[jobs[job]] = reason
+        return bad
+
+
+def read_frames(clip: Path, fps: float) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(timestep, picture [224, 224, 3] RGB) for every timestep of a clip that has a frame.
+
+    Raises ValueError when the file holds no video, and what PyAV raises for a file it can't read.
+    """
+    sampler = TimestepSampler(fps)
+    with av.open(str(clip)) as container:
+        if not container.streams.video:
+            raise ValueError("no video stream")
+        stream = container.streams.video[0]
+        origin = float((stream.start_time or 0) * stream.time_base)
+        for frame in container.decode(stream):
+            if frame.time is None:
+                raise ValueError("a frame has no time stamp")
+            timestep = sampler.take(frame.time - origin)
+            if timestep is not None:
+                yield timestep, _fit(frame.to_ndarray(format="rgb24"))
+
+
+def _fit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    from edge_runtime.vision import letterbox
+
+    return letterbox(picture, size=(IMAGE_SIZE, IMAGE_SIZE))
+
+
+_session: Any = None
+
+
+def _start_worker(graph: str) -> None:
+    global _session
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # processes are the parallelism
+    _session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _compute_clip(clip: str, target: str, fps: float) -> str | None:
+    """Write one clip's features. Returns the reason, in words, when the clip can't be used."""
+    try:
+        frames = list(read_frames(Path(clip), fps))
+        if not frames:
+            return f"shorter than one timestep at {fps:g} per second"
+        pictures = np.stack([picture for _, picture in frames])
+        blocks = []
+        for i in range(0, len(pictures), _BATCH):
+            pixels = (pictures[i : i + _BATCH].astype(np.float32) - IMAGE_MEAN) / IMAGE_STD
+            pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+            blocks.append(_session.run(None, {"pixels": pixels})[0].astype(np.float16))
+    except (av.FFmpegError, ValueError, OSError) as error:
+        return str(error)
+    path = Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"clip": clip, "fps": fps, "timesteps": [timestep for timestep, _ in frames]}
+    _write(path.with_suffix(".json"), json.dumps(record).encode())
+    with open(temporary := path.with_suffix(f".{os.getpid()}.tmp"), "wb") as file:
+        np.save(file, np.concatenate(blocks), allow_pickle=False)
+    os.replace(temporary, path)  # last: an array that exists is whole and has its record
+    return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.json.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
