@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge_runtime.errors import EdgeError
 from edge_runtime.sampling import TimestepSampler
+from edge_runtime.vision import letterbox
 from train.model.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, LITE0_SHA256, export_features_onnx
 
 PREPROCESSING_VERSION = 1
@@ -53,11 +55,13 @@ class FeatureCache:
         self._keys: dict[Path, str] = {}
 
     def key(self, clip: Path) -> str:
-        """Name of the clip's files: a hash of its bytes, the sampling rate, the preprocessing, the backbone."""
+        """Name of the clip's files: a hash of its bytes, sampling rate, preprocessing and backbone."""
         if clip not in self._keys:
+            content = hashlib.sha256()
             with open(clip, "rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            what = f"{content} {self.fps} {PREPROCESSING_VERSION} {LITE0_SHA256}"
+                while block := file.read(1 << 20):
+                    content.update(block)
+            what = f"{content.hexdigest()} {self.fps} {PREPROCESSING_VERSION} {LITE0_SHA256}"
             self._keys[clip] = hashlib.sha256(what.encode()).hexdigest()[:32]
         return self._keys[clip]
 
@@ -132,13 +136,7 @@ def read_frames(clip: Path, fps: float) -> Iterator[tuple[int, NDArray[np.uint8]
                 raise ValueError("a frame has no time stamp")
             timestep = sampler.take(frame.time - origin)
             if timestep is not None:
-                yield timestep, _fit(frame.to_ndarray(format="rgb24"))
-
-
-def _fit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    from edge_runtime.vision import letterbox
-
-    return letterbox(picture, size=(IMAGE_SIZE, IMAGE_SIZE))
+                yield timestep, letterbox(frame.to_ndarray(format="rgb24"), size=(IMAGE_SIZE, IMAGE_SIZE))
 
 
 _session: Any = None
@@ -165,7 +163,7 @@ def _compute_clip(clip: str, target: str, fps: float) -> str | None:
             pixels = (pictures[i : i + _BATCH].astype(np.float32) - IMAGE_MEAN) / IMAGE_STD
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
             blocks.append(_session.run(None, {"pixels": pixels})[0].astype(np.float16))
-    except (av.FFmpegError, ValueError, OSError) as error:
+    except (av.FFmpegError, EdgeError, ValueError, OSError) as error:
         return str(error)
     path = Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,9 +13,10 @@ from train.data.targets import target_time
 class Timeline:
     """The ideal trajectory for one question over the timesteps of one video.
 
-    ``timesteps``: indices of the timesteps that have a frame, rising. ``query_turn``: position in ``timesteps``
-    of the first turn in force, or their number when the video ends before the query. ``responses``: position
-    in ``timesteps`` -> text. ``lost``: answers that would be due after the last frame and are not asked for.
+    ``timesteps``: indices of the timesteps that have a frame, rising. ``query_turn``: position in
+    ``timesteps`` of the first turn in force, or their number when the video ends before the query.
+    ``responses``: position in ``timesteps`` -> text. ``lost``: number of answers that would be due after the
+    last frame and are not asked for.
     """
 
     timesteps: tuple[int, ...]

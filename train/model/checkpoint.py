@@ -110,7 +110,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: family is {config.get('family')!r}, expected 'compact'")
     if not isinstance(config.get("format_version"), int) or config["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format_version is {config.get('format_version')!r}, this version reads up to {FORMAT_VERSION}"
+            f"{path}: format_version is {config.get('format_version')!r}, expected at most {FORMAT_VERSION}"
         )
     return config
 
