@@ -1,8 +1,8 @@
 """Event records (JSON Lines): responses, stream states, queries, statistics, each with a unique, stable id.
 
 A live source's events carry the wall-clock time and latencies, and ids that grow with time (ULID layout).
-A file's events carry neither: the same file, questions and model give the same bytes on every run, and the ids
-are hashes of what the event is about, so a receiver that keeps ids sees a second run as duplicates.
+A file's events carry neither: the same file, questions and model give the same bytes on every run, and the
+ids are hashes of what the event is about, so a receiver that keeps ids sees a second run as duplicates.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class EventMaker:
         return event
 
     def state(self, state: str, cause: str, time_s: float) -> Event:
-        """The stream went to ``state`` (connecting, live, stalled, ended, failed); ``cause`` says why in words."""
+        """The stream is now connecting, live, stalled, ended or failed; ``cause`` says why in words."""
         event = self._start("stream", time_s, about=(state,))
         event["time"] = _seconds(time_s)
         self._stamp(event)

@@ -1,8 +1,8 @@
 """Which of the model's responses reach the outside: minimum gap and repeat suppression, with visible counts.
 
 The decision threshold is applied earlier, by the session: a response below it is never generated, so the
-model's own context holds only what it was allowed to say. :class:`PolicySettings` carries it because it is set
-in the same places as the rest.
+model's own context holds only what it was allowed to say. :class:`PolicySettings` carries it because it is
+set in the same places as the rest.
 
 The default lets every distinct answer through and holds back only the same words said again within a few
 seconds, which is what a receiver would call spam; a step that truly happens again later is reported again.
@@ -43,7 +43,7 @@ class PolicySettings:
 class ResponsePolicy:
     """The policy of one query. ``review`` each response; call ``delivered`` once it has really gone out.
 
-    A response that could not be written starts no gap and counts as no repeat, so that the next try is not lost.
+    A response that could not be written starts no gap and counts as no repeat: the next try must not be lost.
     """
 
     def __init__(self, settings: PolicySettings) -> None:
@@ -52,7 +52,7 @@ class ResponsePolicy:
         self._said: dict[str, float] = {}
 
     def review(self, time_s: float, text: str) -> str | None:
-        """None when the response may go out, else the reason it may not (``empty``, ``min_gap``, ``repeat``)."""
+        """None when the response may go out, else the reason it may not (empty, min_gap, repeat)."""
         words = normalise(text)
         if not words:
             return EMPTY

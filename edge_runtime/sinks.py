@@ -1,11 +1,12 @@
 """Where events go: stdout and a file, one JSON line each, written whole or not at all.
 
-A sink that cannot write (disk full, most often) never stops the run. It says so once, keeps the newest lines in
-memory, writes them when there is room again, and counts what was lost in the end.
+A sink that cannot write (disk full, most often) never stops the run. It says so once, keeps the newest lines
+in memory, writes them when there is room again, and counts what was lost in the end.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -60,8 +61,8 @@ class LineSink:
 
     def close(self) -> int:
         self._drain()
-        self._sync()
-        return self._dropped + len(self._waiting)
+        lost = self._dropped + len(self._waiting)
+        return lost if self._sync() else max(lost, 1)
 
     def _drain(self) -> bool:
         """Write what waits, oldest first; False when something still waits."""
@@ -73,6 +74,7 @@ class LineSink:
                 written += 1
         except BrokenPipeError as err:
             self._reader_gone(err)
+            return False
         except OSError as err:
             self._note_failure(err)
             return False
@@ -105,7 +107,7 @@ class LineSink:
                 done += self._write_some(line[done:])
         except OSError:
             if done:
-                self._at_line_start = self._take_back(before, done)
+                self._at_line_start = self._take_back(before, done) and self._at_line_start
             raise
         self._at_line_start = True
 
@@ -117,7 +119,7 @@ class LineSink:
                 select.select([], [self._fd], [])
 
     def _take_back(self, before: int | None, done: int) -> bool:
-        """Cut a line written in part off the file again; False when that is impossible (a pipe, a shared file)."""
+        """Cut a line written in part off the file again; False when it cannot be (a pipe, a shared file)."""
         if before is None or self._regular_size() != before + done:
             return False
         try:
@@ -130,9 +132,15 @@ class LineSink:
         status = os.fstat(self._fd)
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
-    def _sync(self) -> None:
-        with suppress(OSError):  # pipes and devices cannot be synced, and need not be
+    def _sync(self) -> bool:
+        """False when the system says that lines it had taken did not reach the disk."""
+        try:
             os.fsync(self._fd)
+        except OSError as err:
+            if err.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # pipes and devices need no sync
+                self._note_failure(err)
+                return False
+        return True
 
 
 class StdoutSink(LineSink):
@@ -141,7 +149,9 @@ class StdoutSink(LineSink):
     def __init__(self, say: Callable[[str], None]) -> None:
         # With stdout closed at the start, descriptor 1 may by now be some other file: never write there.
         if sys.__stdout__ is None:
-            raise SinkError("stdout is closed, so events have nowhere to go; use >/dev/null if you do not want them")
+            raise SinkError(
+                "stdout is closed, so events have nowhere to go; use >/dev/null if you do not want them"
+            )
         super().__init__(1, "stdout", say)
 
     def _reader_gone(self, err: OSError) -> None:
@@ -153,7 +163,7 @@ class StdoutSink(LineSink):
 
 
 class FileSink(LineSink):
-    """Events appended to a file (or a named pipe that has a reader). Raises SinkError when it cannot be opened."""
+    """Events appended to a file or a named pipe that has a reader. SinkError when it cannot be opened."""
 
     def __init__(self, path: str | os.PathLike[str], say: Callable[[str], None]) -> None:
         self.path = Path(path)
@@ -163,7 +173,9 @@ class FileSink(LineSink):
             descriptor = os.open(self.path, flags | os.O_NONBLOCK, 0o644)
         except OSError as err:
             reason = "nobody reads this named pipe" if self.path.is_fifo() else err.strerror
-            raise SinkError(f"cannot write events to {self.path}: {reason}; give --events another file") from err
+            raise SinkError(
+                f"cannot write events to {self.path}: {reason}; give --events another file"
+            ) from err
         os.set_blocking(descriptor, True)
         super().__init__(descriptor, str(self.path), say)
         self._at_line_start = self._ends_with_newline()

@@ -37,7 +37,7 @@ class Histogram:
         self.max_ms = max(self.max_ms, value_ms)
 
     def percentile(self, percent: float) -> float | None:
-        """The value that ``percent`` % of the durations do not exceed (nearest rank); None when there are none."""
+        """The value that ``percent`` % of the durations do not exceed (nearest rank); None without any."""
         if not 0 <= percent <= 100:
             raise ValueError(f"percent must lie in 0..100, got {percent}")
         if self.count == 0:
@@ -49,7 +49,7 @@ class Histogram:
         for bucket, count in enumerate(self._counts):
             seen += count
             if seen >= rank:
-                middle = _LOWEST_MS * _GROWTH ** (bucket - 0.5)
+                middle = _LOWEST_MS * math.pow(_GROWTH, bucket - 0.5)
                 return min(max(middle, self.min_ms), self.max_ms)
         raise AssertionError("the buckets hold every counted value")
 

@@ -1,0 +1,296 @@
+"""``edge-run.toml``: cameras with their questions, and settings of the runtime.
+
+    [runtime]
+    bundle = "nano"
+
+    [[camera]]
+    name = "door"
+    source = "rtsp://192.168.1.20/stream1"
+    user = "viewer"
+    password_env = "DOOR_PASSWORD"
+
+    [[camera.ask]]
+    text = "Tell me when someone rings."
+
+Every problem is a ConfigError that names the file, the line and the key; a key nobody knows is a problem too,
+since it is most often a misspelt one. Passwords come from the environment, never from the file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.policy import PolicySettings
+from edge_runtime.tomlpos import KeyPath, key_lines
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FILE_NAME = "edge-run.toml"
+DEFAULT_BUNDLE = "nano"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question put to one stream at ``at`` seconds of it."""
+
+    text: str
+    at: float = 0.0
+    policy: PolicySettings = field(default_factory=PolicySettings)
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """One ``[[camera]]``."""
+
+    name: str
+    source: str
+    fps: float | None = None
+    """None for the bundle's."""
+    user: str | None = None
+    password_env: str | None = None
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    """What this camera's questions start from, also those asked on the command line."""
+    asks: tuple[Ask, ...] = ()
+
+    def password(self, environment: Mapping[str, str] = os.environ) -> str | None:
+        """The password from the environment. Raises ConfigError when its variable is not set."""
+        if self.password_env is None:
+            return None
+        if not environment.get(self.password_env):
+            raise ConfigError(
+                f"camera {self.name}: its password is read from the environment variable "
+                f"{self.password_env}, which is not set; export it before edge-run"
+            )
+        return environment[self.password_env]
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """``[runtime]``."""
+
+    bundle: str = DEFAULT_BUNDLE
+    """A bundle's name or folder; a relative folder is taken from the configuration file's."""
+    threads: int | None = None
+    stats_every_s: float = 60.0
+    """Seconds between the ``stats`` events of a live source."""
+    events: Path | None = None
+    """A file that events are appended to, beside stdout."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration; ``path`` is None when there is no file."""
+
+    path: Path | None = None
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    cameras: tuple[CameraConfig, ...] = ()
+
+    def camera(self, name: str) -> CameraConfig | None:
+        return next((camera for camera in self.cameras if camera.name == name), None)
+
+
+def find_config(given: str | os.PathLike[str] | None = None) -> Config:
+    """The configuration to use: ``given``, else ``./edge-run.toml``, else the user's, else an empty one."""
+    if given is not None:
+        return load_config(given)
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    for path in (Path(FILE_NAME), home / "edge-run" / FILE_NAME):
+        if path.is_file():
+            return load_config(path)
+    return Config()
+
+
+def load_config(path: str | os.PathLike[str]) -> Config:
+    """Read a configuration file. Raises ConfigError for whatever is wrong with it."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as err:
+        reason = err.strerror if isinstance(err, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path}: the configuration cannot be read: {reason}") from err
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise ConfigError(f"{path}: not valid TOML: {err}") from None
+    return _Reader(path, key_lines(text)).config(data)
+
+
+def redact(source: str) -> str:
+    """A source as it may be shown: an address without user, password and query, which may hold a token."""
+    parts = urlsplit(source) if "://" in source else None
+    if parts is None or parts.scheme == "file":
+        return source
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+class _Reader:
+    """Turns parsed TOML into the dataclasses above, and mistakes into messages with their line."""
+
+    def __init__(self, path: Path, lines: Mapping[KeyPath, int]) -> None:
+        self._path = path
+        self._lines = lines
+
+    def config(self, data: dict[str, Any]) -> Config:
+        self._known(data, (), ("runtime", "camera"))
+        runtime = self._runtime(self._table(data, ("runtime",)))
+        cameras = self._tables(data, ("camera",), self._camera)
+        names: dict[str, int] = {}
+        for index, camera in enumerate(cameras):
+            first = names.setdefault(camera.name, index)
+            if first != index:
+                self._fail(("camera", index, "name"), f"{camera.name!r} is taken by an earlier camera")
+        return Config(self._path, runtime, tuple(cameras))
+
+    def _runtime(self, table: dict[str, Any]) -> RuntimeConfig:
+        at: KeyPath = ("runtime",)
+        self._known(table, at, ("bundle", "threads", "stats_every", "events"))
+        bundle = self._text(table, (*at, "bundle"), DEFAULT_BUNDLE)
+        events = self._text(table, (*at, "events"), None)
+        threads = table.get("threads")
+        if threads is not None and (type(threads) is not int or threads < 1):
+            self._fail((*at, "threads"), f"expected a whole number of threads from 1, got {threads!r}")
+        stats_every = self._number(table, (*at, "stats_every"), 60.0)
+        if stats_every <= 0:
+            self._fail((*at, "stats_every"), f"expected seconds greater than 0, got {stats_every}")
+        return RuntimeConfig(
+            bundle=self._near(bundle) if bundle and os.sep in bundle else bundle or DEFAULT_BUNDLE,
+            threads=threads,
+            stats_every_s=stats_every,
+            events=Path(self._near(events)) if events else None,
+        )
+
+    def _camera(self, table: dict[str, Any], at: KeyPath) -> CameraConfig:
+        keys = ("name", "source", "fps", "user", "password_env", "ask", *_POLICY_KEYS)
+        if "password" in table:
+            self._fail(
+                (*at, "password"),
+                "passwords do not belong in this file; name an environment variable in password_env",
+            )
+        self._known(table, at, keys)
+        name = self._text(table, (*at, "name"))
+        if not name.strip() or any(c in name for c in "/:\n") or name == "sample":
+            self._fail(
+                (*at, "name"), f"expected a name without '/' and ':' other than 'sample', got {name!r}"
+            )
+        source = self._text(table, (*at, "source"))
+        if not source:
+            self._fail(
+                (*at, "source"), "expected a source such as /dev/video0 or rtsp://host/path, got nothing"
+            )
+        if "://" in source and (urlsplit(source).password or urlsplit(source).username):
+            self._fail(
+                (*at, "source"),
+                "the address holds a user or password; move them to user and password_env",
+            )
+        fps = self._number(table, (*at, "fps"), None)
+        if fps is not None and not 0 < fps <= 60:
+            self._fail((*at, "fps"), f"expected more than 0 and at most 60 timesteps per second, got {fps}")
+        policy = self._policy(table, at, PolicySettings())
+        asks = self._tables(table, (*at, "ask"), lambda ask, where: self._ask(ask, where, policy))
+        return CameraConfig(
+            name=name,
+            source=self._near(source) if _is_relative_file(source) else source,
+            fps=fps,
+            user=self._text(table, (*at, "user"), None),
+            password_env=self._text(table, (*at, "password_env"), None),
+            policy=policy,
+            asks=tuple(asks),
+        )
+
+    def _ask(self, table: dict[str, Any], at: KeyPath, base: PolicySettings) -> Ask:
+        self._known(table, at, ("text", "at", *_POLICY_KEYS))
+        text = self._text(table, (*at, "text"))
+        if not text.strip():
+            self._fail((*at, "text"), "expected a question, got nothing")
+        when = self._number(table, (*at, "at"), 0.0)
+        if when < 0:
+            self._fail((*at, "at"), f"expected seconds from the start of the stream, got {when}")
+        return Ask(text, when, self._policy(table, at, base))
+
+    def _policy(self, table: dict[str, Any], at: KeyPath, base: PolicySettings) -> PolicySettings:
+        threshold = self._number(table, (*at, "threshold"), base.threshold)
+        if not 0 <= threshold <= 1:
+            self._fail((*at, "threshold"), f"expected a score from 0 to 1, got {threshold}")
+        seconds = {}
+        for key, default in (("min_gap", base.min_gap_s), ("repeat", base.repeat_s)):
+            seconds[key] = self._number(table, (*at, key), default)
+            if seconds[key] < 0:
+                self._fail((*at, key), f"expected seconds from 0, got {seconds[key]}")
+        return PolicySettings(threshold, seconds["min_gap"], seconds["repeat"])
+
+    def _known(self, table: dict[str, Any], at: KeyPath, known: Sequence[str]) -> None:
+        for key in table:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
+                self._fail((*at, key), f"unknown key{hint}")
+
+    def _table(self, data: dict[str, Any], at: KeyPath) -> dict[str, Any]:
+        value = data.get(str(at[-1]), {})
+        if not isinstance(value, dict):
+            self._fail(at, f"expected a table, [{_dotted(at)}], got {value!r}")
+        return value
+
+    def _tables(
+        self, data: dict[str, Any], at: KeyPath, read: Callable[[dict[str, Any], KeyPath], Any]
+    ) -> Any:
+        values = data.get(str(at[-1]), [])
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            self._fail(at, f"expected [[{_dotted(at)}]] with two brackets: there may be several")
+        return [read(value, (*at, index)) for index, value in enumerate(values)]
+
+    def _text(self, table: dict[str, Any], at: KeyPath, *default: Any) -> Any:
+        value = self._value(table, at, *default)
+        if value is not None and not isinstance(value, str):
+            self._fail(at, f"expected a text in quotes, got {value!r}")
+        return value
+
+    def _number(self, table: dict[str, Any], at: KeyPath, *default: Any) -> Any:
+        value = self._value(table, at, *default)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+            self._fail(at, f"expected a number, got {value!r}")
+        return float(value)
+
+    def _value(self, table: dict[str, Any], at: KeyPath, *default: Any) -> Any:
+        key = str(at[-1])
+        if key in table:
+            return table[key]
+        if not default:
+            self._fail(at, "is missing")
+        return default[0]
+
+    def _near(self, path: str) -> str:
+        """A relative path is meant from the configuration file's folder."""
+        return str(self._path.parent / Path(path).expanduser())
+
+    def _fail(self, at: KeyPath, problem: str) -> NoReturn:
+        line = next((self._lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in self._lines), None)
+        where = f"{self._path}:{line}" if line else str(self._path)
+        raise ConfigError(f"{where}: {_dotted(at)}: {problem}")
+
+
+_POLICY_KEYS = ("threshold", "min_gap", "repeat")
+
+
+def _dotted(at: KeyPath) -> str:
+    return ".".join(str(part) for part in at if isinstance(part, str))
+
+
+def _is_relative_file(source: str) -> bool:
+    return ":" not in source and not os.path.isabs(source) and ("." in source or os.sep in source)
