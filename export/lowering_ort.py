@@ -1,0 +1,221 @@
+"""The lowering for ONNX Runtime: ``com.microsoft.GroupQueryAttention`` over a cache written in place.
+
+Each custom operator below has a plain torch body, so that the graph module also runs (and is tested) eagerly,
+and an ONNX translation. With past and present bound to one buffer, GroupQueryAttention writes only the chunk's
+rows: a timestep costs the same memory traffic whatever the cache's capacity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+from onnxscript import FLOAT, INT64
+from onnxscript import opset18 as op
+from onnxscript.values import Op, Opset
+from torch import Tensor, nn
+
+from export.decoder_graph import DecoderGraph, DecoderShape
+
+OPSET = 18
+_MS = Opset("com.microsoft", 1)
+
+
+@torch.library.custom_op("edge_export::cached_attention", mutates_args=())
+def cached_attention(
+    qkv: Tensor,
+    past_k: Tensor,
+    past_v: Tensor,
+    write_index: Tensor,
+    position_ids: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What GroupQueryAttention computes; shapes as in :class:`export.decoder_graph.Lowering`."""
+    length, head_dim = qkv.shape[1], past_k.shape[-1]
+    start = int(write_index)
+    heads = qkv.reshape(1, length, -1, head_dim).transpose(1, 2)  # [1, H + 2K, S, Dh]
+    q, k, v = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
+    cos, sin = cos[position_ids[0]], sin[position_ids[0]]  # [S, Dh / 2]
+    k_cache, v_cache = past_k.clone(), past_v.clone()
+    k_cache[:, :, start : start + length] = _rotate(k, cos, sin)
+    v_cache[:, :, start : start + length] = v
+    rows = torch.arange(start + length)
+    mask = rows[None, :] <= start + torch.arange(length)[:, None]
+    out = nn.functional.scaled_dot_product_attention(
+        _rotate(q, cos, sin),
+        k_cache[:, :, : start + length],
+        v_cache[:, :, : start + length],
+        attn_mask=mask,
+        enable_gqa=True,
+    )
+    return out.transpose(1, 2).reshape(1, length, -1), k_cache, v_cache
+
+
+@cached_attention.register_fake
+def _(
+    qkv: Tensor,
+    past_k: Tensor,
+    past_v: Tensor,
+    write_index: Tensor,
+    position_ids: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    out = qkv.new_empty(1, qkv.shape[1], num_heads * past_k.shape[-1])
+    return out, torch.empty_like(past_k), torch.empty_like(past_v)
+
+
+@torch.library.custom_op("edge_export::add_rms_norm", mutates_args=())
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    total = x + residual
+    return nn.functional.rms_norm(total, (total.shape[-1],), weight, eps), total
+
+
+@add_rms_norm.register_fake
+def _(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def _contrib_op(name: str, inputs: list[str], outputs: list[str], attributes: dict[str, str]) -> Op:
+    """An operator of ONNX Runtime's own domain. The `onnx` package has no schemas for it, and the exporter
+    wants one: as many inputs and outputs as are used here, each of any type. A name with ``?`` is optional."""
+    schema, attr_type = onnx.defs.OpSchema, onnx.defs.OpSchema.AttrType
+    types = ["tensor(float)", "tensor(int64)", "tensor(int32)"]
+
+    def parameter(value: str, i: int) -> Any:
+        option = onnx.defs.OpSchema.FormalParameterOption
+        kind = option.Optional if value.endswith("?") else option.Single
+        return schema.FormalParameter(value.rstrip("?"), f"T{i}", param_option=kind)
+
+    return Op(
+        _MS,
+        name,
+        schema(
+            name,
+            _MS.domain,
+            _MS.version,
+            inputs=[parameter(value, i) for i, value in enumerate(inputs)],
+            outputs=[parameter(value, len(inputs) + i) for i, value in enumerate(outputs)],
+            type_constraints=[(f"T{i}", types, "") for i in range(len(inputs) + len(outputs))],
+            attributes=[schema.Attribute(k, getattr(attr_type, v), "") for k, v in attributes.items()],
+        ),
+    )
+
+
+_GROUP_QUERY_ATTENTION = _contrib_op(
+    "GroupQueryAttention",
+    [
+        *("query", "key?", "value?", "past_key", "past_value", "seqlens_k", "total_sequence_length"),
+        *("cos_cache", "sin_cache", "position_ids"),
+    ],
+    ["output", "present_key", "present_value"],
+    {"num_heads": "INT", "kv_num_heads": "INT", "do_rotary": "INT"},
+)
+_SKIP_NORM = _contrib_op(
+    "SkipSimplifiedLayerNormalization",
+    ["input", "skip", "gamma"],
+    ["output", "mean?", "inv_std_var?", "input_skip_bias_sum"],
+    {"epsilon": "FLOAT"},
+)
+
+
+def _cached_attention_onnx(
+    qkv: FLOAT,
+    past_k: FLOAT,
+    past_v: FLOAT,
+    write_index: INT64,
+    position_ids: INT64,
+    cos: FLOAT,
+    sin: FLOAT,
+    num_heads: int,
+    num_kv_heads: int,
+):
+    # Rows in use after this chunk, [1]. The same nodes in every layer: ONNX Runtime merges them when it loads.
+    total = op.Add(write_index, op.Shape(position_ids, start=1, end=2))
+    return _GROUP_QUERY_ATTENTION(
+        qkv,
+        None,
+        None,
+        past_k,
+        past_v,
+        op.Cast(op.Sub(total, op.Constant(value_ints=[1])), to=onnx.TensorProto.INT32),
+        op.Cast(op.Squeeze(total), to=onnx.TensorProto.INT32),
+        cos,
+        sin,
+        position_ids,
+        num_heads=num_heads,
+        kv_num_heads=num_kv_heads,
+        do_rotary=1,
+    )
+
+
+def _add_rms_norm_onnx(x: FLOAT, residual: FLOAT, weight: FLOAT, eps: float):
+    normed, _, _, total = _SKIP_NORM(x, residual, weight, epsilon=eps)
+    return normed, total
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.edge_export.cached_attention.default: _cached_attention_onnx,
+    torch.ops.edge_export.add_rms_norm.default: _add_rms_norm_onnx,
+}
+
+
+class OrtLowering:
+    """Operators of ONNX Runtime's ``com.microsoft`` domain."""
+
+    name = "ort-gqa"
+
+    def attention(
+        self,
+        qkv: Tensor,
+        past_k: Tensor,
+        past_v: Tensor,
+        write_index: Tensor,
+        position_ids: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        shape: DecoderShape,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return cached_attention(
+            qkv, past_k, past_v, write_index, position_ids, cos, sin, shape.num_heads, shape.num_kv_heads
+        )
+
+    def add_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        return add_rms_norm(x, residual, weight, eps)
+
+
+def export_ort(graph: DecoderGraph) -> onnx.ModelProto:
+    """ONNX model of a graph made with :class:`OrtLowering`; fp32, the chunk length is dynamic."""
+    length = torch.export.Dim("S", min=1, max=graph.shape.context_rows)
+    cache = [None] * (2 * graph.shape.num_layers)
+    program = torch.onnx.export(
+        graph.eval(),
+        graph.example_inputs(),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=graph.input_names(),
+        output_names=graph.output_names(),
+        dynamic_shapes=({1: length}, {2: length}, None, cache),
+        custom_translation_table=TRANSLATIONS,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    traced = model.graph.input[0].type.tensor_type.shape.dim[1].dim_param
+    for value in (*model.graph.input, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == traced:
+                dim.dim_param = "S"
+    return model

@@ -1,0 +1,74 @@
+"""The vision side as one graph: `pixels` [1, 3, H, W] -> `tokens` [1, V, D].
+
+Backbone and projector in one file, batch norms folded into their convolutions.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from train.model.compact import Projector
+
+from export.errors import ExportError
+
+OPSET = 18
+
+
+class VisionGraph(nn.Module):
+    """``backbone``: pixels [N, 3, H, W] -> features [N, 320, 7, 7]; both parts are copied, not changed."""
+
+    def __init__(self, backbone: nn.Module, projector: Projector) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(backbone).eval()
+        self.projector = copy.deepcopy(projector).eval()
+        fold_batch_norms(self.backbone)
+        _fold_input_norm(self.projector)
+        if any(isinstance(module, nn.BatchNorm2d) for module in self.modules()):
+            raise ExportError("vision: a batch norm does not follow a convolution and cannot be folded into one")
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """``pixels`` [1, 3, H, W], normalised -> visual tokens [1, V, D]."""
+        return self.projector(self.backbone(pixels))
+
+
+def fold_batch_norms(module: nn.Module) -> None:
+    """Fold, in place, every batch norm that stands right behind a convolution among its siblings."""
+    previous: tuple[str, nn.Module] | None = None
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d) and previous is not None and isinstance(previous[1], nn.Conv2d):
+            setattr(module, previous[0], fuse_conv_bn_eval(previous[1], child))
+            setattr(module, name, nn.Identity())
+        else:
+            fold_batch_norms(child)
+        previous = (name, child)
+
+
+def _fold_input_norm(projector: Projector) -> None:
+    """The projector's norm stands before a 1 x 1 convolution: w (s x + t) + b = (w s) x + (w t + b)."""
+    norm, conv = projector.norm, projector.cell
+    assert norm.running_mean is not None and norm.running_var is not None and conv.bias is not None
+    with torch.no_grad():
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        shift = norm.bias - norm.running_mean * scale
+        conv.bias += (conv.weight * shift[None, :, None, None]).sum(dim=(1, 2, 3))
+        conv.weight *= scale[None, :, None, None]
+    projector.norm = nn.Identity()  # type: ignore[assignment]
+
+
+def export_vision(graph: VisionGraph, image_size: tuple[int, int]) -> onnx.ModelProto:
+    """ONNX model in fp32 for pictures of ``image_size`` (height, width)."""
+    program = torch.onnx.export(
+        graph.eval(),
+        (torch.zeros(1, 3, *image_size),),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["pixels"],
+        output_names=["tokens"],
+        verbose=False,
+    )
+    assert program is not None
+    return program.model_proto
