@@ -18,9 +18,17 @@ def main() -> None:
 @main.command("generate")
 @click.option("--seed", type=click.IntRange(min=0), required=True, help="Same seed, same clips.")
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Number of clips.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write."
+)
 @click.option("--split", type=click.Choice(SPLITS), default="train", show_default=True)
-@click.option("--fps", type=click.FloatRange(min=1, max=60), default=10.0, show_default=True, help="Frame rate of clips.")
+@click.option(
+    "--fps",
+    type=click.FloatRange(min=1, max=60),
+    default=10.0,
+    show_default=True,
+    help="Frame rate of clips.",
+)
 @click.option("--crf", type=click.IntRange(0, 51), default=23, show_default=True, help="H.264 quality.")
 @click.option("--watched-only", is_flag=True, help="Write only the frames that a model at 1 fps watches.")
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True)
@@ -31,7 +39,9 @@ def generate_command(
     try:
         path = generate(WorldConfig(seed, count, out, split, fps, crf, watched_only), workers)
     except OSError as error:
-        raise click.ClickException(f"cannot write to {out}: {error.strerror or error}; choose another --out") from None
+        raise click.ClickException(
+            f"cannot write to {out}: {error.strerror or error}; choose another --out"
+        ) from None
     except KeyboardInterrupt:
         click.echo("stopped; run the same command again to go on", err=True)
         raise SystemExit(130) from None

@@ -1,4 +1,4 @@
-"""Procedural backgrounds: muted, varied, never the same twice, so that sprites and not scenery carry meaning."""
+"""Procedural backgrounds: muted, varied, never the same twice; sprites and not scenery carry meaning."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ HORIZON = 84
 
 
 def walking(rng: np.random.Generator, speed: float) -> Callable[[float, float], Image.Image]:
-    """The view of someone walking: sky, ground, a path with cross lines that come nearer at ``speed`` (1/s)."""
+    """A walker's view: sky, ground, a path with cross lines that come nearer at ``speed`` (1/s)."""
     sky, ground, path = _colour(rng, 130, 225), _colour(rng, 60, 160), _colour(rng, 90, 200)
     rows = np.arange(SIZE)
     depth = 1.0 / np.maximum((rows - HORIZON) / (SIZE - HORIZON), 1e-3)  # 1 at the feet, far at the horizon

@@ -1,7 +1,7 @@
 """What the world is made of: sprite names and their emoji, objects with states, anomalies, dishes, hazards.
 
-Names are what answers say, so they are plain lower-case words. The sprite sheet in ``assets/`` is rendered from
-the emoji here by :mod:`train.world.sprite_sheet`.
+Names are what answers say, so they are plain lower-case words. The sprite sheet in ``assets/`` is rendered
+from the emoji here by :mod:`train.world.sprite_sheet`.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ FAMILIES: tuple[tuple[Callable[[np.random.Generator, list[str]], Story], float],
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """What to generate. ``fps`` is the clips' frame rate; ``watched_only`` leaves out the frames between timesteps,
-    which makes a training set ten times cheaper and changes nothing that the model sees."""
+    """What to generate. ``fps`` is the clips' frame rate; ``watched_only`` leaves out the frames between
+    timesteps, which makes a training set ten times cheaper and changes nothing that the model sees."""
 
     seed: int
     count: int

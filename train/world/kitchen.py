@@ -33,7 +33,11 @@ def kitchen_story(rng: np.random.Generator, _names: list[str]) -> Story:
         c, r = slots[int(i)]
         jitter = rng.uniform(-6, 6, 2)
         food[name] = Actor.make(
-            name, COLUMNS_X[c] + jitter[0], ROWS_Y[r] - 12 + jitter[1], float(rng.uniform(42, 50)), bob=rng.uniform(0, 6)
+            name,
+            COLUMNS_X[c] + jitter[0],
+            ROWS_Y[r] - 12 + jitter[1],
+            float(rng.uniform(42, 50)),
+            bob=rng.uniform(0, 6),
         )
     scene.actors += list(food.values())
     asked = int(rng.integers(2, 7))

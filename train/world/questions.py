@@ -15,13 +15,24 @@ from train.world.texts import QUESTIONS, add_text, ready_text
 Answer = tuple[float, float, str]
 
 
-def ask_all(rng: np.random.Generator, story: Story, clip: str, video: str, training: bool) -> list[dict[str, Any]]:
+def ask_all(
+    rng: np.random.Generator, story: Story, clip: str, video: str, training: bool
+) -> list[dict[str, Any]]:
     """Annotation records of every task this story can answer, one question a task (EU may have two).
 
     ``training`` adds the captioning tasks EC and AC, which the benchmark does not have.
     """
     made: list[tuple[str, float, str, list[Answer]]] = []
-    for ask in (_events, _changes, _anomalies, _next, _grounding, _plan, _hazards, *((_names, _doing) if training else ())):
+    for ask in (
+        _events,
+        _changes,
+        _anomalies,
+        _next,
+        _grounding,
+        _plan,
+        _hazards,
+        *((_names, _doing) if training else ()),
+    ):
         made += ask(rng, story)
     records = []
     for i, (task, time, text, answers) in enumerate(made, start=1):

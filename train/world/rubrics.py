@@ -1,11 +1,12 @@
-"""Trajectory rubrics in checkable form (paper section 4.2 and appendix B.1: granularity, coherence, coverage).
+"""Trajectory rubrics in checkable form (paper section 4.2, appendix B.1): granularity, coherence, coverage.
 
-The paper has a language model write and judge 6 to 10 statements a sample. Here the ground truth is known, so each
+The paper has a language model write and judge 6 to 10 statements a sample. Here the truth is known, so each
 statement carries ``check``, which :func:`holds` decides from the responses alone.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 MOST_RUBRICS = 10
@@ -16,10 +17,22 @@ def write_rubric(answers: list[str]) -> list[dict[str, Any]]:
     distinct = list(dict.fromkeys(answers))
     n = len(answers)
     made: list[tuple[str, str, dict[str, Any]]] = [
-        ("granularity", f"The trajectory must hold at most {n + 1} responses.", {"kind": "at_most", "count": n + 1}),
-        ("granularity", f"The trajectory must hold at least {n} responses.", {"kind": "at_least", "count": n}),
+        (
+            "granularity",
+            f"The trajectory must hold at most {n + 1} responses.",
+            {"kind": "at_most", "count": n + 1},
+        ),
+        (
+            "granularity",
+            f"The trajectory must hold at least {n} responses.",
+            {"kind": "at_least", "count": n},
+        ),
         ("granularity", "Each response must be one sentence.", {"kind": "one_sentence"}),
-        ("coherence", "What happens must be told in the order in which it happens.", {"kind": "in_order", "texts": answers}),
+        (
+            "coherence",
+            "What happens must be told in the order in which it happens.",
+            {"kind": "in_order", "texts": answers},
+        ),
         ("coherence", "No response may repeat the one before it.", {"kind": "no_repeat", "texts": answers}),
         ("coverage", "Nothing may be told that does not happen.", {"kind": "only", "texts": distinct}),
     ]
@@ -36,7 +49,10 @@ def _plain(text: str) -> str:
 
 
 def holds(check: dict[str, Any], responses: list[str]) -> bool:
-    """Whether the responses, in order of time, satisfy one ``check``. Raises ValueError on an unknown kind."""
+    """Whether the responses, in order of time, satisfy one ``check``.
+
+    Raises ValueError on an unknown kind.
+    """
     said = [_plain(r) for r in responses]
     kind = check["kind"]
     if kind == "at_most":
@@ -52,8 +68,8 @@ def holds(check: dict[str, Any], responses: list[str]) -> bool:
         rest = iter(texts)
         return bool(said) and all(any(s == t for t in rest) for s in said if s in texts)
     if kind == "no_repeat":
-        allowed = {a for a, b in zip(texts, texts[1:], strict=False) if a == b}
-        return bool(said) and all(a != b or a in allowed for a, b in zip(said, said[1:], strict=False))
+        allowed = {a for a, b in pairwise(texts) if a == b}
+        return bool(said) and all(a != b or a in allowed for a, b in pairwise(said))
     if kind == "only":
         return bool(said) and all(s in texts for s in said)
     raise ValueError(f"unknown rubric check kind {kind!r}")

@@ -1,4 +1,4 @@
-"""A scene: a background, actors with keyframed tracks, a camera; any frame of it can be rendered at any time."""
+"""A scene: a background, actors with keyframed tracks, a camera; it can be rendered at any time."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Track:
 
 @dataclass
 class Actor:
-    """A sprite with a place (centre, pixels), a size (pixels), an angle (degrees) and an opacity over time."""
+    """A sprite with a place (centre, pixels), a size (pixels), an angle (degrees), an opacity, over time."""
 
     name: str
     x: Track
@@ -77,7 +77,9 @@ class Actor:
     """Phase of the idle bobbing, so that nothing but the named events tells actors apart from a still."""
 
     @classmethod
-    def make(cls, name: str, x: float, y: float, size: float, look: str | None = None, bob: float = 0.0) -> Actor:
+    def make(
+        cls, name: str, x: float, y: float, size: float, look: str | None = None, bob: float = 0.0
+    ) -> Actor:
         return cls(name, Track(x), Track(y), Track(size), looks=[(0.0, look)] if look else [], bob=bob)
 
     def look(self, t: float) -> str:
@@ -95,7 +97,7 @@ class Actor:
 
 @dataclass
 class Scene:
-    """What a clip shows. ``backdrop(t, camera_x)`` gives the picture behind the actors, RGB of SIZE x SIZE."""
+    """What a clip shows. ``backdrop(t, camera_x)`` is the picture behind the actors, RGB, SIZE x SIZE."""
 
     duration: float
     backdrop: Callable[[float, float], Image.Image]
@@ -128,7 +130,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens: ``kind`` such as "enters", who, when (seconds), and the sentence that says it."""
+    """Something that happens: ``kind`` such as "enters", who, when (seconds), the sentence that says it."""
 
     kind: str
     subject: str

@@ -1,6 +1,6 @@
 """Renders the sprite sheet from an emoji font. Needed only when the catalog changes; the sheet is shipped.
 
-    python -m train.world.sprite_sheet NotoColorEmoji.ttf
+python -m train.world.sprite_sheet NotoColorEmoji.ttf
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def render_sprite(emoji: str, font: ImageFont.FreeTypeFont) -> Image.Image:
         raise ValueError(f"the font has no glyph for {emoji!r}")
     ink = canvas.crop(box)
     scale = CELL / max(ink.size)
-    ink = ink.resize((max(1, round(ink.width * scale)), max(1, round(ink.height * scale))), Image.Resampling.LANCZOS)
+    ink = ink.resize(
+        (max(1, round(ink.width * scale)), max(1, round(ink.height * scale))), Image.Resampling.LANCZOS
+    )
     sprite = Image.new("RGBA", (CELL, CELL))
     sprite.paste(ink, ((CELL - ink.width) // 2, (CELL - ink.height) // 2))
     return sprite

@@ -58,7 +58,10 @@ class _Stage:
     def __init__(self, rng: np.random.Generator, names: list[str]) -> None:
         self.rng = rng
         self.size = float(rng.uniform(46, 62))
-        self.cast = [_Standing(Actor.make(n, -OFF_STAGE, 100, self._size(), bob=rng.uniform(0, 6)), None) for n in names]
+        self.cast = [
+            _Standing(Actor.make(n, -OFF_STAGE, 100, self._size(), bob=rng.uniform(0, 6)), None)
+            for n in names
+        ]
         self.taken: set[tuple[int, int]] = set()
 
     def _size(self) -> float:

@@ -1,4 +1,4 @@
-"""Every phrase the world speaks: questions (at least three phrasings each) and the corpus for the vocabulary."""
+"""Every phrase the world speaks: questions (three phrasings each or more) and the corpus for the vocabulary."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def corpus() -> list[str]:
     for name in actors:
         lines += [f"The {name} {verb}." for verb in VERBS.values()]
         lines += [f"Watch out: {name} ahead.", name, f"{name}, {name}"]
-        lines += [q.format(subject=name, event=f"The {name} enters.") for kind in ("EU", "TG-view", "AC", "TP")
-                  for q in QUESTIONS[kind]]  # fmt: skip
+        for kind in ("EU", "TG-view", "AC", "TP"):
+            lines += [q.format(subject=name, event=f"The {name} enters.") for q in QUESTIONS[kind]]
     for name, states in catalog.STATEFUL.items():
         lines += [f"The {name} is now {state}." for state in states] * 3
         lines += [q.format(subject=name) for q in QUESTIONS["OU"]] + [f"{name}, "] * 3

@@ -10,7 +10,6 @@ import av
 
 from train.world.scene import SIZE, Scene
 
-
 TIME_BASE = Fraction(1, 1000)
 
 
@@ -20,7 +19,7 @@ def frame_times(duration: float, fps: float) -> list[float]:
 
 
 def watched_times(duration: float) -> list[float]:
-    """The frames that a model at 1 fps takes from a 10 fps clip (:mod:`edge_runtime.sampling`), and the first."""
+    """The first frame, and those a model at 1 fps takes from a 10 fps clip (:mod:`edge_runtime.sampling`)."""
     return [0.0, *(k + 0.9 for k in range(int(duration)))]
 
 

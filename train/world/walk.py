@@ -1,7 +1,7 @@
 """A walk: obstacles come nearer along a path, some in the way, some passing by at the side.
 
-With time to contact ``c`` an obstacle lies ``1 + NEARNESS * c`` contact distances away, so its size on the picture is
-``contact size / (1 + NEARNESS * c)``: the true perspective of an approach at constant speed.
+With time to contact ``c`` an obstacle lies ``1 + NEARNESS * c`` contact distances away, so its size on the
+picture is ``contact size / (1 + NEARNESS * c)``: the true perspective of an approach at constant speed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SEEN_BEFORE_S = 9.0
 
 
 def walk_story(rng: np.random.Generator, names: list[str]) -> Story:
-    """A walk with two to four hazards; ``events`` holds the contacts, ``detail["passing"]`` what only passes by."""
+    """A walk with two to four hazards; ``events``: the contacts; ``detail["passing"]`` what passes by."""
     duration = float(rng.integers(32, 45))
     nearness = float(NEARNESS * rng.uniform(0.92, 1.08))
     scene = Scene(duration, walking(rng, nearness), brightness=float(rng.uniform(0.8, 1.1)))
