@@ -37,13 +37,12 @@ def open(  # the verb a user expects; the builtin is not needed in this module
     return load(name_or_folder, threads=threads, backend=backend).session(threshold=threshold)
 
 
-def load(
-    name_or_folder: str | PathLike[str], *, threads: int | None = None, backend: str = "auto"
-) -> Model:
+def load(name_or_folder: str | PathLike[str], *, threads: int | None = None, backend: str = "auto") -> Model:
     """Load a model bundle: a name shipped with the package (``nano``) or a folder.
 
-    ``threads``: CPU threads per graph, None for a choice made from the machine. ``backend``: ``auto``, ``cpu`` or
-    ``cuda``. Raises BundleError for a bundle that cannot be trusted or read, BackendError when no engine can run it.
+    ``threads``: CPU threads per graph, None for a choice made from the machine. ``backend``: ``auto``,
+    ``cpu`` or ``cuda``. Raises BundleError for a bundle that cannot be trusted or read, BackendError when
+    no engine can run it.
     """
     from edge_runtime.model import Model
 

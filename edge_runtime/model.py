@@ -1,4 +1,4 @@
-"""A loaded model, shared by sessions."""
+"""A loaded model: bundle, graphs, tokenizer and embedding table, shared by the sessions opened on it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,96 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.backends.select import select_backend
+from edge_runtime.bundle import EMBEDDING, TOKENIZER, Bundle, load_bundle
+from edge_runtime.decoder import CachedDecoder
+from edge_runtime.errors import BundleError
+from edge_runtime.protocol import TurnEncoder
 from edge_runtime.session import StreamSession
+from edge_runtime.tokenizer import Tokenizer
+from edge_runtime.vision import letterbox, normalise
 
 
 class Model:
-    """Bundle, graphs, tokenizer and embedding table."""
+    """Immutable once loaded; its methods may be called from several threads.
+
+    Arguments as of :func:`edge_runtime.load`. Raises BundleError, BackendError or ConfigError.
+    """
 
     def __init__(
         self, name_or_folder: str | PathLike[str], *, threads: int | None = None, backend: str = "auto"
     ) -> None:
-        raise NotImplementedError
+        self.bundle: Bundle = load_bundle(name_or_folder)
+        self.protocol = self.bundle.protocol
+        self.tokenizer = Tokenizer(self.bundle.path(TOKENIZER))
+        self.embedding = _load_embedding(self.bundle)
+        try:
+            self.encoder = TurnEncoder(self.protocol, self.tokenizer.encode)
+        except ValueError as error:
+            raise BundleError(f"{self.bundle.path(TOKENIZER)}: {error}; export the bundle again") from error
+        if self.tokenizer.vocab_size > self.bundle.model.vocab_size:
+            raise BundleError(
+                f"{self.bundle.path(TOKENIZER)}: {self.tokenizer.vocab_size} tokens, but the model has "
+                f"{self.bundle.model.vocab_size}; export the bundle again"
+            )
+        self.text_bias = self._text_bias()
+        """[vocab] float32 added to logits while text is generated: -inf for what text must not hold."""
+        engine = select_backend(backend, self.bundle, threads)
+        self.backend = engine.description
+        self._vision = engine.load_vision(self.bundle)
+        self._decoder = engine.load_decoder(self.bundle)
+        height, width = self.bundle.model.image_size
+        expected = (1, self.protocol.frame_tokens, self.bundle.model.hidden_size)
+        shape = self.encode(np.zeros((1, 3, height, width), dtype=np.float32)).shape  # also warms the engine
+        if shape != expected:
+            raise BundleError(
+                f"{self.bundle.path(self.bundle.vision.file)}: gives tokens of shape {list(shape)}, expected "
+                f"{list(expected)}; export the bundle again"
+            )
 
     def session(self, *, threshold: float = 0.5) -> StreamSession:
+        """A new stream. ``threshold``: speak when the score reaches it, 0..1."""
         return StreamSession(self, threshold=threshold)
 
     def vision(self, frame: Any) -> NDArray[np.float32]:
-        """uint8 [H, W, 3] RGB of any size -> visual tokens float32 [1, V, D]."""
-        raise NotImplementedError
+        """uint8 [H, W, 3] RGB of any size -> visual tokens float32 [1, V, D].
+
+        For several sessions on one stream: compute once, then :meth:`StreamSession.push_tokens` to each.
+        """
+        return self.encode(self.preprocess(frame))
+
+    def preprocess(self, frame: Any) -> NDArray[np.float32]:
+        """uint8 [H, W, 3] RGB of any size -> ``pixels`` float32 [1, 3, height, width] of the vision graph."""
+        model = self.bundle.model
+        return normalise(letterbox(frame, model.image_size), model.image_mean, model.image_std)
+
+    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``pixels`` -> visual tokens [1, V, D]."""
+        return self._vision.run(pixels)
+
+    def open_decoder(self) -> CachedDecoder:
+        """A decoder with an empty cache of its own."""
+        return CachedDecoder(self._decoder.open_cache(), self.embedding, self.encoder.image_id)
+
+    def _text_bias(self) -> NDArray[np.float32]:
+        bias = np.zeros(self.bundle.model.vocab_size, dtype=np.float32)
+        bias[self.tokenizer.vocab_size :] = -np.inf  # padding rows of the embedding
+        bias[sorted(self.tokenizer.special_ids)] = -np.inf
+        bias[[self.encoder.silence_id, self.encoder.response_id, self.encoder.image_id]] = -np.inf
+        bias[self.encoder.stop_id] = 0.0
+        return bias
+
+
+def _load_embedding(bundle: Bundle) -> NDArray[np.float16]:
+    path = bundle.path(EMBEDDING)
+    try:
+        table: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: not a numpy array ({error}); export the bundle again") from error
+    expected = (bundle.model.vocab_size, bundle.model.hidden_size)
+    if table.shape != expected or table.dtype != np.float16:
+        raise BundleError(
+            f"{path}: {table.dtype} {list(table.shape)}, expected float16 {list(expected)}; "
+            "export the bundle again"
+        )
+    return table

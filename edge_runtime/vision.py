@@ -1,7 +1,7 @@
 """A frame to the tensor the vision graph reads: letterbox to the model's size, then normalise.
 
-Cameras reached through GStreamer arrive at the model's size already (``videoscale add-borders=true``) and pass
-through :func:`letterbox` untouched. Frames a program pushes itself may have any size.
+Cameras reached through GStreamer arrive at the model's size already (``videoscale add-borders=true``) and
+pass through :func:`letterbox` untouched. Frames a program pushes itself may have any size.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def letterbox(frame: Frame, size: tuple[int, int]) -> Frame:
         return np.asarray(picture)
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     boxed = np.zeros((height, width, 3), dtype=np.uint8)
-    boxed[top : top + inner_height, left : left + inner_width] = picture
+    boxed[top : top + inner_height, left : left + inner_width] = np.asarray(picture)
     return boxed
 
 

@@ -1,0 +1,70 @@
+"""What an inference engine must do for the runtime. Nothing here imports one.
+
+A backend compiles the two graphs of a bundle once; every session then opens its own cache on the decoder.
+Caches of one decoder may run in parallel, one cache is for one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.window import Move
+
+
+class VisionGraph(Protocol):
+    """``pixels [1, 3, H, W]`` -> ``tokens [1, V, D]``. Safe to call from several threads."""
+
+    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+
+class DecoderCache(Protocol):
+    """The decoder with one stream's keys and values: static buffers of ``capacity`` rows, written in
+    place.
+    """
+
+    capacity: int
+
+    def step(self, embeddings: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        """Append ``embeddings`` [S, D] at rows ``start ..``, which overwrites what lay there before.
+
+        Returns the logits of the last position, float32 [vocab]: a view that the next step overwrites.
+        ``start + S`` must not exceed ``capacity``. Raises BackendError when the engine fails; rows before
+        ``start`` are untouched then.
+        """
+        ...
+
+    def move_rows(self, moves: Sequence[Move]) -> None:
+        """Move rows and turn their keys to the new positions, in the order given."""
+        ...
+
+    def close(self) -> None:
+        """Free the buffers. No call may follow."""
+        ...
+
+
+class DecoderGraph(Protocol):
+    """The compiled decoder, shared by the caches opened on it."""
+
+    def open_cache(self) -> DecoderCache: ...
+
+
+class Backend(Protocol):
+    """One engine on one device."""
+
+    description: str
+    """For people: engine, version, device, threads."""
+
+    def load_vision(self, bundle: Bundle) -> VisionGraph:
+        """Raises BackendError when the engine cannot run the graph, BundleError when the graph is not as
+        said.
+        """
+        ...
+
+    def load_decoder(self, bundle: Bundle) -> DecoderGraph:
+        """As :meth:`load_vision`."""
+        ...

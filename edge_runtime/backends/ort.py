@@ -1,0 +1,212 @@
+"""ONNX Runtime: the CPU everywhere, CUDA for bundles with a float16 cache.
+
+The decoder's cache is bound once, past and present to the same memory: GroupQueryAttention then writes the
+chunk's rows in place and copies nothing. A step rebinds only what changes with the chunk's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from edge_runtime.backends.base import DecoderCache
+from edge_runtime.bundle import Bundle, GraphSpec, ModelSpec, TensorSpec
+from edge_runtime.errors import BackendError, BundleError
+from edge_runtime.rotary import inverse_frequencies, move_rows
+from edge_runtime.window import Move
+
+LOWERING = "ort-gqa"
+_DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16}
+
+
+class OrtBackend:
+    """``device``: ``cpu`` or ``cuda``. ``threads``: CPU threads per graph."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        self.device = device
+        self.threads = threads
+        where = f"{threads} threads" if device == "cpu" else "device 0"
+        self.description = f"onnxruntime {onnxruntime.__version__}, {device}, {where}"
+
+    def load_vision(self, bundle: Bundle) -> OrtVision:
+        return OrtVision(self._compile(bundle, bundle.vision))
+
+    def load_decoder(self, bundle: Bundle) -> OrtDecoder:
+        if bundle.decoder.lowering != LOWERING:
+            raise BackendError(
+                f"{bundle.path(bundle.decoder.file)}: written for "
+                f"{bundle.decoder.lowering or 'another engine'}, and onnxruntime needs {LOWERING}; export the bundle for onnxruntime"
+            )
+        return OrtDecoder(self._compile(bundle, bundle.decoder), bundle, self.device)
+
+    def _compile(self, bundle: Bundle, graph: GraphSpec) -> onnxruntime.InferenceSession:
+        path = bundle.path(graph.file)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only: the rest is for developers of the engine
+        # Two graphs take turns, each with threads of its own. Threads that spin while they wait would take
+        # the cores from the other graph, from the video decoder and, on a board, from the power budget.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if self.device == "cuda":
+            providers.insert(0, "CUDAExecutionProvider")
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # the engine's exceptions share no base class
+            raise BackendError(f"{path}: onnxruntime cannot load it ({_first_line(error)})") from error
+        if providers[0] not in session.get_providers():
+            raise BackendError(
+                "backend cuda: onnxruntime could not start its CUDA provider; check the driver and the CUDA "
+                "libraries, or choose backend cpu"
+            )
+        _check_names(path, "inputs", graph.inputs, session.get_inputs())
+        _check_names(path, "outputs", graph.outputs, session.get_outputs())
+        return session
+
+
+class OrtVision:
+    """See :class:`edge_runtime.backends.base.VisionGraph`."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+
+    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            tokens: NDArray[np.float32] = self._session.run(["tokens"], {"pixels": pixels})[0]
+        except Exception as error:
+            raise BackendError(f"vision graph: onnxruntime failed ({_first_line(error)})") from error
+        return tokens
+
+
+class OrtDecoder:
+    """See :class:`edge_runtime.backends.base.DecoderGraph`."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, bundle: Bundle, device: str) -> None:
+        self._session = session
+        self._model = bundle.model
+        self._device = device
+        name = bundle.decoder.input("past_k.0").dtype
+        if name not in _DTYPES:
+            raise BundleError(
+                f"{bundle.path('bundle.json')}: past_k.0 has dtype {name}; known: {', '.join(_DTYPES)}"
+            )
+        self._dtype = _DTYPES[name]
+
+    def open_cache(self) -> DecoderCache:
+        cache = OrtHostCache if self._device == "cpu" else OrtDeviceCache
+        return cache(self._session, self._model, self._dtype)
+
+
+class _OrtCache:
+    """What both caches share: the step. See :class:`edge_runtime.backends.base.DecoderCache`."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, model: ModelSpec, dtype: Any) -> None:
+        self.capacity = model.context_rows
+        self._session = session
+        self._binding = session.io_binding()
+        self._frequencies = inverse_frequencies(model.head_dim, model.rope_theta)
+        # Rows are written before they are read; zeros all the same, so that no stray NaN can meet a product
+        # with 0.
+        shape = (model.num_layers, 1, model.num_kv_heads, self.capacity, model.head_dim)
+        self._keys: Any = np.zeros(shape, dtype)
+        self._values: Any = np.zeros(shape, dtype)
+        self._positions = np.arange(self.capacity, dtype=np.int64)
+        self._write_index = np.zeros(1, dtype=np.int64)
+        self._logits: NDArray[np.float32] = np.empty(model.vocab_size, dtype=np.float32)
+        self._bind_output("logits", self._logits[None])
+        self._bind_caches(model.num_layers)
+
+    def step(self, embeddings: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        length, width = embeddings.shape
+        if not 0 < length <= self.capacity - start:
+            raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
+        self._write_index[0] = start
+        # All three anew in every step: their length varies, and on a GPU binding is what copies them there.
+        self._bind_input("inputs_embeds", embeddings, (1, length, width))
+        self._bind_input("position_ids", self._positions[start:], (1, 1, length))
+        self._bind_input("write_index", self._write_index, (1,))
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:
+            raise BackendError(f"decoder graph: onnxruntime failed ({_first_line(error)})") from error
+        return self._logits
+
+    def close(self) -> None:
+        self._binding.clear_binding_inputs()
+        self._binding.clear_binding_outputs()
+        self._keys = self._values = None
+
+    def _bind_caches(self, layers: int) -> None:
+        raise NotImplementedError
+
+    def _bind_input(self, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+        self._binding.bind_input(name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
+
+    def _bind_output(self, name: str, array: NDArray[Any]) -> None:
+        self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+class OrtHostCache(_OrtCache):
+    """Keys and values in two numpy arrays [L, 1, Hkv, C, Dh]."""
+
+    def move_rows(self, moves: Sequence[Move]) -> None:
+        move_rows(self._keys, self._values, moves, self._frequencies)
+
+    def _bind_caches(self, layers: int) -> None:
+        for letter, buffers in (("k", self._keys), ("v", self._values)):
+            for layer in range(layers):
+                self._bind_input(f"past_{letter}.{layer}", buffers[layer], buffers[layer].shape)
+                self._bind_output(f"present_{letter}.{layer}", buffers[layer])
+
+
+class OrtDeviceCache(_OrtCache):
+    """Keys and values in the device's memory. An eviction fetches them, moves their rows and writes them
+    back: a few milliseconds, once per evicted block.
+    """
+
+    device = "cuda"
+    _buffers: list[tuple[Any, Any]]
+
+    def move_rows(self, moves: Sequence[Move]) -> None:
+        for keys, values in self._buffers:
+            host_keys, host_values = np.array(keys.numpy()), np.array(values.numpy())
+            move_rows(host_keys, host_values, moves, self._frequencies)
+            keys.update_inplace(host_keys)
+            values.update_inplace(host_values)
+
+    def close(self) -> None:
+        super().close()
+        self._buffers = []
+
+    def _bind_caches(self, layers: int) -> None:
+        self._buffers = []
+        for layer in range(layers):
+            pair = []
+            for letter, host in (("k", self._keys), ("v", self._values)):
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(host[layer], self.device, 0)
+                self._binding.bind_ortvalue_input(f"past_{letter}.{layer}", value)
+                self._binding.bind_ortvalue_output(f"present_{letter}.{layer}", value)
+                pair.append(value)
+            self._buffers.append((pair[0], pair[1]))
+        self._keys = self._values = None  # they live on the device now
+
+
+def _check_names(path: Path, what: str, specs: Sequence[TensorSpec], actual: Sequence[Any]) -> None:
+    """Raises BundleError when the graph's tensors are not the ones bundle.json names."""
+    difference = {spec.name for spec in specs} ^ {tensor.name for tensor in actual}
+    if difference:
+        raise BundleError(
+            f"{path}: its {what} are not those of bundle.json ({', '.join(sorted(difference)[:3])}); "
+            "export again"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
