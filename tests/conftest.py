@@ -1,0 +1,114 @@
+"""Fixtures shared by all tests: a tiny model with random weights, and bundles made from it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import nn
+
+    from edge_runtime.protocol import Protocol
+    from train.model.compact import CompactModel
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTEXT_ROWS = 384
+
+
+class TinyModel:
+    """A CompactModel of 2 layers and width 64 with random weights, its tokenizer, protocol and backbone.
+
+    The weights are large enough that scores, texts and evictions really depend on what the stream holds.
+    """
+
+    def __init__(self) -> None:
+        import torch
+        from torch import nn
+
+        from edge_runtime.protocol import Protocol
+        from train.model.compact import CompactConfig, CompactModel
+        from train.model.tokenizer import train_tokenizer
+
+        self.protocol: Protocol = Protocol(
+            system_prompt="Stay silent until an event has concluded, then say what happened.",
+            window_turns=12,
+            evict_turns=4,
+            max_response_tokens=8,
+        )
+        texts = [
+            self.protocol.system_prompt,
+            "Tell me each step as it is finished.",
+            "What does the person do?",
+            "Alert me when the dog crosses the street.",
+            "The person cuts the tomato and washes the knife.",
+            "How many red cars passed by? A red car is passing.",
+        ]
+        self.tokenizer: Tokenizer = train_tokenizer(texts * 3, 2048)
+        config = CompactConfig(
+            vocab_size=2048, hidden_size=64, intermediate_size=128, num_layers=2, num_heads=4, num_kv_heads=2
+        )
+        state = torch.random.get_rng_state()
+        torch.manual_seed(7)
+        self.model: CompactModel = CompactModel(config).eval()
+        self.backbone: nn.Module = nn.Sequential(
+            nn.Conv2d(3, 16, 4, stride=4), nn.BatchNorm2d(16), nn.ReLU6(), nn.Conv2d(16, 320, 8, stride=8)
+        ).eval()
+        with torch.no_grad():
+            for name, weight in self.model.decoder.named_parameters():
+                if weight.ndim == 2:
+                    weight.normal_(std=0.3 if "embed" in name else weight.shape[1] ** -0.5)
+            for norm in (self.model.projector.norm, self.backbone[1]):
+                norm.running_mean.normal_(std=0.3)
+                norm.running_var.uniform_(0.5, 2.0)
+            self.model.projector.out_norm.weight.fill_(0.3)
+        torch.random.set_rng_state(state)
+
+    def export(self, out: Path, precision: str, **options: Any) -> Path:
+        from export.bundle_writer import export_model
+
+        return export_model(
+            self.model,
+            self.tokenizer,
+            self.protocol,
+            out,
+            precision=precision,
+            **{"context_rows": CONTEXT_ROWS, "backbone": self.backbone, "backbone_name": "tiny", **options},
+        )
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> TinyModel:
+    return TinyModel()
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(request: pytest.FixtureRequest) -> Path:
+    """Folder of a tiny int8 bundle with random weights. Shared: copy it before changing anything in it."""
+    return _bundle(request, "int8")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_fp32(request: pytest.FixtureRequest) -> Path:
+    """The same model in fp32. Shared: copy it before changing anything in it."""
+    return _bundle(request, "fp32")
+
+
+def _bundle(request: pytest.FixtureRequest, precision: str) -> Path:
+    """Made again only when the code that makes it changed: importing torch costs more than most tests."""
+    model = ROOT / "train" / "model"
+    sources = [Path(__file__), ROOT / "edge_runtime" / "protocol.py", model / "compact.py", model / "tokenizer.py"]
+    digest = hashlib.sha256()
+    for path in [*sources, *sorted((ROOT / "export").glob("*.py"))]:
+        digest.update(path.read_bytes())
+    if request.config.pluginmanager.hasplugin("cacheprovider"):
+        parent = request.config.cache.mkdir(f"tiny-bundles-{digest.hexdigest()[:16]}")
+    else:
+        parent = request.getfixturevalue("tmp_path_factory").mktemp("tiny-bundles")
+    folder = parent / f"tiny-{precision}"
+    if not (folder / "bundle.json").is_file():
+        request.getfixturevalue("tiny_model").export(folder, precision)
+    return folder
