@@ -92,12 +92,13 @@ class Response:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Everything a model said to one question."""
+    """Everything a model said to one question. ``line`` and ``path``: where it was read."""
 
     id: str
     responses: tuple[Response, ...]
     line: int = field(default=0, compare=False)
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
+    path: Path = field(default=Path("predictions"), compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of formats.md."""
@@ -217,6 +218,7 @@ def _prediction(line: _Line) -> Prediction:
         ),
         line=line.line,
         extra=line.rest,
+        path=line.path,
     )
 
 
