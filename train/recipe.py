@@ -1,0 +1,173 @@
+"""Training recipes: TOML files read strictly into frozen dataclasses."""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edge_runtime.protocol import Protocol
+from train.data.dataset import Source
+from train.data.encode import OffsetSampling
+from train.model.compact import CompactConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class RecipeError(ValueError):
+    """A recipe that can't be used; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """``cache``: folder of vision features; ``workers``: processes that compute them."""
+
+    train: tuple[Source, ...]
+    validation: tuple[Source, ...] = ()
+    cache: Path = Path("runs/features")
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """``gamma`` is focal's; ``beta`` and ``lambda_text`` are CB-Stream's."""
+
+    kind: Literal["cb-stream", "focal", "cross-entropy"] = "cb-stream"
+    beta: float = 0.9999
+    lambda_text: float = 2.0
+    gamma: float = 2.0
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW with a linear warm-up and a cosine to ``final_lr_share`` of the peak.
+
+    ``projector_lr``: peak of the projector, ``lr`` when absent.
+    """
+
+    lr: float = 2e-3
+    projector_lr: float | None = None
+    warmup_steps: int = 100
+    final_lr_share: float = 0.02
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.98
+    grad_clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long and how. ``batch_size`` is per device and micro-batch; ``max_minutes`` 0 means no limit.
+
+    With a time limit the learning rate follows the larger of the shares of steps and of time that have passed,
+    so the schedule ends complete either way. ``threads`` 0 leaves the choice to torch. ``loader_workers``:
+    processes that load batches; 0 suits a CPU, where they would only take its time.
+    """
+
+    epochs: int = 1
+    batch_size: int = 16
+    accumulation: int = 1
+    max_minutes: float = 0.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    threads: int = 0
+    log_steps: int = 50
+    eval_steps: int = 500
+    eval_items: int = 400
+    save_minutes: float = 5.0
+    loader_workers: int = 0
+
+
+@dataclass(frozen=True)
+class SFTRecipe:
+    """One supervised training.
+
+    ``init``: "scratch", or a checkpoint folder, whose model and tokenizer are taken and ``model`` and
+    ``tokenizer`` ignored. ``tokenizer``: "world" (made from the generated world's texts) or a tokenizer.json.
+    Paths are relative to where training is started.
+    """
+
+    data: Data
+    output: Path
+    init: str = "scratch"
+    tokenizer: str = "world"
+    seed: int = 1
+    model: CompactConfig = field(default_factory=CompactConfig)
+    protocol: Protocol = field(default_factory=Protocol)
+    offsets: OffsetSampling = field(default_factory=OffsetSampling)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    run: Run = field(default_factory=Run)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it: paths as text."""
+        return _plain(asdict(self))
+
+
+def load_recipe(path: Path) -> SFTRecipe:
+    """Read a recipe. Raises RecipeError for anything it does not know, and for values of the wrong kind."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: can't be read ({error.strerror}); check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not TOML ({error})") from error
+    return _build(SFTRecipe, data, path, "")
+
+
+def _build(cls: type, data: Any, path: Path, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: {where}: expected a table, got {data!r}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in fields(cls)}
+    for key in data:
+        if key not in known:
+            raise RecipeError(f"{path}: unknown key {_dotted(where, key)}; known: {', '.join(sorted(known))}")
+    for name, f in known.items():
+        if name not in data and f.default is MISSING and f.default_factory is MISSING:
+            raise RecipeError(f"{path}: {_dotted(where, name)} is missing")
+    values = {key: _convert(hints[key], value, path, _dotted(where, key)) for key, value in data.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise RecipeError(f"{path}: {where or 'recipe'}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, path: Path, where: str) -> Any:
+    if is_dataclass(hint):
+        return _build(hint, value, path, where)  # type: ignore[arg-type]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise RecipeError(f"{path}: {where}: expected a list, got {value!r}")
+        return tuple(_convert(arguments[0], item, path, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Literal:
+        if value not in arguments:
+            raise RecipeError(f"{path}: {where}: expected one of {', '.join(arguments)}, got {value!r}")
+        return value
+    if origin is types.UnionType:
+        hint = next(argument for argument in arguments if argument is not types.NoneType)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise RecipeError(f"{path}: {where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def _dotted(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
