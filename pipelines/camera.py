@@ -1,0 +1,321 @@
+"""A camera, stream or file as an iterator of chosen frames and state changes.
+
+    from pipelines.camera import Frame, StateChange, open_camera
+
+    with open_camera("rtsp://host/stream", fps=1.0) as camera:
+        for item in camera:
+            if isinstance(item, Frame):
+                decision = session.push(item.image, item.pts)
+            else:
+                print(item.state, item.cause)
+
+One supervising thread per camera owns the pipeline (:mod:`pipelines.connection`), its watchdog and its
+reconnects (:mod:`pipelines.supervisor`); frames are handed over through :mod:`pipelines.mailbox`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.errors import SourceError
+from edge_runtime.sampling import TimestepSampler
+
+from . import container
+from .connection import Connection, ConnectionOptions, EndOfStream
+from .devices import resolve
+from .gst import load
+from .mailbox import Frame, Mailbox, StateChange
+from .problems import Problem, check_file
+from .reach import check_reachable
+from .secrets import scrub
+from .sources import DeviceSource, FileSource, RtspSource, Source, parse_source
+from .supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
+from .timeline import Timeline
+
+__all__ = ["Camera", "CameraOptions", "Frame", "StateChange", "open_camera"]
+
+_TICK_S = 0.1
+_FILE_PATIENCE_S = 30.0
+"""A file whose decoder delivers nothing for so long, although frames are asked for, is given up."""
+
+
+@dataclass(frozen=True)
+class CameraOptions(ConnectionOptions, RetryPolicy):
+    """All settings of a camera: see the two base classes for each one's meaning."""
+
+
+def open_camera(
+    source: str | Source,
+    *,
+    fps: float,
+    size: tuple[int, int] = (224, 224),
+    options: CameraOptions | None = None,
+) -> Camera:
+    """Open ``source`` (see :mod:`pipelines.sources`) and start reading it, at ``fps`` timesteps per second.
+
+    ``size``: (width, height). What can be known at once (no such file, no GStreamer, no camera) is raised
+    here as SourceError; what takes a connection to find out is raised by the iteration.
+    """
+    parsed = parse_source(source) if isinstance(source, str) else source
+    return Camera(parsed, fps, size, options or CameraOptions())
+
+
+class Camera:
+    """An open source. Iterate once; ``close()``, from any thread, or leaving the ``with`` block ends it."""
+
+    def __init__(self, source: Source, fps: float, size: tuple[int, int], options: CameraOptions) -> None:
+        load()
+        if isinstance(source, FileSource) and (problem := check_file(source.path)) is not None:
+            raise SourceError(problem.line(source.label), permanent=True)
+        self._source = self._found(source, options)
+        self._options = options
+        self._size = size
+        self._sampler = TimestepSampler(fps)
+        self._timeline = Timeline(live=source.live)
+        self._mailbox = Mailbox(newest_only=source.live)
+        self._supervisor = Supervisor(options, clock=time.monotonic)
+        self._lock = threading.RLock()
+        self._connection: Connection | None = None
+        self._closing = False
+        self._detail = ""
+        self.decoder = ""
+        """The decoder element in use (``none`` for raw video); empty until the first picture."""
+        self._decoded_before = 0
+        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _found(source: Source, options: CameraOptions) -> Source:
+        if not isinstance(source, DeviceSource):
+            return source
+        try:
+            return resolve(source)
+        except SourceError as error:
+            if options.wait_for_source and not error.permanent:
+                return source
+            raise
+
+    # ------------------------------------------------------------------ for the consumer
+
+    @property
+    def live(self) -> bool:
+        return self._source.live
+
+    @property
+    def description(self) -> str:
+        """E.g. ``file clip.mp4, h264 640x360, decoder avdec_h264``; complete once the first picture came."""
+        return ", ".join(part for part in (f"{self._source.kind} {self._source.label}", self._detail) if part)
+
+    @property
+    def dropped(self) -> int:
+        """Chosen frames a live consumer was too slow for."""
+        return self._mailbox.dropped
+
+    @property
+    def longest_drop_run(self) -> int:
+        """Most chosen frames dropped in a row."""
+        return self._mailbox.longest_drop_run
+
+    @property
+    def decoded(self) -> int:
+        """Pictures decoded, chosen or not."""
+        connection = self._connection
+        return self._decoded_before + (connection.decoded if connection is not None else 0)
+
+    @property
+    def reconnects(self) -> int:
+        """How often a lost source came back."""
+        return self._supervisor.reconnects
+
+    def read(self, timeout_s: float | None = None) -> Frame | StateChange | None:
+        """The next item, or None after ``timeout_s``. At the end: StopIteration; on failure: SourceError."""
+        return self._mailbox.get(timeout_s)
+
+    def __iter__(self) -> Iterator[Frame | StateChange]:
+        return self
+
+    def __next__(self) -> Frame | StateChange:
+        item = self._mailbox.get()
+        assert item is not None  # without a timeout there is always an item or an exception
+        return item
+
+    def close(self) -> None:
+        """Stop reading and release everything. May be called again, and from any thread."""
+        self._closing = True
+        self._mailbox.close()
+        if (connection := self._connection) is not None:
+            connection.wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(5.0)
+
+    def __enter__(self) -> Camera:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ the supervising thread
+
+    def _run(self) -> None:
+        try:
+            self._act(self._supervisor.start())
+            while not self._closing and self._supervisor.phase != "over":
+                self._step()
+        except SourceError as error:
+            self._mailbox.end(error)
+        except Exception as error:
+            self._mailbox.end(SourceError(scrub(f"{self._source.label}: {type(error).__name__}: {error}")))
+        finally:
+            self._disconnect()
+            self._mailbox.end()
+
+    def _step(self) -> None:
+        connection = self._connection
+        if connection is None:  # waiting for the next attempt
+            time.sleep(_TICK_S / 2)
+        else:
+            news = connection.poll(_TICK_S)
+            if self._closing:
+                return
+            if isinstance(news, EndOfStream) and not self._source.live:
+                return self._finish(connection)
+            if isinstance(news, EndOfStream):
+                news = Problem("the stream ended", "check the camera")
+            if news is not None:
+                if not self._source.live and connection.decoded:
+                    news = self._broken_off(connection, news)
+                return self._tell("lost", news)
+        if self._source.live or not self._supervisor.was_live:
+            self._tell("tick")
+        elif connection is not None and not self._mailbox.full:
+            idle = time.monotonic() - max(connection.last_decoded_at, self._last_taken)
+            if idle > _FILE_PATIENCE_S:
+                problem = f"decoder {connection.decoder} delivers nothing for {_FILE_PATIENCE_S:g} s"
+                self._tell("lost", Problem(problem, "see `edge-run doctor`", "permanent"))
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        with self._lock:
+            actions: list[Action] = getattr(self._supervisor, event)(*arguments)
+        self._act(actions)
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Connect):
+                self._connect()
+            elif isinstance(action, Disconnect):
+                self._disconnect()
+            elif isinstance(action, Report):
+                self._mailbox.put_state(StateChange(action.state, scrub(action.cause)))
+            elif isinstance(action, GiveUp):
+                problem = action.problem
+                error = SourceError(problem.line(self._source.label), permanent=problem.kind != "transient")
+                self._mailbox.end(error)
+
+    def _connect(self) -> None:
+        problem = self._preflight()
+        if self._closing:
+            return
+        if problem is not None:
+            return self._tell("lost", problem)
+        self._timeline.new_connection()
+        connection = Connection(self._source, self._size, self._options, self)
+        self._connection = connection
+        connection.start()
+
+    def _preflight(self) -> Problem | None:
+        source = self._source
+        if isinstance(source, RtspSource):
+            return check_reachable(
+                source.host, source.port, self._options.connect_timeout_s, lambda: self._closing
+            )
+        if isinstance(source, DeviceSource):
+            try:
+                self._source = resolve(source)
+            except SourceError as error:
+                return Problem(str(error), "", "permanent" if error.permanent else "transient")
+        return None
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._decoded_before += connection.decoded
+            connection.stop()
+
+    def _finish(self, connection: Connection) -> None:
+        """A file came to its end: was that all of it?"""
+        self._supervisor.phase = "over"
+        label, end_s = self._source.label, connection.end_ns / 1e9
+        if not connection.decoded:
+            problem = Problem("no picture in it could be decoded", "record or copy it again", "permanent")
+            self._mailbox.put_state(StateChange("failed", problem.cause))
+            return self._mailbox.end(SourceError(problem.line(label), permanent=True))
+        cause = "; ".join([f"end of the file at {end_s:.1f} s", *_damage(connection)])
+        early = self._ends_early(connection)
+        self._mailbox.put_state(StateChange("ended", early.cause if early else cause))
+        self._mailbox.end(SourceError(early.line(label), permanent=True) if early else None)
+
+    def _ends_early(self, connection: Connection) -> Problem | None:
+        """A file whose pictures stop well before the duration in its header."""
+        end_s, duration_s = connection.end_ns / 1e9, connection.duration_s
+        assert isinstance(self._source, FileSource)
+        cut = container.missing_bytes(self._source.path)
+        short = duration_s is not None and duration_s - end_s > max(0.5, 0.02 * duration_s)
+        if cut:
+            whole = f" of {duration_s:.1f} s" if duration_s is not None else ""
+            return Problem(
+                f"ends at {end_s:.1f} s{whole}: the file is truncated ({cut} bytes are missing)",
+                "copy it again",
+            )
+        if short and not connection.other_streams:  # with sound beside it, the sound may just be longer
+            return Problem(
+                f"ends at {end_s:.1f} s of {duration_s:.1f} s: the file is damaged", "copy it again"
+            )
+        return None
+
+    def _broken_off(self, connection: Connection, problem: Problem) -> Problem:
+        """An error in the middle of a file."""
+        whole = f" of {connection.duration_s:.1f} s" if connection.duration_s else ""
+        return Problem(
+            f"stops at {connection.end_ns / 1e9:.1f} s{whole}: {problem.cause}", problem.hint, "permanent"
+        )
+
+    # ------------------------------------------------------------------ Listener: GStreamer's threads
+
+    _last_taken = 0.0
+
+    def first_picture(self, detail: str) -> None:
+        connection = self._connection
+        self._detail, self.decoder = detail, connection.decoder if connection is not None else ""
+        self._tell("first_frame", detail)
+
+    def want(self, raw_ns: int, captured_at: float) -> tuple[float, int, float] | None:
+        now = time.monotonic()
+        self._supervisor.frame_seen()
+        pts = self._timeline.place(raw_ns, now)
+        index = self._sampler.take(pts)
+        return None if index is None else (pts, index, captured_at)
+
+    def picture(self, ticket: tuple[float, int, float], image: np.ndarray) -> bool:
+        pts, index, captured_at = ticket
+        taken = self._mailbox.put_frame(Frame(pts, image, captured_at, index))
+        self._last_taken = time.monotonic()
+        return taken
+
+
+def _damage(connection: Connection) -> list[str]:
+    """What is worth saying about a file that was read to its end."""
+    notes = [f"no pictures between {start:.1f} s and {end:.1f} s" for start, end in connection.gaps[:3]]
+    if len(connection.gaps) > 3:
+        notes.append(f"and {len(connection.gaps) - 3} more gaps")
+    if connection.corrupt:
+        notes.append(f"{connection.corrupt} damaged pictures")
+    return notes

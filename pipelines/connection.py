@@ -1,0 +1,454 @@
+"""One attempt at one source: a GStreamer pipeline built by code, from the source element to a copied picture.
+
+::
+
+    filesrc ! decodebin  [probe]  (download !) videoscale ! videoflip ! videoconvert ! RGB ! appsink
+
+The probe sees every decoded picture and lets through only those the listener wants, so that the others cost
+neither scaling nor conversion. Scaling keeps the aspect (black borders) and comes before the conversion.
+There is no queue behind the probe: a wanted picture reaches the listener on the same thread before the next
+is looked at.
+
+A lost source is answered with a new Connection, never by restarting this one: elements keep state that a
+way through NULL does not clear. decodebin, not decodebin3, which on GStreamer 1.22 corrupts multi-slice
+RTSP H.264.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from edge_runtime.errors import SourceError
+
+from . import decoders
+from .frames import to_array
+from .gst import load, make
+from .problems import Problem, codec_name, explain, first_line, missing_plugin
+from .sources import DeviceSource, FileSource, RtspSource, Source, TestSource
+
+_NS = 1_000_000_000
+_TRY, _EXPOSE, _SKIP = 0, 1, 2
+"""decodebin's answers to autoplug-select; its enumeration is private to the plugin."""
+_STOP_TIMEOUT_S = 2.0
+_TEST_CAPS = "video/x-raw, width=(int)640, height=(int)480, framerate=(fraction)30/1"
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """How to read a source."""
+
+    rtsp_transport: Literal["tcp", "udp", "auto"] = "tcp"
+    rtsp_latency_ms: int = 100
+    """Jitter budget; with pictures shown as they come it adds no delay on a quiet network."""
+    tls_verify: bool = True
+    decoder: str = "auto"
+    """``auto`` (proven hardware, else software), ``software``, or the name of a GStreamer decoder."""
+
+
+class Listener(Protocol):
+    """Who receives pictures. Called on GStreamer's threads; must not raise."""
+
+    def first_picture(self, detail: str) -> None:
+        """The first decoded picture of this connection; ``detail`` names codec, size and decoder."""
+
+    def want(self, raw_ns: int, captured_at: float) -> Any | None:
+        """A decoded picture stamped ``raw_ns``: a ticket when it is needed, None when not."""
+
+    def picture(self, ticket: Any, image: np.ndarray) -> bool:
+        """The picture asked for, ``uint8 [H, W, 3]``. May block (files). False: no more are wanted."""
+
+
+@dataclass(frozen=True)
+class EndOfStream:
+    """The source says it is over."""
+
+
+class Connection:
+    """See the module's text. Use: ``start()``, ``poll()`` until it returns something, ``stop()``."""
+
+    def __init__(
+        self, source: Source, size: tuple[int, int], options: ConnectionOptions, listener: Listener
+    ) -> None:
+        """Build the elements. ``size``: (width, height). Raises SourceError when an element is missing."""
+        self._modules = load()
+        self._source = source
+        self._size = size
+        self._options = options
+        self._listener = listener
+        self._pipeline = self._modules.Gst.Pipeline.new(None)
+        self._pipeline.use_clock(self._modules.Gst.SystemClock.obtain())
+        self._bus = self._pipeline.get_bus()
+        self._handlers: list[tuple[Any, int]] = []
+        self._stopped = False
+        self._ticket: Any = None
+        self._decodebin: Any = None
+        self._decoder_element: Any = None
+        self._segment: Any = None
+        self._last_ns: int | None = None
+        self._step_ns = 0
+        self._probed_pad: Any = None
+        self._problem: Problem | None = None
+        self.decoder = ""
+        self.codec = ""
+        self.detail = ""
+        self.decoded = 0
+        """Pictures decoded so far."""
+        self.last_decoded_at = time.monotonic()
+        self.end_ns = 0
+        """Where the last decoded picture ends."""
+        self.gaps: list[tuple[float, float]] = []
+        """Stretches of a file (start, end in seconds) without pictures."""
+        self.corrupt = 0
+        """Pictures the decoder marked as damaged."""
+        self.duration_s: float | None = None
+        """What a file's header says."""
+        self.other_streams = 0
+        self.warning = ""
+        self._build()
+
+    # ------------------------------------------------------------------ building
+
+    def _build(self) -> None:
+        source = self._source
+        self._tail_head = self._build_tail()
+        if isinstance(source, TestSource):
+            element = make("videotestsrc", is_live=True)
+            self._modules.Gst.util_set_object_arg(element, "pattern", source.pattern)
+            caps = make("capsfilter", caps=self._modules.Gst.Caps.from_string(_TEST_CAPS))
+            self._add(element, caps)
+            _link(element, caps)
+            self.decoder, self.codec = "none", "raw"
+            self._attach(caps.get_static_pad("src"))
+            return
+        self._decodebin = self._build_decodebin()
+        if isinstance(source, FileSource):
+            element = make("filesrc", location=source.path)
+            self._add(element)
+            _link(element, self._decodebin)
+        elif isinstance(source, RtspSource):
+            self._add(self._build_rtsp(source))
+        elif isinstance(source, DeviceSource):
+            element = make("v4l2src", device=source.path)
+            self._add(element)
+            _link(element, self._decodebin)
+
+    def _build_tail(self) -> Any:
+        """videoscale ... appsink; returns its first element."""
+        width, height = self._size
+        square = self._modules.Gst.Caps.from_string(
+            f"video/x-raw, width=(int){width}, height=(int){height}, pixel-aspect-ratio=(fraction)1/1"
+        )
+        scale = make("videoscale", add_borders=True)
+        # Not plain bilinear: it reads two pixels however many fall into one, and thin things would flicker.
+        self._modules.Gst.util_set_object_arg(scale, "method", "bilinear2")
+        elements = [scale, make("capsfilter", caps=square)]
+        if width == height:  # makes phone videos upright; on a square, turning after scaling is the same
+            flip = make("videoflip")
+            self._modules.Gst.util_set_object_arg(flip, "video-direction", "auto")
+            elements.append(flip)
+        rgb = self._modules.Gst.Caps.from_string("video/x-raw, format=(string)RGB")
+        sink = make("appsink", caps=rgb, sync=False, emit_signals=True, max_buffers=1)
+        sink.set_property("async", False)
+        elements += [make("videoconvert"), sink]
+        self._add(*elements)
+        for before, after in itertools.pairwise(elements):
+            _link(before, after)
+        self._connect(sink, "new-sample", self._on_sample)
+        return scale
+
+    def _build_decodebin(self) -> Any:
+        element = make("decodebin")
+        if self._options.decoder == "software":
+            element.set_property("force-sw-decoders", True)
+        self._add(element)
+        self._connect(element, "autoplug-continue", self._on_autoplug_continue)
+        self._connect(element, "autoplug-select", self._on_autoplug_select)
+        self._connect(element, "deep-element-added", self._on_deep_element)
+        self._connect(element, "pad-added", self._on_decoded_pad)
+        self._connect(element, "no-more-pads", self._on_no_more_pads)
+        return element
+
+    def _build_rtsp(self, source: RtspSource) -> Any:
+        options, Gst = self._options, self._modules.Gst
+        element = make("rtspsrc", location=source.location, latency=options.rtsp_latency_ms)
+        if source.user is not None:
+            element.set_property("user-id", source.user)
+            element.set_property("user-pw", source.password or "")
+        protocols = {"tcp": "tcp", "udp": "udp+udp-mcast", "auto": "tcp+udp-mcast+udp"}[
+            options.rtsp_transport
+        ]
+        Gst.util_set_object_arg(element, "protocols", protocols)
+        if not options.tls_verify:
+            element.set_property("tls-validation-flags", 0)
+        self._connect(element, "select-stream", _is_video_stream)
+        self._connect(element, "pad-added", self._on_rtp_pad)
+        return element
+
+    def _add(self, *elements: Any) -> None:
+        for element in elements:
+            self._pipeline.add(element)
+
+    def _connect(self, element: Any, signal: str, callback: Callable[..., Any]) -> None:
+        self._handlers.append((element, element.connect(signal, callback)))
+
+    def _attach(self, pad: Any) -> None:
+        """Join the decoded ``pad`` to the tail and look at everything that passes."""
+        kinds = self._modules.Gst.PadProbeType
+        pad.add_probe(kinds.BUFFER | kinds.EVENT_DOWNSTREAM, self._on_passing)
+        self._probed_pad = pad
+        head = self._tail_head
+        caps = pad.get_current_caps()
+        if caps is not None and (downloader := decoders.downloader_for(caps)) is not None:
+            self._add(downloader)
+            _link(downloader, head)
+            downloader.sync_state_with_parent()
+            head = downloader
+        result = pad.link(head.get_static_pad("sink"))
+        if result != self._modules.Gst.PadLinkReturn.OK:
+            self._fail(
+                Problem(f"the decoded video cannot be used ({result.value_nick})", "see `edge-run doctor`")
+            )
+
+    # ------------------------------------------------------------------ GStreamer's threads
+
+    def _on_rtp_pad(self, _element: Any, pad: Any) -> None:
+        caps = pad.get_current_caps()
+        if caps is None or caps.get_structure(0).get_string("media") != "video":
+            return
+        sink = self._decodebin.get_static_pad("sink")
+        if not sink.is_linked():
+            pad.link(sink)
+
+    def _on_autoplug_continue(self, _element: Any, _pad: Any, caps: Any) -> bool:
+        """Sound and subtitles are not decoded."""
+        name = caps.get_structure(0).get_name()
+        return not name.startswith(("audio/", "text/", "subpicture/", "closedcaption/"))
+
+    def _on_autoplug_select(self, _element: Any, _pad: Any, caps: Any, factory: Any) -> int:
+        try:
+            return self._select(caps.get_structure(0).get_name(), factory)
+        except Exception as error:
+            self._fail(
+                Problem(f"choosing a decoder failed: {first_line(str(error))}", "see `edge-run doctor`")
+            )
+            return _TRY
+
+    def _select(self, media_type: str, factory: Any) -> int:
+        klass = factory.get_metadata("klass") or ""
+        if "Decoder" not in klass:
+            # A file must not make this machine open network connections (playlists, SDP).
+            opens_network = "Adaptive" in klass or "Source" in klass or media_type == "application/sdp"
+            return _SKIP if opens_network else _TRY
+        wanted, name = self._options.decoder, factory.get_name()
+        if wanted == "software":
+            return _SKIP if decoders.is_hardware(factory) else _TRY
+        if wanted == "auto":
+            best = decoders.preferred(media_type)
+            return _TRY if best in (None, name) and decoders.usable(factory, media_type) else _SKIP
+        return _TRY if name == wanted else _SKIP
+
+    def _on_deep_element(self, _bin: Any, _sub_bin: Any, element: Any) -> None:
+        factory = element.get_factory()
+        klass = (factory.get_metadata("klass") or "") if factory is not None else ""
+        if "Decoder" in klass and ("Video" in klass or "Image" in klass):
+            self.decoder = factory.get_name()
+            self._decoder_element = element
+
+    def _on_decoded_pad(self, _element: Any, pad: Any) -> None:
+        caps = pad.get_current_caps() or pad.query_caps(None)
+        if caps.get_structure(0).get_name() != "video/x-raw":
+            self.other_streams += 1
+        elif self._probed_pad is None:
+            self._attach(pad)
+        else:
+            self.other_streams += 1
+
+    def _on_no_more_pads(self, _element: Any) -> None:
+        if self._probed_pad is None:
+            self._fail(Problem("there is no video in it", "give a source with a picture", "permanent"))
+
+    def _on_passing(self, pad: Any, info: Any) -> Any:
+        Gst = self._modules.Gst
+        drop, keep = Gst.PadProbeReturn.DROP, Gst.PadProbeReturn.OK
+        try:
+            if info.type & Gst.PadProbeType.EVENT_DOWNSTREAM:
+                if info.get_event().type == Gst.EventType.SEGMENT:
+                    self._segment = info.get_event().parse_segment()
+                return keep
+            return keep if not self._stopped and self._look_at(pad, info.get_buffer()) else drop
+        except Exception as error:
+            self._fail(
+                Problem(f"reading a picture failed: {type(error).__name__} {error}", "see `edge-run doctor`")
+            )
+            return drop
+
+    def _look_at(self, pad: Any, buffer: Any) -> bool:
+        """Bookkeeping for one decoded picture; True when it is wanted."""
+        Gst = self._modules.Gst
+        now = time.monotonic()
+        raw_ns = self._time_stamp(pad, buffer)
+        step_ns = buffer.duration if buffer.duration != Gst.CLOCK_TIME_NONE else self._step_ns
+        self._note_gap(raw_ns)
+        self._last_ns, self.end_ns = raw_ns, max(self.end_ns, raw_ns + step_ns)
+        self.last_decoded_at = now
+        self.decoded += 1
+        self.corrupt += buffer.has_flags(Gst.BufferFlags.CORRUPTED)
+        if self.decoded == 1:
+            self.detail = self._describe(pad)
+            self._listener.first_picture(self.detail)
+        captured_at = now
+        if self._source.live:
+            stamped = (self._pipeline.get_base_time() + raw_ns) / _NS
+            if now - 10.0 < stamped < now:
+                captured_at = stamped
+        self._ticket = self._listener.want(raw_ns, captured_at)
+        return self._ticket is not None
+
+    def _time_stamp(self, pad: Any, buffer: Any) -> int:
+        """ns: stream time for files, the pipeline's running time for live sources."""
+        Gst = self._modules.Gst
+        if self._segment is None and (event := pad.get_sticky_event(Gst.EventType.SEGMENT, 0)) is not None:
+            self._segment = event.parse_segment()
+        pts = buffer.pts
+        placed = Gst.CLOCK_TIME_NONE
+        if pts != Gst.CLOCK_TIME_NONE and self._segment is not None:
+            convert = self._segment.to_running_time if self._source.live else self._segment.to_stream_time
+            placed = convert(Gst.Format.TIME, pts)
+        if placed != Gst.CLOCK_TIME_NONE:
+            step_ns = 0 if self._last_ns is None else placed - self._last_ns
+            if step_ns > 0:
+                self._step_ns = min(step_ns, self._step_ns or step_ns)
+            return int(placed)
+        return 0 if self._last_ns is None else self._last_ns + (self._step_ns or 40_000_000)
+
+    def _note_gap(self, raw_ns: int) -> None:
+        if self._last_ns is None or self._source.live:
+            return
+        allowed = max(_NS, 4 * self._step_ns)
+        if raw_ns - self._last_ns > allowed and len(self.gaps) < 100:
+            self.gaps.append((self._last_ns / _NS, raw_ns / _NS))
+
+    def _describe(self, pad: Any) -> str:
+        """``h264 640x360, decoder avdec_h264``, or ``raw 640x480``"""
+        if self._decoder_element is not None:
+            caps = self._decoder_element.get_static_pad("sink").get_current_caps()
+            self.codec = codec_name(caps.get_structure(0).get_name()) if caps is not None else ""
+        elif not self.decoder:
+            self.decoder, self.codec = "none", "raw"
+        structure = pad.get_current_caps().get_structure(0)
+        text = f"{self.codec} {structure.get_value('width')}x{structure.get_value('height')}"
+        return text if self.decoder == "none" else f"{text}, decoder {self.decoder}"
+
+    def _on_sample(self, sink: Any) -> Any:
+        FlowReturn = self._modules.Gst.FlowReturn
+        try:
+            sample = sink.emit("pull-sample")
+            ticket, self._ticket = self._ticket, None
+            if sample is None or ticket is None or self._stopped:
+                return FlowReturn.OK
+            return FlowReturn.OK if self._listener.picture(ticket, to_array(sample)) else FlowReturn.EOS
+        except Exception as error:
+            self._fail(
+                Problem(f"reading a picture failed: {type(error).__name__} {error}", "see `edge-run doctor`")
+            )
+            return FlowReturn.ERROR
+
+    def _fail(self, problem: Problem) -> None:
+        """Remember the first problem found outside the bus and wake :meth:`poll`."""
+        if self._problem is None:
+            self._problem = problem
+        Gst = self._modules.Gst
+        self._bus.post(Gst.Message.new_application(self._pipeline, Gst.Structure.new_empty("problem")))
+
+    # ------------------------------------------------------------------ the supervising thread
+
+    def start(self) -> None:
+        """Set the pipeline going; what goes wrong comes out of :meth:`poll`."""
+        Gst = self._modules.Gst
+        if self._pipeline.set_state(Gst.State.PLAYING) == Gst.StateChangeReturn.FAILURE:
+            self._problem = (
+                self._problem or self._drain() or Problem("cannot be opened", "see `edge-run doctor`")
+            )
+
+    def wake(self) -> None:
+        """Make a waiting :meth:`poll` return at once (any thread)."""
+        Gst = self._modules.Gst
+        self._bus.post(Gst.Message.new_application(self._pipeline, Gst.Structure.new_empty("wake")))
+
+    def poll(self, timeout_s: float) -> Problem | EndOfStream | None:
+        """Wait for news. A Problem or EndOfStream comes once and is final."""
+        Gst = self._modules.Gst
+        if self._problem is not None:
+            return self._drain() or self._problem
+        types = Gst.MessageType
+        kinds = types.ERROR | types.EOS | types.ELEMENT | types.WARNING | types.APPLICATION
+        message = self._bus.timed_pop_filtered(int(timeout_s * Gst.SECOND), kinds)
+        if self.duration_s is None and self.decoded and not self._source.live:
+            self.duration_s = self._query_duration()
+        if message is None:
+            return None
+        if message.type == types.EOS:
+            return self._problem or EndOfStream()
+        found = self._read(message)
+        return found or (self._drain() or self._problem if self._problem is not None else None)
+
+    def _drain(self) -> Problem | None:
+        """The most telling problem among the messages waiting on the bus."""
+        found = None
+        while (message := self._bus.pop()) is not None:
+            found = found or self._read(message)
+        return found
+
+    def _read(self, message: Any) -> Problem | None:
+        Gst, GstPbutils = self._modules.Gst, self._modules.GstPbutils
+        if message.type == Gst.MessageType.ELEMENT and GstPbutils.is_missing_plugin_message(message):
+            structure = message.get_structure()
+            detail = structure.get_value("detail")
+            media_type = (
+                detail.get_structure(0).get_name() if isinstance(detail, Gst.Caps) else str(detail or "")
+            )
+            return missing_plugin(media_type, GstPbutils.missing_plugin_message_get_description(message))
+        if message.type == Gst.MessageType.WARNING:
+            self.warning = first_line(message.parse_warning()[0].message)
+        if message.type == Gst.MessageType.ERROR:
+            error, debug = message.parse_error()
+            domain = error.domain.removeprefix("gst-").removesuffix("-error-quark")
+            return explain(self._source, domain, error.code, error.message, debug or "")
+        return None
+
+    def _query_duration(self) -> float | None:
+        ok, duration = self._pipeline.query_duration(self._modules.Gst.Format.TIME)
+        return duration / _NS if ok and duration > 0 else None
+
+    def stop(self) -> bool:
+        """Tear down; True when GStreamer obeyed in time. Call once, never from one of its threads."""
+        self._stopped = True
+        Gst, pipeline = self._modules.Gst, self._pipeline
+        # A frozen camera or driver may hold the change of state: never let it hold the caller.
+        null = (Gst.State.NULL,)
+        worker = threading.Thread(target=pipeline.set_state, args=null, name="camera-stop", daemon=True)
+        worker.start()
+        worker.join(_STOP_TIMEOUT_S)
+        if worker.is_alive():
+            return False
+        for element, handler in self._handlers:
+            element.disconnect(handler)
+        self._handlers.clear()
+        self._bus.set_flushing(True)
+        return True
+
+
+def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:
+    return caps.get_structure(0).get_string("media") == "video"
+
+
+def _link(before: Any, after: Any) -> None:
+    if not before.link(after):
+        raise SourceError(f"GStreamer cannot link {before.get_name()} to {after.get_name()}", permanent=True)

@@ -1,0 +1,88 @@
+"""The one door to GStreamer: loaded on first use, so that importing :mod:`pipelines` needs neither gi nor
+GStreamer.
+
+What is missing is answered with the Debian/Ubuntu packages that bring it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NamedTuple
+
+from edge_runtime.errors import SourceError
+
+APT_BASE = (
+    "sudo apt-get install -y python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 "
+    "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav"
+)
+
+_ELEMENT_PACKAGES = {
+    "decodebin": "gstreamer1.0-plugins-base",
+    "appsink": "gstreamer1.0-plugins-base",
+    "videoscale": "gstreamer1.0-plugins-base",
+    "videoconvert": "gstreamer1.0-plugins-base",
+    "videotestsrc": "gstreamer1.0-plugins-base",
+    "videoflip": "gstreamer1.0-plugins-good",
+    "rtspsrc": "gstreamer1.0-plugins-good",
+    "v4l2src": "gstreamer1.0-plugins-good",
+    "libcamerasrc": "gstreamer1.0-libcamera",
+}
+
+
+class Modules(NamedTuple):
+    """The introspected libraries in use."""
+
+    Gst: Any
+    GstVideo: Any
+    GstPbutils: Any
+
+
+_loaded: Modules | None = None
+_lock = threading.Lock()
+
+
+def load() -> Modules:
+    """Import and initialise GStreamer once. Raises SourceError that names the packages to install."""
+    global _loaded
+    with _lock:
+        if _loaded is None:
+            _loaded = _load()
+        return _loaded
+
+
+def _load() -> Modules:
+    try:
+        import gi
+    except ImportError as error:
+        raise SourceError(
+            f"GStreamer's Python bindings cannot be imported ({error}); install them with `{APT_BASE}` "
+            "and use an environment made with `/usr/bin/python3 -m venv --system-site-packages`",
+            permanent=True,
+        ) from None
+    try:
+        for name in ("Gst", "GstVideo", "GstPbutils"):
+            gi.require_version(name, "1.0")
+        from gi.repository import Gst, GstPbutils, GstVideo
+
+        if not Gst.is_initialized():
+            Gst.init(None)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SourceError(
+            f"GStreamer cannot be loaded ({reason}); install it with `{APT_BASE}`", permanent=True
+        ) from None
+    return Modules(Gst, GstVideo, GstPbutils)
+
+
+def make(factory: str, **properties: Any) -> Any:
+    """A new element with ``properties`` set (``_`` stands for ``-``). Raises SourceError when missing."""
+    element = load().Gst.ElementFactory.make(factory, None)
+    if element is None:
+        package = _ELEMENT_PACKAGES.get(factory, "gstreamer1.0-plugins-good")
+        raise SourceError(
+            f"GStreamer's element {factory} is missing; install it with `sudo apt-get install -y {package}`",
+            permanent=True,
+        )
+    for name, value in properties.items():
+        element.set_property(name.replace("_", "-"), value)
+    return element

@@ -1,0 +1,51 @@
+"""Passwords and tokens must never reach a log: register them once, scrub every text that leaves.
+
+Two nets: values registered here (taken from source strings), and anything that looks like user information or
+a secret query value inside a URL, registered or not. GStreamer's own debug log (GST_DEBUG) comes from C code and
+does not pass here; so credentials are given to elements as properties and never as part of a location.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from urllib.parse import quote, unquote
+
+MASK = "***"
+_SHORTEST = 3
+"""Shorter values are not replaced wherever they occur, or ordinary words would fall apart; URLs still are."""
+
+_URL_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@'\"]*(?:@[^\s/?#@'\"]*)*@")
+_URL_VALUE = re.compile(
+    r"(?P<key>[?&;][^=&\s]*(?:pass|pwd|psw|token|secret|auth|api_?key|sig)[^=&\s]*=)(?P<value>[^&\s'\"]+)",
+    re.I,
+)
+
+_registered: set[str] = set()
+_lock = threading.Lock()
+
+
+def register(secret: str | None) -> None:
+    """Remember ``secret`` (as typed, encoded and decoded) so that :func:`scrub` removes it everywhere."""
+    if not secret:
+        return
+    forms = {secret, unquote(secret), quote(secret, safe="")}
+    with _lock:
+        _registered.update(form for form in forms if len(form) >= _SHORTEST)
+
+
+def register_url_values(url: str) -> None:
+    """Register the values of query keys such as ``password=`` or ``token=`` in ``url``."""
+    for match in _URL_VALUE.finditer(url):
+        register(match["value"])
+
+
+def scrub(text: str) -> str:
+    """``text`` with every registered secret and every URL's user information replaced by ``***``."""
+    text = _URL_USER.sub(lambda m: f"{m['scheme']}{MASK}@", text)
+    text = _URL_VALUE.sub(lambda m: f"{m['key']}{MASK}", text)
+    with _lock:
+        secrets = sorted(_registered, key=len, reverse=True)
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text

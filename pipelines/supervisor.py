@@ -1,0 +1,156 @@
+"""When to connect, to wait, to report and to give up: a state machine without threads, sockets or GStreamer.
+
+It is told what happens (``start``, ``first_frame``, ``lost``, ``tick``) and answers with actions, which
+:mod:`pipelines.camera` carries out. Time comes from an injected clock, so tests live through a day in a millisecond.
+
+``connecting -> live -> stalled -> live ...``; ``auth-failed`` when credentials are refused; ``failed`` when
+it gives up. A file's problems are permanent: it is never tried again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from .problems import Problem
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """All times in seconds."""
+
+    reconnect: bool = True
+    """Connect again after a source that was live is lost."""
+    wait_for_source: bool = False
+    """Keep trying when the very first connection fails, too."""
+    connect_timeout_s: float = 10.0
+    """From the start of a connection to its first decoded picture."""
+    stall_timeout_s: float = 5.0
+    """Without a picture for so long, a live source is stalled and gets replaced."""
+    max_retries: int | None = None
+    """Failed attempts in a row before giving up; None: never."""
+    retry_first_s: float = 0.25
+    retry_limit_s: float = 15.0
+    retry_factor: float = 2.0
+    retry_jitter: float = 0.2
+    """Each wait is drawn from ``[1 - jitter, 1 + jitter]`` times its nominal length."""
+    auth_retry_s: float = 60.0
+    """Between attempts with refused credentials: cameras lock accounts."""
+    stable_s: float = 10.0
+    """A connection this old counts as good: the next wait starts short again."""
+
+
+@dataclass(frozen=True)
+class Connect:
+    """Open the source."""
+
+
+@dataclass(frozen=True)
+class Disconnect:
+    """Tear down whatever is open."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tell the consumer."""
+
+    state: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """End the iteration with ``problem`` as the error."""
+
+    problem: Problem
+
+
+Action = Connect | Disconnect | Report | GiveUp
+
+
+class Supervisor:
+    """One source's life. Not thread-safe: the caller serialises calls (frame_seen may race, by design)."""
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        *,
+        clock: Callable[[], float],
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """``clock``: monotonic seconds. ``draw``: uniform in [0, 1), for the jitter."""
+        self._policy = policy
+        self._clock = clock
+        self._draw = draw
+        self.phase: Literal["idle", "connecting", "live", "waiting", "over"] = "idle"
+        self.was_live = False
+        self.reconnects = 0
+        self._failures = 0
+        self._deadline = 0.0
+        self._live_since = 0.0
+        self._last_frame = 0.0
+
+    def start(self) -> list[Action]:
+        return [Report("connecting", ""), *self._connect()]
+
+    def first_frame(self, detail: str) -> list[Action]:
+        """The connection delivers. ``detail`` says what: codec, size, decoder."""
+        if self.phase != "connecting":
+            return []
+        self.reconnects += self.was_live
+        self.phase, self.was_live = "live", True
+        self._live_since = self._last_frame = self._clock()
+        return [Report("live", detail)]
+
+    def frame_seen(self) -> None:
+        """Any decoded picture, wanted or not: feeds the watchdog."""
+        self._last_frame = self._clock()
+
+    def tick(self) -> list[Action]:
+        """To be called every 100 ms or so."""
+        now, policy = self._clock(), self._policy
+        if self.phase == "connecting" and now >= self._deadline:
+            return self.lost(
+                Problem(
+                    f"no picture came within {policy.connect_timeout_s:g} s",
+                    "check that the camera is sending, or raise the connect timeout",
+                )
+            )
+        if self.phase == "live" and now - self._last_frame >= policy.stall_timeout_s:
+            return self.lost(Problem(f"no picture for {policy.stall_timeout_s:g} s", "check the camera"))
+        if self.phase == "waiting" and now >= self._deadline:
+            return self._connect()
+        return []
+
+    def lost(self, problem: Problem) -> list[Action]:
+        """The connection failed, broke or ended."""
+        if self.phase not in ("connecting", "live"):
+            return []
+        policy, was = self._policy, self.phase
+        auth = problem.kind == "auth"
+        if was == "live" and self._clock() - self._live_since >= policy.stable_s:
+            self._failures = 0
+        self._failures += 1
+        retry = policy.reconnect if self.was_live else policy.wait_for_source
+        spent = policy.max_retries is not None and self._failures > policy.max_retries
+        if not retry or spent or problem.kind == "permanent":
+            self.phase = "over"
+            reports = [Report("auth-failed", problem.cause)] if auth else []
+            return [Disconnect(), *reports, Report("failed", problem.cause), GiveUp(problem)]
+        wait = policy.auth_retry_s if auth else self._backoff()
+        self.phase, self._deadline = "waiting", self._clock() + wait
+        state = "auth-failed" if auth else "stalled" if was == "live" else "connecting"
+        return [Disconnect(), Report(state, f"{problem.cause}; trying again in {wait:.1f} s")]
+
+    def _connect(self) -> list[Action]:
+        self.phase, self._deadline = "connecting", self._clock() + self._policy.connect_timeout_s
+        return [Connect()]
+
+    def _backoff(self) -> float:
+        policy = self._policy
+        nominal = min(
+            policy.retry_limit_s, policy.retry_first_s * policy.retry_factor ** min(self._failures - 1, 30)
+        )
+        return nominal * (1 + policy.retry_jitter * (2 * self._draw() - 1))
