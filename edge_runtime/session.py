@@ -106,8 +106,8 @@ class StreamSession:
         self._query_rows = min(capacity // _QUERY_SHARE, capacity - len(prefix) - 2 * largest_turn)
         if self._query_rows < 1:
             raise BundleError(
-                f"{model.bundle.path('bundle.json')}: key model.context_rows: a cache of {capacity} rows has "
-                f"no room for the prompt ({len(prefix)}) and two turns ({largest_turn} each); export with more"
+                f"{model.bundle.path('bundle.json')}: key model.context_rows: a cache of {capacity} rows "
+                f"has no room for the prompt ({len(prefix)}) and two turns ({largest_turn} each); export with more"
             )
         self._decoder = model.open_decoder()
         self._decoder.append(prefix, 0)

@@ -130,8 +130,8 @@ class KVWindow:
         """
         if self.pinned_rows + rows > self.capacity:
             raise WindowFull(
-                f"window: {rows} more rows do not fit beside {self.pinned_rows} rows of prompt and queries in "
-                f"a cache of {self.capacity}; remove a query or ask with fewer words"
+                f"window: {rows} more rows do not fit beside {self.pinned_rows} rows of prompt and queries "
+                f"in a cache of {self.capacity}; remove a query or ask with fewer words"
             )
         turns = [segment for segment in self._segments if segment.kind == "turn"]
         evicted, rows_in_use = 0, self.rows

@@ -40,7 +40,8 @@ class OrtBackend:
         if bundle.decoder.lowering != LOWERING:
             raise BackendError(
                 f"{bundle.path(bundle.decoder.file)}: written for "
-                f"{bundle.decoder.lowering or 'another engine'}, and onnxruntime needs {LOWERING}; export the bundle for onnxruntime"
+                f"{bundle.decoder.lowering or 'another engine'}, and onnxruntime needs {LOWERING}; "
+                "export the bundle for onnxruntime"
             )
         return OrtDecoder(self._compile(bundle, bundle.decoder), bundle, self.device)
 
