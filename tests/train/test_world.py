@@ -102,7 +102,10 @@ def test_plan_steps_complete_at_whole_seconds_in_order():
         (["The dog leaves.", "The cat enters."], {"in_order"}),
         (["The cat enters."], {"at_least", "mentions"}),
         (["The cat enters.", "The cat enters.", "The dog leaves."], {"no_repeat", "in_order"}),
-        (["The cat enters.", "A cow.", "The dog leaves.", "The end. It is over."], {"only", "at_most", "one_sentence"}),
+        (
+            ["The cat enters.", "A cow.", "The dog leaves.", "The end. It is over."],
+            {"only", "at_most", "one_sentence"},
+        ),
         ([], {"at_least", "one_sentence", "mentions", "in_order", "no_repeat", "only"}),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every phrase the world speaks: questions (three phrasings each or more) and the corpus for the vocabulary."""
+"""Every phrase the world speaks: questions (three phrasings each or more), the corpus for the vocabulary."""
 
 from __future__ import annotations
 
