@@ -19,13 +19,13 @@ since it is most often a misspelt one. Passwords come from the environment, neve
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.policy import PolicySettings
@@ -128,15 +128,6 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     return _Reader(path, key_lines(text)).config(data)
 
 
-def redact(source: str) -> str:
-    """A source as it may be shown: an address without user, password and query, which may hold a token."""
-    parts = urlsplit(source) if "://" in source else None
-    if parts is None or parts.scheme == "file":
-        return source
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
 class _Reader:
     """Turns parsed TOML into the dataclasses above, and mistakes into messages with their line."""
 
@@ -191,7 +182,7 @@ class _Reader:
             self._fail(
                 (*at, "source"), "expected a source such as /dev/video0 or rtsp://host/path, got nothing"
             )
-        if "://" in source and (urlsplit(source).password or urlsplit(source).username):
+        if _USER_IN_ADDRESS.match(source):
             self._fail(
                 (*at, "source"),
                 "the address holds a user or password; move them to user and password_env",
@@ -285,6 +276,8 @@ class _Reader:
         raise ConfigError(f"{where}: {_dotted(at)}: {problem}")
 
 
+# A password may hold '/' and '@'; but after host and port an '@' belongs to the path.
+_USER_IN_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://(?![^:/@?]*(:\d+)?[/?]).*@", re.IGNORECASE)
 _POLICY_KEYS = ("threshold", "min_gap", "repeat")
 
 

@@ -11,6 +11,7 @@ import os
 import select
 import stat
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -198,14 +199,16 @@ class FileSink(LineSink):
 
 
 class Sinks:
-    """Several sinks as one."""
+    """Several sinks as one, for any number of threads."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)
+        self._lock = threading.Lock()
 
     def write(self, event: Event) -> bool:
         """Write to each; True when at least one took it at once."""
-        return any([sink.write(event) for sink in self._sinks])
+        with self._lock:
+            return any([sink.write(event) for sink in self._sinks])
 
     def close(self) -> dict[str, int]:
         """Close all; the names of those that lost events, with how many."""

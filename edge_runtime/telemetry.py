@@ -80,7 +80,6 @@ class Telemetry:
     """Responses written to the sinks."""
     suppressed: dict[str, int] = field(default_factory=dict)
     """Responses held back, by the policy's reason."""
-    reconnects: int = 0
     decision: Histogram = field(default_factory=Histogram)
     """Frame to decision, one value per decision."""
     first_text: Histogram = field(default_factory=Histogram)

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from edge_runtime.config import Config, find_config, load_config, redact
+from edge_runtime.config import Config, find_config, load_config
 from edge_runtime.errors import ConfigError
 from edge_runtime.policy import PolicySettings
 from edge_runtime.tomlpos import key_lines
@@ -118,9 +118,10 @@ def test_mistakes_name_file_line_and_key(write, text, line, said):
 
 
 def test_a_password_in_an_address_is_not_repeated(write):
-    with pytest.raises(ConfigError) as error:
-        load_config(write("[[camera]]\nname = 'a'\nsource = 'rtsp://user:hunter2@host/s'\n"))
-    assert "hunter2" not in str(error.value)
+    for userinfo in ("user:hunter2", "user:hunter2/x", "user:hun@hunter2"):
+        with pytest.raises(ConfigError) as error:
+            load_config(write(f"[[camera]]\nname = 'a'\nsource = 'rtsp://{userinfo}@host/s'\n"))
+        assert "hunter2" not in str(error.value)
 
 
 def test_broken_toml_and_files_that_cannot_be_read(write, tmp_path):
@@ -180,14 +181,6 @@ at = 1
     assert ("runtime", "threads") not in lines and ("x",) not in lines
 
 
-@pytest.mark.parametrize(
-    ("source", "shown"),
-    [
-        ("rtsp://user:secret@host:554/path?token=abc", "rtsp://host:554/path"),
-        ("clip.mp4", "clip.mp4"),
-        ("/dev/video0", "/dev/video0"),
-        ("file:///tmp/a%20b.mp4", "file:///tmp/a%20b.mp4"),
-    ],
-)
-def test_addresses_are_shown_without_credentials(source, shown):
-    assert redact(source) == shown
+@pytest.mark.parametrize("source", ["rtsp://host/a@b", "rtsp://host:8554/x?y=a@b", "https://h/p", "a@b.mp4"])
+def test_an_at_sign_alone_is_no_user(write, source):
+    load_config(write(f"[[camera]]\nname = 'a'\nsource = '{source}'\n"))
