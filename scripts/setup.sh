@@ -62,18 +62,29 @@ logged() {
     return "$status"
 }
 
+readonly network_errors='could not resolve|temporary failure|name or service not known|could not connect'\
+'|unable to connect|cannot initiate the connection|connection (failed|timed out|refused)|network is unreachable'\
+'|NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError'
+
 # LOG: why apt-get or pip failed, in a few words.
 reason() {
-    if grep -qE 'No space left on device' "$1"; then
+    if grep -q 'No space left on device' "$1"; then
         echo "the disk is full"
     elif grep -qE 'Could not get lock|Unable to acquire the dpkg' "$1"; then
         echo "another package manager is running"
-    elif grep -qiE 'could not resolve|temporary failure|name or service not known|could not connect|unable to connect|cannot initiate the connection|connection (failed|timed out|refused)|network is unreachable|NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError' "$1"; then
+    elif grep -qiE "$network_errors" "$1"; then
         echo "no network"
     else
-        local last
-        last=$(grep -E '^(E:|ERROR:|error:|sudo:)' "$1" | tail -n 1)
-        echo "${last:-see $1}"
+        local line pattern
+        for pattern in '^ *(E|ERROR):' '^ *(error|sudo):'; do
+            line=$(grep -E "$pattern" "$1" | tail -n 1 || true)
+            if [ -n "$line" ]; then
+                read -r line <<<"$line" # without the indentation
+                echo "$line"
+                return
+            fi
+        done
+        echo "see $1"
     fi
 }
 
@@ -163,8 +174,8 @@ install_python_packages() {
     for step in "${pip_steps[@]}"; do
         read -ra words <<<"$step"
         # Packages in ~/.local would satisfy pip here and be missing for the next user.
-        logged "$pip_log" env PYTHONNOUSERSITE=1 PIP_USER=0 PIP_RETRIES="${PIP_RETRIES:-2}" "$venv_python" -m pip install --no-input \
-            --disable-pip-version-check --progress-bar off "${words[@]}" ||
+        logged "$pip_log" env PYTHONNOUSERSITE=1 PIP_USER=0 PIP_RETRIES="${PIP_RETRIES:-2}" "$venv_python" \
+            -m pip install --no-input --disable-pip-version-check --progress-bar off "${words[@]}" ||
             fail "cannot install Python packages ($step): $(reason "$pip_log");" \
                 "run \`make $profile\` again when that is mended"
     done
