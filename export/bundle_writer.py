@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,77 +15,36 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from edge_runtime.protocol import Protocol, TurnEncoder
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
-from train.model.checkpoint import CheckpointError, load_checkpoint
-from train.model.compact import CompactModel
-from train.model.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, load_lite0
 
+from edge_runtime.protocol import Protocol, TurnEncoder
 from export.decoder_graph import DecoderGraph
 from export.errors import ExportError
 from export.half_storage import store_in_half
 from export.lowering_ort import OrtLowering, export_ort
+from export.parity import TIMESTEPS, measure_parity
 from export.quantize import PRECISIONS, quantize_int8
 from export.quiet import quiet
 from export.vision_graph import VisionGraph, export_vision
+from train.model.checkpoint import CheckpointError, load_checkpoint
+from train.model.compact import CompactModel
+from train.model.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, load_lite0
 
 FORMAT_VERSION = 1
 CONTEXT_ROWS = 1536
-_NUMPY_NAMES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.INT64: "int64"}
+KL_LIMIT = 0.1
+"""Mean KL divergence from PyTorch above which something is broken, not rounded; int8 gives about 0.001."""
 
 Progress = Callable[[str], None]
+Frames = Iterable[NDArray[np.uint8]]
 
-
-def export_model(
-    model: CompactModel,
-    tokenizer: Tokenizer,
-    protocol: Protocol,
-    out: Path,
-    *,
-    name: str | None = None,
-    precision: str = "int8",
-    context_rows: int = CONTEXT_ROWS,
-    backbone: nn.Module | None = None,
-    backbone_name: str = "efficientnet-lite0",
-    training: Mapping[str, Any] | None = None,
-    progress: Progress = lambda _: None,
-) -> Path:
-    """Write the bundle ``out`` from a model in memory; a bundle that is there already is replaced at the end.
-
-    ``backbone`` is the vision network in front of the projector, EfficientNet-Lite0 by default.
-    Raises ExportError when the parts do not fit together.
-    """
-    if precision not in PRECISIONS:
-        raise ExportError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
-    _check_fit(model, tokenizer, protocol)
-    out = Path(out).absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        manifest = _write_parts(
-            model.eval(), tokenizer, protocol, work, precision, context_rows, backbone or load_lite0(), progress
-        )
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "name": name or out.name,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "commit": _commit(),
-            "family": "compact",
-            "backbone": {"decoder": "llama-scratch", "vision": backbone_name},
-            "license": "Apache-2.0",
-            "precision": precision,
-            "protocol": protocol.to_dict(),
-            **manifest,
-            "training": dict(training or {}),
-        }
-        _write_manifest(work, manifest)
-        _replace(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return out
+_DTYPES = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.INT64: "int64",
+}
 
 
 def export_bundle(
@@ -95,12 +54,16 @@ def export_bundle(
     context_rows: int = CONTEXT_ROWS,
     *,
     name: str | None = None,
+    parity_timesteps: int = TIMESTEPS,
+    parity_frames: Frames | None = None,
     progress: Progress = lambda _: None,
 ) -> Path:
     """Bundle of a checkpoint folder (:mod:`train.model.checkpoint`). Raises ExportError."""
+    progress("checkpoint")
     try:
         checkpoint = load_checkpoint(Path(checkpoint_folder))
-    except CheckpointError as error:
+        backbone = load_lite0()
+    except (CheckpointError, ImportError, ValueError) as error:
         raise ExportError(str(error)) from error
     return export_model(
         checkpoint.model,
@@ -110,9 +73,79 @@ def export_bundle(
         name=name,
         precision=precision,
         context_rows=context_rows,
+        backbone=backbone,
         training={key: checkpoint.config.get(key) for key in ("tasks", "recipe", "metrics")},
+        parity_timesteps=parity_timesteps,
+        parity_frames=parity_frames,
         progress=progress,
     )
+
+
+def export_model(
+    model: CompactModel,
+    tokenizer: Tokenizer,
+    protocol: Protocol,
+    out: Path,
+    *,
+    backbone: nn.Module | None = None,
+    backbone_name: str = "efficientnet-lite0",
+    name: str | None = None,
+    precision: str = "int8",
+    context_rows: int = CONTEXT_ROWS,
+    training: Mapping[str, Any] | None = None,
+    parity_timesteps: int = 0,
+    parity_frames: Frames | None = None,
+    progress: Progress = lambda _: None,
+) -> Path:
+    """Write the bundle ``out`` from a model in memory; a bundle that is there already is replaced at the end.
+
+    ``backbone``: the vision network in front of the projector, pixels [N, 3, 224, 224] -> [N, 320, 7, 7];
+    EfficientNet-Lite0 by default.
+    ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see :mod:`export.parity`).
+    Raises ExportError when the parts do not fit together, or when the bundle's logits are not the model's.
+    """
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
+    _check_fit(model, tokenizer, protocol)
+    out = Path(out).absolute()
+    if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError(f"{out}: exists and is no bundle; choose another place, it would be replaced")
+    model.eval()
+    backbone = backbone if backbone is not None else load_lite0()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        manifest: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "name": name or out.name,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "commit": _commit(),
+            "family": "compact",
+            "backbone": {"decoder": "llama-scratch", "vision": backbone_name},
+            "license": "Apache-2.0",
+            "precision": precision,
+            "protocol": protocol.to_dict(),
+        }
+        manifest |= _write_graphs(model, backbone, work, precision, context_rows, progress)
+        table = model.decoder.get_input_embeddings().weight.detach().float().numpy()
+        np.save(work / "embedding.npy", table.astype(np.float16), allow_pickle=False)
+        tokenizer.save(str(work / "tokenizer.json"))
+        manifest |= {"training": dict(training or {}), "files": _files(work)}
+        _write_manifest(work, manifest)
+        if parity_timesteps:
+            progress(f"parity over {parity_timesteps} timesteps")
+            parity = measure_parity(
+                work, model, backbone, timesteps=parity_timesteps, frames=parity_frames
+            )
+            if not parity["kl_mean"] < KL_LIMIT:
+                raise ExportError(f"the bundle does not do what the model does; nothing was written: {parity}")
+            _write_manifest(work, manifest | {"parity": parity})
+        _replace(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
 
 
 def _check_fit(model: CompactModel, tokenizer: Tokenizer, protocol: Protocol) -> None:
@@ -120,46 +153,41 @@ def _check_fit(model: CompactModel, tokenizer: Tokenizer, protocol: Protocol) ->
         TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     except ValueError as error:
         raise ExportError(str(error)) from error
-    if tokenizer.get_vocab_size() > model.config.vocab_size:
-        raise ExportError(
-            f"the tokenizer has {tokenizer.get_vocab_size()} tokens, the model only {model.config.vocab_size}"
-        )
+    tokens, rows = tokenizer.get_vocab_size(), model.config.vocab_size
+    if tokens > rows:
+        raise ExportError(f"the tokenizer has {tokens} tokens, the model embeds only {rows}")
     if protocol.frame_tokens != model.config.frame_tokens:
         raise ExportError(
-            f"the protocol has {protocol.frame_tokens} visual tokens per frame, the model {model.config.frame_tokens}"
+            f"visual tokens per frame: {protocol.frame_tokens} in the protocol, "
+            f"{model.config.frame_tokens} in the model"
         )
 
 
-def _write_parts(
+def _write_graphs(
     model: CompactModel,
-    tokenizer: Tokenizer,
-    protocol: Protocol,
+    backbone: nn.Module,
     folder: Path,
     precision: str,
     context_rows: int,
-    backbone: nn.Module,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Every file but the manifest; returns the manifest's sections about them."""
+    """``decoder.onnx`` and ``vision.onnx``; returns the manifest's sections about them."""
+    size = (IMAGE_SIZE, IMAGE_SIZE)
     graph = DecoderGraph(model.decoder, OrtLowering(), context_rows)
-    with quiet():
+    with quiet(), torch.no_grad():
         progress("decoder graph")
         decoder = export_ort(graph)
         if precision == "int8":
-            progress("decoder to int8")
+            progress("decoder weights to int8")
             decoder = quantize_int8(decoder)
         progress("vision graph")
-        vision = store_in_half(export_vision(VisionGraph(backbone, model.projector), (IMAGE_SIZE, IMAGE_SIZE)))
-
+        vision = store_in_half(export_vision(VisionGraph(backbone, model.projector), size))
     onnx.save(decoder, folder / "decoder.onnx")
     onnx.save(vision, folder / "vision.onnx")
-    table = model.decoder.get_input_embeddings().weight.detach().to(torch.float32).numpy()
-    np.save(folder / "embedding.npy", table.astype(np.float16), allow_pickle=False)
-    tokenizer.save(str(folder / "tokenizer.json"))
     return {
         "model": {
             **graph.shape.to_dict(),
-            "image_size": [IMAGE_SIZE, IMAGE_SIZE],
+            "image_size": list(size),
             "image_mean": IMAGE_MEAN,
             "image_std": IMAGE_STD,
         },
@@ -174,7 +202,7 @@ def _tensors(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
     def spec(value: onnx.ValueInfoProto) -> dict[str, Any]:
         tensor = value.type.tensor_type
         shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
-        return {"name": value.name, "shape": shape, "dtype": _NUMPY_NAMES[tensor.elem_type]}
+        return {"name": value.name, "shape": shape, "dtype": _DTYPES[tensor.elem_type]}
 
     return {
         "inputs": [spec(value) for value in model.graph.input],
@@ -182,14 +210,15 @@ def _tensors(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """``bundle.json`` with the hash and size of every other file of the folder."""
-    files = {
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
         path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
         for path in sorted(folder.iterdir())
-        if path.name != "bundle.json"
     }
-    text = json.dumps({**manifest, "files": files}, indent=2, ensure_ascii=False)
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str)
     (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -203,13 +232,12 @@ def _replace(new: Path, out: Path) -> None:
 
 
 def _commit() -> str:
-    """Commit of the code that writes the bundle; ``-dirty`` when it was changed since, ``unknown`` without git."""
+    """Commit of the code that writes the bundle; ``-dirty`` when changed since, ``unknown`` without git."""
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--", "export", "train/model", "edge_runtime")

@@ -75,8 +75,9 @@ class Lowering(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Rotate, write into the cache and attend causally.
 
-        ``qkv`` [1, S, (H + 2K) Dh]; ``past_k``, ``past_v`` [1, K, C, Dh]; ``write_index`` [1]; ``position_ids``
-        [1, S]; ``cos``, ``sin`` [C, Dh / 2]. Returns [1, S, H Dh] and the two caches with the chunk written.
+        ``qkv`` [1, S, (H + 2K) Dh]; ``past_k``, ``past_v`` [1, K, C, Dh]; ``write_index`` [1];
+        ``position_ids`` [1, S]; ``cos``, ``sin`` [C, Dh / 2].
+        Returns [1, S, H Dh] and the two caches with the chunk written.
         """
         ...
 
@@ -115,7 +116,11 @@ class DecoderLayer(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...) -> (logits, present_k.0, ...)``."""
+    """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)`` to
+    ``(logits, present_k.0, present_v.0, ...)``.
+
+    Weights are copied from ``decoder``, which is not changed.
+    """
 
     def __init__(self, decoder: LlamaForCausalLM, lowering: Lowering, context_rows: int) -> None:
         super().__init__()
@@ -124,7 +129,7 @@ class DecoderGraph(nn.Module):
         self.eps = float(decoder.config.rms_norm_eps)
         layers = list(decoder.model.layers)
         self.layers = nn.ModuleList(DecoderLayer(layer, self.eps) for layer in layers)
-        # The norm in front of each attention, and after the last layer the final one: norm i closes block i - 1.
+        # The norm in front of each attention, then the final one: norm i closes block i - 1.
         norms = [layer.input_layernorm for layer in layers] + [decoder.model.norm]
         self.norms = nn.ParameterList(_frozen(norm.weight) for norm in norms)
         self.lm_head = _frozen(decoder.lm_head.weight.T)
@@ -153,8 +158,11 @@ class DecoderGraph(nn.Module):
     def forward(
         self, inputs_embeds: Tensor, position_ids: Tensor, write_index: Tensor, cache: list[Tensor]
     ) -> tuple[Tensor, ...]:
-        """``inputs_embeds`` [1, S, D]; ``position_ids`` [1, 1, S]; ``write_index`` [1]; ``cache`` 2 x layers of
-        [1, K, C, Dh]. Returns logits [1, vocab] of the last position and the caches."""
+        """``inputs_embeds`` [1, S, D]; ``position_ids`` [1, 1, S]; ``write_index`` [1]; ``cache``: keys and
+        values of each layer in turn, [1, K, C, Dh] each.
+
+        Returns logits [1, vocab] of the last position and the caches with the chunk written.
+        """
         positions = position_ids[0]  # [1, S]
         present: list[Tensor] = []
         residual = inputs_embeds

@@ -1,8 +1,8 @@
 """Weights stored in fp16, computed in fp32.
 
-Each large fp32 initialiser becomes an fp16 one and a Cast. ONNX Runtime folds the Cast when it loads the file, so
-the graph runs at the speed and in the arithmetic of fp32 and the file takes half the room; what is lost is the
-rounding of the weights to 11 significant bits.
+Each large fp32 initialiser becomes an fp16 one and a Cast. ONNX Runtime folds the Cast when it loads the
+file: the graph runs at the speed and in the arithmetic of fp32, and the file takes half the room. The price
+is rounding the weights to 11 significant bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FP16_MAX = float(np.finfo(np.float16).max)
 
 
 def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its large fp32 initialisers in fp16. A tensor with a value beyond fp16's range stays fp32."""
+    """The model with its large fp32 initialisers in fp16; one with a value beyond fp16's range stays fp32."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     casts = []

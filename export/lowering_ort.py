@@ -1,8 +1,8 @@
 """The lowering for ONNX Runtime: ``com.microsoft.GroupQueryAttention`` over a cache written in place.
 
 Each custom operator below has a plain torch body, so that the graph module also runs (and is tested) eagerly,
-and an ONNX translation. With past and present bound to one buffer, GroupQueryAttention writes only the chunk's
-rows: a timestep costs the same memory traffic whatever the cache's capacity.
+and an ONNX translation. With past and present bound to one buffer, GroupQueryAttention writes only the
+chunk's rows: what a timestep costs depends on the rows in use, not on the cache's capacity.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _contrib_op(name: str, inputs: list[str], outputs: list[str], attributes: dict[str, str]) -> Op:
     """An operator of ONNX Runtime's own domain. The `onnx` package has no schemas for it, and the exporter
-    wants one: as many inputs and outputs as are used here, each of any type. A name with ``?`` is optional."""
+    wants one: the inputs and outputs used here, each of any type. A name with ``?`` is optional."""
     schema, attr_type = onnx.defs.OpSchema, onnx.defs.OpSchema.AttrType
     types = ["tensor(float)", "tensor(int64)", "tensor(int32)"]
 
@@ -142,7 +142,7 @@ def _cached_attention_onnx(
     num_heads: int,
     num_kv_heads: int,
 ):
-    # Rows in use after this chunk, [1]. The same nodes in every layer: ONNX Runtime merges them when it loads.
+    # Rows in use after this chunk, [1]. The same nodes in every layer: ONNX Runtime merges them on loading.
     total = op.Add(write_index, op.Shape(position_ids, start=1, end=2))
     return _GROUP_QUERY_ATTENTION(
         qkv,

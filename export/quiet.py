@@ -12,7 +12,7 @@ _LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "onnxruntime.quantization")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Only errors of the ONNX exporters get through, and no warnings: they speak to those who write exporters.
+    """Only errors of the ONNX exporters get through: their warnings speak to those who write exporters.
 
     Importing onnxruntime's quantisation tools also configures the root logger; that is undone on leaving.
     """

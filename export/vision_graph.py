@@ -11,9 +11,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from train.model.compact import Projector
 
 from export.errors import ExportError
+from train.model.compact import Projector
 
 OPSET = 18
 
@@ -28,7 +28,7 @@ class VisionGraph(nn.Module):
         fold_batch_norms(self.backbone)
         _fold_input_norm(self.projector)
         if any(isinstance(module, nn.BatchNorm2d) for module in self.modules()):
-            raise ExportError("vision: a batch norm does not follow a convolution and cannot be folded into one")
+            raise ExportError("vision: a batch norm follows no convolution and cannot be folded into one")
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``pixels`` [1, 3, H, W], normalised -> visual tokens [1, V, D]."""

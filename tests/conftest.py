@@ -100,9 +100,10 @@ def tiny_bundle_fp32(request: pytest.FixtureRequest) -> Path:
 def _bundle(request: pytest.FixtureRequest, precision: str) -> Path:
     """Made again only when the code that makes it changed: importing torch costs more than most tests."""
     model = ROOT / "train" / "model"
-    sources = [Path(__file__), ROOT / "edge_runtime" / "protocol.py", model / "compact.py", model / "tokenizer.py"]
+    sources = [Path(__file__), model / "compact.py", model / "tokenizer.py"]
+    sources += [ROOT / "edge_runtime" / "protocol.py", *sorted((ROOT / "export").glob("*.py"))]
     digest = hashlib.sha256()
-    for path in [*sources, *sorted((ROOT / "export").glob("*.py"))]:
+    for path in sources:
         digest.update(path.read_bytes())
     if request.config.pluginmanager.hasplugin("cacheprovider"):
         parent = request.config.cache.mkdir(f"tiny-bundles-{digest.hexdigest()[:16]}")

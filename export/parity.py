@@ -1,0 +1,210 @@
+"""Does the bundle do what the checkpoint does? A streamed clip through both, compared call by call.
+
+The bundle runs in the real session of the runtime, from frames to decisions. Beside it, PyTorch in fp32 sees
+the same pixels and the same token ids, with its own vision network, its own embedding table and a growing
+cache from which the same rows are dropped. So every source of difference counts: weights in int8, embeddings
+and vision weights in fp16, caches in place, keys turned again. The bundle's choices drive both, so that one
+differing decision does not turn the rest of the stream into a comparison of two stories.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import nn
+
+from edge_runtime.decoder import CachedDecoder
+from edge_runtime.model import Model
+from edge_runtime.window import EvictionPlan
+from export.errors import ExportError
+from export.torch_reference import TorchStreamingDecoder
+from train.model.compact import CompactModel
+
+TIMESTEPS = 512
+QUERIES = (
+    "Tell me each step as it is finished.",
+    "Alert me when something moves into the picture.",
+    "What is happening now?",
+    "How many objects have passed so far?",
+)
+
+
+@dataclass
+class Comparison:
+    """Differences between the bundle's logits and the reference's, gathered over a stream."""
+
+    silence_id: int
+    response_id: int
+    max_abs_diff: float = 0.0
+    kl: list[float] = field(default_factory=list)
+    agreed: list[bool] = field(default_factory=list)
+    evictions: int = 0
+    """Blocks of turns that left; removed queries are not counted."""
+
+    def add(self, logits: NDArray[np.float32], reference: NDArray[np.float32], decision: bool) -> None:
+        """``logits``, ``reference`` [vocab] after the same tokens; ``decision``: where a decision is read."""
+        self.max_abs_diff = max(self.max_abs_diff, float(np.abs(logits - reference).max()))
+        p, q = _log_softmax(reference), _log_softmax(logits)
+        self.kl.append(float(np.sum(np.exp(p) * (p - q))))
+        if decision:
+            speaks = [x[self.response_id] >= x[self.silence_id] for x in (logits, reference)]
+            self.agreed.append(bool(speaks[0] == speaks[1]))
+
+    def result(self) -> dict[str, Any]:
+        """The section ``parity`` of ``bundle.json``."""
+        return {
+            "logit_max_abs_diff": round(self.max_abs_diff, 6),
+            "kl_mean": float(f"{np.mean(self.kl):.3g}"),
+            "decision_agreement": round(float(np.mean(self.agreed)), 4),
+            "timesteps": len(self.agreed),
+            "against": "torch fp32",
+            "positions": len(self.kl),
+            "evictions": self.evictions,
+        }
+
+
+class _ReferenceStream:
+    """The checkpoint in PyTorch, fed with pixels and token ids."""
+
+    def __init__(self, model: CompactModel, backbone: nn.Module, image_id: int) -> None:
+        self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
+        self._decoder = TorchStreamingDecoder(model.decoder)
+        self._visual: torch.Tensor | None = None
+
+    @torch.inference_mode()
+    def see(self, pixels: NDArray[np.float32]) -> None:
+        """``pixels`` [1, 3, H, W] of the frame whose visual tokens the next append will hold."""
+        self._visual = self._model.projector(self._backbone(torch.from_numpy(pixels)))
+
+    @torch.inference_mode()
+    def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
+        if start < self._decoder.rows:
+            self._decoder.truncate(start)
+        index = torch.tensor([list(ids)])
+        if with_frame:
+            assert self._visual is not None
+            embeddings = self._model.embed(index, self._visual, self._image_id)
+        else:
+            embeddings = self._model.decoder.get_input_embeddings()(index)
+        return self._decoder.append(embeddings[0]).numpy()
+
+    def evict(self, plan: EvictionPlan) -> None:
+        moves = plan.moves
+        still = moves[0].target if moves else plan.rows  # rows below the first move stay where they are
+        self._decoder.evict([(0, still), *((move.source, move.source + move.rows) for move in moves)])
+
+
+class _WatchedDecoder(CachedDecoder):
+    """The runtime's decoder; every call is repeated in PyTorch and compared."""
+
+    def __init__(self, inner: CachedDecoder, reference: _ReferenceStream, comparison: Comparison) -> None:
+        self.__dict__.update(inner.__dict__)
+        self._reference, self._comparison = reference, comparison
+
+    def append(
+        self, ids: Sequence[int], start: int, visual: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        logits = super().append(ids, start, visual)
+        expected = self._reference.append(ids, start, visual is not None)
+        self._comparison.add(logits, expected, decision=visual is not None)
+        return logits
+
+    def evict(self, plan: EvictionPlan) -> None:
+        super().evict(plan)
+        self._reference.evict(plan)
+        self._comparison.evictions += any(segment.kind == "turn" for segment in plan.evicted)
+
+
+class _WatchedModel(Model):
+    """The runtime's model, whose decoders are watched."""
+
+    def __init__(self, folder: Path, model: CompactModel, backbone: nn.Module, threads: int | None) -> None:
+        self._seen_by: _ReferenceStream | None = None
+        super().__init__(folder, threads=threads)
+        self.comparison = Comparison(self.encoder.silence_id, self.encoder.response_id)
+        self._seen_by = _ReferenceStream(model, backbone, self.encoder.image_id)
+
+    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._seen_by is not None:
+            self._seen_by.see(pixels)
+        return super().encode(pixels)
+
+    def open_decoder(self) -> CachedDecoder:
+        assert self._seen_by is not None
+        return _WatchedDecoder(super().open_decoder(), self._seen_by, self.comparison)
+
+
+def measure_parity(
+    folder: Path,
+    model: CompactModel,
+    backbone: nn.Module,
+    *,
+    timesteps: int = TIMESTEPS,
+    frames: Iterable[NDArray[np.uint8]] | None = None,
+    queries: Sequence[str] = QUERIES,
+    response_every: int = 9,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Stream ``timesteps`` frames through the bundle in ``folder`` and through the model it came from.
+
+    ``frames``: uint8 [H, W, 3] RGB, one per timestep, moving shapes by default. ``queries`` are asked one
+    after the other, two at a time in force. Every ``response_every``-th timestep must speak, the others may.
+    Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
+    """
+    watched = _WatchedModel(Path(folder), model, backbone, threads)
+    source = iter(frames) if frames is not None else moving_shapes()
+    fps = watched.protocol.fps
+    change_every = max(1, timesteps // (2 * len(queries)))
+    session = watched.session()
+    with session:
+        for index, frame in zip(range(timesteps), source, strict=False):
+            if index % change_every == 1:
+                if len(session.queries) > 1:
+                    session.remove(next(iter(session.queries)))
+                session.ask(queries[index // change_every % len(queries)])
+            session.threshold = 0.0 if index % response_every == response_every - 1 else 0.5
+            session.push(frame, (index + 1) / fps)
+    comparison = watched.comparison
+    if len(comparison.agreed) < timesteps:
+        raise ExportError(f"parity: the clip has {len(comparison.agreed)} frames, {timesteps} are needed")
+    if not comparison.evictions:
+        raise ExportError(f"parity: {timesteps} timesteps evict nothing; stream more of them")
+    return comparison.result()
+
+
+def moving_shapes(seed: int = 0, size: int = 224) -> Iterator[NDArray[np.uint8]]:
+    """Endless pictures uint8 [size, size, 3] of coloured shapes that move; a new scene every 40 pictures."""
+    random = np.random.default_rng(seed)
+    while True:
+        background = tuple(random.integers(0, 256, 3).tolist())
+        shapes = [
+            (
+                random.choice(["ellipse", "rectangle"]),
+                random.uniform(0, size, 2),  # position
+                random.uniform(-8, 8, 2),  # per picture
+                random.uniform(10, 70, 2),  # half width and height
+                tuple(random.integers(0, 256, 3).tolist()),
+            )
+            for _ in range(random.integers(2, 7))
+        ]
+        for step in itertools.islice(itertools.count(), 40):
+            picture = Image.new("RGB", (size, size), background)
+            draw = ImageDraw.Draw(picture)
+            for kind, start, speed, half, colour in shapes:
+                centre = (start + step * speed) % size
+                box = [*(centre - half), *(centre + half)]
+                getattr(draw, kind)(box, fill=colour)
+            yield np.asarray(picture)
+
+
+def _log_softmax(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    shifted = x.astype(np.float64) - float(x.max())
+    return shifted - np.log(np.exp(shifted).sum())
