@@ -11,8 +11,8 @@ Where the paper is silent, this project's choice:
 - RF: a hazard closer than 3 s to the query keeps its best time of ``start - 3``, although nobody could have
   spoken then.
 - A response before the query matches nothing: every window is cut at the query time.
-- EC and AC exist in training data only. They are timed as EU is, and belong to no dimension, so that they
-  are reported but never enter an average of the benchmark.
+- EC and AC exist in training data only, with an answer for each second: one is due at the end of its second.
+  They belong to no dimension, so that they are reported but never enter an average of the benchmark.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ TASKS: dict[str, Task] = {
         Task("TG", "temporal grounding", "TR", "end", 3.0, 3.0, 4.0, 4.0),
         Task("GP", "goal planning", "PA", "start", 3.0, 0.0, 4.0, 4.0),
         Task("RF", "risk forecasting", "PA", "start", 1.0, 3.0, 2.0, 4.0, -3.0),
-        Task("EC", "event captioning", None, "interval", 0.0, 3.0, 4.0, 4.0),
-        Task("AC", "action captioning", None, "interval", 0.0, 3.0, 4.0, 4.0),
+        Task("EC", "event captioning", None, "end", 0.5, 0.5, 4.0, 4.0),
+        Task("AC", "action captioning", None, "end", 0.5, 0.5, 4.0, 4.0),
     )
 }
 """Every task by its code, in the paper's order."""
