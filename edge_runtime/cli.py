@@ -269,10 +269,10 @@ def _watch(job: _Job, console: Console, *, as_json: bool, quiet: bool) -> int:
         duration_s=job.duration_s,
         stats_every_s=runtime.stats_every_s,
     )
-    if isinstance(display, LiveDisplay):
-        display.questions(job.camera.asks)
     error: EdgeError | None = None
     with stop_on_signals(runner.stop) as signals, _open(source, model) as camera:
+        if isinstance(display, LiveDisplay):
+            display.questions(job.camera.asks)
         try:
             runner.run(camera)
         except ReaderGoneError:

@@ -1,0 +1,346 @@
+"""`edge-run` as users start it: real processes, a real H.264 clip, a real decoder, a tiny model."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
+CLIP_S = 8
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Path:
+    """8 s of H.264 at 10 pictures a second."""
+    av = pytest.importorskip("av")
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(CLIP_S * 10):
+            image = np.full((240, 320, 3), (number * 20 % 255, number * 7 % 255, 128), np.uint8)
+            image[40:200, number * 2 : number * 2 + 80] = number * 31 % 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def edge_run(tiny_bundle, tmp_path):
+    """Runs edge-run in an empty folder; options may add environment variables."""
+
+    def run(*args: str | Path, bundle: bool = True, **options) -> subprocess.CompletedProcess[str]:
+        model = ["--bundle", str(tiny_bundle), "--threads", "1"] if bundle else []
+        return subprocess.run(
+            [*EDGE_RUN, *map(str, args), *model],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env=environment(tmp_path, **options),
+        )
+
+    return run
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(home), **more}
+
+
+def events(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def fails(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line on stderr that a mistake ends with."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("edge-run: error: ")
+    return lines[0].removeprefix("edge-run: error: ")
+
+
+# ---------------------------------------------------------------- watching
+
+
+@pytest.mark.gst
+def test_a_clip_from_end_to_end_twice_with_the_same_bytes(edge_run, clip, tmp_path):
+    args = ("--ask", "What does the person do?", "--ask", "How many?", "--ask-at", "0", "--ask-at", "3")
+    first = edge_run(clip, *args, "--threshold", "0", "--events", "events.jsonl")
+    assert first.returncode == 0, first.stderr
+    second = edge_run(clip, *args, "--threshold", "0", "--events", "events.jsonl")
+    assert first.stdout == second.stdout
+    assert (tmp_path / "events.jsonl").read_text() == first.stdout * 2
+
+    told = events(first.stdout)
+    assert [event["type"] for event in told[:3]] == ["stream", "stream", "query"]
+    assert [event["state"] for event in told if event["type"] == "stream"] == ["connecting", "live", "ended"]
+    assert len({event["id"] for event in told}) == len(told)
+    assert {event["stream"] for event in told} == {"clip.mp4"}
+    responses = [event for event in told if event["type"] == "response"]
+    assert responses[0]["interval"] == [0.0, 1.0] and responses[0]["text"]
+    assert min(event["time"] for event in responses if event["query"] == "q2") >= 3.0
+    assert told[-1]["type"] == "stats"
+    assert told[-1]["timesteps"] == CLIP_S
+    assert told[-1]["responses"] == len(responses)
+
+    lines = first.stderr.splitlines()
+    assert "q2 (from 3 s): How many?" in lines
+    assert sum(bool(re.match(r" +\d+s  q[12] ", line)) for line in lines) >= CLIP_S
+    summary = "\n".join(lines[-12:])
+    assert re.search(r"timesteps +8\n", summary)
+    assert re.search(r"decision, from decoded frame +p50 [\d.]+  p90 [\d.]+  p99 [\d.]+", summary)
+    assert re.search(r"dropped frames +0\n", summary)
+    assert re.search(r"decoder +\w+", summary)
+    assert "onnxruntime" in summary
+
+
+@pytest.mark.gst
+def test_json_and_quiet(edge_run, clip):
+    as_json = edge_run(clip, "--ask", "What?", "--json", "--duration", "4")
+    figures = json.loads(as_json.stderr)  # that is all there is on stderr
+    assert figures["timesteps"] == 4 and figures["ended"] == "4 s are over"
+    assert figures["decision_ms"]["n"] == 4 and figures["events_lost"] == {}
+    quiet = edge_run(clip, "--ask", "What?", "--quiet", "--duration", "4")
+    assert quiet.stderr == ""
+    assert quiet.stdout == as_json.stdout
+
+
+@pytest.mark.gst
+def test_another_rate(edge_run, clip):
+    done = edge_run(clip, "--ask", "What?", "--fps", "2", "--duration", "4", "--quiet")
+    assert events(done.stdout)[-1]["timesteps"] == 8
+
+
+@pytest.mark.gst
+def test_a_live_source_until_ctrl_c(tiny_bundle, tmp_path):
+    process = start(
+        tiny_bundle, tmp_path, "test:", "--ask", "What?", "--fps", "5", "--threshold", "0", "--json"
+    )
+    first = [json.loads(process.stdout.readline()) for _ in range(4)]
+    assert first[-1]["type"] == "response"
+    assert first[-1]["wall_time"].endswith("Z") and first[-1]["latency_ms"]["decision"] > 0
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    rest = events(out)
+    assert [event["type"] for event in rest[-2:]] == ["stream", "stats"]
+    assert rest[-2]["cause"] == "stopped by Ctrl-C"
+    assert rest[-1]["decision_ms"]["n"] == rest[-1]["timesteps"]
+    assert json.loads(err)["latency_from"] == "capture"
+
+
+@pytest.mark.gst
+def test_sigterm_ends_in_order_and_as_its_sender_expects(tiny_bundle, tmp_path):
+    process = start(tiny_bundle, tmp_path, "test:", "--ask", "What?", "--quiet")
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGTERM
+    assert events(out)[-1]["type"] == "stats"
+    assert err == ""
+
+
+@pytest.mark.gst
+def test_duration_ends_a_live_source(edge_run):
+    started = time.monotonic()
+    done = edge_run("test:", "--ask", "What?", "--duration", "2", "--quiet")
+    assert done.returncode == 0
+    assert time.monotonic() - started < 60
+    assert events(done.stdout)[-2]["cause"] == "2 s are over"
+
+
+@pytest.mark.gst
+def test_on_a_terminal_silence_is_written_over(tiny_bundle, clip, tmp_path):
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        [*EDGE_RUN, str(clip), "--bundle", str(tiny_bundle), "--ask", "What?", "--threshold", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=secondary,
+        cwd=tmp_path,
+        env=environment(tmp_path, TERM="xterm", COLUMNS="80"),
+    )
+    os.close(secondary)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(primary, 4096)
+        except OSError:  # the other end is closed
+            break
+    assert process.wait(timeout=60) == 0
+    os.close(primary)
+    text = shown.decode()
+    assert text.count("\r\x1b[K") >= CLIP_S
+    steps = re.findall(r"\d+s  [█░]{10} [\d.]+  SILENT[^\r\n]*(\r\n)?", text)
+    assert len(steps) == CLIP_S and not any(steps)
+
+
+def start(bundle: Path, folder: Path, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*EDGE_RUN, *args, "--bundle", str(bundle), "--threads", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=environment(folder),
+    )
+
+
+# ---------------------------------------------------------------- outputs that fail
+
+
+@pytest.mark.gst
+def test_a_reader_that_leaves_ends_the_run_quietly(tiny_bundle, clip, tmp_path):
+    command = (
+        f"{' '.join(EDGE_RUN)} {clip} --bundle {tiny_bundle} --ask What? --quiet --events e.jsonl | head -1"
+    )
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    assert events((tmp_path / "e.jsonl").read_text())[0] == json.loads(done.stdout)
+
+
+@pytest.mark.gst
+def test_a_full_disk_does_not_stop_the_run(edge_run, clip):
+    done = edge_run(clip, "--ask", "What?", "--quiet", "--events", "/dev/full")
+    assert done.returncode == 5
+    count = len(events(done.stdout))
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith("edge-run: warning: cannot write events to /dev/full: No space left")
+    assert error == f"edge-run: error: {count} events could not be written to /dev/full and are lost"
+
+
+@pytest.mark.gst
+def test_an_event_file_that_cannot_be_written_is_said_before_the_run(edge_run, clip, tmp_path):
+    message = fails(edge_run(clip, "--ask", "What?", "--events", "none/events.jsonl"), 5)
+    assert "none/events.jsonl" in message
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["clip.mp4", "other.mp4", "--ask", "What?"], "one source at a time, got 2"),
+        (["--ask", "What?"], "a source is missing"),
+        (["test:"], 'add --ask "..."'),
+        (["test:", "--ask", " "], "--ask is empty"),
+        (["test:", "--ask", "a", "--ask-at", "1", "--ask-at", "2"], "2 --ask-at for 1 --ask"),
+        (["test:", "--aks", "a"], "No such option"),
+        (["test:", "--ask", "a", "--fps", "nan"], "not a finite number"),
+        (["test:", "--ask", "a", "--fps", "0"], "--fps"),
+        (["test:", "--ask", "a", "--threshold", "1.1"], "--threshold"),
+        (["test:", "--ask", "a", "--config", "none.toml"], "none.toml: there is no such configuration file"),
+        (["smaple"], "did you mean sample?"),
+        (["gate", "--ask", "a"], "no such file, and no camera of that name"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(edge_run, args, said):
+    assert said in fails(edge_run(*args, bundle=False), 2)
+
+
+@pytest.mark.gst
+def test_sources_that_cannot_be_used(edge_run, tmp_path):
+    assert "none.mp4" in fails(edge_run("none.mp4", "--ask", "a"), 4)
+    (tmp_path / "empty.mp4").touch()
+    assert "empty.mp4" in fails(edge_run("empty.mp4", "--ask", "a"), 4)
+    assert "gopher://" in fails(edge_run("gopher://x", "--ask", "a"), 4)
+    if not list(Path("/dev").glob("video*")):
+        assert "edge-run sample" in fails(edge_run("camera0", "--ask", "a"), 4)
+
+
+@pytest.mark.gst
+def test_a_model_that_is_not_there(edge_run, clip):
+    assert "nowhere" in fails(edge_run(clip, "--ask", "a", "--bundle", "nowhere", bundle=False), 3)
+
+
+@pytest.mark.gst
+def test_passwords_are_never_shown(edge_run, tmp_path):
+    typed = edge_run("rtsp://viewer:hunter2@127.0.0.1:1/live", "--ask", "a", EDGE_RUN_DEBUG="1")
+    (tmp_path / "edge-run.toml").write_text(
+        '[[camera]]\nname = "door"\nsource = "rtsp://127.0.0.1:1/live"\nuser = "viewer"\n'
+        'password_env = "DOOR"\n[[camera.ask]]\ntext = "Who comes?"\n'
+    )
+    configured = edge_run("door", DOOR="hunter2")
+    for done in (typed, configured):
+        assert done.returncode == 4, done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
+        assert events(done.stdout)[-1]["type"] == "stats"
+    assert {event["stream"] for event in events(configured.stdout)} == {"door"}
+    assert "DOOR, which is not set" in fails(edge_run("door"), 2)
+
+
+def test_a_mistake_in_the_configuration_names_its_line(edge_run, tmp_path):
+    (tmp_path / "edge-run.toml").write_text('[[camera]]\nname = "door"\nsorce = "test:"\n')
+    assert fails(edge_run("door", bundle=False), 2).startswith(
+        "edge-run.toml:3: camera.sorce: unknown key; did you mean source?"
+    )
+
+
+def test_what_is_not_the_users_mistake_asks_for_a_report(tmp_path, monkeypatch, capsys):
+    from edge_runtime import cli
+
+    def broken(path):
+        raise KeyError("who knows")
+
+    monkeypatch.setattr(cli, "find_config", broken)
+    assert cli._main(["test:", "--ask", "a"]) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and "unexpected KeyError: 'who knows'; please report it" in err
+    monkeypatch.setenv("EDGE_RUN_DEBUG", "1")
+    assert cli._main(["test:", "--ask", "a"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- help and doctor
+
+
+def test_help_names_the_sources_and_loads_nothing_heavy(edge_run):
+    done = edge_run("--help", bundle=False)
+    assert done.returncode == 0
+    for word in ("sample", "camera0", "rtsp://", "--ask-at", "--min-gap", "doctor"):
+        assert word in done.stdout
+    assert edge_run(bundle=False).returncode == 2  # nothing given: the same help
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, edge_runtime.cli; print({'numpy', 'onnxruntime', 'gi', 'rich'} & set(sys.modules))",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert loaded.stdout == "set()\n"
+
+
+@pytest.mark.gst
+def test_doctor(edge_run, tiny_bundle):
+    done = edge_run("doctor", "--bundle", tiny_bundle, bundle=False)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"ok +decoder h264: ", done.stdout)
+    as_json = edge_run("doctor", "--json", "--bundle", "nowhere", bundle=False)
+    report = json.loads(as_json.stdout)
+    assert as_json.returncode == 1 and report["ok"] is False
+    assert next(f for f in report["findings"] if f["check"] == "model")["status"] == "fail"
