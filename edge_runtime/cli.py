@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,15 @@ class Commands(click.Group):
         self.format_commands(ctx, formatter)
 
 
+def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        try:
+            click.echo(f"edge-run {metadata.version('streampro-edge')}")
+        except metadata.PackageNotFoundError:
+            click.echo("edge-run, from a source tree that is not installed")
+        ctx.exit()
+
+
 class Number(click.FloatRange):
     """A float range that refuses ``nan`` and ``inf``."""
 
@@ -78,7 +88,9 @@ class Number(click.FloatRange):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
-@click.version_option(package_name="streampro-edge", prog_name="edge-run")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="The version."
+)
 def commands() -> None:
     """Watch a video stream and say something when there is something to say.
 

@@ -155,7 +155,8 @@ def file_identity(path: str | os.PathLike[str], *more: str) -> str:
         if size > _EDGE_BYTES:
             file.seek(max(_EDGE_BYTES, size - _EDGE_BYTES))
             digest.update(file.read(_EDGE_BYTES))
-    return json.dumps([size, digest.hexdigest(), *more])
+    digest.update(json.dumps([size, *more]).encode())
+    return digest.hexdigest()
 
 
 def _base32(value: int) -> str:

@@ -15,6 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_runtime.cli import SAMPLES
+from edge_runtime.config import Ask
+from edge_runtime.errors import SourceError
+
 ROOT = Path(__file__).resolve().parents[2]
 EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
 CLIP_S = 8
@@ -198,6 +202,31 @@ def start(bundle: Path, folder: Path, *args: str) -> subprocess.Popen[str]:
     )
 
 
+def test_the_sample_brings_its_questions(tmp_path, monkeypatch):
+    from edge_runtime import cli
+
+    monkeypatch.setattr(cli, "SAMPLES", tmp_path)
+    with pytest.raises(SourceError, match=r"sample\.json: .*install the program again"):
+        cli._sample()
+    about = tmp_path / "sample.json"
+    about.write_text('{"query": {"time": 4, "text": "What?"}, "answers": []}')
+    assert cli._sample().asks == (Ask("What?", 4.0),)
+    about.write_text('{"queries": [{"time": 0, "text": "a"}, {"time": 1, "text": "b"}]}')
+    camera = cli._sample()
+    assert [ask.text for ask in camera.asks] == ["a", "b"]
+    assert (camera.name, camera.source) == ("sample", str(tmp_path / "sample.mp4"))
+
+
+@pytest.mark.gst
+@pytest.mark.skipif(not (SAMPLES / "sample.mp4").is_file(), reason="needs the sample clip")
+def test_the_sample_runs(edge_run):
+    done = edge_run("sample", "--json")
+    assert done.returncode == 0, done.stderr
+    told = events(done.stdout)
+    assert {event["stream"] for event in told} == {"sample"}
+    assert json.loads(done.stderr)["never_asked"] == []
+
+
 # ---------------------------------------------------------------- outputs that fail
 
 
@@ -333,6 +362,10 @@ def test_help_names_the_sources_and_loads_nothing_heavy(edge_run):
         cwd=ROOT,
     )
     assert loaded.stdout == "set()\n"
+
+
+def test_version(edge_run):
+    assert edge_run("--version", bundle=False).stdout.startswith("edge-run")
 
 
 @pytest.mark.gst

@@ -1,4 +1,4 @@
-"""What doctor finds. Only the video side is a stand-in: not every machine has cameras and hardware decoders."""
+"""What doctor finds. Only the video side is a stand-in: few machines have cameras and hardware decoders."""
 
 from __future__ import annotations
 
