@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,35 +47,35 @@ class Runner:
         """
         waiting = list(_by_clip(annotations).items())[::-1]
         running: set[Future[None]] = set()
-        inbox: list[tuple[Annotation, Prediction]] = []
-        lock = threading.Lock()
-
-        def deliver() -> None:
-            with lock:
-                ready, inbox[:] = list(inbox), []
-            for annotation, prediction in ready:
-                answered(annotation, prediction)
+        inbox: SimpleQueue[tuple[Annotation, Prediction] | None] = SimpleQueue()  # None: a clip has ended
 
         def watch(clip: Path, questions: Sequence[Annotation]) -> None:
-            for annotation, prediction in self.answer_clip(clip, questions):
-                with lock:
-                    inbox.append((annotation, prediction))
+            for answer in self.answer_clip(clip, questions):
+                inbox.put(answer)
 
         with ThreadPoolExecutor(self._workers) as pool:
             try:
                 while waiting or running:
                     while waiting and len(running) < self._workers:
-                        running.add(pool.submit(watch, *waiting.pop()))
-                    done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-                    deliver()
-                    for future in done:
+                        future = pool.submit(watch, *waiting.pop())
+                        running.add(future)
+                        future.add_done_callback(lambda _: inbox.put(None))
+                    answer = inbox.get()
+                    if answer is not None:
+                        answered(*answer)
+                        continue
+                    for future in [future for future in running if future.done()]:
+                        running.remove(future)
                         future.result()
             finally:
                 # After Ctrl-C or a failure: the threads end at their next timestep; keep what they finished.
                 self._stop.set()
                 wait(running)
                 self._stop.clear()
-                deliver()
+                while not inbox.empty():
+                    answer = inbox.get()
+                    if answer is not None:
+                        answered(*answer)
 
     def answer_clip(
         self, clip: Path, questions: Sequence[Annotation]

@@ -155,7 +155,7 @@ def test_failing_clip_loses_no_other_answer(clips: Path, model: edge_runtime.Mod
 @pytest.mark.slow
 def test_killed_run_goes_on(clips: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     annotations, out = clips / "many.jsonl", tmp_path / "p.jsonl"
-    asked = questions(clips, per_clip=30)
+    asked = questions(clips, per_clip=60)
     write_annotations(annotations, asked)
     command = [
         *(sys.executable, "-m", "benchmarks.streampro", "run", "--bundle", str(tiny_bundle)),
