@@ -46,8 +46,9 @@ def main(
     def progress(step: str) -> None:
         click.echo(f"[{time.monotonic() - started:6.1f} s] {step}", err=True)
 
+    progress("loading PyTorch")
     try:
-        from export.bundle_writer import export_bundle  # here: it imports torch, and --help should be quick
+        from export.bundle_writer import export_bundle  # here, so that --help is quick
 
         folder = export_bundle(
             checkpoint,

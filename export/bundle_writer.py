@@ -140,7 +140,7 @@ def export_model(
                 work, model, backbone, timesteps=parity_timesteps, frames=parity_frames
             )
             if not parity["kl_mean"] < KL_LIMIT:
-                raise ExportError(f"the bundle does not do what the model does; nothing was written: {parity}")
+                raise ExportError(f"the bundle differs from the model, nothing was written: {parity}")
             _write_manifest(work, manifest | {"parity": parity})
         _replace(work, out)
     finally:

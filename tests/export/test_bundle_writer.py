@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+
+import edge_runtime  # noqa: E402
+from edge_runtime.bundle import load_bundle  # noqa: E402
+from export import bundle_writer  # noqa: E402
+from export.bundle_writer import export_model  # noqa: E402
+from export.errors import ExportError  # noqa: E402
+from export.torch_reference import full_logits  # noqa: E402
+
+
+def test_manifest_describes_the_graphs(tiny_bundle, tiny_model):
+    bundle = load_bundle(tiny_bundle)  # verifies hashes and sizes
+    assert bundle.protocol == tiny_model.protocol
+    assert bundle.precision == "int8"
+    assert bundle.decoder.lowering == "ort-gqa"
+    assert bundle.decoder.input("inputs_embeds").shape == (1, "S", 64)
+    assert bundle.decoder.input("position_ids").shape == (1, 1, "S")
+    assert bundle.decoder.input("past_k.1").shape == (1, 2, bundle.model.context_rows, 16)
+    assert [tensor.name for tensor in bundle.decoder.outputs][:2] == ["logits", "present_k.0"]
+    assert bundle.vision.outputs[0].shape == (1, 4, 64)
+    table = np.load(tiny_bundle / "embedding.npy", allow_pickle=False)
+    assert (table.dtype, table.shape) == (np.float16, (2048, 64))
+
+
+def test_int8_graph_holds_its_products_in_eight_bits(tiny_bundle, tiny_bundle_fp32):
+    def operators(folder):
+        return [node.op_type for node in onnx.load(folder / "decoder.onnx").graph.node]
+
+    int8, fp32 = operators(tiny_bundle), operators(tiny_bundle_fp32)
+    assert int8.count("MatMulNBits") == fp32.count("MatMul") == 2 * 4 + 1  # qkv, out, gate_up, down; lm_head
+    assert "MatMul" not in int8
+    assert fp32.count("GroupQueryAttention") == 2
+    assert "Reshape" not in fp32 and "Transpose" not in fp32
+    sizes = [(folder / "decoder.onnx").stat().st_size for folder in (tiny_bundle, tiny_bundle_fp32)]
+    assert sizes[0] < 0.4 * sizes[1]
+
+
+@pytest.mark.parametrize("lengths", [[40, 12, 1, 1, 12, 14], [1] * 20, [80]])
+def test_fp32_streaming_equals_one_pass_of_torch(tiny_bundle_fp32, tiny_model, lengths):
+    """The same embeddings through the runtime's cache in chunks, and through PyTorch at once."""
+    model = edge_runtime.load(tiny_bundle_fp32, threads=1)
+    ids = np.random.default_rng(5).integers(10, 1000, sum(lengths))
+    embeddings = torch.from_numpy(np.load(tiny_bundle_fp32 / "embedding.npy")[ids].astype(np.float32))
+    expected = full_logits(tiny_model.model.decoder, embeddings).numpy()
+    decoder = model.open_decoder()
+    start = 0
+    for length in lengths:
+        logits = decoder.append(ids[start : start + length].tolist(), start)
+        start += length
+        np.testing.assert_allclose(logits, expected[start - 1], atol=1e-3)
+
+
+def export(tiny_model, out, **changes):
+    parts = {"model": tiny_model.model, "tokenizer": tiny_model.tokenizer, "protocol": tiny_model.protocol}
+    options = {"backbone": tiny_model.backbone, "context_rows": 384, "precision": "fp32"}
+    parts |= {key: changes.pop(key) for key in list(changes) if key in parts}
+    return export_model(**parts, out=out, **(options | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "int3"}, "precision 'int3' is not known"),
+        ({"protocol": {"frame_tokens": 9}}, "visual tokens per frame: 9 in the protocol, 4 in the model"),
+        ({"protocol": {"silence": "</Quiet>"}}, "must be one token"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tiny_model, tmp_path, changes, message):
+    if "protocol" in changes:
+        changes = {"protocol": replace(tiny_model.protocol, **changes["protocol"])}
+    with pytest.raises(ExportError, match=message):
+        export(tiny_model, tmp_path / "bundle", **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(tiny_model, tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    with pytest.raises(ExportError, match="exists and is no bundle"):
+        export(tiny_model, tmp_path)
+    assert (tmp_path / "thesis.txt").is_file()
+
+
+def test_a_failed_export_leaves_the_old_bundle_whole(tiny_model, tiny_bundle, tmp_path, monkeypatch):
+    out = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, out)
+    monkeypatch.setattr(bundle_writer, "KL_LIMIT", -1.0)  # no bundle can pass
+    with pytest.raises(ExportError, match="differs from the model, nothing was written"):
+        export(tiny_model, out, parity_timesteps=30)
+    assert load_bundle(out).precision == "int8"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_an_old_bundle_is_replaced_and_parity_is_recorded(tiny_model, tiny_bundle, tmp_path):
+    out = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, out)
+    (out / "stale.bin").write_bytes(b"old")
+    training = {"metrics": {"f1": 0.5}}
+    assert export(tiny_model, out, name="n", training=training, parity_timesteps=60) == out
+    bundle = load_bundle(out)
+    assert (bundle.name, bundle.precision) == ("n", "fp32")
+    assert not (out / "stale.bin").exists()
+    manifest = json.loads((out / "bundle.json").read_text())
+    assert manifest["training"] == training
+    parity = manifest["parity"]
+    assert parity["timesteps"] == 60
+    assert parity["evictions"] >= 10
+    assert parity["decision_agreement"] == 1.0
+    assert parity["logit_max_abs_diff"] < 0.05  # fp16 embeddings and vision weights
+    assert parity["kl_mean"] < 1e-4

@@ -1,0 +1,69 @@
+"""The graph module against transformers, eagerly; its ONNX form against both is tested with the bundle."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from transformers import LlamaConfig  # noqa: E402
+
+from export.decoder_graph import DecoderGraph, DecoderShape, rotary_tables  # noqa: E402
+from export.errors import ExportError  # noqa: E402
+from export.lowering_ort import OrtLowering  # noqa: E402
+from export.torch_reference import full_logits  # noqa: E402
+
+ROWS = 64
+
+
+def test_chunks_through_the_static_cache_equal_one_pass(tiny_model):
+    graph = DecoderGraph(tiny_model.model.decoder, OrtLowering(), ROWS)
+    stream = torch.randn(30, graph.shape.hidden_size, generator=torch.Generator().manual_seed(0))
+    expected = full_logits(tiny_model.model.decoder, stream)
+    cache = graph.example_inputs()[3]
+    for tensor in cache:
+        tensor.fill_(1e4)  # rows not written yet must never be read
+    start = 0
+    for length in (11, 1, 7, 1, 10):
+        chunk = stream[start : start + length][None]
+        positions = torch.arange(start, start + length).reshape(1, 1, -1)
+        logits, *cache = graph(chunk, positions, torch.tensor([start]), cache)
+        start += length
+        torch.testing.assert_close(logits[0], expected[start - 1], atol=1e-4, rtol=0)
+
+
+def test_names_follow_the_contract(tiny_model):
+    graph = DecoderGraph(tiny_model.model.decoder, OrtLowering(), ROWS)
+    assert graph.input_names() == [
+        *("inputs_embeds", "position_ids", "write_index"),
+        *("past_k.0", "past_v.0", "past_k.1", "past_v.1"),
+    ]
+    assert graph.output_names() == ["logits", "present_k.0", "present_v.0", "present_k.1", "present_v.1"]
+
+
+def test_the_model_is_not_changed(tiny_model):
+    graph = DecoderGraph(tiny_model.model.decoder, OrtLowering(), ROWS)
+    weight = tiny_model.model.decoder.lm_head.weight
+    assert graph.lm_head.data_ptr() != weight.data_ptr()
+    assert weight.requires_grad
+
+
+def test_rotary_tables_are_those_of_llama():
+    shape = DecoderShape(64, 1, 4, 2, 16, 10000.0, 100, 8)
+    cos, sin = rotary_tables(shape)
+    assert cos.shape == sin.shape == (8, 8)
+    assert cos[3, 0] == pytest.approx(torch.cos(torch.tensor(3.0)).item())
+    assert sin[5, 4] == pytest.approx(torch.sin(torch.tensor(5 * 10000.0**-0.5)).item())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "type 'linear'"),
+        ({"attention_bias": True}, "without biases"),
+        ({"hidden_act": "gelu"}, "with silu"),
+    ],
+)
+def test_a_decoder_the_graph_does_not_have_is_refused(changes, message):
+    with pytest.raises(ExportError, match=message):
+        DecoderShape.of(LlamaConfig(hidden_size=64, num_attention_heads=4, **changes), ROWS)
