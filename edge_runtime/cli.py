@@ -282,21 +282,23 @@ def _watch(job: _Job, console: Console, *, as_json: bool, quiet: bool) -> int:
         stats_every_s=runtime.stats_every_s,
     )
     error: EdgeError | None = None
+    reader_gone = False
     with stop_on_signals(runner.stop) as signals, _open(source, model) as camera:
         if isinstance(display, LiveDisplay):
             display.questions(job.camera.asks)
         try:
             runner.run(camera)
         except ReaderGoneError:
-            sinks.close()
-            return 0
+            reader_gone = True
         except EdgeError as err:
             error = err
         lost = sinks.close()
         report = runner.report(camera)
-    if as_json and not quiet:
+    if quiet or (reader_gone and not signals):  # after `edge-run ... | head -1` nobody is watching
+        pass
+    elif as_json:
         show_summary_json(console, report, lost)
-    elif not quiet:
+    else:
         show_summary(console, report, lost)
     for name, count in lost.items():
         show_error(console, f"{count} events could not be written to {name} and are lost")

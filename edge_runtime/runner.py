@@ -310,9 +310,12 @@ class Runner:
         self._display.state(state, cause)
 
     def _finish(self, camera: Camera) -> None:
-        if self._stopping and self._state not in ("ended", "failed"):
-            self._change_state("ended", self._ended)
-        self._emit_stats(camera)
+        # A reader that leaves only now changes nothing any more.
+        with suppress(ReaderGoneError):
+            if self._stopping and self._state not in ("ended", "failed"):
+                self._change_state("ended", self._ended)
+        with suppress(ReaderGoneError):
+            self._emit_stats(camera)
         for watcher in self._watchers:
             watcher.session.close()
 

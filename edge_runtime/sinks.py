@@ -155,6 +155,11 @@ class StdoutSink(LineSink):
             )
         super().__init__(1, "stdout", say)
 
+    def close(self) -> int:
+        with suppress(ReaderGoneError):
+            return super().close()
+        return 0  # whoever left did not want them
+
     def _reader_gone(self, err: OSError) -> None:
         # Whatever is left cannot be delivered, and the interpreter must not stumble over it at exit either.
         self._waiting.clear()

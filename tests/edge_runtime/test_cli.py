@@ -250,6 +250,21 @@ def test_a_reader_that_leaves_ends_the_run_quietly(tiny_bundle, clip, tmp_path):
 
 
 @pytest.mark.gst
+def test_ctrl_c_that_also_ends_the_reader_is_still_ctrl_c(tiny_bundle, tmp_path):
+    process = start(
+        tiny_bundle, tmp_path, "test:", "--ask", "?", "--threshold", "1", "--json", "--events", "e.jsonl"
+    )
+    while json.loads(process.stdout.readline())["type"] != "query":
+        pass
+    process.stdout.close()  # from now on there is nothing to write before the end
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert json.loads(process.stderr.read())["ended"] == "stopped by Ctrl-C"
+    process.stderr.close()
+    assert events((tmp_path / "e.jsonl").read_text())[-1]["type"] == "stats"
+
+
+@pytest.mark.gst
 def test_a_full_disk_does_not_stop_the_run(edge_run, clip):
     done = edge_run(clip, "--ask", "What?", "--quiet", "--events", "/dev/full")
     assert done.returncode == 5
