@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from edge_runtime.errors import EdgeError
+
+# Threads that wait for each other by spinning cost three times the processor time as soon as anything else
+# runs on the machine. Read when torch is loaded, so it is set before.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @click.group()

@@ -1,9 +1,9 @@
 """Losses over supervised tokens: cross-entropy, Streamo's focal loss, CB-Stream Loss.
 
-All take ``logits`` [M, vocab] and ``targets`` [M] of the supervised positions of one micro-batch and return
-the *sum* of its weighted terms divided by ``counts.total``, the supervised tokens of the whole optimizer batch
-(over accumulation steps and ranks). Summing over micro-batches then gives the loss of the optimizer batch, and
-its gradient, however the batch was split.
+All take ``logits`` [M, vocab] and ``targets`` [M] of the supervised positions of one micro-batch and
+return the *sum* of its weighted terms divided by ``counts.total``, the supervised tokens of the whole
+optimizer batch (over accumulation steps and ranks). Summing over micro-batches then gives the loss of the
+optimizer batch, and its gradient, however the batch was split.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def cross_entropy(logits: Tensor, targets: Tensor, counts: Counts) -> Tensor:
 def focal(logits: Tensor, targets: Tensor, counts: Counts, *, ids: DecisionIds, gamma: float = 2.0) -> Tensor:
     """Streamo's loss (table 5's second baseline): decisions weigh alpha_c (1 - p_t)^gamma, text weighs 1.
 
-    alpha_c = N / (n_c C) with N decision tokens in all, n_c of class c, C classes present. Streamo counts in
-    each micro-batch; here the counts are those of the optimizer batch, so the loss does not depend on the split.
+    alpha_c = N / (n_c C) with N decision tokens in all, n_c of class c, C classes present. Streamo counts
+    in each micro-batch; here the counts are those of the optimizer batch, so that the split changes nothing.
     """
     terms = nll(logits.float(), targets, reduction="none")
     present = [n for n in (counts.silence, counts.response) if n > 0]
@@ -91,8 +91,8 @@ def cb_stream(
 def class_weights(counts: Counts, beta: float) -> tuple[float, float]:
     """Weights (silence, response) by effective numbers of samples (section 4.1).
 
-    E_k = (1 - beta^n_k) / (1 - beta), w_k = |S| (1/E_k) / sum_j (1/E_j). The paper does not say what happens to
-    a class absent from the batch: it is left out of S, so that a class on its own has weight 1.
+    E_k = (1 - beta^n_k) / (1 - beta), w_k = |S| (1/E_k) / sum_j (1/E_j). The paper does not say what happens
+    to a class absent from the batch: it is left out of S, so that a class on its own has weight 1.
     """
     numbers = (counts.silence, counts.response)
     inverse = [(1.0 - beta) / (1.0 - beta**n) if n > 0 else 0.0 for n in numbers]

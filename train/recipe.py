@@ -65,9 +65,9 @@ class Optimizer:
 class Run:
     """How long and how. ``batch_size`` is per device and micro-batch; ``max_minutes`` 0 means no limit.
 
-    With a time limit the learning rate follows the larger of the shares of steps and of time that have passed,
-    so the schedule ends complete either way. ``threads`` 0 leaves the choice to torch. ``loader_workers``:
-    processes that load batches; 0 suits a CPU, where they would only take its time.
+    With a time limit the learning rate follows the larger of the shares of steps and of time that have
+    passed, so the schedule ends complete either way. ``threads`` 0 leaves the choice to torch.
+    ``loader_workers``: processes that load batches; 0 suits a CPU, where they would only take its time.
     """
 
     epochs: int = 1

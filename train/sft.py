@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from accelerate import PartialState
 from tokenizers import Tokenizer
 from torch.utils.data import Subset
 from torch.utils.tensorboard import SummaryWriter
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
@@ -32,22 +33,41 @@ from train.model.checkpoint import load_checkpoint, save_checkpoint
 from train.model.compact import CompactModel
 from train.model.tokenizer import PAD, train_tokenizer
 from train.recipe import LossSettings, RecipeError, SFTRecipe
-from train.teacher_forced import table
 from train.trainer import Keeper, StreamTrainer, SupervisedPositions
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that is ready to start. ``state``: the saved state it goes on from, if any."""
+
+    trainer: StreamTrainer
+    keeper: Keeper
+    state: Path | None
 
 
 def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
     """Train by ``recipe``; with ``resume`` go on from the last state of its output folder.
 
     Returns False when a signal stopped training early. Raises RecipeError when the output folder holds states
-    and ``resume`` is not set, or the reverse; TrainingError when the loss or the weights are no longer finite.
+    and ``resume`` is not set, or the reverse; TrainingError when loss or weights are no longer finite.
     """
+    prepared = prepare(recipe, resume=resume)
+    prepared.trainer.train(resume_from_checkpoint=str(prepared.state) if prepared.state else None)
+    stopped = prepared.keeper.stopped
+    prepared.keeper.say(
+        "stopped; go on with --resume" if stopped else f"done: {recipe.output / 'checkpoint'}"
+    )
+    return not stopped
+
+
+def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
+    """Everything up to the first step: checks, features, model, trainer. Raises as :func:`run_sft` does."""
     process = PartialState(cpu=not torch.cuda.is_available())
     output = recipe.output
-    last = _last_state(output / "states")
-    if last is not None and not resume:
+    state = _last_state(output / "states")
+    if state is not None and not resume:
         raise RecipeError(f"{output}: holds a training already; go on with --resume or choose another output")
-    if last is None and resume:
+    if state is None and resume:
         raise RecipeError(f"{output}: holds no state to go on from; start without --resume")
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
@@ -55,7 +75,7 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
     output.mkdir(parents=True, exist_ok=True)
     say = _speaker(output / "train.log", process.is_main_process)
 
-    model, tokenizer = _model_and_tokenizer(recipe, output / "tokenizer.json")
+    model, tokenizer = _model_and_tokenizer(recipe, output / "tokenizer.json" if resume else None)
     encoder = TurnEncoder(recipe.protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     ids = DecisionIds(encoder.silence_id, encoder.response_id)
     with process.main_process_first():  # one process computes the features, the others find them
@@ -63,9 +83,10 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
     if process.is_main_process:
         tokenizer.save(str(output / "tokenizer.json"))
         (output / "recipe.json").write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
     say(
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, vocabulary of "
-        f"{tokenizer.get_vocab_size()}, {len(training.annotations)} questions, tasks {' '.join(training.tasks)}"
+        f"{parameters:.1f} M parameters, vocabulary of {tokenizer.get_vocab_size()}, "
+        f"{len(training.annotations)} questions, tasks {' '.join(training.tasks)}"
     )
 
     trainer = StreamTrainer(
@@ -81,33 +102,24 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
     )
 
     def export() -> None:
-        metrics = {"step": trainer.state.global_step, "teacher_forced": trainer.last_eval}
-        save_checkpoint(
-            output / "checkpoint",
-            model,
-            tokenizer,
-            recipe.protocol,
-            training.tasks,
-            recipe.to_dict(),
-            metrics,
-        )
+        folder, metrics = output / "checkpoint", {"step": trainer.state.global_step}
+        metrics |= {"teacher_forced": trainer.last_eval}
+        save_checkpoint(folder, model, tokenizer, recipe.protocol, training.tasks, recipe.to_dict(), metrics)
 
     keeper = Keeper(trainer, recipe.run.save_minutes * 60.0, say, export)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(keeper)
-    trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "tensorboard"))))
-    trainer.add_callback(_EvaluationTable(trainer, say))
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    say("stopped; go on with --resume" if keeper.stopped else f"done: {output / 'checkpoint'}")
-    return not keeper.stopped
+    if process.is_main_process:
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "tensorboard"))))
+    return Prepared(trainer, keeper, state)
 
 
-def _model_and_tokenizer(recipe: SFTRecipe, saved_tokenizer: Path) -> tuple[CompactModel, Tokenizer]:
+def _model_and_tokenizer(recipe: SFTRecipe, saved: Path | None) -> tuple[CompactModel, Tokenizer]:
     if recipe.init != "scratch":
         checkpoint = load_checkpoint(Path(recipe.init))
         return checkpoint.model.train(), checkpoint.tokenizer
-    if saved_tokenizer.exists():  # the texts it was made from may have changed since this run began
-        tokenizer = Tokenizer.from_file(str(saved_tokenizer))
+    if saved is not None:  # the texts it was made from may have changed since this run began
+        tokenizer = Tokenizer.from_file(str(saved))
     elif recipe.tokenizer == "world":
         from train.world.texts import corpus
 
@@ -175,16 +187,6 @@ def _arguments(recipe: SFTRecipe, evaluates: bool) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         label_names=["labels"],
     )
-
-
-class _EvaluationTable(TrainerCallback):
-    """Writes the table of rates by task after each evaluation."""
-
-    def __init__(self, trainer: StreamTrainer, say: Callable[[str], None]) -> None:
-        self._trainer, self._say = trainer, say
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._say(f"validation at step {state.global_step}\n{table(self._trainer.last_eval)}")
 
 
 def _last_state(folder: Path) -> Path | None:

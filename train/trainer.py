@@ -20,7 +20,7 @@ from train.data.encode import IGNORE
 from train.losses import Counts, DecisionIds, Loss, count_tokens
 from train.model.compact import CompactModel
 from train.recipe import Optimizer
-from train.teacher_forced import COUNTS, TaskCounts, count, count_by_task, rates
+from train.teacher_forced import COUNTS, TaskCounts, count, count_by_task, rates, table
 
 TIED_WEIGHT = "model.decoder.lm_head.weight"
 
@@ -249,7 +249,7 @@ class Keeper(TrainerCallback):
     def __init__(
         self, trainer: StreamTrainer, save_s: float, say: Callable[[str], None], export: Any
     ) -> None:
-        self._trainer, self._save_s, self._say, self._export = trainer, save_s, say, export
+        self._trainer, self._save_s, self.say, self._export = trainer, save_s, say, export
         self._saved = time.monotonic()
         self._handlers: dict[int, Any] = {}
         self.stopped = False
@@ -258,10 +258,11 @@ class Keeper(TrainerCallback):
         if self.stopped:
             raise KeyboardInterrupt
         self.stopped = True
-        self._say("stopping after this step; interrupt again to stop at once")
+        self.say("stopping after this step; interrupt again to stop at once")
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         assert self._trainer.clock is not None
+        self._trainer.clock.limit_s = self._trainer.clock_limit_s  # may differ from the saved one
         self._trainer.clock.start()
         self._saved = time.monotonic()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -281,7 +282,7 @@ class Keeper(TrainerCallback):
         stopped, over, due = (self._trainer.accelerator.reduce(flags, reduction="sum") > 0).tolist()
         self.stopped = stopped
         if over and state.global_step < state.max_steps:
-            self._say(f"time is up after {clock.spent / 60:.1f} minutes, at step {state.global_step}")
+            self.say(f"time is up after {clock.spent / 60:.1f} minutes, at step {state.global_step}")
         last = stopped or over or state.global_step >= state.max_steps
         if last:
             control.should_training_stop = True
@@ -295,6 +296,9 @@ class Keeper(TrainerCallback):
         if state.is_world_process_zero:
             self._export()
 
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.say(f"validation at step {state.global_step}\n{table(self._trainer.last_eval)}")
+
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -304,9 +308,10 @@ class Keeper(TrainerCallback):
     ) -> None:
         if "loss" not in logs or self._trainer.clock is None:
             return
-        self._say(
+        self.say(
             f"step {state.global_step:>6}/{state.max_steps}  {self._trainer.clock.spent / 60:6.1f} min  "
-            f"loss {logs['loss']:.4f}  lr {logs['learning_rate']:.2e}  grad {logs.get('grad_norm', 0.0):.2f}  "
+            f"loss {logs['loss']:.4f}  lr {logs['learning_rate']:.2e}  "
+            f"grad {logs.get('grad_norm', 0.0):.2f}  "
             f"responses {logs.get('train_recall', math.nan):.3f}  "
             f"precision {logs.get('train_precision', math.nan):.3f}  "
             f"silence {logs.get('train_silence_recall', math.nan):.3f}  "

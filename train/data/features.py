@@ -11,7 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ class FeatureCache:
             except OSError as error:
                 bad[clip] = error.strerror or str(error)
                 continue
-            if not self._array(key).exists():
+            if not self._file(key).exists():
                 missing[key] = clip
         if missing:
             graph = self.folder / f"lite0-{LITE0_SHA256[:16]}.onnx"
@@ -91,15 +91,19 @@ class FeatureCache:
 
     def load(self, clip: Path) -> ClipFeatures:
         """Features of a clip :meth:`ensure` has seen. Raises FeatureError when it has not."""
-        key = self.key(clip)
+        path = self.path(clip)
         try:
-            features = np.load(self._array(key), mmap_mode="r", allow_pickle=False)
-            record = json.loads(self._array(key).with_suffix(".json").read_text(encoding="utf-8"))
+            features = np.load(path, mmap_mode="r", allow_pickle=False)
+            record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise FeatureError(f"{clip}: no features in {self.folder}") from error
         return ClipFeatures(features, tuple(record["timesteps"]))
 
-    def _array(self, key: str) -> Path:
+    def path(self, clip: Path) -> Path:
+        """Where the clip's features lie, or will."""
+        return self._file(self.key(clip))
+
+    def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npy"
 
     def _compute(self, missing: dict[str, Path], graph: Path) -> dict[Path, str]:
@@ -110,7 +114,7 @@ class FeatureCache:
             min(self.workers, len(missing)), context, initializer=_start_worker, initargs=(str(graph),)
         ) as pool:
             jobs = {
-                pool.submit(_compute_clip, str(clip), str(self._array(key)), self.fps): clip
+                pool.submit(_compute_clip, str(clip), str(self._file(key)), self.fps): clip
                 for key, clip in missing.items()
             }
             for job in tqdm(as_completed(jobs), total=len(jobs), desc="features", unit="clip", mininterval=2):
@@ -165,17 +169,19 @@ def _compute_clip(clip: str, target: str, fps: float) -> str | None:
             blocks.append(_session.run(None, {"pixels": pixels})[0].astype(np.float16))
     except (av.FFmpegError, EdgeError, ValueError, OSError) as error:
         return str(error)
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"clip": clip, "fps": fps, "timesteps": [timestep for timestep, _ in frames]}
-    _write(path.with_suffix(".json"), json.dumps(record).encode())
-    with open(temporary := path.with_suffix(f".{os.getpid()}.tmp"), "wb") as file:
-        np.save(file, np.concatenate(blocks), allow_pickle=False)
-    os.replace(temporary, path)  # last: an array that exists is whole and has its record
+    write_features(Path(target), clip, fps, [timestep for timestep, _ in frames], np.concatenate(blocks))
     return None
 
 
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.json.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+def write_features(
+    path: Path, clip: str, fps: float, timesteps: Sequence[int], features: NDArray[np.float16]
+) -> None:
+    """Write a cache entry: the array at ``path``, its record beside it. Both appear whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"clip": clip, "fps": fps, "timesteps": list(timesteps)}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(record), encoding="utf-8")
+    os.replace(temporary, path.with_suffix(".json"))
+    with open(temporary, "wb") as file:
+        np.save(file, features, allow_pickle=False)
+    os.replace(temporary, path)  # last: an array that exists has its record
