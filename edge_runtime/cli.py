@@ -298,7 +298,7 @@ def _watch(job: _Job, console: Console, *, as_json: bool, quiet: bool) -> int:
         pass
     elif as_json:
         show_summary_json(console, report, lost)
-    else:
+    elif error is None or report.telemetry.timesteps:  # a source that never came has nothing to sum up
         show_summary(console, report, lost)
     for name, count in lost.items():
         show_error(console, f"{count} events could not be written to {name} and are lost")
