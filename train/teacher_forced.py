@@ -53,7 +53,7 @@ def count(logits: Tensor, targets: Tensor, ids: DecisionIds) -> Tensor:
 def count_by_task(
     logits: Tensor, labels: Tensor, tasks: Sequence[str], ids: DecisionIds
 ) -> Iterable[tuple[str, Tensor]]:
-    """(task, COUNTS) of each row. ``logits`` [M, vocab]: of the positions ``labels[:, 1:]`` [B, T - 1] marks."""
+    """(task, COUNTS) of each row. ``logits`` [M, vocab]: of the positions ``labels[:, 1:]`` marks."""
     supervised = labels[:, 1:] != IGNORE
     first = 0
     for row, task in enumerate(tasks):

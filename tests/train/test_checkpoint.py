@@ -1,0 +1,104 @@
+"""Checkpoint folders: what goes in comes out, and what does not fit is refused in words."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from edge_runtime.protocol import Protocol
+from train.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from train.model.compact import CompactConfig, CompactModel
+from train.model.tokenizer import train_tokenizer
+
+CONFIG = CompactConfig(
+    vocab_size=1300,
+    hidden_size=32,
+    intermediate_size=48,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    cell_channels=8,
+)
+PROTOCOL = Protocol(window_turns=80, evict_turns=16)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["a cat"], 1300)
+
+
+@pytest.fixture
+def folder(tmp_path, tokenizer):
+    torch.manual_seed(0)
+    folder = tmp_path / "checkpoint"
+    save_checkpoint(folder, CompactModel(CONFIG), tokenizer, PROTOCOL, ["EU"], {"seed": 1}, {"step": 7})
+    return folder
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_round_trip(tmp_path, tokenizer):
+    torch.manual_seed(0)
+    model = CompactModel(CONFIG).eval()
+    save_checkpoint(tmp_path / "c", model, tokenizer, PROTOCOL, ["EU", "TG"], {"seed": 1}, {"step": 7})
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded.protocol == PROTOCOL
+    assert loaded.model.config == CONFIG
+    assert loaded.config["tasks"] == ["EU", "TG"]
+    assert loaded.config["vision"]["name"] == "efficientnet-lite0"
+    assert loaded.tokenizer.to_str() == tokenizer.to_str()
+    inputs = torch.tensor([[9, 6, 6, 6, 6, 12]]), torch.randn(1, 320, 7, 7), 6
+    assert torch.equal(model(*inputs), loaded.model(*inputs))
+
+
+def test_the_tied_output_matrix_is_stored_once_and_tied_again(folder):
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert "decoder.lm_head.weight" not in file.keys()  # noqa: SIM118
+    decoder = load_checkpoint(folder).model.decoder
+    assert decoder.lm_head.weight is decoder.get_input_embeddings().weight
+
+
+def test_saving_again_replaces_and_leaves_nothing_behind(folder, tokenizer):
+    save_checkpoint(folder, CompactModel(CONFIG), tokenizer, PROTOCOL, ["RF"], {}, {})
+    assert load_checkpoint(folder).config["tasks"] == ["RF"]
+    assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format_version": 2}, "format_version"),
+        ({"format_version": None}, "format_version"),
+        ({"family": "qwen"}, "qwen"),
+        ({"model": {"vocab_size": 1300, "hidden_size": 64}}, "size mismatch"),
+        ({"protocol": {"fps": 0}}, "fps"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(folder, change, words):
+    edit(folder, **change)
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(folder)
+
+
+def test_damaged_weights_are_refused(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match=str(folder)):
+        load_checkpoint(folder)
+
+
+def test_unknown_keys_are_ignored(folder):
+    config = json.loads((folder / "config.json").read_text())
+    edit(folder, model={**config["model"], "later": 1}, protocol={**config["protocol"], "later": 1})
+    assert load_checkpoint(folder).model.config == CONFIG
