@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 
 from edge_runtime.protocol import Protocol, TurnEncoder
+from export.clip import Step
 from export.decoder_graph import DecoderGraph
 from export.errors import ExportError
 from export.half_storage import store_in_half
@@ -38,7 +38,6 @@ KL_LIMIT = 0.1
 """Mean KL divergence from PyTorch above which something is broken, not rounded; int8 gives about 0.001."""
 
 Progress = Callable[[str], None]
-Frames = Iterable[NDArray[np.uint8]]
 
 _DTYPES = {
     onnx.TensorProto.FLOAT: "float32",
@@ -55,7 +54,7 @@ def export_bundle(
     *,
     name: str | None = None,
     parity_timesteps: int = TIMESTEPS,
-    parity_frames: Frames | None = None,
+    parity_steps: Iterable[Step] | None = None,
     progress: Progress = lambda _: None,
 ) -> Path:
     """Bundle of a checkpoint folder (:mod:`train.model.checkpoint`). Raises ExportError."""
@@ -76,7 +75,7 @@ def export_bundle(
         backbone=backbone,
         training={key: checkpoint.config.get(key) for key in ("tasks", "recipe", "metrics")},
         parity_timesteps=parity_timesteps,
-        parity_frames=parity_frames,
+        parity_steps=parity_steps,
         progress=progress,
     )
 
@@ -94,7 +93,7 @@ def export_model(
     context_rows: int = CONTEXT_ROWS,
     training: Mapping[str, Any] | None = None,
     parity_timesteps: int = 0,
-    parity_frames: Frames | None = None,
+    parity_steps: Iterable[Step] | None = None,
     progress: Progress = lambda _: None,
 ) -> Path:
     """Write the bundle ``out`` from a model in memory; a bundle that is there already is replaced at the end.
@@ -137,7 +136,7 @@ def export_model(
         if parity_timesteps:
             progress(f"parity over {parity_timesteps} timesteps")
             parity = measure_parity(
-                work, model, backbone, timesteps=parity_timesteps, frames=parity_frames
+                work, model, backbone, timesteps=parity_timesteps, steps=parity_steps
             )
             if not parity["kl_mean"] < KL_LIMIT:
                 raise ExportError(f"the bundle differs from the model, nothing was written: {parity}")

@@ -9,8 +9,7 @@ differing decision does not turn the rest of the stream into a comparison of two
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 from torch import nn
 
 from edge_runtime.decoder import CachedDecoder
 from edge_runtime.model import Model
 from edge_runtime.window import EvictionPlan
+from export.clip import Step, world_stream
 from export.errors import ExportError
 from export.torch_reference import TorchStreamingDecoder
 from train.model.compact import CompactModel
 
 TIMESTEPS = 512
-QUERIES = (
-    "Tell me each step as it is finished.",
-    "Alert me when something moves into the picture.",
-    "What is happening now?",
-    "How many objects have passed so far?",
-)
 
 
 @dataclass
@@ -43,9 +36,12 @@ class Comparison:
 
     silence_id: int
     response_id: int
+    threshold: float = 0.5
     max_abs_diff: float = 0.0
+    score_diff: float = 0.0
     kl: list[float] = field(default_factory=list)
     agreed: list[bool] = field(default_factory=list)
+    spoke: int = 0
     evictions: int = 0
     """Blocks of turns that left; removed queries are not counted."""
 
@@ -55,17 +51,25 @@ class Comparison:
         p, q = _log_softmax(reference), _log_softmax(logits)
         self.kl.append(float(np.sum(np.exp(p) * (p - q))))
         if decision:
-            speaks = [x[self.response_id] >= x[self.silence_id] for x in (logits, reference)]
-            self.agreed.append(bool(speaks[0] == speaks[1]))
+            score, expected = self._score(logits), self._score(reference)
+            self.score_diff = max(self.score_diff, abs(score - expected))
+            self.agreed.append((score >= self.threshold) == (expected >= self.threshold))
+            self.spoke += expected >= self.threshold
+
+    def _score(self, logits: NDArray[np.float32]) -> float:
+        return float(1.0 / (1.0 + np.exp(logits[self.silence_id] - logits[self.response_id])))
 
     def result(self) -> dict[str, Any]:
-        """The section ``parity`` of ``bundle.json``."""
+        """The section ``parity`` of ``bundle.json``. ``positions`` counts every call that was compared, those
+        that write responses too; ``spoke`` the timesteps at which PyTorch decides to speak."""
         return {
             "logit_max_abs_diff": round(self.max_abs_diff, 6),
             "kl_mean": float(f"{np.mean(self.kl):.3g}"),
             "decision_agreement": round(float(np.mean(self.agreed)), 4),
             "timesteps": len(self.agreed),
             "against": "torch fp32",
+            "score_max_abs_diff": round(self.score_diff, 6),
+            "spoke": int(self.spoke),
             "positions": len(self.kl),
             "evictions": self.evictions,
         }
@@ -129,7 +133,9 @@ class _WatchedModel(Model):
     def __init__(self, folder: Path, model: CompactModel, backbone: nn.Module, threads: int | None) -> None:
         self._seen_by: _ReferenceStream | None = None
         super().__init__(folder, threads=threads)
-        self.comparison = Comparison(self.encoder.silence_id, self.encoder.response_id)
+        self.comparison = Comparison(
+            self.encoder.silence_id, self.encoder.response_id, self.protocol.threshold
+        )
         self._seen_by = _ReferenceStream(model, backbone, self.encoder.image_id)
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -148,61 +154,34 @@ def measure_parity(
     backbone: nn.Module,
     *,
     timesteps: int = TIMESTEPS,
-    frames: Iterable[NDArray[np.uint8]] | None = None,
-    queries: Sequence[str] = QUERIES,
+    steps: Iterable[Step] | None = None,
     response_every: int = 9,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Stream ``timesteps`` frames through the bundle in ``folder`` and through the model it came from.
+    """Stream ``timesteps`` through the bundle in ``folder`` and through the model it came from.
 
-    ``frames``: uint8 [H, W, 3] RGB, one per timestep, moving shapes by default. ``queries`` are asked one
-    after the other, two at a time in force. Every ``response_every``-th timestep must speak, the others may.
+    ``steps``: frames and questions, generated stories by default; the last two questions are in force. Every
+    ``response_every``-th timestep has to speak, so that words are compared too, the others do as they decide.
     Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
     """
     watched = _WatchedModel(Path(folder), model, backbone, threads)
-    source = iter(frames) if frames is not None else moving_shapes()
-    fps = watched.protocol.fps
-    change_every = max(1, timesteps // (2 * len(queries)))
-    session = watched.session()
-    with session:
-        for index, frame in zip(range(timesteps), source, strict=False):
-            if index % change_every == 1:
+    protocol = watched.protocol
+    source = iter(steps) if steps is not None else world_stream(protocol.fps)
+    with watched.session() as session:
+        for index, step in zip(range(timesteps), source, strict=False):
+            if step.query is not None:
                 if len(session.queries) > 1:
                     session.remove(next(iter(session.queries)))
-                session.ask(queries[index // change_every % len(queries)])
-            session.threshold = 0.0 if index % response_every == response_every - 1 else 0.5
-            session.push(frame, (index + 1) / fps)
+                session.ask(step.query)
+            forced = index % response_every == response_every - 1
+            session.threshold = 0.0 if forced else protocol.threshold
+            session.push(step.frame, (index + 1) / protocol.fps)
     comparison = watched.comparison
     if len(comparison.agreed) < timesteps:
         raise ExportError(f"parity: the clip has {len(comparison.agreed)} frames, {timesteps} are needed")
     if not comparison.evictions:
         raise ExportError(f"parity: {timesteps} timesteps evict nothing; stream more of them")
     return comparison.result()
-
-
-def moving_shapes(seed: int = 0, size: int = 224) -> Iterator[NDArray[np.uint8]]:
-    """Endless pictures uint8 [size, size, 3] of coloured shapes that move; a new scene every 40 pictures."""
-    random = np.random.default_rng(seed)
-    while True:
-        background = tuple(random.integers(0, 256, 3).tolist())
-        shapes = [
-            (
-                random.choice(["ellipse", "rectangle"]),
-                random.uniform(0, size, 2),  # position
-                random.uniform(-8, 8, 2),  # per picture
-                random.uniform(10, 70, 2),  # half width and height
-                tuple(random.integers(0, 256, 3).tolist()),
-            )
-            for _ in range(random.integers(2, 7))
-        ]
-        for step in itertools.islice(itertools.count(), 40):
-            picture = Image.new("RGB", (size, size), background)
-            draw = ImageDraw.Draw(picture)
-            for kind, start, speed, half, colour in shapes:
-                centre = (start + step * speed) % size
-                box = [*(centre - half), *(centre + half)]
-                getattr(draw, kind)(box, fill=colour)
-            yield np.asarray(picture)
 
 
 def _log_softmax(x: NDArray[np.float32]) -> NDArray[np.float64]:
