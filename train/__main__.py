@@ -37,5 +37,37 @@ def sft(recipe: Path, resume: bool) -> None:
     raise SystemExit(0 if finished else 130)
 
 
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint to write."
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True)
+def align(recipe: Path, out: Path, epochs: int) -> None:
+    """Stage 0 for RECIPE's model: visual tokens learn names and places from the generated world."""
+    from benchmarks.streampro.annotations import read_annotations
+    from train.align import AlignSettings
+    from train.align import align as run
+    from train.data.features import FeatureCache, FeatureError
+    from train.model.checkpoint import CheckpointError, save_checkpoint
+    from train.recipe import RecipeError, load_recipe
+    from train.sft import initial_model
+
+    try:
+        loaded = load_recipe(recipe)
+        model, tokenizer = initial_model(loaded)
+        clips = sorted({a.video_path for source in loaded.data.train for a in read_annotations(source.path)})
+        cache = FeatureCache(loaded.data.cache, loaded.protocol.fps, loaded.data.workers)
+        cache.ensure(clips)
+        settings = AlignSettings(epochs=epochs, seed=loaded.seed)
+        metrics = run(model, tokenizer, clips, cache, settings, lambda line: click.echo(line, err=True))
+    except (RecipeError, CheckpointError, FeatureError, EdgeError) as error:
+        raise click.ClickException(str(error)) from error
+    save_checkpoint(
+        out, model, tokenizer, loaded.protocol, [], {"align": loaded.to_dict()}, {"align": metrics}
+    )
+    click.echo(str(out))
+
+
 if __name__ == "__main__":
     main()

@@ -75,7 +75,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     output.mkdir(parents=True, exist_ok=True)
     say = _speaker(output / "train.log", process.is_main_process)
 
-    model, tokenizer = _model_and_tokenizer(recipe, output / "tokenizer.json" if resume else None)
+    model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None)
     encoder = TurnEncoder(recipe.protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     ids = DecisionIds(encoder.silence_id, encoder.response_id)
     with process.main_process_first():  # one process computes the features, the others find them
@@ -114,7 +114,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     return Prepared(trainer, keeper, state)
 
 
-def _model_and_tokenizer(recipe: SFTRecipe, saved: Path | None) -> tuple[CompactModel, Tokenizer]:
+def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[CompactModel, Tokenizer]:
     if recipe.init != "scratch":
         checkpoint = load_checkpoint(Path(recipe.init))
         return checkpoint.model.train(), checkpoint.tokenizer
