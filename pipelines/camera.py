@@ -32,7 +32,7 @@ from .connection import Connection, ConnectionOptions, EndOfStream
 from .devices import resolve
 from .gst import load
 from .mailbox import Frame, Mailbox, StateChange
-from .problems import Problem, check_file
+from .problems import DAMAGED, Problem, check_file
 from .reach import check_reachable
 from .secrets import scrub
 from .sources import DeviceSource, FileSource, RtspSource, Source, parse_source
@@ -42,6 +42,10 @@ from .timeline import Timeline
 __all__ = ["Camera", "CameraOptions", "Frame", "StateChange", "open_camera"]
 
 _TICK_S = 0.1
+_FILE_DRAIN_S = 1.0
+"""After an error in a file: how long the decoder may be silent before no more pictures are expected."""
+_FILE_SETTLED_S = 0.5
+"""A file that is still without a decoder after this time is asked whether it is being read at all."""
 _FILE_PATIENCE_S = 30.0
 """A file whose decoder delivers nothing for so long, although frames are asked for, is given up."""
 
@@ -85,6 +89,8 @@ class Camera:
         self._connection: Connection | None = None
         self._closing = False
         self._detail = ""
+        self._last_taken = 0.0
+        self._file_problem: Problem | None = None
         self.decoder = ""
         """The decoder element in use (``none`` for raw video); empty until the first picture."""
         self._decoded_before = 0
@@ -186,21 +192,31 @@ class Camera:
             news = connection.poll(_TICK_S)
             if self._closing:
                 return
-            if isinstance(news, EndOfStream) and not self._source.live:
-                return self._finish(connection)
+            if not self._source.live:
+                return self._step_file(connection, news)
             if isinstance(news, EndOfStream):
                 news = Problem("the stream ended", "check the camera")
             if news is not None:
-                if not self._source.live and connection.decoded:
-                    news = self._broken_off(connection, news)
                 return self._tell("lost", news)
-        if self._source.live or not self._supervisor.was_live:
-            self._tell("tick")
-        elif connection is not None and not self._mailbox.full:
-            idle = time.monotonic() - max(connection.last_decoded_at, self._last_taken)
-            if idle > _FILE_PATIENCE_S:
-                problem = f"decoder {connection.decoder} delivers nothing for {_FILE_PATIENCE_S:g} s"
-                self._tell("lost", Problem(problem, "see `edge-run doctor`", "permanent"))
+        self._tell("tick")
+
+    def _step_file(self, connection: Connection, news: Problem | EndOfStream | None) -> None:
+        """An error in a file counts once all pictures before it are delivered."""
+        idle_s = 0.0
+        if not self._mailbox.full:
+            idle_s = time.monotonic() - max(connection.last_decoded_at, self._last_taken)
+        if not connection.exposed and idle_s > _FILE_SETTLED_S and connection.standing_still():
+            news = news or DAMAGED
+        if isinstance(news, Problem):
+            self._file_problem = self._file_problem or news
+        if (problem := self._file_problem) is not None:
+            if not connection.exposed or idle_s > _FILE_DRAIN_S or isinstance(news, EndOfStream):
+                self._tell("lost", self._in_context(connection, problem))
+        elif isinstance(news, EndOfStream):
+            self._finish(connection)
+        elif idle_s > _FILE_PATIENCE_S:
+            cause = f"decoder {connection.decoder or 'unknown'} delivers nothing for {_FILE_PATIENCE_S:g} s"
+            self._tell("lost", Problem(cause, "see `edge-run doctor`", "permanent"))
 
     def _tell(self, event: str, *arguments: Any) -> None:
         with self._lock:
@@ -267,10 +283,10 @@ class Camera:
         """A file whose pictures stop well before the duration in its header."""
         end_s, duration_s = connection.end_ns / 1e9, connection.duration_s
         assert isinstance(self._source, FileSource)
-        cut = container.missing_bytes(self._source.path)
+        cut = container.inspect(self._source.path).missing_bytes
         short = duration_s is not None and duration_s - end_s > max(0.5, 0.02 * duration_s)
         if cut:
-            whole = f" of {duration_s:.1f} s" if duration_s is not None else ""
+            whole = f" of {duration_s:.1f} s" if short else ""
             return Problem(
                 f"ends at {end_s:.1f} s{whole}: the file is truncated ({cut} bytes are missing)",
                 "copy it again",
@@ -281,16 +297,18 @@ class Camera:
             )
         return None
 
-    def _broken_off(self, connection: Connection, problem: Problem) -> Problem:
-        """An error in the middle of a file."""
-        whole = f" of {connection.duration_s:.1f} s" if connection.duration_s else ""
-        return Problem(
-            f"stops at {connection.end_ns / 1e9:.1f} s{whole}: {problem.cause}", problem.hint, "permanent"
-        )
+    def _in_context(self, connection: Connection, problem: Problem) -> Problem:
+        """An error in a file, with what else is known about it."""
+        assert isinstance(self._source, FileSource)
+        cause = problem.cause
+        if problem == DAMAGED and (cut := container.inspect(self._source.path).missing_bytes):
+            cause = f"the file is truncated ({cut} bytes are missing)"
+        if connection.decoded:
+            whole = f" of {connection.duration_s:.1f} s" if connection.duration_s else ""
+            cause = f"stops at {connection.end_ns / 1e9:.1f} s{whole}: {cause}"
+        return Problem(cause, problem.hint, "permanent")
 
     # ------------------------------------------------------------------ Listener: GStreamer's threads
-
-    _last_taken = 0.0
 
     def first_picture(self, detail: str) -> None:
         connection = self._connection

@@ -1,55 +1,66 @@
-"""Is a video file cut short? Answered from its own structure, because GStreamer ends such a file without
-any error.
+"""Is a video file whole? Answered from its structure, because GStreamer ends a cut file without any error.
 
-Only the outermost sizes are read (a few dozen bytes), never the content. Formats: MP4/MOV, Matroska/WebM,
-AVI.
+Only the outermost sizes are read (a few dozen bytes), never the content. Formats: MP4, Matroska, AVI.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from dataclasses import dataclass
 from typing import BinaryIO
 
 _EBML = 0x1A45DFA3
 _SEGMENT = 0x18538067
+_MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 _MOST_BOXES = 10_000
 
 
-def missing_bytes(path: str) -> int:
-    """Bytes the file's own headers promise beyond its end; 0 when complete, unknown or unreadable."""
+@dataclass(frozen=True)
+class Structure:
+    """What the outermost headers say; the defaults when they say nothing."""
+
+    missing_bytes: int = 0
+    """Bytes promised beyond the file's end: it was cut off."""
+    no_index: bool = False
+    """An MP4 without ``moov``: a recording never finished. It cannot be played at all."""
+
+
+def inspect(path: str) -> Structure:
+    """Look at the file's outermost structure. Never raises: what cannot be read says nothing."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(12)
             file.seek(0)
-            if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
-                return max(0, _end_of_boxes(file, size) - size)
+            if head[4:8] in _MP4_STARTS:
+                return _inspect_mp4(file, size)
             if head[:4] == _EBML.to_bytes(4, "big"):
-                return max(0, _end_of_segment(file) - size)
+                return Structure(max(0, _end_of_segment(file) - size))
             if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-                return max(0, int.from_bytes(head[4:8], "little") + 8 - size)
+                return Structure(max(0, int.from_bytes(head[4:8], "little") + 8 - size))
     except (OSError, struct.error):
         pass
-    return 0
+    return Structure()
 
 
-def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """Where the last top-level box of an MP4 says it ends."""
-    position = 0
+def _inspect_mp4(file: BinaryIO, size: int) -> Structure:
+    """Walk the top-level boxes."""
+    position, kinds = 0, set()
     for _ in range(_MOST_BOXES):
         if position + 8 > size:
             break
         file.seek(position)
-        length, _kind = struct.unpack(">I4s", file.read(8))
+        length, kind = struct.unpack(">I4s", file.read(8))
+        kinds.add(kind)
         if length == 1:
             (length,) = struct.unpack(">Q", file.read(8))
         elif length == 0:  # to the end of the file
-            return size
+            length = size - position
         if length < 8:  # not a box: damage of another kind
-            return size
+            return Structure()
         position += length
-    return position
+    return Structure(max(0, position - size), no_index=b"mdat" in kinds and b"moov" not in kinds)
 
 
 def _end_of_segment(file: BinaryIO) -> int:

@@ -11,6 +11,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.errors import SourceError
+
 from .gst import load
 from .problems import codec_name
 from .proof_clips import PROOF_CLIPS
@@ -26,6 +28,25 @@ _DOWNLOADERS = {
 }
 """Elements that bring pictures from a decoder's own memory into ordinary memory."""
 
+_HARDWARE_NAMES = (
+    "nv",
+    "v4l2",
+    "omx",
+    "vaapi",
+    "va",
+    "msdk",
+    "qsv",
+    "amf",
+    "mpp",
+    "vtdec",
+    "d3d11",
+    "mediacodec",
+)
+_FIRST = 4096
+_PREFERRED = 1024
+"""Rank of proven hardware: above every decoder's own rank (software has 256)."""
+
+_original_ranks: dict[str, int] = {}
 _proofs: dict[str, str] = {}
 _lock = threading.Lock()
 
@@ -69,21 +90,33 @@ def list_decoders(*, prove: bool = True, timeout_s: float = PROOF_TIMEOUT_S) -> 
 
 
 def is_hardware(factory: Any) -> bool:
-    return "Hardware" in (factory.get_metadata("klass") or "")
+    """By its class or, as some vendors leave that out, by its name."""
+    return "Hardware" in (factory.get_metadata("klass") or "") or factory.get_name().startswith(
+        _HARDWARE_NAMES
+    )
 
 
-def preferred(media_type: str) -> str | None:
-    """The proven hardware decoder to use for ``media_type``; None leaves the choice to GStreamer."""
-    for factory in _factories_for(media_type):
-        name = factory.get_name()
-        if is_hardware(factory) and prove_decoder(name, media_type) == "works":
-            return str(name)
-    return None
+def arrange(wanted: str = "auto") -> None:
+    """Rank the installed decoders for the decodebins made next. Raises SourceError for an unknown name.
 
-
-def usable(factory: Any, media_type: str) -> bool:
-    """False for a hardware decoder that failed its proof (or has none): a software decoder is safer."""
-    return not is_hardware(factory) or prove_decoder(factory.get_name(), media_type) == "works"
+    ``auto``: hardware that proved itself, then software, failed hardware never. ``software``: no hardware. A
+    name: that decoder first. Ranks belong to the process (as with GST_PLUGIN_FEATURE_RANK). The parser in
+    front of a decoder looks at them, too: passing over factories while decodebin plugs would not be enough.
+    """
+    found = {f.get_name(): (f, media_type) for media_type in PROOF_CLIPS for f in _factories_for(media_type)}
+    if wanted not in ("auto", "software") and wanted not in found:
+        raise SourceError(
+            f"decoder {wanted}: not installed; use auto, software or one of {', '.join(sorted(found))}",
+            permanent=True,
+        )
+    for name, (factory, media_type) in found.items():
+        rank = _original_ranks.setdefault(name, factory.get_rank())
+        if name == wanted:
+            rank = _FIRST
+        elif is_hardware(factory):
+            proven = wanted != "software" and prove_decoder(name, media_type) == "works"
+            rank = _PREFERRED + min(rank, 255) if proven else 0
+        factory.set_rank(rank)
 
 
 def prove_decoder(name: str, media_type: str, timeout_s: float = PROOF_TIMEOUT_S) -> str:

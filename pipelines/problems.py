@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 from typing import Literal
 
+from . import container
 from .secrets import scrub
 from .sources import DeviceSource, FileSource, RtspSource, Source
 
@@ -39,6 +40,15 @@ CODEC_PACKAGES = {
     "application/x-rtp": ("RTP", "gstreamer1.0-plugins-good"),
 }
 
+_LINKS = (
+    "application/x-hls",
+    "application/dash+xml",
+    "application/vnd.ms-sstr+xml",
+    "application/sdp",
+    "text/uri-list",
+)
+"""Files that would make this machine open network connections."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -54,6 +64,13 @@ class Problem:
         return scrub(f"{text}; {self.hint}" if self.hint else text)
 
 
+NOT_A_VIDEO = Problem(
+    "not a video file GStreamer can read", "give an mp4, mkv, avi, mov or ts file", "permanent"
+)
+NO_VIDEO = Problem("there is no video in it", "give a source with a picture", "permanent")
+DAMAGED = Problem("the file's structure is damaged", "record or copy it again", "permanent")
+
+
 def codec_name(caps_name: str) -> str:
     """A short name for a media type: ``h264`` for ``video/x-h264``."""
     return re.sub(r"^(video|image|audio|application)/(x-)?", "", caps_name)
@@ -61,6 +78,10 @@ def codec_name(caps_name: str) -> str:
 
 def missing_plugin(media_type: str, description: str) -> Problem:
     """Nothing installed can read ``media_type`` (a caps name); ``description`` is GStreamer's own wording."""
+    if media_type in _LINKS:
+        return Problem("it is a list of links, not a video", "give the video itself", "permanent")
+    if media_type not in CODEC_PACKAGES and not media_type.startswith(("video/", "image/")):
+        return NOT_A_VIDEO
     name, package = CODEC_PACKAGES.get(
         media_type, (description or codec_name(media_type), "gstreamer1.0-libav")
     )
@@ -79,7 +100,7 @@ def explain(source: Source, domain: str, code: int, text: str, debug: str = "") 
     elif isinstance(source, DeviceSource):
         found = _explain_device(source, domain, code, detail, debug)
     elif isinstance(source, FileSource):
-        found = _explain_file(domain, code, debug)
+        found = _explain_file(domain, code)
     else:
         found = None
     if found is None and domain == "resource" and code == 14:
@@ -137,19 +158,11 @@ def no_permission_device() -> Problem:
     )
 
 
-def _explain_file(domain: str, code: int, debug: str) -> Problem | None:
+def _explain_file(domain: str, code: int) -> Problem | None:
     if domain == "stream" and code in (4, 5, 6):
-        return Problem(
-            "not a video file GStreamer can read", "give an mp4, mkv, avi, mov or ts file", "permanent"
-        )
-    if domain == "stream" and code == 9:
-        if "moov" in debug.lower() or "no playable streams" in debug.lower() or "invalid" in debug.lower():
-            return Problem(
-                "the file has no usable index (an MP4 whose recording was cut off before it was finished?)",
-                "record or copy it again",
-                "permanent",
-            )
-        return Problem("the file's structure is damaged", "record or copy it again", "permanent")
+        return NOT_A_VIDEO
+    if domain == "stream" and code in (1, 9):
+        return DAMAGED
     if domain == "stream" and code == 7:
         return Problem("the pictures in the file cannot be decoded", "record or copy it again", "permanent")
     if domain == "stream" and code in (12, 13):
@@ -185,6 +198,12 @@ def check_file(path: str) -> Problem | None:
         return Problem("no permission to read it", f"run `chmod +r {path}` or ask its owner", "permanent")
     if os.path.getsize(path) == 0:
         return Problem("the file is empty (0 bytes)", "record or copy it again", "permanent")
+    if container.inspect(path).no_index:
+        return Problem(
+            "an MP4 without its index (moov): the recording was cut off before it was finished",
+            "record it again",
+            "permanent",
+        )
     return None
 
 

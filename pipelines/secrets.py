@@ -1,8 +1,8 @@
 """Passwords and tokens must never reach a log: register them once, scrub every text that leaves.
 
 Two nets: values registered here (taken from source strings), and anything that looks like user information or
-a secret query value inside a URL, registered or not. GStreamer's own debug log (GST_DEBUG) comes from C code and
-does not pass here; so credentials are given to elements as properties and never as part of a location.
+a secret query value inside a URL, registered or not. GStreamer's own debug log (GST_DEBUG) comes from C code
+and does not pass here; so credentials are given to elements as properties and never as part of a location.
 """
 
 from __future__ import annotations

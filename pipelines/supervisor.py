@@ -1,7 +1,7 @@
 """When to connect, to wait, to report and to give up: a state machine without threads, sockets or GStreamer.
 
 It is told what happens (``start``, ``first_frame``, ``lost``, ``tick``) and answers with actions, which
-:mod:`pipelines.camera` carries out. Time comes from an injected clock, so tests live through a day in a millisecond.
+:mod:`pipelines.camera` carries out. Time comes from an injected clock, so tests live through a day at once.
 
 ``connecting -> live -> stalled -> live ...``; ``auth-failed`` when credentials are refused; ``failed`` when
 it gives up. A file's problems are permanent: it is never tried again.

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pipelines import secrets
+
+
+def test_registered_values_vanish_in_every_form() -> None:
+    secrets.register("tr0ub4dor&3")
+    text = "user-pw=tr0ub4dor&3 url rtsp://a:tr0ub4dor%263@host/x"
+    assert "tr0ub4dor" not in secrets.scrub(text)
+
+
+def test_url_user_information_vanishes_without_registration() -> None:
+    assert (
+        secrets.scrub("cannot open rtsp://me:never-seen@host:554/a.") == "cannot open rtsp://***@host:554/a."
+    )
+
+
+def test_query_values_vanish_without_registration() -> None:
+    assert secrets.scrub("http://h/x?token=abc123&n=2") == "http://h/x?token=***&n=2"
+
+
+def test_short_and_empty_values_do_not_tear_text_apart() -> None:
+    secrets.register("a")
+    secrets.register("")
+    secrets.register(None)
+    assert secrets.scrub("a plain message") == "a plain message"

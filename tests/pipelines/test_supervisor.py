@@ -1,0 +1,181 @@
+"""A camera's life by a fake clock: no threads, no waiting."""
+
+from __future__ import annotations
+
+from pipelines.problems import Problem
+from pipelines.supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
+
+LOST = Problem("the connection was lost", "check the network")
+REFUSED = Problem("refused", "check the port")
+DENIED = Problem("wrong password (401)", "check it", "auth")
+
+
+class Life:
+    """A supervisor, its clock and what it did."""
+
+    def __init__(self, **policy: object) -> None:
+        self.now = 1000.0
+        self.supervisor = Supervisor(RetryPolicy(**policy), clock=lambda: self.now, draw=lambda: 0.5)
+        self.actions: list[Action] = self.supervisor.start()
+
+    def does(self, event: str, *arguments: object) -> list[Action]:
+        self.actions = getattr(self.supervisor, event)(*arguments)
+        return self.actions
+
+    def wait(self, seconds: float, *, frames: bool = False) -> list[Action]:
+        """Let time pass in ticks of 0.1 s; returns everything done meanwhile."""
+        done: list[Action] = []
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            if frames:
+                self.supervisor.frame_seen()
+            done += self.supervisor.tick()
+        return done
+
+    def go_live(self) -> None:
+        assert self.does("first_frame", "h264") == [Report("live", "h264")]
+
+
+def states(actions: list[Action]) -> list[str]:
+    return [action.state for action in actions if isinstance(action, Report)]
+
+
+def test_the_first_connection() -> None:
+    life = Life()
+    assert life.actions == [Report("connecting", ""), Connect()]
+    life.go_live()
+    assert life.wait(60, frames=True) == []
+
+
+def test_a_first_failure_is_final_unless_told_to_wait() -> None:
+    assert Life().does("lost", REFUSED) == [Disconnect(), Report("failed", "refused"), GiveUp(REFUSED)]
+    life = Life(wait_for_source=True)
+    assert GiveUp(REFUSED) not in life.does("lost", REFUSED)
+    assert life.wait(1) == [Connect()]
+
+
+def test_connect_timeout() -> None:
+    life = Life(connect_timeout_s=3)
+    assert life.wait(2.8) == []
+    assert states(life.wait(0.4)) == ["failed"]
+
+
+def test_a_short_drop_is_mended_at_once() -> None:
+    life = Life()
+    life.go_live()
+    life.wait(30, frames=True)
+    actions = life.does("lost", LOST)
+    assert actions == [Disconnect(), Report("stalled", "the connection was lost; trying again in 0.2 s")]
+    assert life.wait(0.4) == [Connect()]
+    life.go_live()
+    assert life.supervisor.reconnects == 1
+
+
+def test_a_stall_without_any_error_is_seen() -> None:
+    life = Life(stall_timeout_s=5)
+    life.go_live()
+    life.wait(30, frames=True)
+    assert life.wait(4.8) == []
+    actions = life.wait(0.4)
+    assert actions[0] == Disconnect()
+    assert states(actions) == ["stalled"]
+
+
+def test_a_long_outage_backs_off_and_recovers_a_second_time() -> None:
+    life = Life(retry_first_s=0.25, retry_limit_s=15)
+    for _ in range(2):
+        life.go_live()
+        life.wait(20, frames=True)
+        life.does("lost", LOST)
+        gaps = []
+        for _ in range(10):
+            started = life.now
+            while Connect() not in life.wait(0.1):
+                pass
+            gaps.append(life.now - started)
+            life.does("lost", REFUSED)
+        assert gaps == sorted(gaps)
+        assert gaps[0] < 0.5
+        assert 14.5 < gaps[-1] < 15.5
+        while Connect() not in life.wait(0.1):
+            pass
+    assert life.supervisor.reconnects == 1
+
+
+def test_jitter_spreads_the_attempts() -> None:
+    delays = set()
+    for draw in (0.0, 0.5, 0.999):
+        supervisor = Supervisor(RetryPolicy(retry_first_s=1), clock=lambda: 0.0, draw=lambda draw=draw: draw)
+        supervisor.start()
+        supervisor.first_frame("")
+        delays.add(supervisor.lost(LOST)[-1].cause.split()[-2])
+    assert delays == {"0.8", "1.0", "1.2"}
+
+
+def test_a_flapping_camera_does_not_reset_the_backoff() -> None:
+    life = Life(retry_first_s=1, retry_limit_s=100, stable_s=10)
+    waits = []
+    for _ in range(4):
+        life.go_live()
+        life.wait(1, frames=True)
+        life.does("lost", LOST)
+        started = life.now
+        while Connect() not in life.wait(0.1):
+            pass
+        waits.append(round(life.now - started))
+    assert waits == [1, 2, 4, 8]
+
+
+def test_refused_credentials() -> None:
+    life = Life()
+    assert states(life.does("lost", DENIED)) == ["auth-failed", "failed"]
+    assert life.actions[-1] == GiveUp(DENIED)
+
+    life = Life(auth_retry_s=60)
+    life.go_live()
+    assert states(life.does("lost", LOST)) == ["stalled"]
+    assert life.wait(0.5) == [Connect()]
+    assert states(life.does("lost", DENIED)) == ["auth-failed"]
+    assert life.wait(59) == []
+    assert life.wait(2) == [Connect()]
+
+
+def test_giving_up_after_max_retries() -> None:
+    life = Life(max_retries=2)
+    life.go_live()
+    life.does("lost", LOST)
+    life.wait(1)
+    life.does("lost", REFUSED)
+    life.wait(1)
+    assert life.does("lost", REFUSED)[-1] == GiveUp(REFUSED)
+    assert life.wait(1000) == []
+
+
+def test_no_reconnect() -> None:
+    life = Life(reconnect=False)
+    life.go_live()
+    assert life.does("lost", LOST)[-1] == GiveUp(LOST)
+
+
+def test_a_permanent_problem_is_never_retried() -> None:
+    problem = Problem("no decoder for H.265 is installed", "install it", "permanent")
+    assert Life(wait_for_source=True).does("lost", problem)[-1] == GiveUp(problem)
+
+
+def test_late_news_of_a_dead_connection_change_nothing() -> None:
+    life = Life(wait_for_source=True)
+    life.does("lost", REFUSED)
+    assert life.does("lost", REFUSED) == []
+    assert life.does("first_frame", "late") == []
+    assert life.supervisor.phase == "waiting"
+
+
+def test_a_day_of_outages() -> None:
+    life = Life()
+    for hour in range(24):
+        life.go_live()
+        life.wait(60, frames=True)
+        life.does("lost", LOST)
+        while Connect() not in life.wait(0.1):
+            pass
+        assert life.supervisor.reconnects == hour
