@@ -30,7 +30,7 @@ def open(  # the verb a user expects; the builtin is not needed in this module
     name_or_folder: str | PathLike[str],
     *,
     threads: int | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     backend: str = "auto",
 ) -> StreamSession:
     """Load a model and start one session on it. See :func:`load` and :meth:`Model.session`."""

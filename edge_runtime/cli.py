@@ -126,7 +126,7 @@ def commands() -> None:
 @click.option(
     "--fps", type=Number(min=0, min_open=True, max=60), help="Decisions a second.  [default: the model's]"
 )
-@click.option("--threshold", type=Number(0, 1), help="Score from which it speaks.  [default: 0.5]")
+@click.option("--threshold", type=Number(0, 1), help="Score from which it speaks.  [default: the bundle's]")
 @click.option(
     "--min-gap", type=Number(min=0), metavar="SECONDS", help="Least time between two responses.  [default: 0]"
 )

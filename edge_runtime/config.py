@@ -213,8 +213,10 @@ class _Reader:
         return Ask(text, when, self._policy(table, at, base))
 
     def _policy(self, table: dict[str, Any], at: KeyPath, base: PolicySettings) -> PolicySettings:
-        threshold = self._number(table, (*at, "threshold"), base.threshold)
-        if not 0 <= threshold <= 1:
+        threshold = base.threshold
+        if "threshold" in table:
+            threshold = self._number(table, (*at, "threshold"), 0.0)
+        if threshold is not None and not 0 <= threshold <= 1:
             self._fail((*at, "threshold"), f"expected a score from 0 to 1, got {threshold}")
         seconds = {}
         for key, default in (("min_gap", base.min_gap_s), ("repeat", base.repeat_s)):

@@ -55,8 +55,8 @@ class Model:
                 f"{list(expected)}; export the bundle again"
             )
 
-    def session(self, *, threshold: float = 0.5) -> StreamSession:
-        """A new stream. ``threshold``: speak when the score reaches it, 0..1."""
+    def session(self, *, threshold: float | None = None) -> StreamSession:
+        """A new stream. ``threshold``: speak when the score reaches it, 0..1; None for the bundle's."""
         return StreamSession(self, threshold=threshold)
 
     def vision(self, frame: Any) -> NDArray[np.float32]:

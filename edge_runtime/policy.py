@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DEFAULT_THRESHOLD = 0.5
 DEFAULT_MIN_GAP_S = 0.0
 DEFAULT_REPEAT_S = 5.0
 
@@ -25,15 +24,15 @@ REPEAT = "repeat"
 class PolicySettings:
     """When a response of one query may go out. Raises ValueError naming the setting that cannot be."""
 
-    threshold: float = DEFAULT_THRESHOLD
-    """The score from which the model speaks, 0..1."""
+    threshold: float | None = None
+    """The score from which the model speaks, 0..1; None for the bundle's own."""
     min_gap_s: float = DEFAULT_MIN_GAP_S
     """Seconds of stream that must lie between two responses of the same query."""
     repeat_s: float = DEFAULT_REPEAT_S
     """Seconds of stream within which the same words are not said again."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold must lie in 0..1, got {self.threshold}")
         for name, value in (("min_gap", self.min_gap_s), ("repeat", self.repeat_s)):
             if not 0 <= value < float("inf"):

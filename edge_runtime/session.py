@@ -76,8 +76,8 @@ class StreamSession:
     raises leaves the session as it was before: the same frame may be pushed again.
     """
 
-    def __init__(self, model: Model, *, threshold: float = 0.5) -> None:
-        self.threshold = threshold
+    def __init__(self, model: Model, *, threshold: float | None = None) -> None:
+        self.threshold = model.protocol.threshold if threshold is None else threshold
         self._model = model
         self._encoder = model.encoder
         self._protocol = model.protocol

@@ -79,10 +79,10 @@ def score(
     "--annotations", required=True, type=PATH, help="Questions (JSON Lines); answers are not looked at."
 )
 @click.option("--out", required=True, type=PATH, help="Predictions. A stopped run goes on from OUT.partial.")
-@click.option("--threshold", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Speak from.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Speak from.  [default: the bundle's]")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Clips at a time.")
 @click.option("--backend", default="auto", show_default=True, help="Inference engine: auto, cpu or cuda.")
-def run(bundle: str, annotations: Path, out: Path, threshold: float, workers: int, backend: str) -> None:
+def run(bundle: str, annotations: Path, out: Path, threshold: float | None, workers: int, backend: str) -> None:
     """Let a model watch every clip and write what it says."""
     import edge_runtime
     from benchmarks.streampro.partial import PartialFile
@@ -96,7 +96,7 @@ def run(bundle: str, annotations: Path, out: Path, threshold: float, workers: in
         "bundle": model.bundle.name,
         "bundle_sha256": _sha256(model.bundle.folder / MANIFEST),
         "annotations_sha256": _sha256(annotations),
-        "threshold": threshold,
+        "threshold": model.protocol.threshold if threshold is None else threshold,
     }
     with PartialFile(out, settings) as partial:
         left = [question for question in questions if question.id not in partial.done]

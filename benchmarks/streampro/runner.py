@@ -3,6 +3,9 @@
 Each clip is decoded once, and its frames become visual tokens once; then every question on it is answered
 by a session of its own, fed with those tokens. Clips are spread over threads: decoding and inference
 release the interpreter lock, and all of them share one model.
+
+Beside the format's keys a prediction holds what the page of `plot` draws: ``score``, the probability of
+speaking, with each response, and ``scores``, ``[time, score]`` of every timestep from the query on.
 """
 
 from __future__ import annotations
@@ -22,15 +25,18 @@ from edge_runtime import Model
 
 VisualTokens = NDArray[np.float32]
 
+SCORE_DIGITS = 4
+"""Decimals of a written score: enough for any plot, and a clip's scores stay a short line."""
+
 
 class _Stopped(Exception):
     """The run was told to stop."""
 
 
 class Runner:
-    """Answers questions with one model. ``threshold``: score from which the model speaks."""
+    """Answers questions with one model. ``threshold``: score from which the model speaks, None for its own."""
 
-    def __init__(self, model: Model, *, threshold: float = 0.5, workers: int = 1) -> None:
+    def __init__(self, model: Model, *, threshold: float | None = None, workers: int = 1) -> None:
         self._model = model
         self._protocol = model.protocol
         self._threshold = threshold
@@ -90,6 +96,7 @@ class Runner:
 
     def _answer(self, question: Annotation, tokens: Sequence[tuple[int, VisualTokens]]) -> Prediction:
         responses: list[Response] = []
+        scores: list[list[float]] = []
         session = self._model.session(threshold=self._threshold)
         try:
             asked = False
@@ -100,11 +107,15 @@ class Runner:
                     session.ask(question.query.text)
                     asked = True
                 decision = session.push_tokens(visual_tokens, index)
+                if not asked:
+                    continue
+                score = round(decision.score, SCORE_DIGITS)
+                scores.append([decision.time, score])
                 if decision.speak:
-                    responses.append(Response(decision.time, decision.text or ""))
+                    responses.append(Response(decision.time, decision.text or "", {"score": score}))
         finally:
             session.close()
-        return Prediction(question.id, tuple(responses))
+        return Prediction(question.id, tuple(responses), extra={"scores": scores})
 
     def _check(self) -> None:
         if self._stop.is_set():
