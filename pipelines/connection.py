@@ -240,8 +240,8 @@ class Connection:
         opens_network = "Adaptive" in klass or "Source" in klass or media_type == "application/sdp"
         return _SKIP if opens_network else _TRY
 
-    def _on_deep_element(self, _bin: Any, _sub_bin: Any, element: Any) -> None:
-        factory = element.get_factory()
+    def _on_deep_element(self, decodebin: Any, parent: Any, element: Any) -> None:
+        factory = element.get_factory() if parent == decodebin else None  # not what a decoder is made of
         klass = (factory.get_metadata("klass") or "") if factory is not None else ""
         if "Decoder" in klass and ("Video" in klass or "Image" in klass):
             self.decoder = factory.get_name()
@@ -372,7 +372,7 @@ class Connection:
         """True when nothing reads the source any more.
 
         When a demuxer fails while decodebin is still adding it, decodebin (1.22) swallows the error and
-        nothing follows, no error and no end. Then the demuxer's reading task is paused, and so are all others.
+        nothing follows, neither error nor end. Then the demuxer's reading task is paused; so are all others.
         """
         Gst = self._modules.Gst
         elements = self._pipeline.iterate_recurse()
@@ -436,7 +436,9 @@ class Connection:
             domain = error.domain.removeprefix("gst-").removesuffix("-error-quark")
             if (domain, error.code) == ("stream", 1) and self.other_streams and not self.exposed:
                 return NO_VIDEO
-            return explain(self._source, domain, error.code, error.message, debug or "")
+            return explain(
+                self._source, domain, error.code, error.message, debug or "", delivered=bool(self.decoded)
+            )
         return None
 
     def _query_duration(self) -> float | None:

@@ -92,11 +92,16 @@ def missing_plugin(media_type: str, description: str) -> Problem:
     )
 
 
-def explain(source: Source, domain: str, code: int, text: str, debug: str = "") -> Problem:
-    """The problem behind a GStreamer error. ``domain``: ``resource``, ``stream``, ``core`` or ``library``."""
+def explain(
+    source: Source, domain: str, code: int, text: str, debug: str = "", *, delivered: bool = False
+) -> Problem:
+    """The problem behind a GStreamer error. ``domain``: ``resource``, ``stream``, ``core`` or ``library``.
+
+    ``delivered``: there have been pictures before.
+    """
     detail = first_line(text)
     if isinstance(source, RtspSource):
-        found = _explain_rtsp(domain, code, detail, debug)
+        found = _explain_rtsp(domain, code, detail, debug, delivered)
     elif isinstance(source, DeviceSource):
         found = _explain_device(source, domain, code, detail, debug)
     elif isinstance(source, FileSource):
@@ -108,7 +113,7 @@ def explain(source: Source, domain: str, code: int, text: str, debug: str = "") 
     return found or Problem(f"GStreamer stopped: {detail}", "see `edge-run doctor`")
 
 
-def _explain_rtsp(domain: str, code: int, detail: str, debug: str) -> Problem | None:
+def _explain_rtsp(domain: str, code: int, detail: str, debug: str, delivered: bool) -> Problem | None:
     if domain == "resource" and code == 15:
         return Problem(
             "the server refuses the user name or password (401)",
@@ -127,7 +132,9 @@ def _explain_rtsp(domain: str, code: int, detail: str, debug: str) -> Problem | 
             "check that the camera is on and the URL right",
         )
     if domain == "resource" and code in (9, 10, 12):
-        return Problem("the connection was lost", "check the network and the camera")
+        if delivered:
+            return Problem("the connection was lost", "check the network and the camera")
+        return Problem("the server broke off before any picture", "check that it serves RTSP on this port")
     if domain == "stream" and code in (1, 6, 11):
         return Problem(f"the stream cannot be decoded ({detail})", "set the camera to H.264")
     return None

@@ -40,7 +40,7 @@ def read_until_error(path: Path | str) -> tuple[list[Frame], list[StateChange], 
 
 
 def read_with_pyav(path: Path, fps: float) -> list[tuple[float, int, np.ndarray]]:
-    """(pts, timestep, letterboxed picture) of the frames the sampler chooses, by another decoder and scaler."""
+    """(pts, timestep, letterboxed picture) of the chosen frames, by another decoder and scaler."""
     import av
     from PIL import Image
 

@@ -7,6 +7,9 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,16 +114,23 @@ def test_read_with_a_timeout() -> None:
         camera.read(0.05)
 
 
-def test_thirty_cameras_leave_nothing_behind() -> None:
+@pytest.mark.parametrize("kind", ["live", "file", "bad file"])
+def test_thirty_cameras_leave_nothing_behind(
+    kind: str, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"nothing of use\n" * 100)
+    clip = make_clip("clip.mp4", size=(320, 180), seconds=2)
+    source = {"live": "test:", "file": str(clip), "bad file": str(tmp_path / "bad.mp4")}[kind]
+
     def use() -> None:
-        with open_camera("test:", fps=30.0) as camera:
+        with suppress(SourceError), open_camera(source, fps=30.0) as camera:
             take(camera, 1)
 
     for _ in range(3):
         use()
     gc.collect()
-    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
-    tasks = len(os.listdir("/proc/self/task"))
+    files, tasks = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    threads = threading.active_count()
     for _ in range(30):
         use()
     gc.collect()
