@@ -30,7 +30,7 @@ class Protocol:
     system_prompt: str = SYSTEM_PROMPT
     fps: float = 1.0
     """Timesteps per second of video."""
-    frame_tokens: int = 4
+    frame_tokens: int = 9
     """Visual tokens per frame (V)."""
     window_turns: int = 200
     """Turns kept in the cache (paper section 5.1: 200)."""

@@ -1,7 +1,7 @@
 """Stage 0 for decoders trained from scratch: teach the projector to put names and places into visual tokens.
 
 The paper starts from backbones whose projector already speaks the decoder's language; `nano` has none. Here
-every visual token is asked, by a linear reading, which sprites are centred in its quarter of the picture and
+every visual token is asked, by a linear reading, which sprites are centred in its region of the picture and
 where, how large and how turned each is. Names are read against the embeddings of the words that say them, so
 that seeing a thing and reading its name look alike to the decoder. No decoder runs, so an epoch takes a minute
 or two where supervised training takes half an hour. The truth is the generated world's: clips are told by name.
@@ -30,7 +30,9 @@ from train.world.scene import SIZE
 
 _CLIP_NAME = re.compile(rf"({'|'.join(SPLITS)})-(\d+)-(\d+)$")
 _PLACE = 5
-"""Numbers read for each sprite: x, y, log size, sine and cosine of its angle."""
+"""Numbers read for each sprite: x and y from its region's centre, log size, sine and cosine of its angle."""
+_NEAR = 40.0
+"""Pixels that count as 1 in a place."""
 _SMALLEST = 20.0
 """Pixels below which a sprite need not be seen."""
 
@@ -55,8 +57,12 @@ class FrameTruth:
     place: NDArray[np.float32]
 
 
-def clip_truth(clip: Path, timesteps: tuple[int, ...], keys: dict[str, int]) -> FrameTruth:
+def clip_truth(
+    clip: Path, timesteps: tuple[int, ...], keys: dict[str, int], centres: list[float]
+) -> FrameTruth:
     """What the generated ``clip`` shows at each timestep it was watched at (1 fps, 0.1 s before its end).
+
+    ``centres``: pixels at which the regions of one side are centred; a sprite belongs to the nearest.
 
     Raises RecipeError for a clip that the world did not name.
     """
@@ -73,10 +79,12 @@ def clip_truth(clip: Path, timesteps: tuple[int, ...], keys: dict[str, int]) -> 
             x, y, size = actor.x.at(t) - pan, actor.y.at(t), actor.size.at(t)
             if not (0 <= x <= SIZE and 0 <= y <= SIZE and size >= _SMALLEST and actor.opacity.at(t) > 0.4):
                 continue
-            region = 2 * int(y > SIZE / 2) + int(x > SIZE / 2)
+            column, row = (min(range(len(centres)), key=lambda i: abs(v - centres[i])) for v in (x, y))
+            region = row * len(centres) + column
             angle = math.radians(actor.angle.at(t))
             where.append((frame, region, keys[actor.look(t)]))
-            place.append((x / SIZE, y / SIZE, math.log(size / 64), math.sin(angle), math.cos(angle)))
+            offset = ((x - centres[column]) / _NEAR, (y - centres[row]) / _NEAR)
+            place.append((*offset, math.log(size / 64), math.sin(angle), math.cos(angle)))
     return FrameTruth(
         np.array(where, np.int64).reshape(-1, 3), np.array(place, np.float32).reshape(-1, _PLACE)
     )
@@ -117,7 +125,8 @@ def align(
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
     data = [(cache.load(clip), clip) for clip in clips]
-    truths = [clip_truth(clip, features.timesteps, keys) for features, clip in data]
+    centres = [SIZE * share for share in model.config.region_centres()]
+    truths = [clip_truth(clip, features.timesteps, keys, centres) for features, clip in data]
     held = max(1, len(data) // 10)
     train, test = range(len(data) - held), range(len(data) - held, len(data))
 
@@ -197,7 +206,7 @@ def _measure(
         said += int(positive.sum())
         true += len(true_places)
         right += int((positive & (present > 0)).sum())
-        error += float((places[index] - true_places)[:, :2].abs().sum()) / 2 * SIZE
+        error += float((places[index] - true_places)[:, :2].abs().sum()) / 2 * _NEAR
     model.projector.train()
     return {
         "precision": right / max(1, said),

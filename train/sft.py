@@ -53,6 +53,9 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
     """
     prepared = prepare(recipe, resume=resume)
     prepared.trainer.train(resume_from_checkpoint=str(prepared.state) if prepared.state else None)
+    accelerator = prepared.trainer.accelerator
+    accelerator.wait_for_everyone()  # a rank that left while another still saves would break the connection
+    accelerator.end_training()
     stopped = prepared.keeper.stopped
     prepared.keeper.say(
         "stopped; go on with --resume" if stopped else f"done: {recipe.output / 'checkpoint'}"

@@ -28,7 +28,7 @@ def test_manifest_describes_the_graphs(tiny_bundle, tiny_model):
     assert bundle.decoder.input("position_ids").shape == (1, 1, "S")
     assert bundle.decoder.input("past_k.1").shape == (1, 2, bundle.model.context_rows, 16)
     assert [tensor.name for tensor in bundle.decoder.outputs][:2] == ["logits", "present_k.0"]
-    assert bundle.vision.outputs[0].shape == (1, 4, 64)
+    assert bundle.vision.outputs[0].shape == (1, 9, 64)
     table = np.load(tiny_bundle / "embedding.npy", allow_pickle=False)
     assert (table.dtype, table.shape) == (np.float16, (2048, 64))
 
@@ -72,7 +72,7 @@ def export(tiny_model, out, **changes):
     ("changes", "message"),
     [
         ({"precision": "int3"}, "precision 'int3' is not known"),
-        ({"protocol": {"frame_tokens": 9}}, "visual tokens per frame: 9 in the protocol, 4 in the model"),
+        ({"protocol": {"frame_tokens": 4}}, "visual tokens per frame: 4 in the protocol, 9 in the model"),
         ({"protocol": {"silence": "</Quiet>"}}, "must be one token"),
     ],
 )

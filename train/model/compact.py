@@ -15,11 +15,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 FEATURE_CHANNELS = 320
 FEATURE_GRID = 7
+_WINDOWS = {2: (4, 3), 3: (3, 2)}
+"""Regions a side: cells a window is wide, cells from one window to the next; together they cover the grid."""
 
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """Sizes of the decoder and of the projector. ``frame_tokens`` (V) is 4: a 2 x 2 grid of regions."""
+    """Sizes of the decoder and of the projector. ``visual_grid`` 3: V = 3 x 3 regions; 2: V = 2 x 2."""
 
     vocab_size: int = 2048
     hidden_size: int = 256
@@ -29,10 +31,23 @@ class CompactConfig:
     num_kv_heads: int = 2
     rope_theta: float = 10000.0
     max_positions: int = 8192
-    cell_channels: int = 96
+    cell_channels: int = 128
+    visual_grid: int = 3
     feature_channels: int = FEATURE_CHANNELS
 
-    frame_tokens = 4
+    def __post_init__(self) -> None:
+        if self.visual_grid not in _WINDOWS:
+            raise ValueError(f"visual_grid must be one of {sorted(_WINDOWS)}, got {self.visual_grid}")
+
+    @property
+    def frame_tokens(self) -> int:
+        """Visual tokens per frame (V)."""
+        return self.visual_grid**2
+
+    def region_centres(self) -> list[float]:
+        """Where the regions of one side are centred, as shares of the picture's side."""
+        width, step = _WINDOWS[self.visual_grid]
+        return [(step * i + width / 2) / FEATURE_GRID for i in range(self.visual_grid)]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,28 +68,29 @@ class CompactConfig:
 
 
 class Projector(nn.Module):
-    """Frozen vision features to V = 4 visual tokens of the decoder's width.
+    """Frozen vision features to V visual tokens of the decoder's width.
 
-    Each of the 7 x 7 cells is reduced on its own, then four overlapping 4 x 4 windows of cells become one token
-    each: what lies where within a region survives, which pooling by mean would lose.
+    Each of the 7 x 7 cells is reduced on its own, then overlapping windows of cells become one token each: what
+    lies where within a region survives, which pooling by mean would lose.
     """
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         d = config.hidden_size
+        width, step = _WINDOWS[config.visual_grid]
         self.norm = nn.BatchNorm2d(config.feature_channels)
         self.cell = nn.Conv2d(config.feature_channels, config.cell_channels, kernel_size=1)
-        self.region = nn.Conv2d(config.cell_channels, 2 * d, kernel_size=4, stride=3)
+        self.region = nn.Conv2d(config.cell_channels, 2 * d, kernel_size=width, stride=step)
         self.out = nn.Linear(2 * d, d)
         self.out_norm = nn.RMSNorm(d, eps=1e-5)
         nn.init.constant_(self.out_norm.weight, 0.1)  # near the scale of freshly made token embeddings
         self.region_embedding = nn.Parameter(torch.zeros(config.frame_tokens, d))
 
     def forward(self, features: Tensor) -> Tensor:
-        """``features`` [N, 320, 7, 7] -> visual tokens [N, 4, D]."""
-        x = nn.functional.gelu(self.cell(self.norm(features)))  # [N, 96, 7, 7]
-        x = nn.functional.gelu(self.region(x))  # [N, 2D, 2, 2]
-        x = self.out(x.flatten(2).transpose(1, 2))  # [N, 4, D]
+        """``features`` [N, 320, 7, 7] -> visual tokens [N, V, D]."""
+        x = nn.functional.gelu(self.cell(self.norm(features)))  # [N, C, 7, 7]
+        x = nn.functional.gelu(self.region(x))  # [N, 2D, grid, grid]
+        x = self.out(x.flatten(2).transpose(1, 2))  # [N, V, D]
         return self.out_norm(x) + self.region_embedding
 
 
