@@ -38,8 +38,8 @@ class Protocol:
     """Turns evicted at once when the window is full; a block costs one pass over the cache."""
     max_response_tokens: int = 32
     threshold: float = 0.5
-    """Speak when the probability of ``</Response>`` against ``</Silence>`` reaches it. Class-balanced training
-    favours speaking, so a checkpoint may carry the value that did best on its validation clips."""
+    """Speak when the probability of ``</Response>`` against ``</Silence>`` reaches it. Class-balanced
+    training favours speaking, so a checkpoint may carry the value that did best on its validation clips."""
     prefix_template: str = "<|system|>{system}"
     query_template: str = "<|query|>{text}"
     turn_template: str = "<|user|><{start}s-{end}s>{image}<|assistant|>"
@@ -51,12 +51,14 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if self.fps <= 0 or self.frame_tokens < 1:
-            raise ValueError(f"protocol: fps and frame_tokens must be positive, got {self.fps}, {self.frame_tokens}")
+            got = f"{self.fps}, {self.frame_tokens}"
+            raise ValueError(f"protocol: fps and frame_tokens must be positive, got {got}")
         if not 0.0 <= self.threshold <= 1.0:
             raise ValueError(f"protocol: threshold must lie in 0..1, got {self.threshold}")
         if not 0 < self.evict_turns <= self.window_turns:
             raise ValueError(
-                f"protocol: evict_turns must lie in 1..window_turns ({self.window_turns}), got {self.evict_turns}"
+                f"protocol: evict_turns must lie in 1..window_turns ({self.window_turns}), "
+                f"got {self.evict_turns}"
             )
 
     def interval(self, index: int) -> tuple[float, float]:

@@ -107,7 +107,8 @@ class StreamSession:
         if self._query_rows < 1:
             raise BundleError(
                 f"{model.bundle.path('bundle.json')}: key model.context_rows: a cache of {capacity} rows "
-                f"has no room for the prompt ({len(prefix)}) and two turns ({largest_turn} each); export with more"
+                f"has no room for the prompt ({len(prefix)}) and two turns ({largest_turn} each); "
+                "export with more"
             )
         self._decoder = model.open_decoder()
         self._decoder.append(prefix, 0)

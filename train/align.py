@@ -3,8 +3,9 @@
 The paper starts from backbones whose projector already speaks the decoder's language; `nano` has none. Here
 every visual token is asked, by a linear reading, which sprites are centred in its region of the picture and
 where, how large and how turned each is. Names are read against the embeddings of the words that say them, so
-that seeing a thing and reading its name look alike to the decoder. No decoder runs, so an epoch takes a minute
-or two where supervised training takes half an hour. The truth is the generated world's: clips are told by name.
+that seeing a thing and reading its name look alike to the decoder. No decoder runs, so an epoch takes a
+minute or two where supervised training takes half an hour. The truth is the generated world's: clips are told
+by their names.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ class CompactConfig:
 class Projector(nn.Module):
     """Frozen vision features to V visual tokens of the decoder's width.
 
-    Each of the 7 x 7 cells is reduced on its own, then overlapping windows of cells become one token each: what
-    lies where within a region survives, which pooling by mean would lose.
+    Each of the 7 x 7 cells is reduced on its own, then overlapping windows of cells become one token each:
+    what lies where within a region survives, which pooling by mean would lose.
     """
 
     def __init__(self, config: CompactConfig) -> None:
@@ -106,8 +106,8 @@ class CompactModel(nn.Module):
     def embed(self, input_ids: Tensor, visual_tokens: Tensor, image_id: int) -> Tensor:
         """Token embeddings with the image placeholders replaced, in order.
 
-        ``input_ids`` [B, T]; ``visual_tokens`` [N, V, D], N frames in the order of the placeholders, row by row;
-        returns [B, T, D]. Raises ValueError when the counts differ.
+        ``input_ids`` [B, T]; ``visual_tokens`` [N, V, D], N frames in the order of the placeholders,
+        row by row; returns [B, T, D]. Raises ValueError when the counts differ.
         """
         embeddings = self.decoder.get_input_embeddings()(input_ids)  # [B, T, D]
         mask = input_ids == image_id
@@ -125,11 +125,11 @@ class CompactModel(nn.Module):
     ) -> Tensor:
         """Logits, either of every position or only where they are needed.
 
-        ``input_ids`` [B, T]; right-padded with any id but ``image_id``; ``features`` [N, 320, 7, 7] of all frames, row
-        by row; ``supervised`` [B, T] bool. Returns [B, T, vocab], or [M, vocab] for the M positions it marks.
+        ``input_ids`` [B, T]; right-padded with any id but ``image_id``; ``features`` [N, 320, 7, 7] of all
+        frames, row by row; ``supervised`` [B, T] bool. Returns [B, T, vocab], or [M, vocab] for the M positions it marks.
         """
         embeddings = self.embed(input_ids, self.projector(features), image_id)
-        # Padding is on the right and attention is causal: no real position ever sees it, so no mask is needed.
+        # Padding is on the right and attention is causal: no real position sees it, no mask is needed.
         hidden = self.decoder.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state  # [B, T, D]
         if supervised is not None:
             hidden = hidden[supervised]  # [M, D]
