@@ -125,8 +125,9 @@ class CompactModel(nn.Module):
     ) -> Tensor:
         """Logits, either of every position or only where they are needed.
 
-        ``input_ids`` [B, T]; right-padded with any id but ``image_id``; ``features`` [N, 320, 7, 7] of all
-        frames, row by row; ``supervised`` [B, T] bool. Returns [B, T, vocab], or [M, vocab] for the M positions it marks.
+        ``input_ids`` [B, T], padded on the right with any id but ``image_id``; ``features``
+        [N, 320, 7, 7] of all frames, row by row; ``supervised`` [B, T] bool. Returns [B, T, vocab], or
+        [M, vocab] for the M positions that are supervised.
         """
         embeddings = self.embed(input_ids, self.projector(features), image_id)
         # Padding is on the right and attention is causal: no real position sees it, no mask is needed.
