@@ -79,6 +79,9 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     say = _speaker(output / "train.log", process.is_main_process)
 
     model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None)
+    if model.config.frame_tokens != recipe.protocol.frame_tokens:
+        has, asks = model.config.frame_tokens, recipe.protocol.frame_tokens
+        raise RecipeError(f"protocol.frame_tokens is {asks}, the model makes {has} visual tokens a frame")
     encoder = TurnEncoder(recipe.protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     ids = DecisionIds(encoder.silence_id, encoder.response_id)
     with process.main_process_first():  # one process computes the features, the others find them

@@ -51,7 +51,7 @@ def test_round_trip(tmp_path, tokenizer):
     assert loaded.config["tasks"] == ["EU", "TG"]
     assert loaded.config["vision"]["name"] == "efficientnet-lite0"
     assert loaded.tokenizer.to_str() == tokenizer.to_str()
-    inputs = torch.tensor([[9, 6, 6, 6, 6, 12]]), torch.randn(1, 320, 7, 7), 6
+    inputs = torch.tensor([[9, *[6] * CONFIG.frame_tokens, 12]]), torch.randn(1, 320, 7, 7), 6
     assert torch.equal(model(*inputs), loaded.model(*inputs))
 
 

@@ -199,6 +199,12 @@ def test_an_output_folder_is_neither_overwritten_nor_resumed_by_accident(recipe)
         run_sft(recipe)
 
 
+def test_a_protocol_with_another_number_of_visual_tokens_is_refused(recipe):
+    protocol = replace(recipe.protocol, frame_tokens=recipe.protocol.frame_tokens + 1)
+    with pytest.raises(RecipeError, match=r"protocol\.frame_tokens"):
+        prepare(replace(recipe, protocol=protocol))
+
+
 def test_time_limit_ends_training_with_the_schedule_complete(recipe):
     recipe = with_run(recipe, epochs=1000, max_minutes=1 / 60)
     prepared = prepare(recipe)

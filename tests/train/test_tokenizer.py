@@ -45,9 +45,9 @@ def test_special_tokens_come_first_and_are_single(tokenizer):
     assert [ids(tokenizer, token) for token in SPECIAL_TOKENS] == [[i] for i in range(len(SPECIAL_TOKENS))]
 
 
-def test_serves_the_protocol_with_twelve_tokens_a_silent_turn(tokenizer):
+def test_a_silent_turn_costs_eight_tokens_and_those_of_its_frame(tokenizer):
     encoder = TurnEncoder(Protocol(), lambda text: ids(tokenizer, text))
-    assert len(encoder.turn_ids(11) + encoder.silence_ids()) == 12
+    assert len(encoder.turn_ids(11) + encoder.silence_ids()) == 8 + encoder.protocol.frame_tokens
 
 
 @settings(max_examples=60, deadline=None)
