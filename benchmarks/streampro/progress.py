@@ -13,10 +13,13 @@ LINE_EVERY_S = 30.0
 
 
 class RunProgress:
-    """Counts questions; time left follows from the seconds of video, since clips differ in length."""
+    """Counts questions; time left follows from the seconds of video, since clips differ in length.
 
-    def __init__(self, console: Console, questions: int, video_s: float) -> None:
-        self._console = console
+    ``unit``: what is counted, when it is not questions.
+    """
+
+    def __init__(self, console: Console, questions: int, video_s: float, unit: str = "questions") -> None:
+        self._console, self._unit = console, unit
         self._questions, self._video_s = questions, video_s
         self._done, self._watched_s = 0, 0.0
         self._started = self._last_line = time.monotonic()
@@ -53,4 +56,4 @@ class RunProgress:
             self._console.print(f"{self._description()}, {left_s / 60:.1f} min left", highlight=False)
 
     def _description(self) -> str:
-        return f"{self._done}/{self._questions} questions"
+        return f"{self._done}/{self._questions} {self._unit}"
