@@ -18,11 +18,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import httpx
-
 from benchmarks.streampro.reply_cache import ReplyCache, content_key
 from benchmarks.streampro.spending import BudgetSpent, Spending
 from edge_runtime.errors import BackendError, ConfigError, EdgeError
+
+try:
+    import httpx
+except ImportError as error:
+    raise ConfigError("asking a server needs the package httpx; run: pip install httpx") from error
 
 Value = TypeVar("Value")
 Message = dict[str, Any]

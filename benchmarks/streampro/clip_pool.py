@@ -29,6 +29,10 @@ class ClipPool(ABC):
     ) -> Iterator[tuple[Annotation, Prediction]]:
         """Each question on one clip with its prediction, in order. Calls :meth:`check` at every timestep."""
 
+    def stop(self) -> None:
+        """Tell all threads to end at their next timestep."""
+        self._stop.set()
+
     def check(self) -> None:
         """Ends this thread's clip when the run has been told to stop."""
         if self._stop.is_set():
@@ -66,7 +70,7 @@ class ClipPool(ABC):
                         future.result()
             finally:
                 # After Ctrl-C or a failure: the threads end at their next timestep; keep what they finished.
-                self._stop.set()
+                self.stop()
                 wait(running)
                 self._stop.clear()
                 while not inbox.empty():

@@ -54,13 +54,14 @@ def baseline_rows(report: Report, baselines: Mapping[str, Report]) -> Iterator[t
 
 
 def notes(report: Report, prior_source: str) -> Iterator[str]:
-    """What a reader must know to read the tables rightly."""
+    """What a reader must know to read the tables rightly. ``prior_source``: empty without baselines."""
     yield f"judge: {report.judge} (temporal grounding: temporal IoU); said: responses; true: answers"
     if any(TASKS[code].dimension is None for code in report.tasks):
         yield "*: a task that is only trained on, in no average"
     if report.bootstrap:
         yield f"95 %: interval of F1, {report.bootstrap} bootstrap draws over questions, seed {report.seed}"
-    yield f"baselines say the most frequent answer of each task in {prior_source}"
+    if prior_source:
+        yield f"baselines say the most frequent answer of each task in {prior_source}"
     if report.missing:
         count = f"{len(report.missing)} of {len(report.questions)} questions"
         yield f"{count} have no prediction line: {_some(report.missing)}"

@@ -80,6 +80,26 @@ def calibrate(model: MiniLm, stored: CosineMap = MAP) -> Calibration:
     )
 
 
+def describe(found: Calibration) -> str:
+    """For people: a table by kind of response, then the errors."""
+    rows = [("response", "right", "cosine", "score")]
+    for kind, right in ACCURACY.items():
+        rows.append((kind, f"{right:.2f}", f"{found.cosines[kind]:.2f}", f"{found.scores[kind]:.2f}"))
+    return "\n".join(
+        [
+            *(f"{name:<12}{right:>7}{cosine:>8}{score:>8}" for name, right, cosine, score in rows),
+            "",
+            f"{found.answers} answers, three responses each; the last two columns are means",
+            f"mean distance to the right score  {found.distance:.3f}, held out {found.held_out_distance:.3f}",
+            f"calibration error                 {found.error:.3f}, held out {found.held_out_error:.3f}",
+            f"paraphrase nearer than wrong fact {found.wrong_facts_told:.3f} (0.5 is a coin)",
+            f"paraphrase nearer than off topic  {found.off_topic_told:.3f}",
+            f"map in use    {_constants(found.stored)}",
+            f"fitted anew   {_constants(found.fitted)}",
+        ]
+    )
+
+
 def fit(cosines: Array, target: Array) -> CosineMap:
     """The map of least squares, by a grid of slopes and middles that closes in on the best; no chance."""
     best, widths = (15.0, 0.5), (14.0, 0.5)
@@ -102,6 +122,10 @@ def calibration_error(scores: Array, target: Array) -> float:
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
     gaps = [abs((scores - target)[bins == b].sum()) for b in range(BINS)]
     return float(sum(gaps) / scores.size)
+
+
+def _constants(used: CosineMap) -> str:
+    return f"{used.top:g} / (1 + exp(-{used.slope:g} (cosine - {used.middle:g})))"
 
 
 def _by_kind(values: Array) -> dict[str, float]:

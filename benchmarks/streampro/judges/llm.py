@@ -44,7 +44,7 @@ number or kind of danger than the reference names is wrong, however similar the 
 
 Reply with a JSON object and nothing else: {"reason": "one short sentence", "points": 0}"""
 
-OPTIONS: dict[str, Any] = {
+REQUEST_FIELDS: dict[str, Any] = {
     "temperature": 0,
     "max_tokens": 300,
     "response_format": {"type": "json_object"},
