@@ -44,11 +44,9 @@ def match_predictions_first(
     """
     task, asked = TASKS[annotation.task], annotation.query.time
     kept: list[Match | None] = [None] * len(annotation.answers)
-    order = _answers_in_order(annotation)
-    windows = [task.window(a.start, a.end, asked) for a in annotation.answers]
+    targets = assign(annotation, [response.time for response in responses])
     for index in sorted(range(len(responses)), key=lambda i: responses[i].time):
-        response = responses[index]
-        target = next((i for i in order if _holds(windows[i], response.time)), None)
+        response, target = responses[index], targets[index]
         if target is None:
             continue
         answer = annotation.answers[target]
@@ -61,6 +59,14 @@ def match_predictions_first(
         if best is None or _by_product(candidate) > _by_product(best):
             kept[target] = candidate
     return kept
+
+
+def assign(annotation: Annotation, times: Sequence[float]) -> list[int | None]:
+    """For each time the index of the answer a response would go to: the first whose window holds it."""
+    task, asked = TASKS[annotation.task], annotation.query.time
+    order = _answers_in_order(annotation)
+    windows = [task.window(a.start, a.end, asked) for a in annotation.answers]
+    return [next((i for i in order if _holds(windows[i], time)), None) for time in times]
 
 
 def match_answers_first(

@@ -121,6 +121,7 @@ def test_same_answers_as_a_session_fed_with_frames(clips: Path, model: edge_runt
     spoken, silent = 0, 0
     for question in asked:
         expected: list[Response] = []
+        scores: list[list[float]] = []
         with model.session(threshold=THRESHOLD) as session, av.open(str(question.video_path)) as container:
             put = False
             for frame in container.decode(video=0):
@@ -129,9 +130,12 @@ def test_same_answers_as_a_session_fed_with_frames(clips: Path, model: edge_runt
                     session.ask(question.query.text)
                     put = True
                 decision = session.push(frame.to_ndarray(format="rgb24"), frame.time)
-                if decision and decision.speak:
-                    expected.append(Response(decision.time, decision.text or ""))
+                if decision and put:
+                    scores.append([decision.time, round(decision.score, 4)])
+                    if decision.speak:
+                        expected.append(Response(decision.time, decision.text or "", {"score": scores[-1][1]}))
         assert answers[question.id].responses == tuple(expected)
+        assert answers[question.id].extra == {"scores": scores}
         assert all(r.time >= question.query.time and r.text for r in expected)
         spoken += len(expected)
         silent += LENGTH_S - len(expected)

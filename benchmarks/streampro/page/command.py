@@ -1,0 +1,98 @@
+"""``python -m benchmarks.streampro plot``: one page per scored run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.streampro import baselines
+from benchmarks.streampro.annotations import read_annotations, read_predictions
+from benchmarks.streampro.judges import JUDGES, open_judge
+from benchmarks.streampro.page.data import Scored, build
+from benchmarks.streampro.page.render import write_page
+from benchmarks.streampro.run_facts import read_facts, sha256
+from benchmarks.streampro.score import score
+
+PATH = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--annotations", required=True, type=PATH, help="Questions and true answers (JSON Lines).")
+@click.option("--predictions", required=True, type=PATH, help="What a model said (JSON Lines), see `run`.")
+@click.option("--out", required=True, type=PATH, help="The page (HTML); an older one is replaced.")
+@click.option("--judge", "judge_name", default="exact", show_default=True, type=click.Choice(list(JUDGES)))
+@click.option("--prior", type=PATH, help="As for `score`.")
+@click.option("--title", help="Head of the page.  [default: the bundle's name or that of the predictions]")
+@click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(0), help="Draws; 0: none.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the draws.")
+def plot(
+    annotations: Path,
+    predictions: Path,
+    out: Path,
+    judge_name: str,
+    prior: Path | None,
+    title: str | None,
+    bootstrap: int,
+    seed: int,
+) -> None:
+    """Draw a scored run: one HTML file with every question on its timeline, readable without a network."""
+    questions = read_annotations(annotations)
+    said = read_predictions(predictions)
+    judge = open_judge(judge_name)
+    report = score(questions, said, judge, bootstrap=bootstrap, seed=seed)
+    source = prior.name if prior else f"the scored file itself ({annotations.name})"
+    answers = baselines.Prior.count(read_annotations(prior) if prior else questions, source)
+    trivial = {
+        name: score(questions, baselines.predict(name, questions, answers), judge, bootstrap=0)
+        for name in baselines.BASELINES
+    }
+    recorded = read_facts(predictions)
+    run = recorded["run"] if recorded else {}
+    threshold = run.get("threshold")
+    page = Scored(
+        title=title or str(run.get("bundle") or predictions.stem),
+        annotations=questions,
+        predictions=said,
+        judge=judge,
+        report=report,
+        baselines=trivial,
+        prior_source=source,
+        facts=[
+            *_model_facts(recorded),
+            ("predictions", f"{predictions.name}, sha256 {sha256(predictions)[:12]}"),
+            ("annotations", f"{annotations.name}, sha256 {sha256(annotations)[:12]}"),
+            ("judge", judge.name),
+        ],
+        threshold=float(threshold) if isinstance(threshold, (int, float)) else None,
+        remarks=_remarks(run, annotations),
+    )
+    write_page(out, build(page))
+
+
+def _model_facts(recorded: dict[str, dict[str, Any]] | None) -> list[tuple[str, str]]:
+    if recorded is None:
+        return [("model", "not recorded")]
+    run, bundle = recorded["run"], recorded["bundle"]
+    backbone = bundle.get("backbone")
+    parts = backbone.values() if isinstance(backbone, dict) else [backbone] if backbone else []
+    parity = bundle.get("parity")
+    agreement = parity.get("decision_agreement") if isinstance(parity, dict) else None
+    facts = [
+        ("model", " \u00b7 ".join(str(bundle[k]) for k in ("name", "family", "precision") if k in bundle)),
+        ("backbone", ", ".join(str(part) for part in parts if isinstance(part, str))),
+        ("size", f"{bundle['bytes'] / 1e6:.1f} MB" if isinstance(bundle.get("bytes"), int) else ""),
+        ("agrees with PyTorch", f"in {100 * agreement:.1f} % of decisions" if agreement is not None else ""),
+        ("built from commit", str(bundle.get("commit", ""))[:12]),
+        ("bundle.json", f"sha256 {run['bundle_sha256'][:12]}" if "bundle_sha256" in run else ""),
+        ("threshold", f"speaks from a score of {run['threshold']}" if "threshold" in run else ""),
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+def _remarks(run: dict[str, Any], annotations: Path) -> list[str]:
+    asked = run.get("annotations_sha256")
+    if asked is None or asked == sha256(annotations):
+        return []
+    return [f"the run answered another version of the annotations than {annotations.name}"]

@@ -1,0 +1,6 @@
+drawHead();
+drawTables();
+byId("figures").append(drawPrecisionRecall(), drawReliability(), drawEarliness());
+drawLegend();
+startQuestions();
+startTips();

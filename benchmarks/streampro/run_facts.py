@@ -1,0 +1,66 @@
+"""What made a prediction file: ``OUT.run.json`` beside ``OUT``, written by `run` and read by `plot`.
+
+The file is for people and for the head of a page; a score does not depend on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.streampro.annotations import FormatError
+from edge_runtime.errors import SinkError
+
+MANIFEST_KEYS = ("name", "family", "backbone", "precision", "created", "commit", "license", "parity")
+"""What of a bundle.json tells a reader which model it was."""
+
+
+def facts_path(predictions: Path) -> Path:
+    """Where the facts of a prediction file lie."""
+    return predictions.with_name(predictions.name + ".run.json")
+
+
+def write_facts(
+    predictions: Path, settings: Mapping[str, Any], manifest: Mapping[str, Any], size: int
+) -> None:
+    """Write the ``settings`` of a run and what its bundle says of itself. ``size``: bytes of the bundle.
+
+    Raises SinkError.
+    """
+    bundle = {key: manifest[key] for key in MANIFEST_KEYS if key in manifest}
+    data = {"run": dict(settings), "bundle": {**bundle, "bytes": size}}
+    path = facts_path(predictions)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_facts(predictions: Path) -> dict[str, dict[str, Any]] | None:
+    """``{"run": ..., "bundle": ...}`` of a prediction file, None when there is no such file.
+
+    Raises FormatError for a file that holds something else.
+    """
+    path = facts_path(predictions)
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read as JSON; write it again or remove it") from error
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), dict) for key in ("run", "bundle")):
+        raise FormatError(f"{path}: expected an object with 'run' and 'bundle'; remove the file")
+    return {"run": data["run"], "bundle": data["bundle"]}
+
+
+def sha256(path: Path) -> str:
+    """Of a whole file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
