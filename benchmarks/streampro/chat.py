@@ -80,12 +80,15 @@ class ChatClient:
         self._timeout_s, self._attempts, self._backoff_s = timeout_s, attempts, backoff_s
         self._notice = notice or (lambda line: None)
         self._stop = threading.Event()
+        context = httpx.create_ssl_context()  # made once: reading the certificates takes a while
+        direct = httpx.HTTPTransport(verify=context)
         self._http = httpx.Client(
+            verify=context,
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
             limits=httpx.Limits(max_connections=None),
             # A proxy of the environment is for other machines.
-            mounts={f"all://{host}": httpx.HTTPTransport() for host in LOOPBACK},
+            mounts={f"all://{host}": direct for host in LOOPBACK},
         )
 
     def key(self, messages: Sequence[Message]) -> str:
@@ -160,7 +163,7 @@ class ChatClient:
                         raise _Again(f"no whole reply within {self._timeout_s:g} s")
         except httpx.TimeoutException as error:
             raise _Again(f"no reply within {self._timeout_s:g} s") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError, UnicodeError) as error:
             raise _Again(f"no reply ({self._plain(str(error)) or type(error).__name__})") from error
         if response.status_code != 200:
             self._refused(response, bytes(received))
@@ -228,7 +231,7 @@ def _endpoint(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ConfigError(f"the server's address is no URL ({error})") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < (parsed.port or 1) < 65536:
         raise ConfigError(f"{url}: expected the address of a server such as http://127.0.0.1:8000/v1")
     if parsed.userinfo or parsed.query:
         raise ConfigError(
