@@ -32,7 +32,7 @@ from .connection import Connection, ConnectionOptions, EndOfStream
 from .devices import resolve
 from .gst import load
 from .mailbox import Frame, Mailbox, StateChange
-from .problems import DAMAGED, Problem, check_file
+from .problems import DAMAGED, ENDED_BY_SOURCE, Problem, check_file
 from .reach import check_reachable
 from .secrets import scrub
 from .sources import DeviceSource, FileSource, RtspSource, Source, parse_source
@@ -195,7 +195,7 @@ class Camera:
             if not self._source.live:
                 return self._step_file(connection, news)
             if isinstance(news, EndOfStream):
-                news = Problem("the stream ended", "check the camera")
+                news = ENDED_BY_SOURCE
             if news is not None:
                 return self._tell("lost", news)
         self._tell("tick")

@@ -94,7 +94,7 @@ class Connection:
         self._last_ns: int | None = None
         self._step_ns = 0
         self._probed_pad: Any = None
-        self._probe = 0
+        self._probes: list[int] = []
         self._problem: Problem | None = None
         self.decoder = ""
         self.codec = ""
@@ -201,7 +201,10 @@ class Connection:
     def _attach(self, pad: Any) -> None:
         """Join the decoded ``pad`` to the tail and look at everything that passes."""
         kinds = self._modules.Gst.PadProbeType
-        self._probe = pad.add_probe(kinds.BUFFER | kinds.EVENT_DOWNSTREAM, self._on_passing)
+        self._probes = [
+            pad.add_probe(kinds.BUFFER, self._on_buffer),
+            pad.add_probe(kinds.EVENT_DOWNSTREAM, self._on_event),
+        ]
         self._probed_pad = pad
         head = self._tail_head
         caps = pad.get_current_caps()
@@ -219,9 +222,7 @@ class Connection:
     # ------------------------------------------------------------------ GStreamer's threads
 
     def _on_rtp_pad(self, _element: Any, pad: Any) -> None:
-        caps = pad.get_current_caps()
-        if caps is None or caps.get_structure(0).get_string("media") != "video":
-            return
+        """Only video is asked for; more than one such stream: the first. The caps may not be known yet."""
         sink = self._decodebin.get_static_pad("sink")
         if not sink.is_linked():
             pad.link(sink)
@@ -260,20 +261,20 @@ class Connection:
         if self._probed_pad is None:
             self._fail(NO_VIDEO)
 
-    def _on_passing(self, pad: Any, info: Any) -> Any:
-        Gst = self._modules.Gst
-        drop, keep = Gst.PadProbeReturn.DROP, Gst.PadProbeReturn.OK
+    def _on_event(self, _pad: Any, info: Any) -> Any:
+        event = info.get_event()
+        if event.type == self._modules.Gst.EventType.SEGMENT:
+            self._segment = event.parse_segment()
+        return self._modules.Gst.PadProbeReturn.OK
+
+    def _on_buffer(self, pad: Any, info: Any) -> Any:
+        answers = self._modules.Gst.PadProbeReturn
         try:
-            if info.type & Gst.PadProbeType.EVENT_DOWNSTREAM:
-                if info.get_event().type == Gst.EventType.SEGMENT:
-                    self._segment = info.get_event().parse_segment()
-                return keep
-            return keep if not self._stopped and self._look_at(pad, info.get_buffer()) else drop
+            wanted = not self._stopped and self._look_at(pad, info.get_buffer())
         except Exception as error:
-            self._fail(
-                Problem(f"reading a picture failed: {type(error).__name__} {error}", "see `edge-run doctor`")
-            )
-            return drop
+            self._fail(_unexpected(error))
+            wanted = False
+        return answers.OK if wanted else answers.DROP
 
     def _look_at(self, pad: Any, buffer: Any) -> bool:
         """Bookkeeping for one decoded picture; True when it is wanted."""
@@ -341,9 +342,7 @@ class Connection:
                 return FlowReturn.OK
             return FlowReturn.OK if self._listener.picture(ticket, to_array(sample)) else FlowReturn.EOS
         except Exception as error:
-            self._fail(
-                Problem(f"reading a picture failed: {type(error).__name__} {error}", "see `edge-run doctor`")
-            )
+            self._fail(_unexpected(error))
             return FlowReturn.ERROR
 
     def _fail(self, problem: Problem) -> None:
@@ -460,9 +459,14 @@ class Connection:
             element.disconnect(handler)
         self._handlers.clear()
         if self._probed_pad is not None:
-            self._probed_pad.remove_probe(self._probe)
+            for probe in self._probes:
+                self._probed_pad.remove_probe(probe)
         self._bus.set_flushing(True)
         return True
+
+
+def _unexpected(error: Exception) -> Problem:
+    return Problem(f"reading a picture failed ({type(error).__name__}: {error})", "see `edge-run doctor`")
 
 
 def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:

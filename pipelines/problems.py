@@ -68,6 +68,7 @@ NOT_A_VIDEO = Problem(
     "not a video file GStreamer can read", "give an mp4, mkv, avi, mov or ts file", "permanent"
 )
 NO_VIDEO = Problem("there is no video in it", "give a source with a picture", "permanent")
+ENDED_BY_SOURCE = Problem("the stream was closed from the other side", "check the camera and the network")
 DAMAGED = Problem("the file's structure is damaged", "record or copy it again", "permanent")
 
 

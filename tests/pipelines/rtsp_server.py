@@ -41,8 +41,16 @@ def feed(source: Gst.Element, fps: float) -> None:
 
 
 def on_media(_factory: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia, fps: float) -> None:
+    """Feed once it asks: before that, appsrc refuses pictures."""
     source = media.get_element().get_by_name("src")
-    threading.Thread(target=feed, args=(source, fps), daemon=True).start()
+    started = threading.Event()
+
+    def on_need(*_: object) -> None:
+        if not started.is_set():
+            started.set()
+            threading.Thread(target=feed, args=(source, fps), daemon=True).start()
+
+    source.connect("need-data", on_need)
 
 
 def main() -> None:
@@ -58,10 +66,10 @@ def main() -> None:
     server.set_address("127.0.0.1")
     server.set_service(str(arguments.port))
     factory = GstRtspServer.RTSPMediaFactory()
+    caps = f"video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={round(arguments.fps)}/1"
     factory.set_launch(
-        f"( appsrc name=src is-live=true format=time do-timestamp=true caps=video/x-raw,format=I420,"
-        f"width={WIDTH},height={HEIGHT},framerate={round(arguments.fps)}/1 ! "
-        f"x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 threads=2 ! "
+        f"( appsrc name=src is-live=true format=time do-timestamp=true max-buffers=2 leaky-type=downstream "
+        f"caps={caps} ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 threads=2 ! "
         f"rtph264pay name=pay0 pt=96 )"
     )
     factory.set_shared(True)

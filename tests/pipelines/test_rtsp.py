@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -61,13 +63,13 @@ def error_of(url: str, options: CameraOptions = FAST) -> tuple[SourceError, list
 def test_real_time_without_drops(rtsp, stamp: ModuleType) -> None:
     with open_camera(rtsp.url, fps=1.0) as camera:
         read_until(camera, "live")
-        items = read_for(camera, 5.5)
+        items = read_for(camera, 4.5)
         assert camera.dropped == 0
         assert camera.decoder
         assert camera.description.startswith(f"rtsp {rtsp.url}, h264 320x240")
     frames = frames_of(items)
     assert [frame.index for frame in frames] == list(range(len(frames)))
-    assert len(frames) >= 4
+    assert len(frames) >= 3
     assert not [item for item in items if isinstance(item, StateChange)]
 
 
@@ -106,10 +108,10 @@ def test_a_killed_server_comes_back_twice(start_rtsp: Callable, stamp: ModuleTyp
     with open_camera(server.url, fps=2.0, options=FAST) as camera:
         items += read_until(camera, "live")
         for _ in range(2):
-            items += read_for(camera, 1.5)
+            items += read_for(camera, 1.0)
             server.kill()
             items += read_until(camera, "stalled", 5)
-            items += read_for(camera, 0.7)
+            items += read_for(camera, 0.4)
             server.start()
             items += read_until(camera, "live", 10)
             assert age_ms(stamp, next(i for i in camera if isinstance(i, Frame))) < 2000
@@ -146,6 +148,21 @@ def test_closing_on_a_frozen_server_is_quick(start_rtsp: Callable) -> None:
         started = time.monotonic()
     assert time.monotonic() - started < 1.0
     server.thaw()
+
+
+def test_opening_again_and_again_leaves_nothing_behind(rtsp) -> None:
+    def use() -> None:
+        with open_camera(rtsp.url, fps=5.0, options=FAST) as camera:
+            next(item for item in camera if isinstance(item, Frame))
+
+    use()
+    gc.collect()
+    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(5):
+        use()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= files + 1
+    assert threading.active_count() <= threads
 
 
 def test_no_reconnect_when_told_so(start_rtsp: Callable) -> None:
