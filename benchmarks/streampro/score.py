@@ -14,7 +14,7 @@ bootstrap over questions, drawn within each task so that every draw holds the sa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.streampro.annotations import Annotation, FormatError, Prediction
-from benchmarks.streampro.judges import Judge
-from benchmarks.streampro.matching import match_predictions_first
+from benchmarks.streampro.judges import Case, Judge, prepare
+from benchmarks.streampro.matching import assign, match_predictions_first
 from benchmarks.streampro.tasks import DIMENSIONS, TASKS
 
 METRICS = ("time", "accuracy", "precision", "recall", "f1")
@@ -98,7 +98,7 @@ def score(
     """Score ``predictions`` against ``annotations``; the order of neither matters.
 
     ``bootstrap``: draws behind the intervals, 0 for none. Raises FormatError for a prediction with an unknown
-    id, and when there is no question at all.
+    id, and when there is no question at all; an EdgeError when the judge cannot judge.
     """
     if not annotations:
         raise FormatError("annotations: expected at least one question, got an empty file")
@@ -110,6 +110,7 @@ def score(
         raise FormatError(f"{where}: expected the id of an annotated question, got {first.id!r}")
     # One order of summation, so that a permuted file gives the same score to the last bit.
     ordered = sorted(annotations, key=lambda a: a.id)
+    prepare(judge, [case for a in ordered if a.id in said for case in _cases(a, said[a.id])])
     questions = tuple(score_question(a, said.get(a.id), judge) for a in ordered)
     groups = _group(questions)
     draws = _Draws(groups, bootstrap, seed)
@@ -151,6 +152,13 @@ def score_question(annotation: Annotation, prediction: Prediction | None, judge:
         f1=2 * total / (said + true) if said and true else 0.0,  # = 2PR / (P + R), and defined when S is 0
         missing=prediction is None,
     )
+
+
+def _cases(annotation: Annotation, prediction: Prediction) -> Iterator[Case]:
+    targets = assign(annotation, [response.time for response in prediction.responses])
+    for response, target in zip(prediction.responses, targets, strict=True):
+        if target is not None:
+            yield Case(annotation, annotation.answers[target], response)
 
 
 def _group(questions: Iterable[QuestionScore]) -> dict[str, list[QuestionScore]]:
