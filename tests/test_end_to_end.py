@@ -1,0 +1,102 @@
+"""The shipped model on the shipped clip, by every way in: file, pushed frames, RTSP in real time."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import edge_runtime
+from edge_runtime.cli import SAMPLES
+from edge_runtime.sampling import TimestepSampler
+
+HERE = Path(__file__).parent
+CLIP = SAMPLES / "sample.mp4"
+QUERY = json.loads((SAMPLES / "sample.json").read_text())["query"]
+Said = list[tuple[float, str]]
+
+
+def edge_run(*arguments: str, timeout: float = 120) -> tuple[bytes, str]:
+    command = [sys.executable, "-m", "edge_runtime.cli", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, timeout=timeout)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout, done.stderr.decode()
+
+
+def responses(events: bytes) -> Said:
+    lines = [json.loads(line) for line in events.splitlines()]
+    return [(e["time"], e["text"]) for e in lines if e["type"] == "response"]
+
+
+def pushed(clip: Path, text: str, at: float) -> Said:
+    """What `session.push` says to frames that PyAV decoded."""
+    av = pytest.importorskip("av")
+    model = edge_runtime.load("nano", threads=1)
+    sampler = TimestepSampler(model.protocol.fps)
+    said: Said = []
+    with model.session() as session, av.open(str(clip)) as container:
+        for frame in container.decode(video=0):
+            index = sampler.take(frame.time)
+            if index is not None and not session.queries and model.protocol.interval(index)[1] >= at:
+                session.ask(text)
+            decision = session.push(frame.to_ndarray(format="rgb24"), frame.time)
+            assert (decision is None) == (index is None)
+            if decision and decision.response:
+                said.append((decision.time, decision.text or ""))
+    return said
+
+
+@pytest.fixture(scope="module")
+def sample_events() -> bytes:
+    pytest.importorskip("gi")
+    return edge_run("sample")[0]
+
+
+@pytest.mark.gst
+def test_the_sample_is_answered(sample_events):
+    said = responses(sample_events)
+    assert len(said) >= 3
+    assert said[0][0] == QUERY["time"], "the first instruction is due when the question is asked"
+
+
+@pytest.mark.gst
+def test_a_file_gives_the_same_bytes_twice(sample_events):
+    assert edge_run("sample")[0] == sample_events
+
+
+@pytest.mark.gst
+def test_gstreamer_and_pyav_give_the_same_responses(sample_events):
+    assert pushed(CLIP, QUERY["text"], QUERY["time"]) == responses(sample_events)
+
+
+@pytest.fixture
+def rtsp_url() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, str(HERE / "serve_clip.py"), str(port), str(CLIP)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None and server.stdout.readline().strip() == "ready"
+        yield f"rtsp://127.0.0.1:{port}/clip"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.gst
+@pytest.mark.slow
+def test_rtsp_in_real_time_says_the_same_within_a_timestep(rtsp_url, sample_events):
+    events, summary = edge_run(
+        rtsp_url, "--ask", QUERY["text"], "--ask-at", str(QUERY["time"]), "--duration", "34"
+    )
+    live, file = responses(events), responses(sample_events)
+    assert [text for _, text in live] == [text for _, text in file]
+    assert all(abs(a - b) <= 1.0 for (a, _), (b, _) in zip(live, file, strict=True))
+    assert json.loads(summary.strip().splitlines()[-1])["dropped"] == 0
