@@ -25,11 +25,14 @@ _DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16}
 
 
 class OrtBackend:
-    """``device``: ``cpu`` or ``cuda``. ``threads``: CPU threads per graph."""
+    """``device``: ``cpu`` or ``cuda``. ``threads``: CPU threads per graph. ``spinning``: whether they poll
+    for work.
+    """
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, *, spinning: bool = False) -> None:
         self.device = device
         self.threads = threads
+        self.spinning = spinning
         where = f"{threads} threads" if device == "cpu" else "device 0"
         self.description = f"onnxruntime {onnxruntime.__version__}, {device}, {where}"
 
@@ -51,9 +54,10 @@ class OrtBackend:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only: the rest is for developers of the engine
-        # Two graphs take turns, each with threads of its own. Threads that spin while they wait would take
-        # the cores from the other graph, from the video decoder and, on a board, from the power budget.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Off by default: the two graphs take turns, each with threads of its own, and threads that spin while
+        # they wait take the cores from the other graph and from the video decoder. On 2 busy cores a timestep
+        # took 12 ms without and 22 ms with it (benchmarks/latency/threads.py).
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if self.spinning else "0")
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.device == "cuda":
             providers.insert(0, "CUDAExecutionProvider")
