@@ -42,6 +42,10 @@ class ChatError(BackendError):
     """A server that gives no usable reply."""
 
 
+class Stopped(ChatError):
+    """The client was told to stop; why, another error says."""
+
+
 class _Again(Exception):
     """A failure that may pass. ``after_s``: when the server wants to be asked again."""
 
@@ -113,7 +117,7 @@ class ChatClient:
         cause = ""
         for attempt in range(self._attempts):
             if self._stop.is_set():
-                raise ChatError(f"{self._url}: stopped")
+                raise Stopped(f"{self._url}: stopped")
             self.spending.take(repeat=attempt > 0)
             try:
                 reply, tokens = self._read_reply(self._post(data))

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.streampro.annotations import Annotation, Answer, Response
-from benchmarks.streampro.chat import ChatClient, Message, resumable
+from benchmarks.streampro.chat import ChatClient, Message, Stopped, resumable
 from benchmarks.streampro.judges.base import Case, normalise
 from benchmarks.streampro.progress import RunProgress
 from benchmarks.streampro.reply_cache import content_key
@@ -73,7 +73,6 @@ class LlmJudge:
         left = [text for text in wanted if text not in self._points]
         if not left:
             return
-        done = 0
         with (
             RunProgress(self._console, len(left), len(left), unit="answers judged") as progress,
             ThreadPoolExecutor(self._workers) as pool,
@@ -82,17 +81,19 @@ class LlmJudge:
             try:
                 for future in as_completed(futures):
                     future.result()
-                    done += 1
                     progress.advance(1.0)
             except BaseException as error:
-                pool.shutdown(wait=False, cancel_futures=True)
                 self._client.stop()
-                pool.shutdown()
+                pool.shutdown(cancel_futures=True)
                 if not isinstance(error, EdgeError):
                     raise
+                failures = [f.exception() for f in futures if not f.cancelled()]
+                cause = next((e for e in failures if e and not isinstance(e, Stopped)), error)
+                if not isinstance(cause, EdgeError):
+                    raise cause from error
                 done = sum(text in self._points for text in left)
                 kept = f"{done} of {len(left)} answers are judged and kept in {self._client.cache.path}"
-                raise resumable(error, kept) from error
+                raise resumable(cause, kept) from cause
 
     def accuracy(self, annotation: Annotation, answer: Answer, response: Response) -> float:
         settled = _settled(answer, response)
@@ -108,7 +109,11 @@ class LlmJudge:
             {"role": "system", "content": SYSTEM_PROMPT},
             {"role": "user", "content": text},
         ]
-        self._points[text] = self._client.ask(messages, read_points, note={"judged": json.loads(text)})
+        try:
+            self._points[text] = self._client.ask(messages, read_points, note={"judged": json.loads(text)})
+        except BaseException:
+            self._client.stop()  # here, so that this thread begins nothing more
+            raise
 
 
 def read_points(reply: str) -> int:
