@@ -64,8 +64,9 @@ def main(bundle: str, rounds: int, threads: tuple[int, ...], out: Path | None) -
                 setting["decoder"].append((end - seen) * 1e3)
 
     rows: list[dict[str, Any]] = []
+    print("milliseconds")
     print(
-        f"{'threads':>8} {'spinning':>9} {'vision p50':>11} {'decoder p50':>12} {'both p50 (p25..p75)':>24}  ms"
+        f"{'threads':>8} {'spinning':>9} {'vision p50':>11} {'decoder p50':>12} {'both p50 (p25..p75)':>24}"
     )
     for setting in settings:
         both = np.add(setting["vision"], setting["decoder"]).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from edge_runtime.backends.base import Backend
@@ -50,12 +51,17 @@ def select_backend(name: str, bundle: Bundle, threads: int | None = None) -> Bac
 
 
 def default_threads() -> int:
-    """One thread per core this process may use, at most :data:`MAX_THREADS`."""
+    """One thread per physical core this process may use, at most :data:`MAX_THREADS`."""
     try:
-        usable = len(os.sched_getaffinity(0))
+        usable = os.sched_getaffinity(0)
     except AttributeError:  # not on Linux
-        usable = os.cpu_count() or 1
-    return min(usable, MAX_THREADS)
+        return min(os.cpu_count() or 1, MAX_THREADS)
+    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    try:  # logical processors of one core share its arithmetic units and list the same siblings
+        cores = {Path(siblings.format(number)).read_text(encoding="ascii") for number in usable}
+    except OSError:
+        return min(len(usable), MAX_THREADS)
+    return min(len(cores), MAX_THREADS)
 
 
 def _import_onnxruntime() -> ModuleType:
