@@ -242,8 +242,10 @@ class Connection:
         return _SKIP if opens_network else _TRY
 
     def _on_deep_element(self, decodebin: Any, parent: Any, element: Any) -> None:
-        factory = element.get_factory() if parent == decodebin else None  # not what a decoder is made of
-        klass = (factory.get_metadata("klass") or "") if factory is not None else ""
+        factory: Any = element.get_factory()
+        if parent != decodebin or factory is None:  # something a decoder is made of
+            return
+        klass = factory.get_metadata("klass") or ""
         if "Decoder" in klass and ("Video" in klass or "Image" in klass):
             self.decoder = factory.get_name()
             self._decoder_element = element
@@ -470,7 +472,7 @@ def _unexpected(error: Exception) -> Problem:
 
 
 def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:
-    return caps.get_structure(0).get_string("media") == "video"
+    return bool(caps.get_structure(0).get_string("media") == "video")
 
 
 def _link(before: Any, after: Any) -> None:

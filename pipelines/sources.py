@@ -59,7 +59,7 @@ class FileSource:
 class RtspSource:
     """A network camera. ``location`` holds no credentials; ``user``/``password`` are decoded."""
 
-    location: str
+    location: str = field(repr=False)  # may hold a token in its query; `label` is for showing
     host: str
     port: int
     user: str | None = None

@@ -95,7 +95,7 @@ def test_other_timestep_rates(make_clip: Callable[..., Path], fps: float) -> Non
 )
 def test_other_containers_and_codecs(make_clip: Callable[..., Path], name: str, codec: str) -> None:
     options = {"deadline": "realtime", "cpu-used": "8"} if codec == "libvpx" else None
-    frames, changes = read(make_clip(name, codec=codec, size=(320, 180), seconds=3, options=options))
+    frames, changes = read(make_clip(name, codec=codec, size=(160, 90), seconds=3, options=options))
     assert [f.index for f in frames] == [0, 1, 2]
     assert changes[-1].state == "ended"
 
@@ -120,7 +120,7 @@ def test_another_size(make_clip: Callable[..., Path]) -> None:
 def test_the_description_names_file_codec_and_decoder(make_clip: Callable[..., Path]) -> None:
     path = make_clip("clip.mp4", seconds=4)
     with open_camera(str(path), fps=1.0) as camera:
-        assert camera.description == f"file {path}"
+        assert camera.description.startswith(f"file {path}")
         list(camera)
         assert camera.decoder
         assert camera.description == f"file {path}, h264 640x360, decoder {camera.decoder}"
