@@ -1,0 +1,1 @@
+"""Converters between this project's annotations and those of other projects."""
