@@ -2,5 +2,5 @@
 
     from pipelines.camera import Frame, StateChange, open_camera
 
-Importing any module of this package loads no GStreamer; opening a camera does, and says what to install without.
+Importing a module of this package loads no GStreamer. Opening a camera does, or says what to install.
 """

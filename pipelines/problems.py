@@ -149,7 +149,7 @@ def _explain_device(source: DeviceSource, domain: str, code: int, detail: str, d
         return Problem("the camera is busy: another program is using it", owner)
     if "permission denied" in debug.lower():
         return no_permission_device()
-    if "not a capture device" in debug.lower() or "not a capture device" in detail.lower():
+    if any(words in (detail + debug).lower() for words in ("not a capture device", "isn't a v4l2 driver")):
         return Problem(
             "the device gives no video", "use another /dev/video number; `edge-run doctor` lists cameras"
         )
