@@ -1,4 +1,4 @@
-"""Command line of the benchmark: ``python -m benchmarks.streampro run`` and ``... score``.
+"""Command line of the benchmark: ``python -m benchmarks.streampro run``, ``... score`` and ``... plot``.
 
 Tables go to standard output; progress and errors to standard error. An error is one line, and its kind is the
 exit status (see :mod:`edge_runtime.errors`); Ctrl-C ends with 130.
@@ -6,7 +6,6 @@ exit status (see :mod:`edge_runtime.errors`); Ctrl-C ends with 130.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
@@ -15,8 +14,12 @@ from rich.console import Console
 
 from benchmarks.streampro import baselines, report
 from benchmarks.streampro.annotations import Annotation, Prediction, read_annotations, read_predictions
-from benchmarks.streampro.judges import JUDGES, open_judge
+from benchmarks.streampro.judge_options import JudgeOptions, judge_options
+from benchmarks.streampro.page.command import plot
+from benchmarks.streampro.polled_command import Polling, polling_options, run_polled
+from benchmarks.streampro.run_facts import sha256, write_facts
 from benchmarks.streampro.score import score as compute_score
+from benchmarks.streampro.sweep import sweep
 from edge_runtime.errors import EdgeError
 
 PATH = click.Path(dir_okay=False, path_type=Path)
@@ -27,14 +30,24 @@ def cli() -> None:
     """StreamPro-F1: when and what a model says while a video goes on."""
 
 
+cli.add_command(plot)
+cli.add_command(sweep)
+
+
 @cli.command()
 @click.option("--annotations", required=True, type=PATH, help="Questions and true answers (JSON Lines).")
 @click.option("--predictions", required=True, type=PATH, help="What a model said (JSON Lines), see `run`.")
-@click.option("--judge", "judge_name", default="exact", show_default=True, type=click.Choice(list(JUDGES)))
+@judge_options
 @click.option(
     "--prior",
     type=PATH,
     help="Annotations whose most frequent answers the baselines say: the training set. Else the scored file.",
+)
+@click.option(
+    "--baselines/--no-baselines",
+    "with_baselines",
+    default=True,
+    help="Set the trivial baselines beside the score (default); a paid judge judges them too.",
 )
 @click.option("--json", "json_path", type=PATH, help="Write the whole report here.")
 @click.option("--per-question", "csv_path", type=PATH, help="Write one CSV line per question here.")
@@ -44,8 +57,9 @@ def cli() -> None:
 def score(
     annotations: Path,
     predictions: Path,
-    judge_name: str,
+    judge_options: JudgeOptions,
     prior: Path | None,
+    with_baselines: bool,
     json_path: Path | None,
     csv_path: Path | None,
     markdown: bool,
@@ -54,14 +68,16 @@ def score(
 ) -> None:
     """Score predictions, and set the trivial baselines beside them."""
     questions = read_annotations(annotations)
-    judge = open_judge(judge_name)
-    result = compute_score(questions, read_predictions(predictions), judge, bootstrap=bootstrap, seed=seed)
-    source = str(prior) if prior else f"the scored file itself ({annotations})"
-    answers = baselines.Prior.count(read_annotations(prior) if prior else questions, source)
-    trivial = {
-        name: compute_score(questions, baselines.predict(name, questions, answers), judge, bootstrap=0)
-        for name in baselines.BASELINES
-    }
+    said = read_predictions(predictions)
+    blind: dict[str, list[Prediction]] = {}
+    source = ""
+    if with_baselines:
+        source = str(prior) if prior else f"the scored file itself ({annotations})"
+        answers = baselines.Prior.count(read_annotations(prior) if prior else questions, source)
+        blind = {name: baselines.predict(name, questions, answers) for name in baselines.BASELINES}
+    with judge_options.open() as judge:
+        result = compute_score(questions, said, judge, bootstrap=bootstrap, seed=seed)
+        trivial = {name: compute_score(questions, each, judge, bootstrap=0) for name, each in blind.items()}
     if json_path:
         report.write_json(json_path, result, trivial, source)
     if csv_path:
@@ -74,7 +90,7 @@ def score(
 
 
 @cli.command()
-@click.option("--bundle", required=True, help="Model bundle: a shipped name or a folder.")
+@click.option("--bundle", help="Model bundle: a shipped name or a folder.")
 @click.option(
     "--annotations", required=True, type=PATH, help="Questions (JSON Lines); answers are not looked at."
 )
@@ -82,8 +98,25 @@ def score(
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Speak from.  [default: the bundle's]")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Clips at a time.")
 @click.option("--backend", default="auto", show_default=True, help="Inference engine: auto, cpu or cuda.")
-def run(bundle: str, annotations: Path, out: Path, threshold: float | None, workers: int, backend: str) -> None:
-    """Let a model watch every clip and write what it says."""
+@polling_options
+def run(
+    bundle: str | None,
+    annotations: Path,
+    out: Path,
+    threshold: float | None,
+    workers: int,
+    backend: str,
+    polling: Polling | None,
+) -> None:
+    """Let a model watch every clip and write what it says: a bundle, or an offline model that is polled."""
+    if polling is not None:
+        if bundle is not None or threshold is not None or backend != "auto":
+            raise click.UsageError("--bundle, --threshold and --backend do not go with --openai-url")
+        run_polled(polling, annotations, out, workers)
+        return
+    if bundle is None:
+        raise click.UsageError("give either --bundle, or --openai-url and --model")
+
     import edge_runtime
     from benchmarks.streampro.partial import PartialFile
     from benchmarks.streampro.progress import RunProgress
@@ -94,8 +127,8 @@ def run(bundle: str, annotations: Path, out: Path, threshold: float | None, work
     model = edge_runtime.load(bundle, threads=1, backend=backend)
     settings = {
         "bundle": model.bundle.name,
-        "bundle_sha256": _sha256(model.bundle.folder / MANIFEST),
-        "annotations_sha256": _sha256(annotations),
+        "bundle_sha256": sha256(model.bundle.folder / MANIFEST),
+        "annotations_sha256": sha256(annotations),
         "threshold": model.protocol.threshold if threshold is None else threshold,
     }
     with PartialFile(out, settings) as partial:
@@ -112,11 +145,17 @@ def run(bundle: str, annotations: Path, out: Path, threshold: float | None, work
                 progress.advance(question.duration)
 
             Runner(model, threshold=threshold, workers=workers).run(left, keep)
+        write_facts(out, settings, model.bundle)
         partial.finish(questions)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+@cli.command()
+def calibrate() -> None:
+    """Measure the embedding judge on its labelled pairs, and fit its map to them anew."""
+    from benchmarks.streampro.judges import calibration
+    from benchmarks.streampro.judges.minilm import MiniLm
+
+    click.echo(calibration.describe(calibration.calibrate(MiniLm.load())))
 
 
 def main() -> None:

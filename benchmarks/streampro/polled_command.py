@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.console import Console
 from benchmarks.streampro.annotations import Annotation, Prediction, read_annotations
 from benchmarks.streampro.partial import PartialFile
 from benchmarks.streampro.progress import RunProgress
+from benchmarks.streampro.run_facts import sha256, write_facts
 from benchmarks.streampro.spending import DEFAULT_REQUESTS, Budget, Price, Spending
 from edge_runtime.errors import EdgeError
 
@@ -103,7 +103,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     settings = {
         "model": polling.model,
         "prompt_sha256": content_key({"system": SYSTEM_PROMPT}),
-        "annotations_sha256": hashlib.sha256(annotations.read_bytes()).hexdigest(),
+        "annotations_sha256": sha256(annotations),
         "frames": polling.frames,
         "frame_size": polling.frame_size,
         "extra": extra,
@@ -142,5 +142,6 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
         finally:
             client.close()
             console.print(f"{polling.model}: {spending}", markup=False)
+        write_facts(out, settings)
         partial.finish(questions)
         replies.path.unlink()

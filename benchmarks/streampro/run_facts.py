@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.streampro.annotations import FormatError
+from edge_runtime.bundle import Bundle
 from edge_runtime.errors import SinkError
 
 MANIFEST_KEYS = ("name", "family", "backbone", "precision", "created", "commit", "license", "parity")
@@ -24,15 +25,13 @@ def facts_path(predictions: Path) -> Path:
     return predictions.with_name(predictions.name + ".run.json")
 
 
-def write_facts(
-    predictions: Path, settings: Mapping[str, Any], manifest: Mapping[str, Any], size: int
-) -> None:
-    """Write the ``settings`` of a run and what its bundle says of itself. ``size``: bytes of the bundle.
-
-    Raises SinkError.
-    """
-    bundle = {key: manifest[key] for key in MANIFEST_KEYS if key in manifest}
-    data = {"run": dict(settings), "bundle": {**bundle, "bytes": size}}
+def write_facts(predictions: Path, settings: Mapping[str, Any], bundle: Bundle | None = None) -> None:
+    """Write the ``settings`` of a run and what its bundle says of itself. Raises SinkError."""
+    about: dict[str, Any] = {}
+    if bundle is not None:
+        about = {key: bundle.manifest[key] for key in MANIFEST_KEYS if key in bundle.manifest}
+        about["bytes"] = sum(spec.size for spec in bundle.files.values())
+    data = {"run": dict(settings), "bundle": about}
     path = facts_path(predictions)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -45,7 +44,7 @@ def write_facts(
 
 
 def read_facts(predictions: Path) -> dict[str, dict[str, Any]] | None:
-    """``{"run": ..., "bundle": ...}`` of a prediction file, None when there is no such file.
+    """``{"run": ..., "bundle": ...}`` of a prediction file, or None. ``bundle`` is empty for a polled model.
 
     Raises FormatError for a file that holds something else.
     """

@@ -25,6 +25,7 @@ from benchmarks.streampro.annotations import (
     write_annotations,
 )
 from benchmarks.streampro.clips import timestep_frames
+from benchmarks.streampro.run_facts import read_facts
 from benchmarks.streampro.runner import Runner
 from edge_runtime.errors import SourceError
 
@@ -131,9 +132,10 @@ def test_same_answers_as_a_session_fed_with_frames(clips: Path, model: edge_runt
                     put = True
                 decision = session.push(frame.to_ndarray(format="rgb24"), frame.time)
                 if decision and put:
-                    scores.append([decision.time, round(decision.score, 4)])
+                    score = round(decision.score, 4)
+                    scores.append([decision.time, score])
                     if decision.speak:
-                        expected.append(Response(decision.time, decision.text or "", {"score": scores[-1][1]}))
+                        expected.append(Response(decision.time, decision.text or "", {"score": score}))
         assert answers[question.id].responses == tuple(expected)
         assert answers[question.id].extra == {"scores": scores}
         assert all(r.time >= question.query.time and r.text for r in expected)
@@ -195,4 +197,6 @@ def test_killed_run_goes_on(clips: Path, tiny_bundle: Path, tmp_path: Path) -> N
     assert [p.id for p in read_predictions(out)] == [q.id for q in asked]
     assert out.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
     assert not partial.exists()
+    facts = read_facts(out)
+    assert facts and facts["run"]["threshold"] == THRESHOLD and facts["bundle"]["bytes"] > 0
     assert json.loads(out.read_text().splitlines()[0])["id"] == asked[0].id

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from benchmarks.streampro import baselines
-from benchmarks.streampro.annotations import read_annotations, read_predictions
-from benchmarks.streampro.judges import JUDGES, open_judge
+from benchmarks.streampro.annotations import Prediction, read_annotations, read_predictions
+from benchmarks.streampro.judge_options import JudgeOptions, judge_options
 from benchmarks.streampro.page.data import Scored, build
 from benchmarks.streampro.page.render import write_page
 from benchmarks.streampro.run_facts import read_facts, sha256
@@ -22,8 +22,9 @@ PATH = click.Path(dir_okay=False, path_type=Path)
 @click.option("--annotations", required=True, type=PATH, help="Questions and true answers (JSON Lines).")
 @click.option("--predictions", required=True, type=PATH, help="What a model said (JSON Lines), see `run`.")
 @click.option("--out", required=True, type=PATH, help="The page (HTML); an older one is replaced.")
-@click.option("--judge", "judge_name", default="exact", show_default=True, type=click.Choice(list(JUDGES)))
+@judge_options
 @click.option("--prior", type=PATH, help="As for `score`.")
+@click.option("--baselines/--no-baselines", "with_baselines", default=True, help="As for `score`.")
 @click.option("--title", help="Head of the page.  [default: the bundle's name or that of the predictions]")
 @click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(0), help="Draws; 0: none.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the draws.")
@@ -31,8 +32,9 @@ def plot(
     annotations: Path,
     predictions: Path,
     out: Path,
-    judge_name: str,
+    judge_options: JudgeOptions,
     prior: Path | None,
+    with_baselines: bool,
     title: str | None,
     bootstrap: int,
     seed: int,
@@ -40,41 +42,44 @@ def plot(
     """Draw a scored run: one HTML file with every question on its timeline, readable without a network."""
     questions = read_annotations(annotations)
     said = read_predictions(predictions)
-    judge = open_judge(judge_name)
-    report = score(questions, said, judge, bootstrap=bootstrap, seed=seed)
-    source = prior.name if prior else f"the scored file itself ({annotations.name})"
-    answers = baselines.Prior.count(read_annotations(prior) if prior else questions, source)
-    trivial = {
-        name: score(questions, baselines.predict(name, questions, answers), judge, bootstrap=0)
-        for name in baselines.BASELINES
-    }
+    blind: dict[str, list[Prediction]] = {}
+    source = ""
+    if with_baselines:
+        source = prior.name if prior else f"the scored file itself ({annotations.name})"
+        answers = baselines.Prior.count(read_annotations(prior) if prior else questions, source)
+        blind = {name: baselines.predict(name, questions, answers) for name in baselines.BASELINES}
     recorded = read_facts(predictions)
     run = recorded["run"] if recorded else {}
     threshold = run.get("threshold")
-    page = Scored(
-        title=title or str(run.get("bundle") or predictions.stem),
-        annotations=questions,
-        predictions=said,
-        judge=judge,
-        report=report,
-        baselines=trivial,
-        prior_source=source,
-        facts=[
-            *_model_facts(recorded),
-            ("predictions", f"{predictions.name}, sha256 {sha256(predictions)[:12]}"),
-            ("annotations", f"{annotations.name}, sha256 {sha256(annotations)[:12]}"),
-            ("judge", judge.name),
-        ],
-        threshold=float(threshold) if isinstance(threshold, (int, float)) else None,
-        remarks=_remarks(run, annotations),
-    )
-    write_page(out, build(page))
+    with judge_options.open() as judge:
+        page = Scored(
+            title=title or str(run.get("bundle") or run.get("model") or predictions.stem),
+            annotations=questions,
+            predictions=said,
+            judge=judge,
+            report=score(questions, said, judge, bootstrap=bootstrap, seed=seed),
+            baselines={name: score(questions, each, judge, bootstrap=0) for name, each in blind.items()},
+            prior_source=source,
+            facts=[
+                *_model_facts(recorded),
+                ("predictions", f"{predictions.name}, sha256 {sha256(predictions)[:12]}"),
+                ("annotations", f"{annotations.name}, sha256 {sha256(annotations)[:12]}"),
+                ("judge", judge.name),
+            ],
+            threshold=float(threshold) if isinstance(threshold, (int, float)) else None,
+            remarks=_remarks(run, annotations),
+        )
+        data = build(page)
+    write_page(out, data)
 
 
 def _model_facts(recorded: dict[str, dict[str, Any]] | None) -> list[tuple[str, str]]:
     if recorded is None:
         return [("model", "not recorded")]
-    run, bundle = recorded["run"], recorded["bundle"]
+    run, bundle = (
+        recorded["run"],
+        recorded["bundle"] or {"name": recorded["run"].get("model", "not recorded")},
+    )
     backbone = bundle.get("backbone")
     parts = backbone.values() if isinstance(backbone, dict) else [backbone] if backbone else []
     parity = bundle.get("parity")

@@ -31,12 +31,20 @@ HOSTILE = (
 
 
 @pytest.fixture
-def run_files(tmp_path: Path) -> Callable[[int], tuple[Path, Path]]:
+def run_files(
+    write_run: Callable[[Path, int], tuple[Path, Path]], tmp_path: Path
+) -> Callable[[int], tuple[Path, Path]]:
+    """As ``write_run``, in the folder of the test."""
+    return lambda count: write_run(tmp_path, count)
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[[Path, int], tuple[Path, Path]]:
     """Writes annotations and predictions of some questions of every task; the last one has no prediction."""
 
-    def write(count: int) -> tuple[Path, Path]:
+    def write(folder: Path, count: int) -> tuple[Path, Path]:
         random = Random(7)
-        annotations, predictions = tmp_path / "a.jsonl", tmp_path / "p.jsonl"
+        annotations, predictions = folder / "a.jsonl", folder / "p.jsonl"
         questions, said = [], []
         for number in range(count):
             task = list(TASKS)[number % len(TASKS)]

@@ -21,7 +21,7 @@ function drawHead() {
   byId("headline").append(
     big("W-Avg F1", "tasks weighed by questions", weighted),
     big("Avg F1", `mean of ${count(Object.keys(dimensions).length, "dimension")}`, average),
-    h("div", { class: "strip" }, h("div", { class: "stat-name" }, "W-Avg F1 beside the trivial baselines"), drawStrip()),
+    h("div", { class: "strip" }, h("div", { class: "stat-name" }, Object.keys(DATA.baselines.scores).length ? "W-Avg F1 beside the trivial baselines" : "W-Avg F1"), drawStrip()),
   );
 }
 
@@ -85,7 +85,10 @@ function drawTables() {
     );
   });
   byId("table").append(h("table", { class: "score-table" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
-  const { columns: names, rows: each } = DATA.baselines;
+  const { columns: names, rows: each, scores } = DATA.baselines;
+  const compared = Object.keys(scores).length > 0;
+  byId("diamond").hidden = !compared;
+  byId("baseline-details").hidden = !compared;
   byId("baselines").append(table(null, names, each));
 }
 

@@ -4,19 +4,19 @@ const CARD_REST = 104; // height of a card without its timeline, until it is dra
 
 const OUTCOMES = {
   any: ["any outcome", () => true],
-  missed: ["an answer missed", (q) => q.answers.some((answer) => answerState(answer) === "missed")],
+  missed: ["missed answer", (q) => q.answers.some((answer) => answerState(answer) === "missed")],
   wrong: ["wrong words", (q) => q.responses.some((response) => response.verdict === "wrong")],
-  surplus: ["a surplus response", (q) => q.responses.some((response) => response.verdict === "surplus")],
-  outside: ["a response outside every window", (q) => q.responses.some((response) => response.verdict === "outside")],
+  surplus: ["surplus", (q) => q.responses.some((response) => response.verdict === "surplus")],
+  outside: ["out of window", (q) => q.responses.some((response) => response.verdict === "outside")],
   silent: ["nothing said", (q) => q.responses.length === 0],
-  missing: ["no prediction line", (q) => q.missing],
+  missing: ["no prediction", (q) => q.missing],
 };
 
 const ORDERS = {
-  file: ["order of the file", null],
-  worst: ["F1, worst first", (a, b) => a.f1 - b.f1],
-  best: ["F1, best first", (a, b) => b.f1 - a.f1],
-  talkative: ["most responses first", (a, b) => b.responses.length - a.responses.length],
+  file: ["file order", null],
+  worst: ["worst F1 first", (a, b) => a.f1 - b.f1],
+  best: ["best F1 first", (a, b) => b.f1 - a.f1],
+  talkative: ["most said first", (a, b) => b.responses.length - a.responses.length],
 };
 
 const DEFAULTS = { task: "all", outcome: "any", order: "file", search: "", failures: false, words: false };

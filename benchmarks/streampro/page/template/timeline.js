@@ -160,7 +160,7 @@ function quote(text) {
 }
 
 function answerOutcome(question, answer) {
-  if (!answer.match) return "missed: nothing said in the window";
+  if (!answer.match) return "missed: no response went to it";
   const said = `at ${seconds(question.responses[answer.match.response].time)} s`;
   return answer.match.time_score * answer.match.accuracy > 0 ? `answered ${said}: ${worth(answer.match)}` : `wrong words ${said}`;
 }
