@@ -26,9 +26,7 @@ from edge_runtime.errors import EdgeError
 @click.option(
     "--context-rows",
     type=click.IntRange(min=64),
-    default=1536,
-    show_default=True,
-    help="Tokens that the cache holds.",
+    help="Tokens that the cache holds; enough for the protocol's window of turns by default.",
 )
 @click.option(
     "--parity-timesteps",
@@ -38,7 +36,12 @@ from edge_runtime.errors import EdgeError
     help="Length of the stream over which the bundle is compared with PyTorch; 0 leaves it out.",
 )
 def main(
-    checkpoint: Path, out: Path, name: str | None, precision: str, context_rows: int, parity_timesteps: int
+    checkpoint: Path,
+    out: Path,
+    name: str | None,
+    precision: str,
+    context_rows: int | None,
+    parity_timesteps: int,
 ) -> None:
     """Turn the folder CHECKPOINT that training wrote into a bundle that edge-run loads."""
     started = time.monotonic()

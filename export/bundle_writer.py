@@ -33,9 +33,12 @@ from train.model.compact import CompactModel
 from train.model.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, load_lite0
 
 FORMAT_VERSION = 1
-CONTEXT_ROWS = 1536
 KL_LIMIT = 0.1
 """Mean KL divergence from PyTorch above which something is broken, not rounded; int8 gives about 0.001."""
+
+_QUERY_ROWS = 128
+_LATE_TURN = 9_999
+"""A timestep whose label is about as long as labels get in practice."""
 
 Progress = Callable[[str], None]
 
@@ -50,7 +53,7 @@ def export_bundle(
     checkpoint_folder: Path,
     out_folder: Path,
     precision: str = "int8",
-    context_rows: int = CONTEXT_ROWS,
+    context_rows: int | None = None,
     *,
     name: str | None = None,
     parity_timesteps: int = TIMESTEPS,
@@ -90,7 +93,7 @@ def export_model(
     backbone_name: str = "efficientnet-lite0",
     name: str | None = None,
     precision: str = "int8",
-    context_rows: int = CONTEXT_ROWS,
+    context_rows: int | None = None,
     training: Mapping[str, Any] | None = None,
     parity_timesteps: int = 0,
     parity_steps: Iterable[Step] | None = None,
@@ -100,12 +103,14 @@ def export_model(
 
     ``backbone``: the vision network in front of the projector, pixels [N, 3, 224, 224] -> [N, 320, 7, 7];
     EfficientNet-Lite0 by default.
+    ``context_rows``: capacity of the cache, see :func:`rows_for` for the default.
     ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see :mod:`export.parity`).
     Raises ExportError when the parts do not fit together, or when the bundle's logits are not the model's.
     """
     if precision not in PRECISIONS:
         raise ExportError(f"precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}")
-    _check_fit(model, tokenizer, protocol)
+    encoder = _check_fit(model, tokenizer, protocol)
+    rows = context_rows or rows_for(encoder)
     out = Path(out).absolute()
     if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out}: exists and is no bundle; choose another place, it would be replaced")
@@ -127,7 +132,7 @@ def export_model(
             "precision": precision,
             "protocol": protocol.to_dict(),
         }
-        manifest |= _write_graphs(model, backbone, work, precision, context_rows, progress)
+        manifest |= _write_graphs(model, backbone, work, precision, rows, progress)
         table = model.decoder.get_input_embeddings().weight.detach().float().numpy()
         np.save(work / "embedding.npy", table.astype(np.float16), allow_pickle=False)
         tokenizer.save(str(work / "tokenizer.json"))
@@ -138,8 +143,7 @@ def export_model(
             parity = measure_parity(
                 work, model, backbone, timesteps=parity_timesteps, steps=parity_steps
             )
-            if not parity["kl_mean"] < KL_LIMIT:
-                raise ExportError(f"the bundle differs from the model, nothing was written: {parity}")
+            check_parity(parity)
             _write_manifest(work, manifest | {"parity": parity})
         _replace(work, out)
     finally:
@@ -147,9 +151,28 @@ def export_model(
     return out
 
 
-def _check_fit(model: CompactModel, tokenizer: Tokenizer, protocol: Protocol) -> None:
+def rows_for(encoder: TurnEncoder) -> int:
+    """Cache rows with which the window of turns, not the cache, decides what is forgotten.
+
+    A quarter of the turns may hold the longest response. Memory is the only price: time depends on the rows
+    in use.
+    """
+    protocol = encoder.protocol
+    turns = protocol.window_turns * (len(encoder.turn_ids(_LATE_TURN)) + len(encoder.silence_ids()))
+    responses = -(-protocol.window_turns // 4) * protocol.max_response_tokens
+    rows = len(encoder.prefix_ids()) + _QUERY_ROWS + turns + responses
+    return -(-rows // 128) * 128
+
+
+def check_parity(parity: Mapping[str, Any]) -> None:
+    """Raises ExportError for logits that rounding cannot explain, NaN among them."""
+    if not parity["kl_mean"] < KL_LIMIT:
+        raise ExportError(f"the bundle differs from the model, nothing was written: {dict(parity)}")
+
+
+def _check_fit(model: CompactModel, tokenizer: Tokenizer, protocol: Protocol) -> TurnEncoder:
     try:
-        TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+        encoder = TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     except ValueError as error:
         raise ExportError(str(error)) from error
     tokens, rows = tokenizer.get_vocab_size(), model.config.vocab_size
@@ -160,6 +183,7 @@ def _check_fit(model: CompactModel, tokenizer: Tokenizer, protocol: Protocol) ->
             f"visual tokens per frame: {protocol.frame_tokens} in the protocol, "
             f"{model.config.frame_tokens} in the model"
         )
+    return encoder
 
 
 def _write_graphs(
@@ -167,12 +191,12 @@ def _write_graphs(
     backbone: nn.Module,
     folder: Path,
     precision: str,
-    context_rows: int,
+    rows: int,
     progress: Progress,
 ) -> dict[str, Any]:
     """``decoder.onnx`` and ``vision.onnx``; returns the manifest's sections about them."""
     size = (IMAGE_SIZE, IMAGE_SIZE)
-    graph = DecoderGraph(model.decoder, OrtLowering(), context_rows)
+    graph = DecoderGraph(model.decoder, OrtLowering(), rows)
     with quiet(), torch.no_grad():
         progress("decoder graph")
         decoder = export_ort(graph)

@@ -9,7 +9,8 @@ differing decision does not turn the rest of the stream into a comparison of two
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ class _WatchedDecoder(CachedDecoder):
 class _WatchedModel(Model):
     """The runtime's model, whose decoders are watched."""
 
-    def __init__(self, folder: Path, model: CompactModel, backbone: nn.Module, threads: int | None) -> None:
+    def __init__(self, folder: Path, model: CompactModel, backbone: nn.Module, threads: int) -> None:
         self._seen_by: _ReferenceStream | None = None
         super().__init__(folder, threads=threads)
         self.comparison = Comparison(
@@ -156,18 +157,19 @@ def measure_parity(
     timesteps: int = TIMESTEPS,
     steps: Iterable[Step] | None = None,
     response_every: int = 9,
-    threads: int | None = None,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Stream ``timesteps`` through the bundle in ``folder`` and through the model it came from.
 
     ``steps``: frames and questions, generated stories by default; the last two questions are in force. Every
     ``response_every``-th timestep has to speak, so that words are compared too, the others do as they decide.
+    ``threads``: for each of the two; chunks are so small that more of them mostly wait for each other.
     Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
     """
     watched = _WatchedModel(Path(folder), model, backbone, threads)
     protocol = watched.protocol
     source = iter(steps) if steps is not None else world_stream(protocol.fps)
-    with watched.session() as session:
+    with _torch_threads(threads), watched.session() as session:
         for index, step in zip(range(timesteps), source, strict=False):
             if step.query is not None:
                 if len(session.queries) > 1:
@@ -182,6 +184,17 @@ def measure_parity(
     if not comparison.evictions:
         raise ExportError(f"parity: {timesteps} timesteps evict nothing; stream more of them")
     return comparison.result()
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """PyTorch computes with ``count`` threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _log_softmax(x: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -13,8 +13,9 @@ pytest.importorskip("onnxruntime")
 
 import edge_runtime  # noqa: E402
 from edge_runtime.bundle import load_bundle  # noqa: E402
+from edge_runtime.protocol import TurnEncoder  # noqa: E402
 from export import bundle_writer  # noqa: E402
-from export.bundle_writer import export_model  # noqa: E402
+from export.bundle_writer import check_parity, export_model  # noqa: E402
 from export.errors import ExportError  # noqa: E402
 from export.torch_reference import full_logits  # noqa: E402
 
@@ -61,6 +62,15 @@ def test_fp32_streaming_equals_one_pass_of_torch(tiny_bundle_fp32, tiny_model, l
         np.testing.assert_allclose(logits, expected[start - 1], atol=1e-3)
 
 
+def test_default_capacity_lets_the_window_fill_before_the_cache(tiny_model):
+    protocol = replace(tiny_model.protocol, window_turns=100, evict_turns=10, max_response_tokens=20)
+    encoder = TurnEncoder(protocol, lambda text: tiny_model.tokenizer.encode(text).ids)
+    turn = len(encoder.turn_ids(9_999)) + 1
+    rows = bundle_writer.rows_for(encoder)
+    assert rows % 128 == 0
+    assert rows >= len(encoder.prefix_ids()) + 100 * turn + 25 * 20 + 128 > rows - 128
+
+
 def export(tiny_model, out, **changes):
     parts = {"model": tiny_model.model, "tokenizer": tiny_model.tokenizer, "protocol": tiny_model.protocol}
     options = {"backbone": tiny_model.backbone, "context_rows": 384, "precision": "fp32"}
@@ -94,11 +104,18 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tiny_model, tmp_path):
 def test_a_failed_export_leaves_the_old_bundle_whole(tiny_model, tiny_bundle, tmp_path, monkeypatch):
     out = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, out)
-    monkeypatch.setattr(bundle_writer, "KL_LIMIT", -1.0)  # no bundle can pass
-    with pytest.raises(ExportError, match="differs from the model, nothing was written"):
-        export(tiny_model, out, parity_timesteps=30)
+    monkeypatch.setattr(tiny_model.model.decoder.config, "hidden_act", "gelu")  # no graph for it
+    with pytest.raises(ExportError, match="with silu"):
+        export(tiny_model, out)
     assert load_bundle(out).precision == "int8"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("kl", [0.11, float("nan")])
+def test_a_bundle_that_computes_something_else_is_refused(kl):
+    check_parity({"kl_mean": 0.01})
+    with pytest.raises(ExportError, match="differs from the model, nothing was written"):
+        check_parity({"kl_mean": kl})
 
 
 def test_an_old_bundle_is_replaced_and_parity_is_recorded(tiny_model, tiny_bundle, tmp_path):

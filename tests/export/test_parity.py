@@ -31,7 +31,7 @@ def test_comparison_of_known_logits():
 
 
 def test_int8_against_torch_over_evictions(tiny_bundle, tiny_model):
-    result = measure_parity(tiny_bundle, tiny_model.model, tiny_model.backbone, timesteps=80, threads=1)
+    result = measure_parity(tiny_bundle, tiny_model.model, tiny_model.backbone, timesteps=80)
     assert result["evictions"] >= 15
     assert result["decision_agreement"] > 0.9
     assert result["kl_mean"] < 0.01
@@ -43,13 +43,13 @@ def test_a_model_other_than_the_bundles_is_noticed(tiny_bundle_fp32, tiny_model)
         def forward(self, pixels):
             return torch.zeros(len(pixels), 320, 7, 7)
 
-    result = measure_parity(tiny_bundle_fp32, tiny_model.model, Blind(), timesteps=30, threads=1)
+    result = measure_parity(tiny_bundle_fp32, tiny_model.model, Blind(), timesteps=30)
     assert result["kl_mean"] > 1e-3  # the right one: 1e-6
 
 
 def test_a_stream_too_short_to_mean_anything_is_refused(tiny_bundle, tiny_model):
     def measure(**options):
-        measure_parity(tiny_bundle, tiny_model.model, tiny_model.backbone, threads=1, **options)
+        measure_parity(tiny_bundle, tiny_model.model, tiny_model.backbone, **options)
 
     with pytest.raises(ExportError, match="the clip has 5 frames, 20 are needed"):
         measure(timesteps=20, steps=itertools.islice(world_stream(1.0), 5))
