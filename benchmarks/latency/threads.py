@@ -21,8 +21,8 @@ from benchmarks.latency.quantiles import summarise
 from edge_runtime.backends.ort import OrtBackend
 from edge_runtime.bundle import load_bundle
 
-CHUNK = 12
-"""Rows of a silent timestep: its label, 4 visual tokens and the previous turn's decision."""
+LABEL_ROWS = 8
+"""Rows of a silent timestep beside its visual tokens: the label, the turn's marks, the decision before."""
 STEPS = 5
 """Timesteps in a row before the next setting's turn: the first finds cold caches, as after any pause."""
 REST_S = 0.03
@@ -40,8 +40,9 @@ def main(bundle: str, rounds: int, threads: tuple[int, ...], out: Path | None) -
     facts = machine_facts()
     rng = np.random.default_rng(0)
     pixels = [rng.standard_normal((1, 3, *model.image_size)).astype(np.float32) for _ in range(8)]
-    chunk = rng.standard_normal((CHUNK, model.hidden_size)).astype(np.float32)
-    start = min(12 * loaded.protocol.window_turns, model.context_rows - CHUNK)  # a window that is full
+    rows = LABEL_ROWS + loaded.protocol.frame_tokens
+    chunk = rng.standard_normal((rows, model.hidden_size)).astype(np.float32)
+    start = min(rows * loaded.protocol.window_turns, model.context_rows - rows)  # a window that is full
 
     settings = []
     for count, spinning in itertools.product(threads, (False, True)):
@@ -63,7 +64,7 @@ def main(bundle: str, rounds: int, threads: tuple[int, ...], out: Path | None) -
                 setting["vision"].append((seen - begin) * 1e3)
                 setting["decoder"].append((end - seen) * 1e3)
 
-    rows: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     print("milliseconds")
     print(
         f"{'threads':>8} {'spinning':>9} {'vision p50':>11} {'decoder p50':>12} {'both p50 (p25..p75)':>24}"
@@ -77,14 +78,14 @@ def main(bundle: str, rounds: int, threads: tuple[int, ...], out: Path | None) -
             "decoder_ms": summarise(setting["decoder"]),
             "both_ms": summarise(both),
         }
-        rows.append(row)
+        results.append(row)
         both_text = f"{row['both_ms']['p50']:.2f} ({row['both_ms']['p25']:.2f}..{row['both_ms']['p75']:.2f})"
         print(
             f"{row['threads']:>8} {row['spinning']!s:>9} {row['vision_ms']['p50']:>11.2f} "
             f"{row['decoder_ms']['p50']:>12.2f} {both_text:>24}"
         )
     if out is not None:
-        result = {"machine": facts, "bundle": bundle_facts(loaded), "settings": rows}
+        result = {"machine": facts, "bundle": bundle_facts(loaded), "settings": results}
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

@@ -8,6 +8,7 @@ runtime but the frames, the token ids and :class:`edge_runtime.protocol.TurnEnco
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -89,7 +90,9 @@ class TorchEager:
             features, w["norm.running_mean"], w["norm.running_var"], w["norm.weight"], w["norm.bias"]
         )
         x = f.gelu(f.conv2d(x, w["cell.weight"], w["cell.bias"]))
-        x = f.gelu(f.conv2d(x, w["region.weight"], w["region.bias"], stride=3))
+        grid, width = math.isqrt(len(w["region_embedding"])), w["region.weight"].shape[-1]
+        stride = (x.shape[-1] - width) // (grid - 1)  # the outer regions end at the picture's borders
+        x = f.gelu(f.conv2d(x, w["region.weight"], w["region.bias"], stride=stride))
         x = f.linear(x.flatten(2).transpose(1, 2), w["out.weight"], w["out.bias"])
         return f.rms_norm(x, x.shape[-1:], w["out_norm.weight"], eps=1e-5) + w["region_embedding"]
 

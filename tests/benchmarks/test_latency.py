@@ -70,3 +70,39 @@ def test_endurance_of_the_tiny_model(tiny_bundle, tmp_path):
     assert result["rss_growth_mb"] < endurance.MAX_GROWTH_MB
     assert result["wall_ms"]["all"]["n"] == 3920
     assert result["evict_ms"]["n"] > 500
+
+
+@pytest.mark.parametrize("grid", [2, 3])
+def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid):
+    """Its own projector and loading against the model as it is trained, and its cache against none."""
+    pytest.importorskip("geffnet")
+    import torch
+    from benchmarks.latency.torch_eager import TorchEager
+    from edge_runtime.protocol import Protocol
+    from export.torch_reference import full_logits
+    from train.model.checkpoint import save_checkpoint
+    from train.model.compact import CompactConfig, CompactModel
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_layers": 2, "visual_grid": grid}
+    model = CompactModel(CompactConfig(**sizes)).eval()
+    protocol = Protocol(frame_tokens=grid**2)
+    save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, protocol, [], {}, {})
+    stream = TorchEager(tmp_path / "checkpoint", threads=1)
+
+    features = torch.randn(1, 320, 7, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(stream._project(features), model.projector(features))
+    stream.start("What does the person do?")
+    frames = Frames((224, 224))
+    scores = [stream.step(frames(k), k)[0] for k in range(3)]
+    ids = [*stream.encoder.prefix_ids(), *stream.encoder.query_ids("What does the person do?")]
+    with torch.no_grad():
+        pixels = torch.stack([torch.from_numpy(frames(k)).permute(2, 0, 1).float() for k in range(3)])
+        visual = model.projector(stream._backbone((pixels - 127) / 128))
+        for k in range(3):
+            ids += ([stream.encoder.silence_id] if k else []) + stream.encoder.turn_ids(k)
+            embeddings = model.embed(torch.tensor([ids]), visual[: k + 1], stream.encoder.image_id)
+            logits = full_logits(model.decoder, embeddings[0])[-1]
+            pair = logits[[stream.encoder.silence_id, stream.encoder.response_id]].softmax(0)
+            assert scores[k] == pytest.approx(float(pair[1]), abs=1e-5)
+    assert stream.rows == len(ids)

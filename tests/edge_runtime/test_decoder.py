@@ -58,15 +58,18 @@ def test_chunks_give_what_one_forward_pass_gives(model, decoder, tiny_model, siz
 
 def test_visual_tokens_take_their_places(model, decoder, tiny_model):
     rng = np.random.default_rng(0)
-    visual = rng.standard_normal((4, model.bundle.model.hidden_size)).astype(np.float32)
+    visual = rng.standard_normal((model.protocol.frame_tokens, model.bundle.model.hidden_size)).astype(
+        np.float32
+    )
     ids = model.encoder.turn_ids(11)
     expected = full_logits(tiny_model.model.decoder, embed(model, ids, visual))[-1].numpy()
     np.testing.assert_allclose(decoder.append(ids, 0, visual), expected, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("given", [None, 3, 5])
+@pytest.mark.parametrize("given", [None, -1, 1])
 def test_placeholders_and_visual_tokens_must_agree(model, decoder, given):
-    visual = None if given is None else np.zeros((given, model.bundle.model.hidden_size), np.float32)
+    shape = (model.protocol.frame_tokens + (given or 0), model.bundle.model.hidden_size)
+    visual = None if given is None else np.zeros(shape, np.float32)
     with pytest.raises(ValueError, match="visual tokens"):
         decoder.append(model.encoder.turn_ids(0), 0, visual)
 
@@ -203,7 +206,7 @@ def test_text_never_holds_special_tokens(model, decoder):
 
 
 def test_nan_is_an_error_and_not_a_decision(model, decoder):
-    visual = np.full((4, model.bundle.model.hidden_size), np.nan, np.float32)
+    visual = np.full((model.protocol.frame_tokens, model.bundle.model.hidden_size), np.nan, np.float32)
     with pytest.raises(BackendError, match="NaN"):
         decoder.append(model.encoder.turn_ids(0), 0, visual)
 
