@@ -47,14 +47,16 @@ class MetricReport:
 
 def render(report: MetricReport) -> RenderableType:
     """The table and its notes for a terminal."""
-    table = Table(title=report.metric, title_justify="left")
+    table = Table()
     table.add_column("", no_wrap=True)
     for name, unit in report.columns.items():
         table.add_column(name if unit == "points" else f"{name} ({unit})", justify="right", no_wrap=True)
     table.add_row("predictions", *_cells(report, report.predictions), style="bold")
     for name, scores in report.baselines.items():
         table.add_row(name, *_cells(report, scores))
-    return Group(table, *(Text(note, style="dim") for note in report.notes))
+    return Group(
+        Text(report.metric, style="bold"), table, *(Text(note, style="dim") for note in report.notes)
+    )
 
 
 def write_json(path: Path, report: MetricReport) -> None:
