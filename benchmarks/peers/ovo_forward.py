@@ -111,7 +111,7 @@ def score(annotations: Path, predictions: Path) -> MetricReport:
         notes=(
             f"{probes} probes ({', '.join(counts)}) of {len(questions)} questions",
             "Forward: mean of the tasks present, each of its probes (by question: of its questions)",
-            f"blind timer: Yes from {TIMER_S:g} s after ask_time or a step's first probe; REC: one more each time",
+            f"blind timer: Yes from {TIMER_S:g} s after ask_time or a step's first probe; REC: adds one",
             *missing_note(missing(answers, [q.id for q in questions]), len(questions)),
         ),
         items=tuple(_items(questions, answers)),
