@@ -133,7 +133,7 @@ class Camera:
     def decoded(self) -> int:
         """Pictures decoded, chosen or not."""
         connection = self._connection
-        return self._decoded_before + (connection.decoded if connection is not None else 0)
+        return self._decoded_before + (connection.progress.decoded if connection is not None else 0)
 
     @property
     def reconnects(self) -> int:
@@ -204,7 +204,7 @@ class Camera:
         """An error in a file counts once all pictures before it are delivered."""
         idle_s = 0.0
         if not self._mailbox.full:
-            idle_s = time.monotonic() - max(connection.last_decoded_at, self._last_taken)
+            idle_s = time.monotonic() - max(connection.progress.last_decoded_at, self._last_taken)
         if not connection.exposed and idle_s > _FILE_SETTLED_S and connection.standing_still():
             news = news or DAMAGED
         if isinstance(news, Problem):
@@ -263,14 +263,14 @@ class Camera:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._decoded_before += connection.decoded
+            self._decoded_before += connection.progress.decoded
             connection.stop()
 
     def _finish(self, connection: Connection) -> None:
         """A file came to its end: was that all of it?"""
         self._supervisor.phase = "over"
-        label, end_s = self._source.label, connection.end_ns / 1e9
-        if not connection.decoded:
+        label, end_s = self._source.label, connection.progress.end_ns / 1e9
+        if not connection.progress.decoded:
             problem = Problem("no picture in it could be decoded", "record or copy it again", "permanent")
             self._mailbox.put_state(StateChange("failed", problem.cause))
             return self._mailbox.end(SourceError(problem.line(label), permanent=True))
@@ -281,7 +281,7 @@ class Camera:
 
     def _ends_early(self, connection: Connection) -> Problem | None:
         """A file whose pictures stop well before the duration in its header."""
-        end_s, duration_s = connection.end_ns / 1e9, connection.duration_s
+        end_s, duration_s = connection.progress.end_ns / 1e9, connection.duration_s
         assert isinstance(self._source, FileSource)
         cut = container.inspect(self._source.path).missing_bytes
         short = duration_s is not None and duration_s - end_s > max(0.5, 0.02 * duration_s)
@@ -303,9 +303,9 @@ class Camera:
         cause = problem.cause
         if problem == DAMAGED and (cut := container.inspect(self._source.path).missing_bytes):
             cause = f"the file is truncated ({cut} bytes are missing)"
-        if connection.decoded:
+        if connection.progress.decoded:
             whole = f" of {connection.duration_s:.1f} s" if connection.duration_s else ""
-            cause = f"stops at {connection.end_ns / 1e9:.1f} s{whole}: {cause}"
+            cause = f"stops at {connection.progress.end_ns / 1e9:.1f} s{whole}: {cause}"
         return Problem(cause, problem.hint, "permanent")
 
     # ------------------------------------------------------------------ Listener: GStreamer's threads
@@ -331,9 +331,11 @@ class Camera:
 
 def _damage(connection: Connection) -> list[str]:
     """What is worth saying about a file that was read to its end."""
-    notes = [f"no pictures between {start:.1f} s and {end:.1f} s" for start, end in connection.gaps[:3]]
-    if len(connection.gaps) > 3:
-        notes.append(f"and {len(connection.gaps) - 3} more gaps")
-    if connection.corrupt:
-        notes.append(f"{connection.corrupt} damaged pictures")
+    notes = [
+        f"no pictures between {start:.1f} s and {end:.1f} s" for start, end in connection.progress.gaps[:3]
+    ]
+    if len(connection.progress.gaps) > 3:
+        notes.append(f"and {len(connection.progress.gaps) - 3} more gaps")
+    if connection.progress.corrupt:
+        notes.append(f"{connection.progress.corrupt} damaged pictures")
     return notes

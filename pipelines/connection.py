@@ -16,7 +16,6 @@ RTSP H.264.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -25,13 +24,13 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from edge_runtime.errors import SourceError
-
 from . import decoders
 from .frames import to_array
 from .gst import load, make
-from .problems import NO_VIDEO, Problem, codec_name, explain, first_line, missing_plugin
+from .problems import NO_VIDEO, Problem, codec_name, explain, missing_plugin
+from .progress import Progress
 from .sources import DeviceSource, FileSource, RtspSource, Source, TestSource
+from .tail import add_tail, link
 
 _NS = 1_000_000_000
 _TRY, _SKIP = 0, 2
@@ -91,40 +90,29 @@ class Connection:
         self._decodebin: Any = None
         self._decoder_element: Any = None
         self._segment: Any = None
-        self._last_ns: int | None = None
-        self._step_ns = 0
         self._probed_pad: Any = None
         self._probes: list[int] = []
         self._problem: Problem | None = None
         self.decoder = ""
         self.codec = ""
-        self.detail = ""
-        self.decoded = 0
-        """Pictures decoded so far."""
-        self.last_decoded_at = time.monotonic()
-        self.end_ns = 0
-        """Where the last decoded picture ends."""
-        self.gaps: list[tuple[float, float]] = []
-        """Stretches of a file (start, end in seconds) without pictures."""
-        self.corrupt = 0
-        """Pictures the decoder marked as damaged."""
+        self.progress = Progress(live=source.live)
         self.duration_s: float | None = None
         """What a file's header says."""
         self.other_streams = 0
-        self.warning = ""
         self._build()
 
     # ------------------------------------------------------------------ building
 
     def _build(self) -> None:
         source = self._source
-        self._tail_head = self._build_tail()
+        self._tail_head, sink = add_tail(self._pipeline, self._size)
+        self._connect(sink, "new-sample", self._on_sample)
         if isinstance(source, TestSource):
             element = make("videotestsrc", is_live=True)
             self._modules.Gst.util_set_object_arg(element, "pattern", source.pattern)
             caps = make("capsfilter", caps=self._modules.Gst.Caps.from_string(_TEST_CAPS))
             self._add(element, caps)
-            _link(element, caps)
+            link(element, caps)
             self.decoder, self.codec = "none", "raw"
             self._attach(caps.get_static_pad("src"))
             return
@@ -132,37 +120,13 @@ class Connection:
         if isinstance(source, FileSource):
             element = make("filesrc", location=source.path)
             self._add(element)
-            _link(element, self._decodebin)
+            link(element, self._decodebin)
         elif isinstance(source, RtspSource):
             self._add(self._build_rtsp(source))
         elif isinstance(source, DeviceSource):
             element = make("v4l2src", device=source.path)
             self._add(element)
-            _link(element, self._decodebin)
-
-    def _build_tail(self) -> Any:
-        """videoconvert ... appsink; returns its first element."""
-        width, height = self._size
-        square = self._modules.Gst.Caps.from_string(
-            f"video/x-raw, width=(int){width}, height=(int){height}, pixel-aspect-ratio=(fraction)1/1"
-        )
-        rgb = self._modules.Gst.Caps.from_string("video/x-raw, format=(string)RGB")
-        convert, scale = make("videoconvert"), make("videoscale", add_borders=True)
-        # Not plain bilinear: it reads two pixels however many fall into one, and thin things would flicker.
-        self._modules.Gst.util_set_object_arg(scale, "method", "bilinear2")
-        elements = [convert, make("capsfilter", caps=rgb), scale, make("capsfilter", caps=square)]
-        if width == height:  # makes phone videos upright; on a square, turning after scaling is the same
-            flip = make("videoflip")
-            self._modules.Gst.util_set_object_arg(flip, "video-direction", "auto")
-            elements.append(flip)
-        sink = make("appsink", sync=False, emit_signals=True, max_buffers=1)
-        sink.set_property("async", False)
-        elements.append(sink)
-        self._add(*elements)
-        for before, after in itertools.pairwise(elements):
-            _link(before, after)
-        self._connect(sink, "new-sample", self._on_sample)
-        return convert
+            link(element, self._decodebin)
 
     def _build_decodebin(self) -> Any:
         decoders.arrange(self._options.decoder)
@@ -210,7 +174,7 @@ class Connection:
         caps = pad.get_current_caps()
         if caps is not None and (downloader := decoders.downloader_for(caps)) is not None:
             self._add(downloader)
-            _link(downloader, head)
+            link(downloader, head)
             downloader.sync_state_with_parent()
             head = downloader
         result = pad.link(head.get_static_pad("sink"))
@@ -282,16 +246,11 @@ class Connection:
         """Bookkeeping for one decoded picture; True when it is wanted."""
         Gst = self._modules.Gst
         now = time.monotonic()
-        raw_ns = self._time_stamp(pad, buffer)
-        step_ns = self._step_ns or (buffer.duration if buffer.duration != Gst.CLOCK_TIME_NONE else 0)
-        self._note_gap(raw_ns)
-        self._last_ns, self.end_ns = raw_ns, max(self.end_ns, raw_ns + step_ns)
-        self.last_decoded_at = now
-        self.decoded += 1
-        self.corrupt += buffer.has_flags(Gst.BufferFlags.CORRUPTED)
-        if self.decoded == 1:
-            self.detail = self._describe(pad)
-            self._listener.first_picture(self.detail)
+        duration_ns = buffer.duration if buffer.duration != Gst.CLOCK_TIME_NONE else None
+        corrupt = buffer.has_flags(Gst.BufferFlags.CORRUPTED)
+        raw_ns = self.progress.note(self._time_stamp(pad, buffer), duration_ns, corrupt)
+        if self.progress.decoded == 1:
+            self._listener.first_picture(self._describe(pad))
         captured_at = now
         if self._source.live:
             stamped = (self._pipeline.get_base_time() + raw_ns) / _NS
@@ -300,29 +259,16 @@ class Connection:
         self._ticket = self._listener.want(raw_ns, captured_at)
         return self._ticket is not None
 
-    def _time_stamp(self, pad: Any, buffer: Any) -> int:
-        """ns: stream time for files, the pipeline's running time for live sources."""
+    def _time_stamp(self, pad: Any, buffer: Any) -> int | None:
+        """ns: stream time for files, running time for live sources; None when there is none."""
         Gst = self._modules.Gst
         if self._segment is None and (event := pad.get_sticky_event(Gst.EventType.SEGMENT, 0)) is not None:
             self._segment = event.parse_segment()
-        pts = buffer.pts
-        placed = Gst.CLOCK_TIME_NONE
-        if pts != Gst.CLOCK_TIME_NONE and self._segment is not None:
-            convert = self._segment.to_running_time if self._source.live else self._segment.to_stream_time
-            placed = convert(Gst.Format.TIME, pts)
-        if placed != Gst.CLOCK_TIME_NONE:
-            step_ns = 0 if self._last_ns is None else placed - self._last_ns
-            if step_ns > 0:
-                self._step_ns = min(step_ns, self._step_ns or step_ns)
-            return int(placed)
-        return 0 if self._last_ns is None else self._last_ns + (self._step_ns or 40_000_000)
-
-    def _note_gap(self, raw_ns: int) -> None:
-        if self._last_ns is None or self._source.live:
-            return
-        allowed = max(_NS, 4 * self._step_ns)
-        if raw_ns - self._last_ns > allowed and len(self.gaps) < 100:
-            self.gaps.append((self._last_ns / _NS, raw_ns / _NS))
+        if buffer.pts == Gst.CLOCK_TIME_NONE or self._segment is None:
+            return None
+        convert = self._segment.to_running_time if self._source.live else self._segment.to_stream_time
+        placed = convert(Gst.Format.TIME, buffer.pts)
+        return int(placed) if placed != Gst.CLOCK_TIME_NONE else None
 
     def _describe(self, pad: Any) -> str:
         """``h264 640x360, decoder avdec_h264``, or ``raw 640x480``"""
@@ -399,9 +345,9 @@ class Connection:
         if self._problem is not None:
             return self._drain() or self._problem
         types = Gst.MessageType
-        kinds = types.ERROR | types.EOS | types.ELEMENT | types.WARNING | types.APPLICATION
+        kinds = types.ERROR | types.EOS | types.ELEMENT | types.APPLICATION
         message = self._bus.timed_pop_filtered(int(timeout_s * Gst.SECOND), kinds)
-        if self.duration_s is None and self.decoded and not self._source.live:
+        if self.duration_s is None and self.progress.decoded and not self._source.live:
             self.duration_s = self._query_duration()
         if message is None:
             return None
@@ -430,15 +376,18 @@ class Connection:
                     f"decoder {wanted} cannot decode {codec_name(media_type)}", "use auto", "permanent"
                 )
             return missing_plugin(media_type, GstPbutils.missing_plugin_message_get_description(message))
-        if message.type == Gst.MessageType.WARNING:
-            self.warning = first_line(message.parse_warning()[0].message)
         if message.type == Gst.MessageType.ERROR:
             error, debug = message.parse_error()
             domain = error.domain.removeprefix("gst-").removesuffix("-error-quark")
             if (domain, error.code) == ("stream", 1) and self.other_streams and not self.exposed:
                 return NO_VIDEO
             return explain(
-                self._source, domain, error.code, error.message, debug or "", delivered=bool(self.decoded)
+                self._source,
+                domain,
+                error.code,
+                error.message,
+                debug or "",
+                delivered=bool(self.progress.decoded),
             )
         return None
 
@@ -473,8 +422,3 @@ def _unexpected(error: Exception) -> Problem:
 
 def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:
     return bool(caps.get_structure(0).get_string("media") == "video")
-
-
-def _link(before: Any, after: Any) -> None:
-    if not before.link(after):
-        raise SourceError(f"GStreamer cannot link {before.get_name()} to {after.get_name()}", permanent=True)
