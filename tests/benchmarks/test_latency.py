@@ -77,6 +77,7 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid):
     """Its own projector and loading against the model as it is trained, and its cache against none."""
     pytest.importorskip("geffnet")
     import torch
+
     from benchmarks.latency.torch_eager import TorchEager
     from edge_runtime.protocol import Protocol
     from export.torch_reference import full_logits

@@ -307,7 +307,6 @@ def test_a_full_cache_evicts_before_it_overflows(tiny_bundle_fp32, tokens):
     """Responses so long that rows run out before the window's turns do."""
     model = Model(tiny_bundle_fp32, threads=1)
     session = model.session(threshold=0.0)
-    object.__setattr__(model.bundle.model, "context_rows", 384)
     session._window.max_turns = 1000
     session.ask(QUERY)
     evictions = 0
