@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,3 +153,35 @@ def test_fields_from_the_command_line(files: list[str], score: Any, tmp_path: Pa
     report = tmp_path / "report.json"
     assert score(*files, "--judge", "fields", "--json", str(report)).status == 0
     assert json.loads(report.read_text())["weighted"]["f1"] == 0.5
+
+
+@pytest.mark.slow
+def test_stopped_by_hand_it_keeps_what_it_paid_for(
+    chat_server: Any, reply_kind: Any, files: list[str], tmp_path: Path
+) -> None:
+    """Ctrl-C waits for the replies on their way, keeps them, and begins nothing more."""
+    answers = (Answer(10, 14, "The lock is now open."),)
+    names = [f"q{i}" for i in range(200)]
+    write_annotations(
+        tmp_path / "a.jsonl", [Annotation(n, "v.mp4", 30.0, "OU", Query(4.0, "?"), answers) for n in names]
+    )
+    write_predictions(tmp_path / "p.jsonl", [Prediction(n, (Response(10, f"It is {n}."),)) for n in names])
+    chat_server.answer = lambda request, number: reply_kind(four_points(request, number), delay_s=0.1)
+    command = [sys.executable, "-m", "benchmarks.streampro", "score", *files, "--judge", "llm"]
+    command += ["--judge-url", chat_server.url, "--judge-model", "m", "--judge-workers", "2"]
+    process = subprocess.Popen(
+        command,
+        cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(chat_server.requests) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, written = process.communicate(timeout=60)
+    assert process.returncode == 130, written
+    assert written.splitlines()[-1] == "stopped" and "Traceback" not in written
+    kept = (tmp_path / "streampro-edge/judge.jsonl").read_text().splitlines()
+    assert 5 <= len(kept) == len(chat_server.requests) < 200
