@@ -98,7 +98,7 @@ function drawPrecisionRecall() {
     code, dimension: DATA.tasks[code].dimension, p: 100 * task.precision, r: 100 * task.recall, f1: 100 * task.f1,
   }));
   const most = Math.max(...marks.map((mark) => Math.max(mark.p, mark.r)), 0);
-  const limit = [10, 25, 50, 100].find((value) => most <= value);
+  const limit = [2, 5, 10, 25, 50, 100].find((value) => most <= value);
   const { root, layer, x, y, box } = plot({
     xLimit: limit, yLimit: limit, xLabel: "recall", yLabel: "precision", format: seconds,
     label: "Precision and recall by task; the table above has the numbers",
