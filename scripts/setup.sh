@@ -31,8 +31,8 @@ apt_packages=(
 )
 pip_steps=("-e .[cpu]")
 if [ "$profile" = test ]; then
-    # An RTSP server and an H.264 encoder: the cameras of the tests.
-    apt_packages+=(gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly)
+    # An RTSP server and an H.264 encoder: the cameras of the tests. A browser: reports are looked at in it.
+    apt_packages+=(gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly chromium chromium-driver)
     # torch first and exactly, so that nothing below moves it (with PyTorch's index of CPU wheels in
     # PIP_EXTRA_INDEX_URL the download is a tenth). geffnet comes without its dependencies: they name
     # torchvision, which nothing here uses, and whose build has to match torch's.
