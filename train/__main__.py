@@ -44,12 +44,13 @@ def sft(recipe: Path, resume: bool) -> None:
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True)
 def align(recipe: Path, out: Path, epochs: int) -> None:
-    """Stage 0 for RECIPE's model: visual tokens learn names and places from the generated world."""
+    """Stage 0 for RECIPE's model: visual tokens learn names and places, the decoder to say them."""
     from benchmarks.streampro.annotations import read_annotations
     from train.align import AlignSettings
     from train.align import align as run
     from train.data.features import FeatureCache, FeatureError
     from train.model.checkpoint import CheckpointError, save_checkpoint
+    from train.naming import NamingSettings, teach_naming
     from train.recipe import RecipeError, load_recipe
     from train.sft import initial_model
 
@@ -60,7 +61,13 @@ def align(recipe: Path, out: Path, epochs: int) -> None:
         cache = FeatureCache(loaded.data.cache, loaded.protocol.fps, loaded.data.workers)
         cache.ensure(clips)
         settings = AlignSettings(epochs=epochs, seed=loaded.seed)
-        metrics = run(model, tokenizer, clips, cache, settings, lambda line: click.echo(line, err=True))
+
+        def say(line: str) -> None:
+            click.echo(line, err=True)
+
+        metrics = run(model, tokenizer, clips, cache, settings, say)
+        naming = NamingSettings(seed=loaded.seed)
+        metrics |= teach_naming(model, tokenizer, loaded.protocol, clips, cache, naming, say)
     except (RecipeError, CheckpointError, FeatureError, EdgeError) as error:
         raise click.ClickException(str(error)) from error
     save_checkpoint(

@@ -136,7 +136,7 @@ def align(
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.02)
     steps = settings.epochs * math.ceil(len(train) / settings.clips_per_step)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=0.1)
-    model.projector.train()
+    _watch(model)
     result: dict[str, float] = {}
     for epoch in range(settings.epochs):
         order = rng.permutation(len(train))
@@ -153,6 +153,12 @@ def align(
         say(f"epoch {epoch + 1}/{settings.epochs}  loss {loss.item():.4f}  {figures}")
     model.eval()
     return result
+
+
+def _watch(model: CompactModel) -> None:
+    """Training mode, input statistics included: here they are measured."""
+    model.projector.train()
+    model.projector.norm.train()
 
 
 def _word_embeddings(model: CompactModel, tokenizer: Tokenizer, keys: list[str]) -> Tensor:
@@ -208,7 +214,7 @@ def _measure(
         true += len(true_places)
         right += int((positive & (present > 0)).sum())
         error += float((places[index] - true_places)[:, :2].abs().sum()) / 2 * _NEAR
-    model.projector.train()
+    _watch(model)
     return {
         "precision": right / max(1, said),
         "recall": right / max(1, true),

@@ -48,11 +48,13 @@ class LossSettings:
 class Optimizer:
     """AdamW with a linear warm-up and a cosine to ``final_lr_share`` of the peak.
 
-    ``projector_lr``: peak of the projector, ``lr`` when absent.
+    ``projector_lr``, ``embedding_lr``: peaks of the projector and of the (tied) embedding; ``lr`` when
+    absent.
     """
 
     lr: float = 2e-3
     projector_lr: float | None = None
+    embedding_lr: float | None = None
     warmup_steps: int = 100
     final_lr_share: float = 0.02
     weight_decay: float = 0.05

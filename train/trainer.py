@@ -110,23 +110,24 @@ class StreamTrainer(Trainer):
     # What is optimised
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW; matrices decay, vectors do not; the projector may have a learning rate of its own."""
+        """AdamW; matrices decay, vectors do not; projector and embedding may have rates of their own."""
         if self.optimizer is None:
             s = self._settings
-            groups: dict[tuple[bool, bool], list[Tensor]] = {}
+            rates = {"projector": s.projector_lr, "embed_tokens": s.embedding_lr}
+            groups: dict[tuple[float, bool], list[Tensor]] = {}
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:
-                    groups.setdefault((name.startswith("model.projector."), parameter.ndim >= 2), []).append(
-                        parameter
-                    )
+                    own = next((rate for part, rate in rates.items() if part in name), None)
+                    rate = s.lr if own is None else own
+                    groups.setdefault((rate, parameter.ndim >= 2), []).append(parameter)
             self.optimizer = torch.optim.AdamW(
                 [
                     {
                         "params": parameters,
-                        "lr": s.projector_lr if projector and s.projector_lr is not None else s.lr,
+                        "lr": rate,
                         "weight_decay": s.weight_decay if matrix else 0.0,
                     }
-                    for (projector, matrix), parameters in groups.items()
+                    for (rate, matrix), parameters in groups.items()
                 ],
                 betas=(s.beta1, s.beta2),
                 eps=1e-8,

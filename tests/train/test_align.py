@@ -1,0 +1,71 @@
+"""Stage 0: what the world says of a frame, start values that copy, and that both halves learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge_runtime.protocol import Protocol
+from train.align import AlignSettings, align, clip_truth
+from train.data.features import FeatureCache
+from train.model.compact import CompactConfig, CompactModel
+from train.model.tokenizer import train_tokenizer
+from train.naming import NamingSettings, teach_naming
+from train.recipe import RecipeError
+from train.world.catalog import sprite_table
+from train.world.generate import WorldConfig, generate, make_story
+from train.world.texts import corpus
+
+KEYS = {key: i for i, key in enumerate(sprite_table())}
+CENTRES = [48.0, 112.0, 176.0]
+
+
+def test_truth_names_what_is_visible_in_its_region():
+    _, story = make_story(4, 0, "train")
+    truth = clip_truth(Path("clips/train-4-00000.mp4"), tuple(range(20)), KEYS, CENTRES)
+    names = {key: name for name, key in KEYS.items()}
+    for frame, region, key in truth.where:
+        actor = next(a for a in story.scene.actors if a.look(frame + 0.9) == names[int(key)])
+        x = actor.x.at(frame + 0.9) - story.scene.camera_x.at(frame + 0.9)
+        assert abs(x - CENTRES[region % 3]) <= 48 and abs(actor.y.at(frame + 0.9) - CENTRES[region // 3]) <= 48
+    assert len(truth.where) > 10
+
+
+def test_a_clip_of_another_origin_is_refused():
+    with pytest.raises(RecipeError, match="not a clip of the generated world"):
+        clip_truth(Path("holiday.mp4"), (0,), KEYS, CENTRES)
+
+
+def test_attention_starts_as_copying():
+    model = CompactModel(CompactConfig(num_layers=1))
+    attention = model.decoder.model.layers[0].self_attn
+    values = torch.cat([v for v in attention.v_proj.weight.view(2, 64, 256).repeat_interleave(2, 0)])
+    copied = attention.o_proj.weight @ values  # what a token that all heads look at adds to the stream
+    token = torch.randn(256)
+    assert torch.cosine_similarity(copied @ token, token, dim=0) > 0.5
+
+
+def test_projector_keeps_its_input_statistics_in_training():
+    model = CompactModel(CompactConfig(num_layers=1)).train()
+    before = model.projector.norm.running_mean.clone()
+    model.projector(torch.randn(4, 320, 7, 7))
+    assert torch.equal(before, model.projector.norm.running_mean)
+
+
+@pytest.mark.slow
+def test_both_halves_learn(tmp_path):
+    annotations = generate(WorldConfig(seed=9, count=12, out=tmp_path, watched_only=True))
+    clips = sorted((annotations.parent / "clips").iterdir())
+    cache = FeatureCache(tmp_path / "features", workers=2)
+    cache.ensure(clips)
+    tokenizer = train_tokenizer(corpus(), 2048)
+    torch.manual_seed(0)
+    model = CompactModel(CompactConfig(num_layers=2))
+    seen = align(model, tokenizer, clips, cache, AlignSettings(epochs=12), lambda _: None)
+    assert seen["recall"] > 0.1
+    lines: list[str] = []
+    settings = NamingSettings(steps=100, batch_size=16)
+    said = teach_naming(model, tokenizer, Protocol(), clips, cache, settings, lines.append)
+    assert said["named"] > 0.3 and len(lines) == 2
