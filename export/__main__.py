@@ -29,6 +29,11 @@ from edge_runtime.errors import EdgeError
     help="Tokens that the cache holds; enough for the protocol's window of turns by default.",
 )
 @click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Decision threshold the bundle carries, chosen on validation clips; the checkpoint's by default.",
+)
+@click.option(
     "--parity-timesteps",
     type=click.IntRange(min=0),
     default=512,
@@ -41,6 +46,7 @@ def main(
     name: str | None,
     precision: str,
     context_rows: int | None,
+    threshold: float | None,
     parity_timesteps: int,
 ) -> None:
     """Turn the folder CHECKPOINT that training wrote into a bundle that edge-run loads."""
@@ -59,6 +65,7 @@ def main(
             precision,
             context_rows,
             name=name,
+            threshold=threshold,
             parity_timesteps=parity_timesteps,
             progress=progress,
         )

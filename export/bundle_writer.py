@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -56,21 +57,28 @@ def export_bundle(
     context_rows: int | None = None,
     *,
     name: str | None = None,
+    threshold: float | None = None,
     parity_timesteps: int = TIMESTEPS,
     parity_steps: Iterable[Step] | None = None,
     progress: Progress = lambda _: None,
 ) -> Path:
-    """Bundle of a checkpoint folder (:mod:`train.model.checkpoint`). Raises ExportError."""
+    """Bundle of a checkpoint folder (:mod:`train.model.checkpoint`). Raises ExportError.
+
+    ``threshold``: the decision threshold that the bundle carries, the checkpoint's own when None.
+    """
     progress("checkpoint")
     try:
         checkpoint = load_checkpoint(Path(checkpoint_folder))
         backbone = load_lite0()
     except (CheckpointError, ImportError, ValueError) as error:
         raise ExportError(str(error)) from error
+    protocol = checkpoint.protocol
+    if threshold is not None:
+        protocol = replace(protocol, threshold=threshold)
     return export_model(
         checkpoint.model,
         checkpoint.tokenizer,
-        checkpoint.protocol,
+        protocol,
         out_folder,
         name=name,
         precision=precision,
