@@ -91,9 +91,8 @@ def teach_naming(
         right.append(sum(b in e.names for b, e in zip(best, batch, strict=True)) / len(batch))
         if step % 50 == 0:
             spent = time.monotonic() - started
-            say(
-                f"naming {step}/{settings.steps}  {spent:.0f} s  loss {loss.item():.3f}  named {_end(right):.3f}"
-            )
+            figures = f"loss {loss.item():.3f}  named {_end(right):.3f}"
+            say(f"naming {step}/{settings.steps}  {spent:.0f} s  {figures}")
     model.eval()
     return {"named": _end(right)}
 
