@@ -28,6 +28,7 @@ class TinyModel:
     def __init__(self) -> None:
         import torch
         from torch import nn
+        from transformers import LlamaForCausalLM
 
         from edge_runtime.protocol import Protocol
         from train.model.compact import CompactConfig, CompactModel
@@ -53,7 +54,8 @@ class TinyModel:
         )
         state = torch.random.get_rng_state()
         torch.manual_seed(7)
-        self.model: CompactModel = CompactModel(config).eval()
+        # A decoder of its own making: one that starts out copying would say the same thing all the time.
+        self.model: CompactModel = CompactModel(config, LlamaForCausalLM(config.llama())).eval()
         self.backbone: nn.Module = nn.Sequential(
             nn.Conv2d(3, 16, 4, stride=4), nn.BatchNorm2d(16), nn.ReLU6(), nn.Conv2d(16, 320, 8, stride=8)
         ).eval()
