@@ -7,7 +7,6 @@ asked for: a package list with holes, an apt-get without network, an account wit
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path

@@ -57,14 +57,14 @@ def test_projector_keeps_its_input_statistics_in_training():
 
 @pytest.mark.slow
 def test_both_halves_learn(tmp_path):
-    annotations = generate(WorldConfig(seed=9, count=12, out=tmp_path, watched_only=True))
+    annotations = generate(WorldConfig(seed=9, count=10, out=tmp_path, watched_only=True))
     clips = sorted((annotations.parent / "clips").iterdir())
     cache = FeatureCache(tmp_path / "features", workers=2)
     cache.ensure(clips)
     tokenizer = train_tokenizer(corpus(), 2048)
     torch.manual_seed(0)
     model = CompactModel(CompactConfig(num_layers=2))
-    seen = align(model, tokenizer, clips, cache, AlignSettings(epochs=12), lambda _: None)
+    seen = align(model, tokenizer, clips, cache, AlignSettings(epochs=15, clips_per_step=1), lambda _: None)
     assert seen["recall"] > 0.1
     lines: list[str] = []
     settings = NamingSettings(steps=100, batch_size=16)
