@@ -250,6 +250,19 @@ def test_mixture_follows_its_weights_in_every_epoch(corpus, encoder):
         assert sum(name.startswith("a") for name in ids) == 9
 
 
+def test_a_source_may_take_some_tasks_only(corpus, encoder):
+    cache, a, b = corpus
+    a.write_text(a.read_text().replace('"EU"', '"OU"', 2))
+    dataset = TrajectoryDataset(
+        [Source(a, tasks=("OU",)), Source(b, tasks=("EU", "OU"))],
+        cache,
+        TimelineEncoder(encoder),
+        shuffle=False,
+    )
+    assert order(dataset) == ["a0", "a1", "b0", "b1", "b2", "b3"]
+    assert dataset.tasks == ["EU", "OU"]
+
+
 def test_order_is_fixed_by_the_seed_and_shuffled(corpus, encoder):
     cache, a, _ = corpus
 

@@ -19,10 +19,14 @@ from train.data.timeline import build_timeline
 
 @dataclass(frozen=True)
 class Source:
-    """An annotation file of a mixture. ``weight``: how often its questions come per epoch, on average."""
+    """Questions of a mixture: those of ``tasks`` in an annotation file, all of them when ``tasks`` is empty.
+
+    ``weight``: how often each comes per epoch, on average.
+    """
 
     path: Path
     weight: float = 1.0
+    tasks: tuple[str, ...] = ()
 
 
 class TrajectoryDataset(Dataset[dict[str, Any]]):
@@ -51,7 +55,10 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         self._encoder = encoder
         self._seed = seed
         self._offsets = offsets
-        files = [read_annotations(source.path) for source in sources]
+        files = [
+            [item for item in read_annotations(source.path) if not source.tasks or item.task in source.tasks]
+            for source in sources
+        ]
         self.annotations: list[Annotation] = [item for file in files for item in file]
         if not self.annotations:
             raise ValueError("no annotations in " + ", ".join(str(source.path) for source in sources))
