@@ -14,11 +14,11 @@ from typing import TypeVar
 import click
 from rich.console import Console
 
+from benchmarks.command_line import run_command
 from benchmarks.peers import ovo_forward, pauc, streamingbench, table, timediff
 from benchmarks.peers.convert.changes import OURS
 from benchmarks.peers.convert.run import FORMATS, Options, convert, read_durations
 from benchmarks.streampro.tasks import TASKS
-from edge_runtime.errors import EdgeError
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -117,17 +117,7 @@ def _show(report: table.MetricReport, json_path: Path | None) -> None:
 
 def main() -> None:
     """Run the command line; end the process with the exit status of the error, if any."""
-    try:
-        cli(standalone_mode=False)
-    except EdgeError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped", err=True)
-        sys.exit(130)
+    run_command(cli)
 
 
 if __name__ == "__main__":

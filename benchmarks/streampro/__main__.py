@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from benchmarks.command_line import run_command
 from benchmarks.streampro import baselines, report
 from benchmarks.streampro.annotations import Annotation, Prediction, read_annotations, read_predictions
 from benchmarks.streampro.judge_options import JudgeOptions, judge_options
@@ -20,7 +21,6 @@ from benchmarks.streampro.polled_command import Polling, polling_options, run_po
 from benchmarks.streampro.run_facts import sha256, write_facts
 from benchmarks.streampro.score import score as compute_score
 from benchmarks.streampro.sweep import sweep
-from edge_runtime.errors import EdgeError
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -160,17 +160,7 @@ def calibrate() -> None:
 
 def main() -> None:
     """Run the command line; end the process with the exit status of the error, if any."""
-    try:
-        cli(standalone_mode=False)
-    except EdgeError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped", err=True)
-        sys.exit(130)
+    run_command(cli)
 
 
 if __name__ == "__main__":
