@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Cache, LlamaConfig, LlamaForCausalLM
+
+from train.model.base import StreamModel, Visual
 
 FEATURE_CHANNELS = 320
 FEATURE_GRID = 7
@@ -100,8 +102,10 @@ class Projector(nn.Module):
         return self
 
 
-class CompactModel(nn.Module):
+class CompactModel(StreamModel):
     """Decoder and projector. ``decoder`` is a transformers ``LlamaForCausalLM``."""
+
+    family = "compact"
 
     def __init__(self, config: CompactConfig, decoder: LlamaForCausalLM | None = None) -> None:
         super().__init__()
@@ -111,6 +115,19 @@ class CompactModel(nn.Module):
             _prepare_for_copying(decoder)
         self.decoder = decoder
         self.projector = Projector(config)
+
+    @property
+    def frame_tokens(self) -> int:
+        return self.config.frame_tokens
+
+    def visual(self, features: Tensor) -> Visual:
+        """``features`` [N, 320, 7, 7] -> tokens [N, V, D]."""
+        return Visual(self.projector(features))
+
+    def positions(self, input_ids: Tensor, image_id: int, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Every token takes one position: [B, T] and [B]."""
+        length = input_ids.shape[1]
+        return start[:, None] + torch.arange(length, device=start.device), start + length
 
     def embed(self, input_ids: Tensor, visual_tokens: Tensor, image_id: int) -> Tensor:
         """Token embeddings with the image placeholders replaced, in order.
@@ -125,24 +142,26 @@ class CompactModel(nn.Module):
             raise ValueError(f"{int(mask.sum())} image placeholders but {flat.shape[0]} visual tokens")
         return embeddings.masked_scatter(mask.unsqueeze(-1), flat)
 
-    def forward(
+    def hidden(
         self,
         input_ids: Tensor,
-        features: Tensor,
+        visual: Visual,
         image_id: int,
-        supervised: Tensor | None = None,
+        *,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
-        """Logits, either of every position or only where they are needed.
+        output = self.decoder.model(
+            inputs_embeds=self.embed(input_ids, visual.tokens, image_id),
+            position_ids=positions,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.last_hidden_state  # [B, T, D]
 
-        ``input_ids`` [B, T], padded on the right with any id but ``image_id``; ``features``
-        [N, 320, 7, 7] of all frames, row by row; ``supervised`` [B, T] bool. Returns [B, T, vocab], or
-        [M, vocab] for the M positions that are supervised.
-        """
-        embeddings = self.embed(input_ids, self.projector(features), image_id)
-        # Padding is on the right and attention is causal: no real position sees it, no mask is needed.
-        hidden = self.decoder.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state  # [B, T, D]
-        if supervised is not None:
-            hidden = hidden[supervised]  # [M, D]
+    def logits(self, hidden: Tensor) -> Tensor:
         return self.decoder.lm_head(hidden)
 
 

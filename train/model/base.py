@@ -1,0 +1,86 @@
+"""What training asks of a backbone: supervised steps, rollouts and GRPO use this and nothing else of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from transformers import Cache
+
+
+@dataclass(frozen=True)
+class Visual:
+    """Frames as the decoder takes them in.
+
+    ``tokens`` [N, V, D]; ``deepstack`` [n, N, V, D], added to the image positions after each of the first n
+    layers (Qwen3-VL), or None.
+    """
+
+    tokens: Tensor
+    deepstack: Tensor | None = None
+
+    def select(self, frames: Tensor) -> Visual:
+        """The frames with these indices, in their order; an index may come twice."""
+        deepstack = None if self.deepstack is None else self.deepstack[:, frames]
+        return Visual(self.tokens[frames], deepstack)
+
+
+class StreamModel(nn.Module, ABC):
+    """A causal decoder that reads visual tokens in place of image placeholders.
+
+    The vision backbone is frozen and lives outside, so that its features are computed once and cached.
+    """
+
+    family: str
+    """Name of the family, as a checkpoint's config.json has it."""
+
+    @property
+    @abstractmethod
+    def frame_tokens(self) -> int:
+        """Visual tokens per frame (V)."""
+
+    @abstractmethod
+    def visual(self, features: Tensor) -> Visual:
+        """Frozen features of N frames -> what the decoder takes in; what is trained of vision is here."""
+
+    @abstractmethod
+    def positions(self, input_ids: Tensor, image_id: int, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Position ids of ``input_ids`` [B, T] whose rows go on at ``start`` [B], and where each row goes on
+        after them [B]. [B, T], or [3, B, T] for M-RoPE.
+        """
+
+    @abstractmethod
+    def hidden(
+        self,
+        input_ids: Tensor,
+        visual: Visual,
+        image_id: int,
+        *,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Last hidden states [B, T, D] of ``input_ids`` [B, T]; ``visual`` holds the frames of all
+        placeholders, row by row.
+
+        ``cache``: what came before, appended to. ``attention_mask`` [B, past + T]: 0 where a row has a hole;
+        ``positions`` must then skip the holes. Without it rows are padded on the right only, or not at all.
+        Raises ValueError when placeholders and visual tokens differ in number.
+        """
+
+    @abstractmethod
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., vocab]."""
+
+    def forward(
+        self, input_ids: Tensor, features: Tensor, image_id: int, supervised: Tensor | None = None
+    ) -> Tensor:
+        """Teacher-forced logits, of every position or only where they are needed.
+
+        ``input_ids`` [B, T], padded on the right with any id but ``image_id``; ``features`` of all frames,
+        row by row; ``supervised`` [B, T] bool. Returns [B, T, vocab], or [M, vocab] for M supervised positions.
+        """
+        # Padding is on the right and attention is causal: no real position sees it, no mask is needed.
+        hidden = self.hidden(input_ids, self.visual(features), image_id)  # [B, T, D]
+        return self.logits(hidden if supervised is None else hidden[supervised])
