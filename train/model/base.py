@@ -79,7 +79,8 @@ class StreamModel(nn.Module, ABC):
         """Teacher-forced logits, of every position or only where they are needed.
 
         ``input_ids`` [B, T], padded on the right with any id but ``image_id``; ``features`` of all frames,
-        row by row; ``supervised`` [B, T] bool. Returns [B, T, vocab], or [M, vocab] for M supervised positions.
+        row by row; ``supervised`` [B, T] bool. Returns [B, T, vocab], or [M, vocab] for M
+        supervised positions.
         """
         # Padding is on the right and attention is causal: no real position sees it, no mask is needed.
         hidden = self.hidden(input_ids, self.visual(features), image_id)  # [B, T, D]
