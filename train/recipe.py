@@ -9,6 +9,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edge_runtime.errors import ConfigError
 from edge_runtime.protocol import Protocol
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
@@ -20,18 +21,29 @@ else:
     import tomli as tomllib
 
 
-class RecipeError(ValueError):
+class RecipeError(ConfigError, ValueError):
     """A recipe that can't be used; the message names the file and the key."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """``cache``: folder of vision features; ``workers``: processes that compute them."""
+    """What is trained on.
+
+    ``cache``: folder of vision features; ``workers``: processes that compute them. ``max_turns``: a longer
+    clip is learned in overlapping pieces of this many turns. ``questions_per_clip``: most questions of one
+    clip that are asked in one trajectory, as a session with several queries has them.
+    """
 
     train: tuple[Source, ...]
     validation: tuple[Source, ...] = ()
     cache: Path = Path("runs/features")
     workers: int = 2
+    max_turns: int = 200
+    questions_per_clip: int = 1
+
+    def __post_init__(self) -> None:
+        if self.max_turns < 2 or self.questions_per_clip < 1:
+            raise ValueError("data: max_turns must be at least 2 and questions_per_clip at least 1")
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,9 @@ class Run:
     With a time limit the learning rate follows the larger of the shares of steps and of time that have
     passed, so the schedule ends complete either way. ``threads`` 0 leaves the choice to torch.
     ``loader_workers``: processes that load batches; 0 suits a CPU, where they would only take its time.
+    ``eval_items``: validation questions for the teacher-forced rates, ``f1_items``: those answered for
+    StreamPro-F1, which decides which checkpoint is the best (0: none). ``fsdp``: how weights are sharded over
+    the processes of torchrun.
     """
 
     epochs: int = 1
@@ -83,6 +98,24 @@ class Run:
     eval_items: int = 400
     save_minutes: float = 5.0
     loader_workers: int = 0
+    gradient_checkpointing: bool = False
+    f1_items: int = 0
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    fsdp: Literal["no", "full_shard", "shard_grad_op"] = "no"
+
+    def __post_init__(self) -> None:
+        least = {
+            "epochs": 1,
+            "batch_size": 1,
+            "accumulation": 1,
+            "log_steps": 1,
+            "eval_steps": 1,
+            "eval_items": 1,
+        }
+        least |= {"max_minutes": 0, "threads": 0, "save_minutes": 0, "loader_workers": 0, "f1_items": 0}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"run: {name} must be at least {smallest}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

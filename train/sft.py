@@ -6,12 +6,13 @@ A run's folder holds ``checkpoint/`` (the model as of the last save, for export)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,24 @@ import torch
 from accelerate import PartialState
 from tokenizers import Tokenizer
 from torch.utils.data import Subset
-from torch.utils.tensorboard import SummaryWriter
-from transformers import TrainingArguments, set_seed
-from transformers.integrations import TensorBoardCallback
+from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from edge_runtime.protocol import TurnEncoder
+from edge_runtime.protocol import Protocol, TurnEncoder
 from train.data.dataset import Collator, TrajectoryDataset
 from train.data.encode import TimelineEncoder
 from train.data.features import FeatureCache
+from train.errors import TrainingError
+from train.keeper import Keeper
 from train.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
+from train.model.base import StreamModel
 from train.model.checkpoint import load_checkpoint, save_checkpoint
 from train.model.compact import CompactModel
 from train.model.tokenizer import PAD, train_tokenizer
 from train.recipe import LossSettings, RecipeError, SFTRecipe
-from train.trainer import Keeper, StreamTrainer, SupervisedPositions
+from train.reporting import check_reporting, reporters
+from train.states import check_same_recipe, last_state
+from train.trainer import StreamTrainer, SupervisedPositions
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,13 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
     and ``resume`` is not set, or the reverse; TrainingError when loss or weights are no longer finite.
     """
     prepared = prepare(recipe, resume=resume)
-    prepared.trainer.train(resume_from_checkpoint=str(prepared.state) if prepared.state else None)
+    try:
+        prepared.trainer.train(resume_from_checkpoint=str(prepared.state) if prepared.state else None)
+    except OSError as error:  # such as a log on a disk that is full
+        states = recipe.output / "states"
+        raise TrainingError(f"{recipe.output}: {error}; the states in {states} are intact") from error
+    finally:
+        prepared.keeper.release_signals()
     accelerator = prepared.trainer.accelerator
     accelerator.wait_for_everyone()  # a rank that left while another still saves would break the connection
     accelerator.end_training()
@@ -65,13 +75,18 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
 
 def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     """Everything up to the first step: checks, features, model, trainer. Raises as :func:`run_sft` does."""
-    process = PartialState(cpu=not torch.cuda.is_available())
     output = recipe.output
-    state = _last_state(output / "states")
+    state = last_state(output / "states")
     if state is not None and not resume:
         raise RecipeError(f"{output}: holds a training already; go on with --resume or choose another output")
     if state is None and resume:
         raise RecipeError(f"{output}: holds no state to go on from; start without --resume")
+    if resume:
+        check_same_recipe(output / "recipe.json", recipe.to_dict())
+    check_reporting(recipe.run.report_to)
+    process = PartialState(cpu=not torch.cuda.is_available())
+    if recipe.run.fsdp != "no" and process.num_processes == 1:
+        raise RecipeError("run.fsdp shards over several processes; start with torchrun or leave it out")
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
     set_seed(recipe.seed)
@@ -79,10 +94,10 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     say = _speaker(output / "train.log", process.is_main_process)
 
     model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None)
-    if model.config.frame_tokens != recipe.protocol.frame_tokens:
-        has, asks = model.config.frame_tokens, recipe.protocol.frame_tokens
+    if model.frame_tokens != recipe.protocol.frame_tokens:
+        has, asks = model.frame_tokens, recipe.protocol.frame_tokens
         raise RecipeError(f"protocol.frame_tokens is {asks}, the model makes {has} visual tokens a frame")
-    encoder = TurnEncoder(recipe.protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+    encoder = turn_encoder(recipe.protocol, tokenizer)
     ids = DecisionIds(encoder.silence_id, encoder.response_id)
     with process.main_process_first():  # one process computes the features, the others find them
         training, validation = _datasets(recipe, TimelineEncoder(encoder))
@@ -97,7 +112,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
 
     trainer = StreamTrainer(
         model=SupervisedPositions(model, encoder.image_id),
-        args=_arguments(recipe, validation is not None),
+        args=_arguments(recipe, model, validation is not None),
         train_dataset=training,
         eval_dataset=validation,
         data_collator=Collator(tokenizer.token_to_id(PAD)),
@@ -107,22 +122,36 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
         max_minutes=recipe.run.max_minutes,
     )
 
-    def export() -> None:
-        folder, metrics = output / "checkpoint", {"step": trainer.state.global_step}
-        metrics |= {"teacher_forced": trainer.last_eval}
+    def export(folder: Path, model: StreamModel, metrics: dict[str, Any]) -> None:
         save_checkpoint(folder, model, tokenizer, recipe.protocol, training.tasks, recipe.to_dict(), metrics)
 
-    keeper = Keeper(trainer, recipe.run.save_minutes * 60.0, say, export)
+    keeper = Keeper(
+        trainer, output, export, say, save_s=recipe.run.save_minutes * 60.0, best=_best_f1(output / "best")
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(keeper)
     if process.is_main_process:
-        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "tensorboard"))))
+        for reporter in reporters(recipe.run.report_to, output):
+            trainer.add_callback(reporter)
     return Prepared(trainer, keeper, state)
 
 
+def turn_encoder(protocol: Protocol, tokenizer: Tokenizer) -> TurnEncoder:
+    """Raises RecipeError when the tokenizer lacks a token that the protocol needs."""
+    try:
+        return TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+    except ValueError as error:
+        raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
+
+
 def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[CompactModel, Tokenizer]:
+    """The model that training starts from, and its tokenizer; ``saved``: the tokenizer of a run gone on with.
+
+    Raises RecipeError for a tokenizer or a checkpoint's protocol that does not fit, CheckpointError.
+    """
     if recipe.init != "scratch":
         checkpoint = load_checkpoint(Path(recipe.init))
+        _check_protocol(Path(recipe.init), checkpoint.protocol, recipe.protocol)
         return checkpoint.model.train(), checkpoint.tokenizer
     if saved is not None:  # the texts it was made from may have changed since this run began
         tokenizer = Tokenizer.from_file(str(saved))
@@ -141,6 +170,18 @@ def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[Compact
     return CompactModel(recipe.model), tokenizer
 
 
+def _check_protocol(folder: Path, found: Protocol, wanted: Protocol) -> None:
+    """Raise RecipeError when ``found`` turns a stream into other token ids than ``wanted`` does."""
+    free = {"window_turns", "evict_turns", "max_response_tokens", "threshold"}
+    for name in (field.name for field in fields(Protocol) if field.name not in free):
+        has, asks = getattr(found, name), getattr(wanted, name)
+        if has != asks:
+            raise RecipeError(
+                f"{folder}: was trained under another protocol: {name} is {has!r} there and {asks!r} in the "
+                "recipe; set protocol." + name + " to the checkpoint's value, or choose another checkpoint"
+            )
+
+
 def _datasets(recipe: SFTRecipe, encoder: TimelineEncoder) -> tuple[TrajectoryDataset, Subset[Any] | None]:
     data, run = recipe.data, recipe.run
     cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers)
@@ -152,10 +193,12 @@ def _datasets(recipe: SFTRecipe, encoder: TimelineEncoder) -> tuple[TrajectoryDa
         batch_size=run.batch_size,
         seed=recipe.seed,
         offsets=recipe.offsets,
+        max_turns=data.max_turns,
+        questions_per_clip=data.questions_per_clip,
     )
     if not data.validation:
         return training, None
-    validation = TrajectoryDataset(data.validation, cache, encoder, shuffle=False)
+    validation = TrajectoryDataset(data.validation, cache, encoder, shuffle=False, max_turns=data.max_turns)
     step = max(1, len(validation) // run.eval_items)  # spread over the file, whatever its order
     return training, Subset(validation, range(0, len(validation), step)[: run.eval_items])
 
@@ -168,8 +211,21 @@ def _loss(settings: LossSettings, ids: DecisionIds) -> Loss:
     return functools.partial(cb_stream, ids=ids, beta=settings.beta, lambda_text=settings.lambda_text)
 
 
-def _arguments(recipe: SFTRecipe, evaluates: bool) -> TrainingArguments:
+def _best_f1(folder: Path) -> float | None:
+    """F1 of the best checkpoint so far, of a run that goes on."""
+    try:
+        return float(
+            json.loads((folder / "config.json").read_text(encoding="utf-8"))["metrics"]["f1"]["W-Avg"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _arguments(recipe: SFTRecipe, model: StreamModel, evaluates: bool) -> TrainingArguments:
     run = recipe.run
+    sharding: dict[str, Any] = {}
+    if run.fsdp != "no":
+        sharding = {"fsdp": True, "fsdp_config": _fsdp_config(run.fsdp, model)}
     return TrainingArguments(
         output_dir=str(recipe.output / "states"),
         per_device_train_batch_size=run.batch_size,
@@ -185,20 +241,28 @@ def _arguments(recipe: SFTRecipe, evaluates: bool) -> TrainingArguments:
         eval_strategy="steps" if evaluates else "no",
         eval_steps=run.eval_steps,
         save_strategy="no",  # Keeper saves by time
-        save_total_limit=2,
+        activation_checkpointing=run.gradient_checkpointing,
+        ddp_find_unused_parameters=False,  # each one has a part in each batch's logits
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_num_workers=run.loader_workers,
         dataloader_pin_memory=torch.cuda.is_available(),
         label_names=["labels"],
+        **sharding,
     )
 
 
-def _last_state(folder: Path) -> Path | None:
-    """The newest state that was written to its end: the trainer writes trainer_state.json last."""
-    states = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return max(states, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+def _fsdp_config(kind: str, model: StreamModel) -> dict[str, Any]:
+    """Each decoder layer is a unit of its own, as the transformers models inside name them."""
+    inside = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    units = {name for module in inside for name in module._no_split_modules or ()}
+    present = units & {type(module).__name__ for module in model.modules()}
+    return {
+        "reshard_after_forward": kind == "full_shard",
+        "transformer_layer_cls_to_wrap": sorted(present),
+        "state_dict_type": "FULL_STATE_DICT",
+    }
 
 
 def _speaker(path: Path, speaks: bool) -> Callable[[str], None]:
@@ -207,7 +271,7 @@ def _speaker(path: Path, speaks: bool) -> Callable[[str], None]:
     def say(text: str) -> None:
         if speaks:
             print(text, file=sys.stderr, flush=True)
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
 
     return say

@@ -2,81 +2,65 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import signal
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, SequentialSampler, Subset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from train.data.dataset import TrajectoryDataset
 from train.data.encode import IGNORE
+from train.errors import TrainingError
 from train.losses import Counts, DecisionIds, Loss, count_tokens
-from train.model.compact import CompactModel
+from train.model.base import StreamModel
 from train.recipe import Optimizer
-from train.teacher_forced import COUNTS, TaskCounts, count, count_by_task, rates, table
+from train.schedule import TimedCosine
+from train.states import disk_errors, put_in_place, temporary
+from train.teacher_forced import COUNTS, TaskCounts, count, count_by_task, rates
 
 TIED_WEIGHT = "model.decoder.lm_head.weight"
+KEPT_STATES = 2
+
+Scorer = Callable[[StreamModel], dict[str, float]]
+"""StreamPro-F1 of a model on validation questions: ``W-Avg`` and one value a task, in points."""
 
 
 class SupervisedPositions(nn.Module):
-    """A compact model as the trainer sees it: a batch in, logits where something is supervised out.
+    """A model as the trainer sees it: a batch in, logits where something is supervised out.
 
     It also keeps the model's frozen ``config`` out of Trainer's sight, which would write into it.
     """
 
-    def __init__(self, model: CompactModel, image_id: int) -> None:
+    def __init__(self, model: StreamModel, image_id: int) -> None:
         super().__init__()
         self.model = model
         self.image_id = image_id
 
     def forward(self, input_ids: Tensor, labels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """``input_ids``, ``labels`` [B, T], ``features`` [N, 320, 7, 7] -> logits [M, vocab], targets [M]."""
+        """``input_ids``, ``labels`` [B, T], ``features`` of N frames -> logits [M, vocab], targets [M]."""
         supervised = torch.zeros_like(labels, dtype=torch.bool)
         supervised[:, :-1] = labels[:, 1:] != IGNORE  # position t predicts label t + 1
         logits = self.model(input_ids, features, self.image_id, supervised)
         return logits, labels[:, 1:][supervised[:, :-1]]
 
-
-class TrainingError(RuntimeError):
-    """Training can't go on; the message says where and on what."""
-
-
-class TimedCosine:
-    """Factor of the peak learning rate by step: linear warm-up, then a cosine over the share that has passed.
-
-    That share is the larger of steps done and, with a time limit, of time spent, so training that is stopped
-    by the clock has had its whole schedule. ``spent`` (seconds) is saved and restored with the scheduler.
-    """
-
-    def __init__(self, steps: int, warmup: int, final: float, limit_s: float) -> None:
-        self.steps, self.warmup, self.final, self.limit_s = steps, warmup, final, limit_s
-        self.spent = 0.0
-        self._last: float | None = None
-
-    def __call__(self, step: int) -> float:
-        share = max(step / max(1, self.steps), self.spent / self.limit_s if self.limit_s else 0.0)
-        cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
-        return min(1.0, (step + 1) / max(1, self.warmup)) * (self.final + (1.0 - self.final) * cosine)
-
-    @property
-    def over(self) -> bool:
-        return bool(self.limit_s) and self.spent >= self.limit_s
-
-    def start(self) -> None:
-        """Time counts from now: called when training starts or goes on, after ``spent`` was restored."""
-        self._last = time.monotonic()
-
-    def tick(self) -> None:
-        now = time.monotonic()
-        self.spent += now - (self._last if self._last is not None else now)
-        self._last = now
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
+        """Of every transformers model inside: activations of its layers are computed again, not kept."""
+        inside = [module for module in self.modules() if isinstance(module, PreTrainedModel)]
+        for module in inside:
+            if module.supports_gradient_checkpointing and not module.is_gradient_checkpointing:
+                module.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
 
 
 class StreamTrainer(Trainer):
@@ -95,9 +79,11 @@ class StreamTrainer(Trainer):
         ids: DecisionIds,
         optimizer: Optimizer,
         max_minutes: float,
+        scorer: Scorer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._scorer = scorer
         self._loss, self._ids, self._settings = loss, ids, optimizer
         self.clock_limit_s = max_minutes * 60.0
         self.clock: TimedCosine | None = None
@@ -105,7 +91,16 @@ class StreamTrainer(Trainer):
         self._progress = torch.zeros(len(COUNTS), dtype=torch.float64)
         self._tokens = 0
         self._since = time.monotonic()
+        self._batch_ids: list[str] = []
+        self._saving = False
+        self._gathered: nn.Module | None = None
+        if self.is_fsdp_enabled and self.args.should_save:
+            self._gathered = copy.deepcopy(
+                self.model
+            )  # before it is sharded; filled when it is to be written
         self.last_eval: dict[str, dict[str, float]] = {}
+        self.last_f1: dict[str, float] = {}
+        """``step`` of the last measurement and what the scorer gave."""
 
     # What is optimised
 
@@ -151,6 +146,7 @@ class StreamTrainer(Trainer):
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         if not batches:
             return batches, None
+        self._batch_ids = [name for batch in batches for name in batch["ids"]]
         counts = sum(count_tokens(batch["labels"], self._ids) for batch in batches)
         counts = self.accelerator.reduce(counts.to(device), reduction="sum")
         silence, response, total = counts.tolist()
@@ -174,6 +170,18 @@ class StreamTrainer(Trainer):
             self._tokens += inputs["input_ids"].numel()
         return (loss, logits) if return_outputs else loss
 
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if not math.isfinite(norm):  # one step on, the weights would be lost
+            batch = ", ".join(self._batch_ids)
+            raise TrainingError(
+                f"the gradient is {float(norm)} at step {self.state.global_step + 1}, on the batch {batch}; "
+                "the last saved state is untouched: lower the learning rate, or look at these items, and go "
+                "on from it"
+            )
+        return norm
+
     # What is said about it
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -188,33 +196,88 @@ class StreamTrainer(Trainer):
 
     @torch.no_grad()
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Teacher-forced rates by task on the validation set; each rank takes its share of it."""
+        """Teacher-forced rates by task on the validation set, of which each rank takes its share, and
+        StreamPro-F1 where a scorer was given.
+        """
         dataset: Subset[Any] = self.eval_dataset
         whole: TrajectoryDataset = dataset.dataset  # type: ignore[assignment]
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        loader = DataLoader(
-            Subset(dataset, range(rank, len(dataset), world)),
-            batch_size=self.args.per_device_eval_batch_size,
-            collate_fn=self.data_collator,
-        )
+        shares = [range(r, len(dataset), world) for r in range(world)]
+        mine, size = len(shares[rank]), len(shares[0])
+        # Ranks of a sharded model must run as many batches each: a short share is filled up, but not counted.
+        filled = [*shares[rank], *[0] * (size - mine)]
+        batch_size = self.args.per_device_eval_batch_size
+        loader = DataLoader(Subset(dataset, filled), batch_size=batch_size, collate_fn=self.data_collator)
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         counts = TaskCounts(whole.tasks)
-        for batch in loader:
+        for i, batch in enumerate(loader):
             inputs = self._prepare_inputs(batch)
             with self.accelerator.autocast():
                 logits, _ = model(inputs["input_ids"], inputs["labels"], inputs["features"])
-            counts.add(count_by_task(logits, inputs["labels"], inputs["tasks"], self._ids))
+            tasks = inputs["tasks"][: max(0, mine - i * batch_size)]
+            counts.add(count_by_task(logits, inputs["labels"], tasks, self._ids))
         model.train()
         stacked = self.accelerator.reduce(counts.stacked().to(self.args.device), reduction="sum").cpu()
         self.last_eval = counts.rates(stacked)
         flat = {f"eval_{task}/{k}": v for task, values in self.last_eval.items() for k, v in values.items()}
+        flat |= {f"eval_f1/{task}": value for task, value in self._score().items()}
         self._since = time.monotonic()  # evaluation is not training time
         self.log(flat)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, flat)
         return flat
 
+    def _score(self) -> dict[str, float]:
+        """StreamPro-F1, measured by the main process while the others wait."""
+        if self._scorer is None:
+            return {}
+        model = self.whole_model()
+        f1: list[dict[str, float]] = [{}]
+        if self.accelerator.is_main_process:
+            model.to(self.args.device).eval()
+            f1[0] = self._scorer(model)
+            model.train()
+            if self._gathered is not None:
+                model.to("cpu")
+        broadcast_object_list(f1)
+        self.last_f1 = {"step": self.state.global_step, **f1[0]}
+        return f1[0]
+
+    def whole_model(self) -> Any:
+        """The model with all of its weights; of a sharded one a copy on the CPU, on the main process only.
+
+        All ranks must call it.
+        """
+        if not self.is_fsdp_enabled:
+            return self.accelerator.unwrap_model(self.model).model
+        state = self.accelerator.get_state_dict(self.model)
+        if self._gathered is None:
+            return None
+        self._gathered.load_state_dict(state)
+        return self._gathered.model
+
     # What is kept
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = Path(super()._get_output_dir(trial))
+        return str(temporary(folder) if self._saving else folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+        """A state, written under another name until it is whole; the oldest one goes after that."""
+        folder = Path(self.args.output_dir)
+        self._saving = True
+        with disk_errors(f"the state of step {self.state.global_step}", folder):
+            try:
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    put_in_place(folder, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}", KEPT_STATES)
+            except BaseException:
+                shutil.rmtree(temporary(folder), ignore_errors=True)
+                raise
+            finally:
+                self._saving = False
+        self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Weights of a resumable state. Refuses to put broken weights in place of good ones."""
@@ -235,86 +298,10 @@ class StreamTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         weights = load_file(Path(resume_from_checkpoint) / "model.safetensors")
         target = model if model is not None else self.model
-        missing, unexpected = target.load_state_dict(weights, strict=False)
+        if self.is_fsdp_enabled:
+            options = StateDictOptions(full_state_dict=True, strict=False)
+            missing, unexpected = set_model_state_dict(target, weights, options=options)
+        else:
+            missing, unexpected = target.load_state_dict(weights, strict=False)
         if unexpected or set(missing) - {TIED_WEIGHT}:
             raise TrainingError(f"{resume_from_checkpoint}: the saved weights belong to another model")
-
-
-class Keeper(TrainerCallback):
-    """Stops by the clock or by a signal, saves every few minutes, tells people how it goes.
-
-    The first SIGINT or SIGTERM ends training after the running step, with its state saved; a second one
-    interrupts at once. ``export`` writes the current model as a checkpoint folder.
-    """
-
-    def __init__(
-        self, trainer: StreamTrainer, save_s: float, say: Callable[[str], None], export: Any
-    ) -> None:
-        self._trainer, self._save_s, self.say, self._export = trainer, save_s, say, export
-        self._saved = time.monotonic()
-        self._handlers: dict[int, Any] = {}
-        self.stopped = False
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        if self.stopped:
-            raise KeyboardInterrupt
-        self.stopped = True
-        self.say("stopping after this step; interrupt again to stop at once")
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        assert self._trainer.clock is not None
-        self._trainer.clock.limit_s = self._trainer.clock_limit_s  # may differ from the saved one
-        self._trainer.clock.start()
-        self._saved = time.monotonic()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._on_signal)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        clock = self._trainer.clock
-        assert clock is not None
-        clock.tick()
-        # Ranks run on clocks of their own; all must do the same thing, so one tick of the slowest decides.
-        flags = torch.tensor(
-            [float(self.stopped), float(clock.over), float(time.monotonic() - self._saved >= self._save_s)],
-            device=args.device,
-        )
-        stopped, over, due = (self._trainer.accelerator.reduce(flags, reduction="sum") > 0).tolist()
-        self.stopped = stopped
-        if over and state.global_step < state.max_steps:
-            self.say(f"time is up after {clock.spent / 60:.1f} minutes, at step {state.global_step}")
-        last = stopped or over or state.global_step >= state.max_steps
-        if last:
-            control.should_training_stop = True
-        if last and not stopped and args.eval_strategy != "no":
-            control.should_evaluate = True
-        if last or due:
-            control.should_save = True
-
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._saved = time.monotonic()
-        if state.is_world_process_zero:
-            self._export()
-
-    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.say(f"validation at step {state.global_step}\n{table(self._trainer.last_eval)}")
-
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kwargs: Any
-    ) -> None:
-        if "loss" not in logs or self._trainer.clock is None:
-            return
-        self.say(
-            f"step {state.global_step:>6}/{state.max_steps}  {self._trainer.clock.spent / 60:6.1f} min  "
-            f"loss {logs['loss']:.4f}  lr {logs['learning_rate']:.2e}  "
-            f"grad {logs.get('grad_norm', 0.0):.2f}  "
-            f"responses {logs.get('train_recall', math.nan):.3f}  "
-            f"precision {logs.get('train_precision', math.nan):.3f}  "
-            f"silence {logs.get('train_silence_recall', math.nan):.3f}  "
-            f"text {logs.get('train_text', math.nan):.3f}  {logs['tokens_per_s']:.0f} tokens/s"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,14 @@ import torch
 from torch.utils.data import Dataset
 
 from benchmarks.streampro.annotations import Annotation, read_annotations
+from edge_runtime.errors import ConfigError
 from train.data.encode import IGNORE, OffsetSampling, TimelineEncoder
 from train.data.features import FeatureCache
-from train.data.timeline import build_timeline
+from train.data.timeline import Timeline, build_timeline, cut, merge, pieces
+
+
+class EmptyData(ConfigError):
+    """Nothing to train on."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,14 @@ class Source:
     tasks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """What one trajectory is made of: questions of one clip, by their numbers, and its first turn."""
+
+    questions: tuple[int, ...]
+    first: int = 0
+
+
 class TrajectoryDataset(Dataset[dict[str, Any]]):
     """Item i is the i-th trajectory of the whole training, all epochs included.
 
@@ -36,7 +49,11 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     the middle sees what it would have seen. With ``epochs=1``, ``shuffle=False`` and no offsets it is a
     validation set in file order.
 
-    An item: ``id``, ``task``, ``input_ids``, ``labels``, ``features`` float16 [n, 320, 7, 7].
+    Clips of more than ``max_turns`` timesteps come in overlapping pieces, each time all of them. Up to
+    ``questions_per_clip`` of the questions an epoch draws about one clip are asked in one trajectory.
+
+    An item: ``id``, ``task``, ``input_ids``, ``labels``, ``features`` float16 [n, ...]. Raises EmptyData
+    when the sources hold no question.
     """
 
     def __init__(
@@ -50,30 +67,43 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         seed: int = 0,
         shuffle: bool = True,
         offsets: OffsetSampling | None = None,
+        max_turns: int | None = None,
+        questions_per_clip: int = 1,
     ) -> None:
         self._cache = cache
         self._encoder = encoder
         self._seed = seed
         self._offsets = offsets
+        self._max_turns = max_turns
         files = [
             [item for item in read_annotations(source.path) if not source.tasks or item.task in source.tasks]
             for source in sources
         ]
         self.annotations: list[Annotation] = [item for file in files for item in file]
         if not self.annotations:
-            raise ValueError("no annotations in " + ", ".join(str(source.path) for source in sources))
+            of_tasks = " ".join(sorted({task for source in sources for task in source.tasks}))
+            raise EmptyData(
+                "no questions"
+                + (f" of the tasks {of_tasks}" if of_tasks else "")
+                + " in "
+                + (", ".join(str(source.path) for source in sources) or "an empty list of sources")
+                + "; add annotations (python -m train check FILE shows what a file holds)"
+            )
         cache.ensure(item.video_path for item in self.annotations)
 
         rng = np.random.default_rng(seed)
+        self._excerpts = [Excerpt((i,)) for i in range(len(self.annotations))]
         schedule = []
         for _ in range(epochs):
             drawn, first = [], 0
             for source, file in zip(sources, files, strict=True):
                 drawn.append(first + _draw(len(file), source.weight, rng if shuffle else None))
                 first += len(file)
-            epoch = np.concatenate(drawn)
+            epoch = self._in_pieces(self._packed(np.concatenate(drawn), questions_per_clip, rng))
             schedule.append(self._bucketed(epoch, batch_size, rng) if shuffle else epoch)
         self._schedule = np.concatenate(schedule)
+        if not len(self._schedule):
+            raise EmptyData("the weights of the sources leave no question in an epoch; raise them")
 
     @property
     def tasks(self) -> list[str]:
@@ -83,18 +113,73 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         return len(self._schedule)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        annotation = self.annotations[int(self._schedule[position])]
-        clip = self._cache.load(annotation.video_path)
-        timeline = build_timeline(annotation, clip.timesteps, self._cache.fps)
+        excerpt = self._excerpts[int(self._schedule[position])]
+        clip = self._cache.load(self.annotations[excerpt.questions[0]].video_path)
+        timeline, features = self._timeline(excerpt), clip.features
+        if self._max_turns is not None and len(features) > self._max_turns:
+            piece = cut(timeline, excerpt.first, self._max_turns)
+            assert piece is not None  # the others are not in the schedule
+            timeline = piece
+            features = features[excerpt.first : excerpt.first + len(timeline.timesteps)]
         offset = self._offsets.draw(self._seed, position) if self._offsets else 0
         encoded = self._encoder.encode(timeline, offset)
         return {
-            "id": annotation.id,
-            "task": annotation.task,
+            "id": " + ".join(self.annotations[i].id for i in excerpt.questions),
+            "task": timeline.task,
             "input_ids": encoded.input_ids,
             "labels": encoded.labels,
-            "features": clip.features,
+            "features": features,
         }
+
+    def _timeline(self, excerpt: Excerpt) -> Timeline:
+        """Of the whole clip."""
+        questions = [self.annotations[i] for i in excerpt.questions]
+        timesteps = self._cache.load(questions[0].video_path).timesteps
+        timelines = [build_timeline(question, timesteps, self._cache.fps) for question in questions]
+        return timelines[0] if len(timelines) == 1 else merge(timelines)
+
+    def _packed(self, epoch: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+        """Excerpts of up to ``most`` of the epoch's questions, all of one clip and no two the same."""
+        if most == 1:
+            return epoch
+        groups: dict[Path, list[list[int]]] = {}
+        for i in rng.permutation(epoch):
+            of_clip = groups.setdefault(self.annotations[i].video_path, [])
+            group = next((g for g in of_clip if len(g) < most and i not in g), None)
+            if group is None:
+                of_clip.append([int(i)])
+            else:
+                group.append(int(i))
+        excerpts = [Excerpt(tuple(group)) for of_clip in groups.values() for group in of_clip]
+        return self._added(excerpts)
+
+    def _in_pieces(self, epoch: np.ndarray) -> np.ndarray:
+        """The same excerpts, those of long clips replaced by all their pieces with something to learn."""
+        if self._max_turns is None:
+            return epoch
+        parts = []
+        for i in epoch:
+            whole = self._excerpts[i]
+            question = self.annotations[whole.questions[0]]
+            if question.duration * self._cache.fps <= self._max_turns - 1:  # spares a look at the features
+                parts.append([i])
+                continue
+            timeline = self._timeline(whole)
+            firsts = pieces(len(timeline.timesteps), self._max_turns)
+            kept = [first for first in firsts if cut(timeline, first, self._max_turns) is not None]
+            parts.append([i] if firsts == [0] else self._added([replace(whole, first=f) for f in kept]))
+        return np.concatenate(parts).astype(np.int64)
+
+    def _added(self, excerpts: list[Excerpt]) -> np.ndarray:
+        """The numbers of ``excerpts``, which are new."""
+        first = len(self._excerpts)
+        self._excerpts += excerpts
+        return np.arange(first, len(self._excerpts))
+
+    def _length(self, excerpt: Excerpt) -> float:
+        """Seconds, more or less: what batches are made by."""
+        duration = self.annotations[excerpt.questions[0]].duration
+        return duration if self._max_turns is None else min(duration, self._max_turns / self._cache.fps)
 
     def _bucketed(self, epoch: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
         """A shuffle in which each run of ``batch_size`` items is of like length, so little is padded.
@@ -104,7 +189,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         """
         epoch = rng.permutation(epoch)
         piece = 50 * batch_size
-        lengths = np.array([item.duration for item in self.annotations])
+        lengths = np.array([self._length(excerpt) for excerpt in self._excerpts])
         batches = []
         for i in range(0, len(epoch), piece):
             part = epoch[i : i + piece]
@@ -132,7 +217,7 @@ class Collator:
         self.pad_id = pad_id
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """``input_ids``, ``labels`` int64 [B, T]; ``features`` float32 [N, 320, 7, 7]; ``ids``, ``tasks``."""
+        """``input_ids``, ``labels`` int64 [B, T]; ``features`` float32 [N, ...]; ``ids``, ``tasks``."""
         length = max(len(item["input_ids"]) for item in items)
         input_ids = torch.full((len(items), length), self.pad_id, dtype=torch.long)
         labels = torch.full((len(items), length), IGNORE, dtype=torch.long)

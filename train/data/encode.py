@@ -68,10 +68,10 @@ class TimelineEncoder:
         self._turn: Callable[[int], list[int]] = lru_cache(maxsize=50_000)(encoder.turn_ids)
 
     def encode(self, timeline: Timeline, offset: int = 0) -> Encoded:
-        """Prefix, then every turn in order, the query right before the first turn in force.
+        """Prefix, then every turn in order, each query right before the first turn in which it is in force.
 
-        Turns before the query end in an unsupervised silence: the model only watches there. From the query on
-        the decision, a response's text and its end token are supervised. ``offset`` timesteps are added to
+        Turns before the first query end in an unsupervised silence: the model only watches there. From then
+        on the decision, a response's text and its end token are supervised. ``offset`` timesteps are added to
         every interval label, and to the time spans inside grounding answers.
         """
         ids = list(self.prefix)
@@ -82,16 +82,18 @@ class TimelineEncoder:
             labels.extend(tokens if supervised else [IGNORE] * len(tokens))
 
         seconds = offset / self.encoder.protocol.fps
+        first = max(timeline.query_turn, timeline.supervised_from)
         for turn, timestep in enumerate(timeline.timesteps):
-            if turn == timeline.query_turn:
-                add(self.encoder.query_ids(timeline.query), supervised=False)
+            for asked, query in timeline.queries:
+                if asked == turn:
+                    add(self.encoder.query_ids(query), supervised=False)
             add(self._turn(timestep + offset), supervised=False)
             text = timeline.responses.get(turn)
             if text is not None:
-                text = shift_time_spans(text, seconds) if timeline.task == "TG" else text
-                add(self.encoder.response_ids(text), supervised=True)
+                text = shift_time_spans(text, seconds) if turn in timeline.grounding else text
+                add(self.encoder.response_ids(text), supervised=turn >= first)
             else:
-                add([self.encoder.silence_id], supervised=turn >= timeline.query_turn)
+                add([self.encoder.silence_id], supervised=turn >= first)
                 # Whatever closes a silent turn is written by the runtime, never generated.
                 add(self.encoder.silence_end_ids, supervised=False)
         return Encoded(ids, labels)

@@ -1,9 +1,9 @@
-"""One annotated question as a timeline: which timestep is silent and which one says what."""
+"""Annotated questions as a timeline: which timestep is silent and which one says what."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.streampro.annotations import Annotation
 from train.data.targets import target_time
@@ -11,20 +11,27 @@ from train.data.targets import target_time
 
 @dataclass(frozen=True)
 class Timeline:
-    """The ideal trajectory for one question over the timesteps of one video.
+    """The ideal trajectory over the timesteps of one video for the questions that are asked of it.
 
-    ``timesteps``: indices of the timesteps that have a frame, rising. ``query_turn``: position in
-    ``timesteps`` of the first turn in force, or their number when the video ends before the query.
-    ``responses``: position in ``timesteps`` -> text. ``lost``: number of answers that would be due after the
-    last frame and are not asked for.
+    ``timesteps``: indices of the timesteps that have a frame, rising. ``queries``: (position in ``timesteps``
+    of the first turn in force, text), in order; the position is their number when the video ends before the
+    query. ``responses``: position in ``timesteps`` -> text. ``grounding``: positions of responses that hold
+    time spans. ``lost``: number of answers that would be due after the last frame and are not asked for.
+    ``supervised_from``: turns before it are there to be seen, not to be learned.
     """
 
     timesteps: tuple[int, ...]
     task: str
-    query: str
-    query_turn: int
+    queries: tuple[tuple[int, str], ...]
     responses: dict[int, str]
     lost: int
+    grounding: frozenset[int] = frozenset()
+    supervised_from: int = 0
+
+    @property
+    def query_turn(self) -> int:
+        """Position of the first turn in which a query is in force."""
+        return self.queries[0][0]
 
 
 def build_timeline(annotation: Annotation, timesteps: Sequence[int], fps: float) -> Timeline:
@@ -44,7 +51,64 @@ def build_timeline(annotation: Annotation, timesteps: Sequence[int], fps: float)
             lost += 1
         else:
             responses[turn] = f"{responses[turn]} {answer.text}" if turn in responses else answer.text
-    return Timeline(tuple(timesteps), annotation.task, annotation.query.text, query_turn, responses, lost)
+    return Timeline(
+        tuple(timesteps),
+        annotation.task,
+        ((query_turn, annotation.query.text),),
+        responses,
+        lost,
+        frozenset(responses) if annotation.task == "TG" else frozenset(),
+    )
+
+
+def merge(timelines: Sequence[Timeline]) -> Timeline:
+    """One timeline of several questions about the same timesteps, as a session with several queries has it.
+
+    Responses due at the same turn become one, in the order in which their questions were asked; what two
+    questions have to be told in the same words is said once.
+    """
+    ordered = sorted(timelines, key=lambda timeline: timeline.query_turn)
+    texts: dict[int, list[str]] = {}
+    for timeline in ordered:
+        for turn, text in timeline.responses.items():
+            if text not in texts.setdefault(turn, []):
+                texts[turn].append(text)
+    return Timeline(
+        ordered[0].timesteps,
+        "+".join(sorted({timeline.task for timeline in ordered})),
+        tuple(query for timeline in ordered for query in timeline.queries),
+        {turn: " ".join(parts) for turn, parts in sorted(texts.items())},
+        sum(timeline.lost for timeline in ordered),
+        frozenset().union(*(timeline.grounding for timeline in ordered)),
+    )
+
+
+def pieces(turns: int, most: int) -> list[int]:
+    """First turns of the pieces in which a clip of ``turns`` turns is learned, ``most`` turns each.
+
+    Each piece after the first repeats the later half of the one before it, which is only to be seen.
+    """
+    return [0, *range(most // 2, turns - (most - most // 2), most // 2)] if turns > most else [0]
+
+
+def cut(timeline: Timeline, first: int, most: int) -> Timeline | None:
+    """The piece of ``most`` turns that begins at turn ``first``; None when there is nothing to learn in it.
+
+    Queries asked before it stand at its beginning, where the runtime's window keeps them.
+    """
+    end = min(first + most, len(timeline.timesteps))
+    start = first + most - most // 2 if first else 0
+    queries = tuple((max(0, turn - first), text) for turn, text in timeline.queries if turn < end)
+    if not queries or start >= end:
+        return None
+    return replace(
+        timeline,
+        timesteps=timeline.timesteps[first:end],
+        queries=queries,
+        responses={turn - first: t for turn, t in timeline.responses.items() if first <= turn < end},
+        grounding=frozenset(turn - first for turn in timeline.grounding if first <= turn < end),
+        supervised_from=start - first,
+    )
 
 
 def _first(ends: Sequence[int], time: float) -> int:

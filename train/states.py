@@ -1,0 +1,101 @@
+"""States that training goes on from: folders ``checkpoint-STEP`` that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from train.errors import TrainingError
+from train.recipe import RecipeError
+
+FIXED = ("seed", "init", "model", "protocol", "offsets", "loss", "data.train", "data.max_turns")
+FIXED += ("data.questions_per_clip", "run.batch_size", "run.accumulation", "run.precision")
+"""Keys of a recipe that decide what the steps still to come will see and do."""
+
+_TEMPORARY = ".saving"
+
+
+def last_state(folder: Path) -> Path | None:
+    """The newest state in ``folder``, or None."""
+    states = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(states, key=_step, default=None)
+
+
+def temporary(folder: Path) -> Path:
+    """Where a state of ``folder`` is written before it is whole."""
+    return folder / _TEMPORARY
+
+
+def put_in_place(folder: Path, name: str, keep: int) -> None:
+    """The state ``name``, whole now, takes its place in ``folder``; of all only the newest ``keep`` stay."""
+    target = folder / name
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(temporary(folder) / name, target)
+    shutil.rmtree(temporary(folder), ignore_errors=True)
+    for state in sorted(folder.glob("checkpoint-*"), key=_step)[:-keep]:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors(what: str, folder: Path) -> Iterator[None]:
+    """Failures to write as TrainingError. ``what`` was to be written; ``folder`` holds what was before."""
+    try:
+        yield
+    except TrainingError:
+        raise
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch tells of a failed write by a RuntimeError of its archive writer, safetensors by its own kind
+        if isinstance(error, RuntimeError) and "StreamWriter" not in str(error):
+            raise
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        state = last_state(folder)
+        kept = f"that of step {_step(state)} is intact: " if state else "there is none from before: "
+        advice = "make room and go on with --resume" if state else "make room and start again"
+        message = f"{folder.parent}: {what} could not be written ({reason}); of the states {kept}{advice}"
+        raise TrainingError(message) from error
+
+
+def check_same_recipe(saved: Path, recipe: Mapping[str, Any]) -> None:
+    """Raise RecipeError when ``recipe`` differs from the one in ``saved`` in a key of :data:`FIXED`.
+
+    Keys that the saved recipe does not have are taken to be equal.
+    """
+    try:
+        before = json.loads(saved.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # the states are what counts; a recipe that was lost can't be compared
+    for key in FIXED:
+        old, new = _look_up(before, key), _look_up(dict(recipe), key)
+        if old is not None and _differs(old, new):
+            raise RecipeError(
+                f"{saved.parent}: was trained with another {key}; go on with the same recipe ({saved}) or "
+                "choose another output"
+            )
+
+
+def _differs(old: Any, new: Any) -> bool:
+    """Whether values differ; a key that only the newer one has does not count."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return any(key in new and _differs(value, new[key]) for key, value in old.items())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) != len(new) or any(map(_differs, old, new))
+    return bool(old != new)
+
+
+def _look_up(recipe: dict[str, Any], key: str) -> Any:
+    value: Any = recipe
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _step(state: Path) -> int:
+    return int(state.name.rpartition("-")[2])
