@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from edge_runtime.errors import EdgeError
+from benchmarks.command_line import run_command
+from train.check import check
 
 # Threads that wait for each other by spinning cost three times the processor time as soon as anything else
 # runs on the machine. Read when torch is loaded, so it is set before.
@@ -16,7 +17,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @click.group()
 def main() -> None:
-    """Train proactive video models."""
+    """Train proactive video models.
+
+    An error is one line and its kind the exit status; Ctrl-C ends with 130.
+    """
+
+
+main.add_command(check)
 
 
 @main.command()
@@ -24,16 +31,10 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Go on from the last state in the recipe's output folder.")
 def sft(recipe: Path, resume: bool) -> None:
     """Supervised training by RECIPE, a TOML file (see train/recipes)."""
-    from train.data.features import FeatureError
-    from train.model.checkpoint import CheckpointError
-    from train.recipe import RecipeError, load_recipe
+    from train.recipe import load_recipe
     from train.sft import run_sft
-    from train.trainer import TrainingError
 
-    try:
-        finished = run_sft(load_recipe(recipe), resume=resume)
-    except (RecipeError, CheckpointError, FeatureError, TrainingError, EdgeError) as error:
-        raise click.ClickException(str(error)) from error
+    finished = run_sft(load_recipe(recipe), resume=resume)
     raise SystemExit(0 if finished else 130)
 
 
@@ -48,28 +49,25 @@ def align(recipe: Path, out: Path, epochs: int) -> None:
     from benchmarks.streampro.annotations import read_annotations
     from train.align import AlignSettings
     from train.align import align as run
-    from train.data.features import FeatureCache, FeatureError
-    from train.model.checkpoint import CheckpointError, save_checkpoint
+    from train.data.features import FeatureCache
+    from train.model.checkpoint import save_checkpoint
     from train.naming import NamingSettings, teach_naming
-    from train.recipe import RecipeError, load_recipe
+    from train.recipe import load_recipe
     from train.sft import initial_model
 
-    try:
-        loaded = load_recipe(recipe)
-        model, tokenizer = initial_model(loaded)
-        clips = sorted({a.video_path for source in loaded.data.train for a in read_annotations(source.path)})
-        cache = FeatureCache(loaded.data.cache, loaded.protocol.fps, loaded.data.workers)
-        cache.ensure(clips)
-        settings = AlignSettings(epochs=epochs, seed=loaded.seed)
+    loaded = load_recipe(recipe)
+    model, tokenizer = initial_model(loaded)
+    clips = sorted({a.video_path for source in loaded.data.train for a in read_annotations(source.path)})
+    cache = FeatureCache(loaded.data.cache, loaded.protocol.fps, loaded.data.workers)
+    cache.ensure(clips)
+    settings = AlignSettings(epochs=epochs, seed=loaded.seed)
 
-        def say(line: str) -> None:
-            click.echo(line, err=True)
+    def say(line: str) -> None:
+        click.echo(line, err=True)
 
-        metrics = run(model, tokenizer, clips, cache, settings, say)
-        naming = NamingSettings(seed=loaded.seed)
-        metrics |= teach_naming(model, tokenizer, loaded.protocol, clips, cache, naming, say)
-    except (RecipeError, CheckpointError, FeatureError, EdgeError) as error:
-        raise click.ClickException(str(error)) from error
+    metrics = run(model, tokenizer, clips, cache, settings, say)
+    naming = NamingSettings(seed=loaded.seed)
+    metrics |= teach_naming(model, tokenizer, loaded.protocol, clips, cache, naming, say)
     save_checkpoint(
         out, model, tokenizer, loaded.protocol, [], {"align": loaded.to_dict()}, {"align": metrics}
     )
@@ -77,4 +75,4 @@ def align(recipe: Path, out: Path, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

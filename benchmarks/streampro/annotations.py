@@ -129,6 +129,11 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> No
     _write(Path(path), (prediction.to_dict() for prediction in predictions))
 
 
+def parse_annotation(text: str, path: str | Path, line: int) -> Annotation:
+    """One line of an annotation file. Raises FormatError."""
+    return _annotation(_Line(Path(path), line, text))
+
+
 def parse_prediction(text: str, path: str | Path, line: int) -> Prediction:
     """One line of a prediction file. Raises FormatError."""
     return _prediction(_Line(Path(path), line, text))

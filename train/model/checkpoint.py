@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from edge_runtime.errors import BundleError
 from edge_runtime.protocol import Protocol
 from train.model.compact import CompactConfig, CompactModel
 from train.model.lite0 import LITE0_SHA256
@@ -26,7 +27,7 @@ FORMAT_VERSION = 1
 _TIED = "decoder.lm_head.weight"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(BundleError, ValueError):
     """A checkpoint folder can't be used; the message names the file and what is wrong with it."""
 
 
