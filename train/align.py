@@ -178,7 +178,7 @@ def _read(
     starts = np.cumsum([0, *(len(c.features) for c in clips)])
     where = np.concatenate([t.where + np.array([s, 0, 0]) for t, s in zip(truths, starts, strict=False)])
     index = tuple(torch.from_numpy(where).unbind(1))
-    logits, places = reader(model.projector(features))
+    logits, places = reader(model.projector.read_regions(features))
     present = torch.zeros_like(logits)
     present[index] = 1.0
     return logits, places, present, torch.from_numpy(np.concatenate([t.place for t in truths])), index

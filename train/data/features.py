@@ -1,8 +1,8 @@
 """Frozen vision features of clips, computed once and kept on disk.
 
 A clip is decoded, its frames are chosen by the runtime's own sampling rule, letterboxed and run through the
-backbone in ONNX Runtime. One ``.npy`` per clip: float16 [frames, 320, 7, 7], named by a hash of everything
-that decides its content, so a changed clip or backbone never meets stale features.
+backbone. One ``.npy`` per clip: float16 [frames, ...] ([frames, 320, 7, 7] for EfficientNet-Lite0), named by
+a hash of everything that decides its content, so a changed clip or backbone never meets stale features.
 """
 
 from __future__ import annotations
@@ -15,43 +15,49 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge_runtime.errors import EdgeError
+from edge_runtime.errors import EdgeError, SourceError
 from edge_runtime.sampling import TimestepSampler
 from edge_runtime.vision import letterbox
-from train.model.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, LITE0_SHA256, export_features_onnx
+from train.model.lite0 import IMAGE_SIZE, Lite0Vision
+from train.model.vision import Encode, FrozenVision
 
 PREPROCESSING_VERSION = 1
-"""Raise it whenever sampling, letterbox or normalisation changes what the backbone sees."""
+"""Raise it whenever sampling, letterbox or normalisation changes what any backbone sees."""
 
 _BATCH = 16
 
 
-class FeatureError(RuntimeError):
+class FeatureError(SourceError, RuntimeError):
     """Clips that can't be used; the message names each with its reason."""
 
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """``features`` float16 [n, 320, 7, 7], mapped from disk; ``timesteps``: the index each frame closes."""
+    """``features`` float16 [n, ...], mapped from disk; ``timesteps``: the index each frame closes."""
 
     features: NDArray[np.float16]
     timesteps: tuple[int, ...]
 
 
 class FeatureCache:
-    """Features of clips at ``fps`` timesteps a second under ``folder``, computed on ``workers`` processes."""
+    """Features of clips at ``fps`` timesteps a second under ``folder``, computed on ``workers`` processes.
 
-    def __init__(self, folder: Path, fps: float = 1.0, workers: int = 2) -> None:
+    ``vision``: the backbone they come from, a model's ``vision``. Caches of several may share a folder.
+    """
+
+    def __init__(
+        self, folder: Path, fps: float = 1.0, workers: int = 2, vision: FrozenVision | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.fps = fps
         self.workers = max(1, workers)
+        self.vision: FrozenVision = vision or Lite0Vision()
         self._keys: dict[Path, str] = {}
 
     def key(self, clip: Path) -> str:
@@ -61,7 +67,7 @@ class FeatureCache:
             with open(clip, "rb") as file:
                 while block := file.read(1 << 20):
                     content.update(block)
-            what = f"{content.hexdigest()} {self.fps} {PREPROCESSING_VERSION} {LITE0_SHA256}"
+            what = f"{content.hexdigest()} {self.fps} {PREPROCESSING_VERSION} {self.vision.key}"
             self._keys[clip] = hashlib.sha256(what.encode()).hexdigest()[:32]
         return self._keys[clip]
 
@@ -81,13 +87,13 @@ class FeatureCache:
             if not self._file(key).exists():
                 missing[key] = clip
         if missing:
-            graph = self.folder / f"lite0-{LITE0_SHA256[:16]}.onnx"
-            if not graph.exists():
-                export_features_onnx(graph)
-            bad |= self._compute(missing, graph)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.vision.prepare(self.folder)
+            bad |= self._compute(missing)
         if bad:
-            lines = "\n".join(f"  {clip}: {reason}" for clip, reason in bad.items())
-            raise FeatureError(f"{len(bad)} of the clips can't be used:\n{lines}")
+            named = [f"{clip}: {reason}" for clip, reason in bad.items()]
+            more = f"; and {len(named) - 3} more (python -m train check lists all)" if len(named) > 3 else ""
+            raise FeatureError(f"{len(bad)} of the clips can't be used: {'; '.join(named[:3])}{more}")
 
     def load(self, clip: Path) -> ClipFeatures:
         """Features of a clip :meth:`ensure` has seen. Raises FeatureError when it has not."""
@@ -106,12 +112,15 @@ class FeatureCache:
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npy"
 
-    def _compute(self, missing: dict[str, Path], graph: Path) -> dict[Path, str]:
+    def _compute(self, missing: dict[str, Path]) -> dict[Path, str]:
         bad: dict[Path, str] = {}
         # fork would copy the state of thread pools that torch has started
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(
-            min(self.workers, len(missing)), context, initializer=_start_worker, initargs=(str(graph),)
+            min(self.workers, len(missing)),
+            context,
+            initializer=_start_worker,
+            initargs=(self.vision, self.folder),
         ) as pool:
             jobs = {
                 pool.submit(_compute_clip, str(clip), str(self._file(key)), self.fps): clip
@@ -124,8 +133,10 @@ class FeatureCache:
         return bad
 
 
-def read_frames(clip: Path, fps: float) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """(timestep, picture [224, 224, 3] RGB) for every timestep of a clip that has a frame.
+def read_frames(
+    clip: Path, fps: float, size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(timestep, picture [height, width, 3] RGB) for every timestep of a clip that has a frame.
 
     Raises ValueError when the file holds no video, and what PyAV raises for a file it can't read.
     """
@@ -140,33 +151,27 @@ def read_frames(clip: Path, fps: float) -> Iterator[tuple[int, NDArray[np.uint8]
                 raise ValueError("a frame has no time stamp")
             timestep = sampler.take(frame.time - origin)
             if timestep is not None:
-                yield timestep, letterbox(frame.to_ndarray(format="rgb24"), size=(IMAGE_SIZE, IMAGE_SIZE))
+                yield timestep, letterbox(frame.to_ndarray(format="rgb24"), size=size)
 
 
-_session: Any = None
+_encode: Encode | None = None
+_picture = (0, 0)
 
 
-def _start_worker(graph: str) -> None:
-    global _session
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # processes are the parallelism
-    _session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+def _start_worker(vision: FrozenVision, folder: Path) -> None:
+    global _encode, _picture
+    _encode, _picture = vision.load(folder), vision.picture
 
 
 def _compute_clip(clip: str, target: str, fps: float) -> str | None:
     """Write one clip's features. Returns the reason, in words, when the clip can't be used."""
     try:
-        frames = list(read_frames(Path(clip), fps))
+        assert _encode is not None
+        frames = list(read_frames(Path(clip), fps, _picture))
         if not frames:
             return f"shorter than one timestep at {fps:g} per second"
         pictures = np.stack([picture for _, picture in frames])
-        blocks = []
-        for i in range(0, len(pictures), _BATCH):
-            pixels = (pictures[i : i + _BATCH].astype(np.float32) - IMAGE_MEAN) / IMAGE_STD
-            pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-            blocks.append(_session.run(None, {"pixels": pixels})[0].astype(np.float16))
+        blocks = [_encode(pictures[i : i + _BATCH]) for i in range(0, len(pictures), _BATCH)]
     except (av.FFmpegError, EdgeError, ValueError, OSError) as error:
         return str(error)
     write_features(Path(target), clip, fps, [timestep for timestep, _ in frames], np.concatenate(blocks))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import Cache
+
+from train.model.vision import FrozenVision
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,12 @@ class StreamModel(nn.Module, ABC):
 
     family: str
     """Name of the family, as a checkpoint's config.json has it."""
+
+    vision: FrozenVision
+    """The frozen backbone whose features :meth:`visual` takes."""
+
+    decoder: nn.Module
+    """The decoder as transformers makes it."""
 
     @property
     @abstractmethod
@@ -72,6 +81,15 @@ class StreamModel(nn.Module, ABC):
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., vocab]."""
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None
+    ) -> None:
+        """Recompute the decoder's layers in the backward pass instead of keeping their activations."""
+        self.decoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs or {"use_reentrant": False})
+
+    def gradient_checkpointing_disable(self) -> None:
+        self.decoder.gradient_checkpointing_disable()
 
     def forward(
         self, input_ids: Tensor, features: Tensor, image_id: int, supervised: Tensor | None = None

@@ -1,7 +1,8 @@
 """The compact family: a small Llama-style decoder that reads pooled EfficientNet-Lite0 features.
 
-`nano` trains this decoder from scratch; `smol` puts SmolLM2-135M in its place. The vision backbone is frozen
-and lives outside (:mod:`train.model.lite0`), so that its features are computed once and cached on disk.
+`nano` trains this decoder from scratch; `smol` puts SmolLM2-135M in its place (:mod:`train.model.smollm`).
+The vision backbone is frozen and lives outside (:mod:`train.model.lite0`), so that its features are computed
+once and cached on disk.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Cache, LlamaConfig, LlamaForCausalLM
 
 from train.model.base import StreamModel, Visual
+from train.model.concept import ConceptToken, name_embeddings
+from train.model.lite0 import Lite0Vision
 
 FEATURE_CHANNELS = 320
 FEATURE_GRID = 7
@@ -23,7 +27,11 @@ _WINDOWS = {2: (4, 3), 3: (3, 2)}
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """Sizes of the decoder and of the projector. ``visual_grid`` 3: V = 3 x 3 regions; 2: V = 2 x 2."""
+    """Sizes of the decoder and of the projector.
+
+    ``visual_grid`` 3: 3 x 3 regions; 2: 2 x 2; each is a visual token, and ``concept_token`` adds one.
+    ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding and has no logits.
+    """
 
     vocab_size: int = 2048
     hidden_size: int = 256
@@ -36,15 +44,25 @@ class CompactConfig:
     cell_channels: int = 128
     visual_grid: int = 3
     feature_channels: int = FEATURE_CHANNELS
+    rms_norm_eps: float = 1e-6
+    used_vocab: int = 0
+    concept_token: bool = False
 
     def __post_init__(self) -> None:
         if self.visual_grid not in _WINDOWS:
             raise ValueError(f"visual_grid must be one of {sorted(_WINDOWS)}, got {self.visual_grid}")
+        if not 0 <= self.used_vocab <= self.vocab_size:
+            raise ValueError(f"used_vocab must lie in 0..vocab_size, got {self.used_vocab}")
+
+    @property
+    def regions(self) -> int:
+        """Visual tokens that stand for a part of the picture."""
+        return self.visual_grid**2
 
     @property
     def frame_tokens(self) -> int:
         """Visual tokens per frame (V)."""
-        return self.visual_grid**2
+        return self.regions + self.concept_token
 
     def region_centres(self) -> list[float]:
         """Where the regions of one side are centred, as shares of the picture's side."""
@@ -64,6 +82,7 @@ class CompactConfig:
             num_key_value_heads=self.num_kv_heads,
             max_position_embeddings=self.max_positions,
             rope_parameters={"rope_type": "default", "rope_theta": self.rope_theta},
+            rms_norm_eps=self.rms_norm_eps,
             tie_word_embeddings=True,
             attn_implementation="sdpa",
         )
@@ -86,10 +105,18 @@ class Projector(nn.Module):
         self.out = nn.Linear(2 * d, d)
         self.out_norm = nn.RMSNorm(d, eps=1e-5)
         nn.init.constant_(self.out_norm.weight, 0.1)  # near the scale of freshly made token embeddings
-        self.region_embedding = nn.Parameter(torch.zeros(config.frame_tokens, d))
+        self.region_embedding = nn.Parameter(torch.zeros(config.regions, d))
+        self.concept = ConceptToken(d) if config.concept_token else None
 
     def forward(self, features: Tensor) -> Tensor:
-        """``features`` [N, 320, 7, 7] -> visual tokens [N, V, D]."""
+        """``features`` [N, 320, 7, 7] -> visual tokens [N, V, D], the concept token last."""
+        regions = self.read_regions(features)
+        if self.concept is None:
+            return regions
+        return torch.cat([regions, self.concept(features).to(regions.dtype)], dim=1)
+
+    def read_regions(self, features: Tensor) -> Tensor:
+        """``features`` [N, 320, 7, 7] -> the tokens of the picture's regions [N, grid x grid, D]."""
         x = nn.functional.gelu(self.cell(self.norm(features)))  # [N, C, 7, 7]
         x = nn.functional.gelu(self.region(x))  # [N, 2D, grid, grid]
         x = self.out(x.flatten(2).transpose(1, 2))  # [N, V, D]
@@ -106,6 +133,7 @@ class CompactModel(StreamModel):
     """Decoder and projector. ``decoder`` is a transformers ``LlamaForCausalLM``."""
 
     family = "compact"
+    vision = Lite0Vision()
 
     def __init__(self, config: CompactConfig, decoder: LlamaForCausalLM | None = None) -> None:
         super().__init__()
@@ -119,6 +147,12 @@ class CompactModel(StreamModel):
     @property
     def frame_tokens(self) -> int:
         return self.config.frame_tokens
+
+    def name_concepts(self, tokenizer: Tokenizer) -> None:
+        """Give the concept token, if there is one, the class names in the decoder's present embeddings."""
+        if self.projector.concept is not None:
+            table = self.decoder.get_input_embeddings().weight
+            self.projector.concept.names.copy_(name_embeddings(table, tokenizer))
 
     def visual(self, features: Tensor) -> Visual:
         """``features`` [N, 320, 7, 7] -> tokens [N, V, D]."""
@@ -162,7 +196,8 @@ class CompactModel(StreamModel):
         return output.last_hidden_state  # [B, T, D]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return self.decoder.lm_head(hidden)
+        logits = self.decoder.lm_head(hidden)
+        return logits[..., : self.config.used_vocab] if self.config.used_vocab else logits
 
 
 @torch.no_grad()
