@@ -9,6 +9,7 @@ import click
 
 from benchmarks.command_line import run_command
 from train.check import check
+from train.rubrics import rubrics
 
 # Threads that wait for each other by spinning cost three times the processor time as soon as anything else
 # runs on the machine. Read when torch is loaded, so it is set before.
@@ -24,6 +25,7 @@ def main() -> None:
 
 
 main.add_command(check)
+main.add_command(rubrics)
 
 
 @main.command()
@@ -72,6 +74,18 @@ def align(recipe: Path, out: Path, epochs: int) -> None:
         out, model, tokenizer, loaded.protocol, [], {"align": loaded.to_dict()}, {"align": metrics}
     )
     click.echo(str(out))
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--resume", is_flag=True, help="Go on from the last state in the recipe's output folder.")
+def grpo(recipe: Path, resume: bool) -> None:
+    """Reinforcement learning by RECIPE, a TOML file, from a supervised checkpoint."""
+    from train.grpo import run_grpo
+    from train.grpo_recipe import load_grpo_recipe
+
+    finished = run_grpo(load_grpo_recipe(recipe), resume=resume)
+    raise SystemExit(0 if finished else 130)
 
 
 if __name__ == "__main__":
