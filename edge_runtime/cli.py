@@ -35,6 +35,7 @@ from edge_runtime.display import (
     warner,
 )
 from edge_runtime.errors import ConfigError, EdgeError, SinkError, SourceError
+from edge_runtime.plugin_command import plugin
 
 if TYPE_CHECKING:
     from edge_runtime.doctor import Decoder
@@ -207,6 +208,9 @@ def doctor(bundle: str | None, config: str | None, as_json: bool) -> int:
         report = {"ok": not broken(findings), "findings": [finding.to_dict() for finding in findings]}
         click.echo(json.dumps(report, indent=2))
     return 1 if broken(findings) else 0
+
+
+commands.add_command(plugin)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -2,5 +2,23 @@
 
     from pipelines.camera import Frame, StateChange, open_camera
 
-Importing a module of this package loads no GStreamer. Opening a camera does, or says what to install.
+    import pipelines; pipelines.register()      # the element `streampro`, for pipelines of your own
+
+Importing a module of this package loads no GStreamer (but for :mod:`pipelines.element`, which is one of its
+elements). Opening a camera does, or says what to install.
 """
+
+from __future__ import annotations
+
+
+def register() -> None:
+    """Make the element `streampro` known to GStreamer in this process.
+
+    Raises SourceError that says what to install when GStreamer is missing.
+    """
+    from .gst import load
+
+    load()
+    from . import element
+
+    element.register()
