@@ -26,11 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.records import Item, kind_of, read_records
+from benchmarks.peers.records import read_records
 from benchmarks.peers.replies import check_known, missing
 from benchmarks.peers.table import MetricReport, Scores, mean, missing_note
 from benchmarks.streampro.annotations import FormatError
 from benchmarks.streampro.baselines import TIMER_S
+from benchmarks.streampro.records import Item, kind_of
 
 TASKS = ("REC", "SSR", "CRR")
 

@@ -36,12 +36,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.records import Item, read_records
+from benchmarks.peers.records import read_records
 from benchmarks.peers.replies import Replies, Reply, check_known, missing, read_replies
 from benchmarks.peers.table import MetricReport, Scores, mean, missing_note
 from benchmarks.streampro.annotations import FormatError
 from benchmarks.streampro.baselines import TIMER_S
 from benchmarks.streampro.judges import normalise
+from benchmarks.streampro.records import Item
 
 START_SCORE = 0.5
 """y0: what silence is worth until the first reply, in points whatever M is."""

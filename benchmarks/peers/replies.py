@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers.records import Item, read_records
+from benchmarks.peers.records import read_records
 from benchmarks.streampro.annotations import FormatError, read_predictions
+from benchmarks.streampro.records import Item
 
 SILENCE = "NO REPLY"
 """What MMDuet2 says when it says nothing."""

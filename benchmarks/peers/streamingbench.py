@@ -29,11 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.convert.changes import OURS, changed_value
-from benchmarks.peers.records import Item, Place, read_records, read_text
+from benchmarks.peers.records import read_records, read_text
 from benchmarks.peers.replies import Reply, check_known, missing, read_replies
 from benchmarks.peers.table import MetricReport, Scores, mean, missing_note
 from benchmarks.streampro.annotations import FormatError
 from benchmarks.streampro.baselines import TIMER_S
+from benchmarks.streampro.records import Item, Place
 from benchmarks.streampro.tasks import SLACK_S
 from edge_runtime.errors import ConfigError
 

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.peers.records import write_text
+from benchmarks.whole_file import write_whole
 
 Scores = dict[str, float | None]
 """Value of each column; None where there is nothing to measure."""
@@ -61,7 +61,7 @@ def render(report: MetricReport) -> RenderableType:
 
 def write_json(path: Path, report: MetricReport) -> None:
     """Everything a report holds. Raises SinkError."""
-    write_text(path, [json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False), "\n"])
+    write_whole(path, [json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False), "\n"])
 
 
 def mean(values: Iterable[float]) -> float | None:

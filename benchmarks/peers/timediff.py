@@ -36,11 +36,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.records import Item, read_object, read_records
+from benchmarks.peers.records import read_object, read_records
 from benchmarks.peers.replies import Replies, Reply, check_known, missing, read_replies
 from benchmarks.peers.table import MetricReport, Scores, mean, missing_note
 from benchmarks.streampro.annotations import Annotation, FormatError, read_annotations
 from benchmarks.streampro.baselines import TIMER_S
+from benchmarks.streampro.records import Item
 from benchmarks.streampro.tasks import SLACK_S, TASKS
 
 FPS = 2.0

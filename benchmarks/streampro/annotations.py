@@ -2,29 +2,23 @@
 
 A line that cannot be used raises :class:`FormatError`, which names the file, the line, the key and what was
 expected; nothing is skipped. Unknown keys are kept (``extra``) and written back. Times are seconds from the
-start of the video. Only a newline character ends a line: JSON strings may hold other line separators.
+start of the video.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
+from benchmarks.streampro.records import FormatError as FormatError
+from benchmarks.streampro.records import Item, parse_line, read_lines
 from benchmarks.streampro.tasks import TASKS
-from edge_runtime.errors import EdgeError
+from benchmarks.whole_file import write_whole
 
 Record = TypeVar("Record", "Annotation", "Prediction")
-
-
-class FormatError(EdgeError):
-    """A file that does not hold what its format says."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -120,23 +114,23 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 
 
 def write_annotations(path: str | Path, annotations: Iterable[Annotation]) -> None:
-    """Write a whole file or none: to a temporary file beside it, then renamed."""
-    _write(Path(path), (annotation.to_dict() for annotation in annotations))
+    """Write a whole file or none. Raises SinkError."""
+    write_whole(Path(path), (dump_line(annotation.to_dict()) for annotation in annotations))
 
 
 def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
-    """Write a whole file or none: to a temporary file beside it, then renamed."""
-    _write(Path(path), (prediction.to_dict() for prediction in predictions))
+    """Write a whole file or none. Raises SinkError."""
+    write_whole(Path(path), (dump_line(prediction.to_dict()) for prediction in predictions))
 
 
 def parse_annotation(text: str, path: str | Path, line: int) -> Annotation:
     """One line of an annotation file. Raises FormatError."""
-    return _annotation(_Line(Path(path), line, text))
+    return _annotation(parse_line(text, Path(path), line))
 
 
 def parse_prediction(text: str, path: str | Path, line: int) -> Prediction:
     """One line of a prediction file. Raises FormatError."""
-    return _prediction(_Line(Path(path), line, text))
+    return _prediction(parse_line(text, Path(path), line))
 
 
 def dump_line(record: dict[str, Any]) -> str:
@@ -144,180 +138,52 @@ def dump_line(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _read(path: Path, parse: Callable[[_Line], Record]) -> list[Record]:
+def _read(path: Path, parse: Callable[[Item], Record]) -> list[Record]:
     records: list[Record] = []
     first_line: dict[str, int] = {}
-    for number, text in _lines(path):
-        line = _Line(path, number, text)
+    for line in read_lines(path):
         record = parse(line)
         if record.id in first_line:
             line.fail("id", f"a value of its own, {record.id!r} is that of line {first_line[record.id]} too")
-        first_line[record.id] = number
+        first_line[record.id] = line.place.number
         records.append(record)
     return records
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    data = data.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n")
-    for number, line in enumerate(data.split(b"\n") if data else [], start=1):
-        try:
-            yield number, line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise FormatError(
-                f"{path}, line {number}: expected UTF-8 text, byte {error.start + 1} is not"
-            ) from error
-
-
-def _write(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(dump_line(record) for record in records)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _annotation(line: _Line) -> Annotation:
+def _annotation(line: Item) -> Annotation:
     task = line.text("task")
     if task not in TASKS:
         line.fail("task", f"one of {', '.join(TASKS)}, got {task!r}")
-    query = line.child("query", line.take("query"))
-    rubric = line.items("rubric") if "rubric" in line.rest else []
+    query = line.child("query")
     return Annotation(
         id=line.text("id"),
         video=line.text("video"),
-        duration=line.number("duration", positive=True),
+        duration=line.seconds("duration", positive=True),
         task=task,
-        query=Query(query.number("time"), query.text("text"), query.rest),
+        query=Query(query.seconds("time"), query.text("text"), query.others("time", "text")),
         answers=tuple(_answer(item) for item in line.items("answers")),
-        rubric=tuple(item.rest for item in rubric),
-        extra=line.rest,
-        line=line.line,
-        path=line.path,
+        rubric=tuple(item.value for item in line.items("rubric")) if "rubric" in line else (),
+        extra=line.others("id", "video", "duration", "task", "query", "answers", "rubric"),
+        line=line.place.number,
+        path=line.place.path,
     )
 
 
-def _answer(item: _Object) -> Answer:
-    start, end = item.number("start"), item.number("end")
+def _answer(item: Item) -> Answer:
+    start, end = item.seconds("start"), item.seconds("end")
     if end < start:
         item.fail("end", f"a time not before start ({start:g}), got {end:g}")
-    return Answer(start, end, item.text("text"), item.rest)
+    return Answer(start, end, item.text("text"), item.others("start", "end", "text"))
 
 
-def _prediction(line: _Line) -> Prediction:
+def _prediction(line: Item) -> Prediction:
     return Prediction(
         id=line.text("id"),
         responses=tuple(
-            Response(item.number("time"), item.text("text", empty=True), item.rest)
+            Response(item.seconds("time"), item.text("text", empty=True), item.others("time", "text"))
             for item in line.items("responses")
         ),
-        line=line.line,
-        extra=line.rest,
-        path=line.path,
+        line=line.place.number,
+        extra=line.others("id", "responses"),
+        path=line.place.path,
     )
-
-
-class _Object:
-    """A JSON object whose known keys are taken one by one; what stays in ``rest`` is unknown."""
-
-    def __init__(self, path: Path, line: int, key: str, value: object) -> None:
-        self.path, self.line, self.key = path, line, key
-        self.rest: dict[str, Any] = {}
-        if not isinstance(value, dict):
-            self.fail("", f"an object, got {_name(value)}")
-        self.rest = dict(value)
-
-    def fail(self, key: str, expected: str) -> NoReturn:
-        full = ".".join(part for part in (self.key, key) if part)
-        where = f"{self.path}, line {self.line}" + (f", key {full!r}" if full else "")
-        raise FormatError(f"{where}: expected {expected}")
-
-    def take(self, key: str) -> object:
-        if key not in self.rest:
-            self.fail(key, "a value, the key is missing")
-        return self.rest.pop(key)
-
-    def child(self, key: str, value: object) -> _Object:
-        return _Object(self.path, self.line, f"{self.key}.{key}" if self.key else key, value)
-
-    def items(self, key: str) -> list[_Object]:
-        value = self.take(key)
-        if not isinstance(value, list):
-            self.fail(key, f"a list of objects, got {_name(value)}")
-        return [self.child(f"{key}[{index}]", item) for index, item in enumerate(value)]
-
-    def text(self, key: str, *, empty: bool = False) -> str:
-        value = self.take(key)
-        if not isinstance(value, str):
-            self.fail(key, f"text, got {_name(value)}")
-        if not empty and not value.strip():
-            self.fail(key, "text that is not empty")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            self.fail(key, "text without half a surrogate pair")
-        return value
-
-    def number(self, key: str, *, positive: bool = False) -> float:
-        value = self.take(key)
-        expected = "a positive number of seconds" if positive else "a number of seconds, 0 or more"
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self.fail(key, f"{expected}, got {_name(value)}")
-        try:
-            seconds = float(value)
-        except OverflowError:
-            seconds = math.inf
-        if not math.isfinite(seconds) or seconds < 0 or (positive and seconds == 0):
-            self.fail(key, f"{expected}, got {seconds:g}")
-        return seconds
-
-
-class _Line(_Object):
-    """One line of a file: a JSON object without repeated keys, NaN or infinity."""
-
-    def __init__(self, path: Path, line: int, text: str) -> None:
-        try:
-            value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-        except (ValueError, RecursionError) as error:
-            message = f"{path}, line {line}: expected one JSON object, got {_cause(error)}"
-            raise FormatError(message) from error
-        super().__init__(path, line, "", value)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which JSON does not have")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
-    return value
-
-
-def _cause(error: ValueError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return "too deeply nested brackets"
-    if isinstance(error, json.JSONDecodeError):
-        if not error.doc.strip():
-            return "an empty line"
-        return f"an error at column {error.colno} ({error.msg})"
-    return str(error)
-
-
-def _name(value: object) -> str:
-    if value is None:
-        return "null"
-    for kind, name in ((bool, "a boolean"), (str, "text"), (list, "a list"), (dict, "an object")):
-        if isinstance(value, kind):
-            return name
-    return "a number"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from rich.text import Text
 
 from benchmarks.streampro.score import METRICS, QuestionScore, Report, Summary
 from benchmarks.streampro.tasks import DIMENSIONS, TASKS
-from edge_runtime.errors import SinkError
+from benchmarks.whole_file import write_whole
 
 SCORE_COLUMNS = ("", "questions", "said", "true", "Time", "Acc", "Prec.", "Rec.", "F1", "95 %")
 
@@ -97,7 +96,7 @@ def write_json(path: Path, report: Report, baselines: Mapping[str, Report], prio
         for name, each in baselines.items()
     }
     data["baseline_answers_from"] = prior_source
-    _write(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, [json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"])
 
 
 def write_csv(path: Path, report: Report) -> None:
@@ -106,7 +105,7 @@ def write_csv(path: Path, report: Report) -> None:
     writer = csv.DictWriter(out, [f.name for f in fields(QuestionScore)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(question) for question in report.questions)
-    _write(path, out.getvalue())
+    write_whole(path, [out.getvalue()])
 
 
 def points(value: float) -> str:
@@ -140,15 +139,3 @@ def _markdown_table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -
 
 def _some(names: tuple[str, ...], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise SinkError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.streampro.annotations import FormatError
+from benchmarks.whole_file import write_whole
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import SinkError
 
 MANIFEST_KEYS = ("name", "family", "backbone", "precision", "created", "commit", "license", "parity")
 """What of a bundle.json tells a reader which model it was."""
@@ -32,15 +31,8 @@ def write_facts(predictions: Path, settings: Mapping[str, Any], bundle: Bundle |
         about = {key: bundle.manifest[key] for key in MANIFEST_KEYS if key in bundle.manifest}
         about["bytes"] = sum(spec.size for spec in bundle.files.values())
     data = {"run": dict(settings), "bundle": about}
-    path = facts_path(predictions)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise SinkError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    write_whole(facts_path(predictions), [text, "\n"])
 
 
 def read_facts(predictions: Path) -> dict[str, dict[str, Any]] | None:

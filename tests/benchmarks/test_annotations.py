@@ -143,7 +143,7 @@ def _answer(**changes: Any) -> dict[str, Any]:
     ("record", "key", "expected"),
     [
         ("{", "", "one JSON object, got an error at column"),
-        ("", "", "one JSON object, got an empty line"),
+        ("", "", "one JSON object, got nothing"),
         ("[" * 100_000, "", "too deeply nested"),
         ("[1]", "", "an object, got a list"),
         ('{"id": 1, "id": 2}', "", "key 'id' twice"),

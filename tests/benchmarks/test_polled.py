@@ -215,7 +215,7 @@ def test_reply_is_wait_or_an_answer(reply: str, answer: str | None) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either --bundle, or --openai-url and --model"),
+        ([], "give exactly one of --bundle, --checkpoint, and --openai-url"),
         (["--openai-url", "http://127.0.0.1:1"], "needs both --openai-url and --model"),
         (["--bundle", "nano", "--frames", "3"], "needs both --openai-url and --model"),
         (

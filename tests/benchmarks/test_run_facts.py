@@ -39,5 +39,6 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_folder_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "none").write_text("a file")
     with pytest.raises(SinkError, match="cannot be written"):
         write_facts(tmp_path / "none" / "p.jsonl", {})

@@ -13,7 +13,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.peers.records import Item
+from benchmarks.streampro.records import Item
 
 OURS = "streampro"
 """Key of a peer's record under which parts of our annotation are kept."""

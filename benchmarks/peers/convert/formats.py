@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.peers.convert.notes import Notes
-from benchmarks.peers.records import Item
+from benchmarks.streampro.records import Item
 
 Record = dict[str, Any]
 """A JSON object."""

@@ -27,7 +27,8 @@ from typing import Any
 from benchmarks.peers.convert.formats import Record, Unfit
 from benchmarks.peers.convert.notes import Notes
 from benchmarks.peers.ovo_forward import TASKS as FORWARD
-from benchmarks.peers.records import Item, kind_of, read_records
+from benchmarks.peers.records import read_records
+from benchmarks.streampro.records import Item, kind_of
 from benchmarks.streampro.tasks import TASKS
 
 _STEPS = ("Tell me each step of ", " while it is done.")

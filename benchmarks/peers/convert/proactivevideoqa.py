@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.peers.convert.formats import Record
 from benchmarks.peers.convert.notes import Notes
-from benchmarks.peers.records import Item, read_records
+from benchmarks.peers.records import read_records
+from benchmarks.streampro.records import Item
 
 REPLY_AFTER_S = 1.0
 """How long after its event an answer may still be given."""

@@ -21,10 +21,12 @@ from benchmarks.peers.convert.ovo_bench import OVOBench
 from benchmarks.peers.convert.proactivevideoqa import ProactiveVideoQA
 from benchmarks.peers.convert.streamingbench import StreamingBench
 from benchmarks.peers.convert.streamo import Streamo
-from benchmarks.peers.records import Item, Place, read_object, write_text
+from benchmarks.peers.records import read_object
 from benchmarks.peers.streamingbench import Names
 from benchmarks.streampro.annotations import FormatError, dump_line, read_annotations
+from benchmarks.streampro.records import Item, Place
 from benchmarks.streampro.tasks import TASKS
+from benchmarks.whole_file import write_whole
 from edge_runtime.errors import ConfigError
 
 FORMATS: dict[str, Format] = {
@@ -91,7 +93,7 @@ def _to_ours(form: Format, path: Path, out: Path, options: Options) -> Outcome:
         left = find_changes(_encode(form, annotation), record)
         if left or group is not None:
             annotation[form.name] = {"changes": left} | ({} if group is None else {"group": group})
-    write_text(out, map(dump_line, annotations))
+    write_whole(out, map(dump_line, annotations))
     return Outcome(len(annotations), len(annotations), notes)
 
 
@@ -123,7 +125,7 @@ def _from_ours(form: Format, path: Path, out: Path) -> Outcome:
             notes.add(remark, annotation.id)
         group = kept.integer("group") if "group" in kept and not ours else None
         records.append((record, group))
-    write_text(out, dump_array(form.merge(records)))
+    write_whole(out, dump_array(form.merge(records)))
     return Outcome(len(annotations), len(records), notes)
 
 
@@ -181,7 +183,7 @@ def _check(path: Path, annotations: list[Record]) -> None:
     """Raise FormatError unless these are annotations: an edited "streampro" may hold anything."""
     with TemporaryDirectory() as folder:
         draft = Path(folder, "annotations.jsonl")
-        write_text(draft, map(dump_line, annotations))
+        write_whole(draft, map(dump_line, annotations))
         try:
             read_annotations(draft)
         except FormatError as error:

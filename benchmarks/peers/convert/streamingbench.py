@@ -21,8 +21,9 @@ from pathlib import Path
 
 from benchmarks.peers.convert.formats import Record, Unfit
 from benchmarks.peers.convert.notes import Notes
-from benchmarks.peers.records import Item, read_records
+from benchmarks.peers.records import read_records
 from benchmarks.peers.streamingbench import parse_stamp, question_id, read_rows
+from benchmarks.streampro.records import Item
 from benchmarks.streampro.tasks import TASKS
 
 

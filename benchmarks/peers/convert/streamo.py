@@ -29,7 +29,8 @@ from typing import Any
 
 from benchmarks.peers.convert.formats import Record
 from benchmarks.peers.convert.notes import Notes
-from benchmarks.peers.records import Item, kind_of, read_records
+from benchmarks.peers.records import read_records
+from benchmarks.streampro.records import Item, kind_of
 from benchmarks.streampro.tasks import TASKS
 
 AS_EVENTS = ("EU", "TP", "TG", "EC", "AC")

@@ -11,14 +11,13 @@ import base64
 import hashlib
 import html
 import json
-import os
 import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import SinkError
+from benchmarks.whole_file import write_whole
 
 SCRIPTS = (
     "dom.js",
@@ -55,16 +54,8 @@ def render(data: Mapping[str, Any]) -> str:
 
 def write_page(path: Path, data: Mapping[str, Any]) -> None:
     """Write the whole page or nothing. Raises SinkError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A lone surrogate, which JSON may carry, has no UTF-8 form.
-        temporary.write_bytes(render(data).encode("utf-8", "replace"))
-        temporary.replace(path)
-    except OSError as error:
-        raise SinkError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # A lone surrogate, which JSON may carry, has no UTF-8 form.
+    write_whole(path, [render(data).encode("utf-8", "replace").decode("utf-8")])
 
 
 def _template(name: str) -> str:

@@ -480,7 +480,7 @@ def test_peers_records_survive(name: str, tmp_path: Path, data: st.DataObject) -
             "key 'question[0].time': expected seconds",
         ),
         ("streamo", {"video_path": None}, "key 'video_path': expected text, got null"),
-        ("streamo", {"response": {}}, "key 'response': expected a list, got an object"),
+        ("streamo", {"response": {}}, "key 'response': expected a list of objects, got an object"),
         (
             "streamo",
             {"response": [{"content": "x", "st_time": 5, "end_time": 4}]},
@@ -515,7 +515,7 @@ def test_peers_records_survive(name: str, tmp_path: Path, data: st.DataObject) -
             {"questions": [{**STREAMING["questions"][0], "time_stamp": "1 h"}]},
             "key 'questions[0].time_stamp': expected a time stamp such as",
         ),
-        ("streamingbench", {"streampro": 3}, "key 'streampro': expected a list, got a number"),
+        ("streamingbench", {"streampro": 3}, "key 'streampro': expected a list of objects, got a number"),
         ("streamingbench", {"streampro": [{"at": ["id"]}]}, "key 'streampro[0].is': expected a value"),
         (
             "streamingbench",
@@ -540,12 +540,13 @@ def test_malformed_records_are_named(
     ("text", "message"),
     [
         ("", ""),
-        ("[", "expected JSON, got an error at line 1, column 2"),
+        ("[", "expected JSON, got an error at column 2"),
         ('[{"a": 1, "a": 2}]', "key 'a' twice"),
         ("[NaN]", "NaN, which JSON does not have"),
         ("[" * 100_000, "too deeply nested"),
+        ("[\n1,", "expected JSON, got an error at line 2, column 3"),
         ("[1]", "record 1: expected an object, got a number"),
-        ('{"a": 1}\n{"a"', "line 2: expected JSON"),
+        ('{"a": 1}\n{"a"', "line 2: expected one JSON object, got an error at column"),
     ],
 )
 def test_text_that_is_no_json(text: str, message: str, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_questions_at_the_same_moment_get_names_of_their_own(tmp_path: Path) -> 
             "record 1, key 'questions[0].time_stamp': expected a time stamp",
         ),
         ([subset(time_stamp=618)], [], "key 'questions[0].time_stamp': expected text, got a number"),
-        ([{"questions": None}], [], "key 'questions': expected a list, got null"),
+        ([{"questions": None}], [], "key 'questions': expected a list of objects, got null"),
         ([subset()], [subset("other.mp4", M=result(0, ""))], "expected ids of annotated questions"),
         ([subset()], [subset(M={"dialog_history": [{}]})], "questions[0].M.dialog_history[0].time"),
         ([], [], "expected at least one question"),
