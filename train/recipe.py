@@ -7,7 +7,7 @@ import types
 import typing
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.protocol import Protocol
@@ -19,6 +19,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+T = TypeVar("T")
 
 
 class RecipeError(ConfigError, ValueError):
@@ -141,10 +144,15 @@ class SFTRecipe:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it: paths as text."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
 def load_recipe(path: Path) -> SFTRecipe:
+    """Read a recipe of supervised training; see :func:`read_recipe`."""
+    return read_recipe(path, SFTRecipe)
+
+
+def read_recipe(path: Path, kind: type[T]) -> T:
     """Read a recipe. Raises RecipeError for anything it does not know, and for values of the wrong kind."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -152,7 +160,7 @@ def load_recipe(path: Path) -> SFTRecipe:
         raise RecipeError(f"{path}: can't be read ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML ({error})") from error
-    return _build(SFTRecipe, data, path, "")
+    return _build(kind, data, path, "")
 
 
 def _build(cls: type, data: Any, path: Path, where: str) -> Any:
@@ -200,9 +208,10 @@ def _dotted(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """As JSON would hold it: tuples as lists, paths as text."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value

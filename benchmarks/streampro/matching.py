@@ -70,9 +70,14 @@ def assign(annotation: Annotation, times: Sequence[float]) -> list[int | None]:
 
 
 def match_answers_first(
-    annotation: Annotation, responses: Sequence[Response], judge: Judge
+    annotation: Annotation,
+    responses: Sequence[Response],
+    judge: Judge,
+    *,
+    tau: float = REWARD_TAU_S,
+    one_sided: bool = True,
 ) -> list[Match | None]:
-    """Matching of the turn reward (paper section 4.2, algorithm 1), with its windows and tau of 8 s.
+    """Matching of the turn reward (paper section 4.2, algorithm 1), with its windows and tau in seconds.
 
     Answers in order; each takes, of the responses in its window that no other has taken, the one with the
     highest S', which must be above 0.
@@ -82,7 +87,7 @@ def match_answers_first(
     free = sorted(range(len(responses)), key=lambda i: responses[i].time)
     for target in _answers_in_order(annotation):
         answer = annotation.answers[target]
-        window = task.reward_window(answer.start, answer.end, asked)
+        window = task.reward_window(answer.start, answer.end, asked, tau, one_sided)
         best: Match | None = None
         for index in free:
             response = responses[index]
@@ -90,7 +95,7 @@ def match_answers_first(
                 continue
             candidate = Match(
                 index,
-                task.time_score(response.time, answer.start, answer.end, asked, tau=REWARD_TAU_S),
+                task.time_score(response.time, answer.start, answer.end, asked, tau=tau),
                 accuracy(judge, annotation, answer, response),
             )
             if candidate.sum > 0 and (best is None or _by_sum(candidate) > _by_sum(best)):

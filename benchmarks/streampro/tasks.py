@@ -61,10 +61,14 @@ class Task:
             before, after = after, before
         return max(first - before, query_time), last + after
 
-    def reward_window(self, start: float, end: float, query_time: float) -> tuple[float, float]:
-        """Window of the turn reward: best time +-8 s; for PA it ends at the best time (algorithm 1)."""
+    def reward_window(
+        self, start: float, end: float, query_time: float, tau: float = REWARD_TAU_S, one_sided: bool = True
+    ) -> tuple[float, float]:
+        """Window of the turn reward: best time +-``tau``; for PA it ends at the best time (algorithm 1),
+        unless ``one_sided`` is False.
+        """
         first, last = self.best_time(start, end, query_time)
-        before, after = REWARD_TAU_S, 0.0 if self.dimension == "PA" else REWARD_TAU_S
+        before, after = tau, 0.0 if one_sided and self.dimension == "PA" else tau
         if self._is_first_step(start, query_time):
             before, after = after, before
         return max(first - before, query_time), last + after
