@@ -20,7 +20,7 @@ import torch
 from accelerate import PartialState
 from tokenizers import Tokenizer
 from torch.utils.data import Subset
-from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from edge_runtime.protocol import Protocol, TurnEncoder
@@ -36,6 +36,7 @@ from train.model.compact import CompactModel
 from train.model.tokenizer import PAD, train_tokenizer
 from train.recipe import LossSettings, RecipeError, SFTRecipe
 from train.reporting import check_reporting, reporters
+from train.sharding import sharding_arguments
 from train.states import check_same_recipe, last_state
 from train.trainer import StreamTrainer, SupervisedPositions
 
@@ -223,9 +224,6 @@ def _best_f1(folder: Path) -> float | None:
 
 def _arguments(recipe: SFTRecipe, model: StreamModel, evaluates: bool) -> TrainingArguments:
     run = recipe.run
-    sharding: dict[str, Any] = {}
-    if run.fsdp != "no":
-        sharding = {"fsdp": True, "fsdp_config": _fsdp_config(run.fsdp, model)}
     return TrainingArguments(
         output_dir=str(recipe.output / "states"),
         per_device_train_batch_size=run.batch_size,
@@ -249,20 +247,8 @@ def _arguments(recipe: SFTRecipe, model: StreamModel, evaluates: bool) -> Traini
         dataloader_num_workers=run.loader_workers,
         dataloader_pin_memory=torch.cuda.is_available(),
         label_names=["labels"],
-        **sharding,
+        **sharding_arguments(run.fsdp, model),
     )
-
-
-def _fsdp_config(kind: str, model: StreamModel) -> dict[str, Any]:
-    """Each decoder layer is a unit of its own, as the transformers models inside name them."""
-    inside = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    units = {name for module in inside for name in module._no_split_modules or ()}
-    present = units & {type(module).__name__ for module in model.modules()}
-    return {
-        "reshard_after_forward": kind == "full_shard",
-        "transformer_layer_cls_to_wrap": sorted(present),
-        "state_dict_type": "FULL_STATE_DICT",
-    }
 
 
 def _speaker(path: Path, speaks: bool) -> Callable[[str], None]:

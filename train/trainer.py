@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, SequentialSampler, Subset
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from train.data.dataset import TrajectoryDataset
@@ -27,6 +28,7 @@ from train.losses import Counts, DecisionIds, Loss, count_tokens
 from train.model.base import StreamModel
 from train.recipe import Optimizer
 from train.schedule import TimedCosine
+from train.sharding import gather_optimizer, gather_weights, scatter_optimizer, shard_on_cpu
 from train.states import disk_errors, put_in_place, temporary
 from train.teacher_forced import COUNTS, TaskCounts, count, count_by_task, rates
 
@@ -55,12 +57,12 @@ class SupervisedPositions(nn.Module):
         logits = self.model(input_ids, features, self.image_id, supervised)
         return logits, labels[:, 1:][supervised[:, :-1]]
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
+    def activation_checkpointing_enable(self, **options: Any) -> None:
         """Of every transformers model inside: activations of its layers are computed again, not kept."""
-        inside = [module for module in self.modules() if isinstance(module, PreTrainedModel)]
-        for module in inside:
-            if module.supports_gradient_checkpointing and not module.is_gradient_checkpointing:
-                module.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        for module in self.modules():
+            able = isinstance(module, PreTrainedModel) and module.supports_gradient_checkpointing
+            if able and not module.is_activation_checkpointing:  # a model may lie within one that is done
+                module.activation_checkpointing_enable(**options)
 
 
 class StreamTrainer(Trainer):
@@ -101,6 +103,12 @@ class StreamTrainer(Trainer):
         self.last_eval: dict[str, dict[str, float]] = {}
         self.last_f1: dict[str, float] = {}
         """``step`` of the last measurement and what the scorer gave."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp_plugin_args and not self.is_fsdp_enabled:
+            shard_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
 
     # What is optimised
 
@@ -250,7 +258,7 @@ class StreamTrainer(Trainer):
         """
         if not self.is_fsdp_enabled:
             return self.accelerator.unwrap_model(self.model).model
-        state = self.accelerator.get_state_dict(self.model)
+        state = gather_weights(self.model, keep=self._gathered is not None)
         if self._gathered is None:
             return None
         self._gathered.load_state_dict(state)
@@ -278,6 +286,33 @@ class StreamTrainer(Trainer):
             finally:
                 self._saving = False
         self.accelerator.wait_for_everyone()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if self.is_fsdp_enabled:
+            self._save(output_dir, gather_weights(self.model, keep=self.args.should_save))
+        else:
+            self._save(output_dir)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """As without sharding, so that a state is good for any number of processes."""
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = gather_optimizer(self.optimizer.optimizer, keep=self.args.should_save)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        states = [
+            torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
+            for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
+        ]
+        scatter_optimizer(self.optimizer.optimizer, states[0])
+        self.lr_scheduler.load_state_dict(states[1])
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Weights of a resumable state. Refuses to put broken weights in place of good ones."""
