@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -42,7 +42,7 @@ class GraphSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     lowering: str = ""
-    """Which engines the graph is written for, e.g. ``ort-gqa``."""
+    """Which engines the graph is written for: ``ort-gqa``, ``native-kv`` or ``legacy-kv``."""
 
     def input(self, name: str) -> TensorSpec:
         """Raises BundleError when the graph has no such input."""
@@ -88,6 +88,13 @@ class Bundle:
     files: Mapping[str, FileSpec]
     manifest: Mapping[str, Any]
     """The whole of bundle.json, keys unknown to this version included."""
+    alternatives: tuple[GraphSpec, ...] = ()
+    """The same decoder written for other engines, over the same weights."""
+
+    def decoder_for(self, lowerings: Sequence[str]) -> GraphSpec | None:
+        """The decoder an engine takes that runs ``lowerings``, its preferred one first; None without one."""
+        graphs = {graph.lowering: graph for graph in (*self.alternatives, self.decoder)}
+        return next((graphs[name] for name in lowerings if name in graphs), None)
 
     def path(self, name: str) -> Path:
         """Full path of one of the bundle's files."""
@@ -153,10 +160,12 @@ def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
         ),
         vision=_graph(graphs.section("vision")),
         decoder=_graph(graphs.section("decoder")),
+        alternatives=_alternatives(graphs.section("decoder")),
         files=_files(root.section("files")),
         manifest=manifest,
     )
-    for needed in (bundle.vision.file, bundle.decoder.file, EMBEDDING, TOKENIZER):
+    decoders = [graph.file for graph in (bundle.decoder, *bundle.alternatives)]
+    for needed in (bundle.vision.file, *decoders, EMBEDDING, TOKENIZER):
         if needed not in bundle.files:
             raise BundleError(f"{folder / MANIFEST}: files does not list {needed}; export the bundle again")
     for name, spec in bundle.files.items():
@@ -244,6 +253,16 @@ def _graph(section: _Section) -> GraphSpec:
 
     lowering = cast(str, section.data.get("lowering", ""))
     return GraphSpec(section.get("file", str), tensors("inputs"), tensors("outputs"), str(lowering))
+
+
+def _alternatives(section: _Section) -> tuple[GraphSpec, ...]:
+    entries = section.data.get("alternatives", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise section.wrong("alternatives", "a list of objects")
+    place = f"{section.place}alternatives"
+    return tuple(
+        _graph(_Section(entry, section.path, f"{place}[{number}].")) for number, entry in enumerate(entries)
+    )
 
 
 def _files(section: _Section) -> dict[str, FileSpec]:

@@ -1,27 +1,76 @@
-"""``python -m export CHECKPOINT --out BUNDLE``."""
+"""``python -m export CHECKPOINT --out BUNDLE``, and what else there is to do with graphs and engines."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edge_runtime.errors import EdgeError
 
+_PATH: Any = click.Path(path_type=Path)
+_ENGINES = ("ort-cpu", "ort-cuda", "tensorrt", "tensorrt-legacy", "tensorrt-rtx")
 
-@click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the bundle to write.")
+
+class _Commands(click.Group):
+    """``bundle`` is what is meant when no command is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["bundle", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Commands)
+def main() -> None:
+    """Turn checkpoints into bundles, and bundles into engines.
+
+    `python -m export CHECKPOINT --out BUNDLE` is short for `python -m export bundle ...`.
+    """
+
+
+@contextmanager
+def _one_line(subject: Path) -> Iterator[None]:
+    """A user's mistake ends in one line and an exit code."""
+    try:
+        yield
+    except EdgeError as error:
+        click.echo(f"export: {error}", err=True)
+        sys.exit(error.exit_code)
+    except ImportError as error:
+        click.echo(f"export: {error}; install with: pip install 'streampro-edge[export,backbone]'", err=True)
+        sys.exit(2)
+    except OSError as error:
+        click.echo(f"export: {error.filename or subject}: {error.strerror or error}", err=True)
+        sys.exit(1)
+
+
+def _progress() -> Callable[[str], None]:
+    started = time.monotonic()
+    return lambda step: click.echo(f"[{time.monotonic() - started:6.1f} s] {step}", err=True)
+
+
+@main.command("bundle")
+@click.argument("checkpoint", type=_PATH)
+@click.option("--out", required=True, type=_PATH, help="Folder of the bundle to write.")
 @click.option("--name", help="Name of the model; the folder's name by default.")
 @click.option(
-    "--precision",
-    type=click.Choice(["int8", "fp32"]),
-    default="int8",
+    "--target",
+    type=click.Choice(["ort-cpu", "ort-cuda", "tensorrt", "tensorrt-rtx"]),
+    default="ort-cpu",
     show_default=True,
-    help="Of the decoder's weights; the vision network is stored in fp16 and computed in fp32.",
+    help="The engine that will run the bundle.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8", "int4", "fp8"]),
+    help="Of the decoder's weights: int8 by default for ort-cpu, fp16 for the others.",
 )
 @click.option(
     "--context-rows",
@@ -40,23 +89,20 @@ from edge_runtime.errors import EdgeError
     show_default=True,
     help="Length of the stream over which the bundle is compared with PyTorch; 0 leaves it out.",
 )
-def main(
+def bundle_command(
     checkpoint: Path,
     out: Path,
     name: str | None,
-    precision: str,
+    target: str,
+    precision: str | None,
     context_rows: int | None,
     threshold: float | None,
     parity_timesteps: int,
 ) -> None:
     """Turn the folder CHECKPOINT that training wrote into a bundle that edge-run loads."""
-    started = time.monotonic()
-
-    def progress(step: str) -> None:
-        click.echo(f"[{time.monotonic() - started:6.1f} s] {step}", err=True)
-
-    progress("loading PyTorch")
-    try:
+    progress = _progress()
+    with _one_line(out):
+        progress("loading PyTorch")
         from export.bundle_writer import export_bundle  # here, so that --help is quick
 
         folder = export_bundle(
@@ -64,20 +110,12 @@ def main(
             out,
             precision,
             context_rows,
+            target=target,
             name=name,
             threshold=threshold,
             parity_timesteps=parity_timesteps,
             progress=progress,
         )
-    except EdgeError as error:
-        click.echo(f"export: {error}", err=True)
-        sys.exit(error.exit_code)
-    except ImportError as error:
-        click.echo(f"export: {error}; install with: pip install 'streampro-edge[export,backbone]'", err=True)
-        sys.exit(2)
-    except OSError as error:
-        click.echo(f"export: {out}: {error.strerror or error}", err=True)
-        sys.exit(1)
     manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     if "parity" in manifest:
         parity = manifest["parity"]
@@ -87,8 +125,61 @@ def main(
             f"logits within {parity['logit_max_abs_diff']:.3g}"
         )
     size = sum(spec["bytes"] for spec in manifest["files"].values())
-    progress(f"done, {size / 1e6:.1f} MB")
+    progress(f"done, {size / 1e6:.1f} MB for {target}, {manifest['precision']}")
     click.echo(folder)
+
+
+@main.command("lint")
+@click.argument("model", type=_PATH)
+@click.option("--target", required=True, type=click.Choice(_ENGINES), help="The engine it is meant for.")
+def lint_command(model: Path, target: str) -> None:
+    """Say what in the ONNX file MODEL the engine cannot run, or runs wrongly; exit code 3 when anything."""
+    with _one_line(model):
+        from export.lint import lint, load_graph
+
+        findings = lint(load_graph(model), target)
+    for finding in findings:
+        click.echo(f"{model}: {finding}")
+    if findings:
+        sys.exit(3)
+    click.echo(f"{model}: nothing that {target} cannot run", err=True)
+
+
+@main.command("parity")
+@click.argument("checkpoint", type=_PATH)
+@click.option("--timesteps", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("--only", multiple=True, help="Lowering or precision to measure, e.g. int8; may be repeated.")
+@click.option("--json", "json_out", type=_PATH, help="Also write the figures to this file.")
+def parity_command(checkpoint: Path, timesteps: int, only: tuple[str, ...], json_out: Path | None) -> None:
+    """Compare every lowering and precision of CHECKPOINT with PyTorch on a streamed clip with evictions."""
+    progress = _progress()
+    with _one_line(checkpoint):
+        progress("loading PyTorch")
+        from export.parity_table import all_cases, as_table, measure_all
+        from train.model.checkpoint import load_checkpoint
+        from train.model.lite0 import load_lite0
+
+        cases = [case for case in all_cases() if not only or {case.lowering, case.precision} & set(only)]
+        if not cases:
+            raise click.UsageError(f"--only {' '.join(only)}: no lowering or precision of that name")
+        loaded = load_checkpoint(checkpoint)
+        rows = list(
+            measure_all(
+                loaded.model,
+                loaded.tokenizer,
+                loaded.protocol,
+                load_lite0(),
+                timesteps=timesteps,
+                cases=cases,
+                progress=progress,
+            )
+        )
+        if json_out is not None:
+            text = json.dumps([row.to_dict() for row in rows], indent=1)
+            json_out.write_text(text + "\n", encoding="utf-8")
+    click.echo(as_table(rows))
+    if not all(row.passed for row in rows):
+        sys.exit(3)
 
 
 if __name__ == "__main__":

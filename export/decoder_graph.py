@@ -2,8 +2,9 @@
 
 A graph takes a chunk of embeddings and a static key/value cache, writes the chunk's keys and values into the
 cache at ``write_index`` and gives the logits of the chunk's last position. How the cache is written and read
-is the business of a *lowering* (:mod:`export.lowering_ort`), because each inference engine has its own
-operator for it; everything else lives here once.
+is the business of a *lowering* (:mod:`export.lowering_ort`, :mod:`export.lowering_native`,
+:mod:`export.lowering_legacy`), because each inference engine has its own operators for it; everything else
+lives here once.
 
 Letters: S positions in the chunk, C cache rows, D width, H query heads, K key/value heads, Dh head width.
 """
@@ -61,29 +62,64 @@ class Lowering(Protocol):
     """How one inference engine attends over a static cache and adds to the residual stream."""
 
     name: str
+    """As ``bundle.json`` says it: ``ort-gqa``, ``native-kv`` or ``legacy-kv``."""
+    opset: int
+
+    def start(
+        self, write_index: Tensor, position_ids: Tensor, cos: Tensor, sin: Tensor, shape: DecoderShape
+    ) -> Any:
+        """What all layers share (rotations, mask), computed once a call and handed to :meth:`attention`.
+
+        ``write_index`` [1]; ``position_ids`` [1, 1, S]; ``cos``, ``sin`` [C, Dh / 2].
+        """
+        ...
 
     def attention(
-        self,
-        qkv: Tensor,
-        past_k: Tensor,
-        past_v: Tensor,
-        write_index: Tensor,
-        position_ids: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        shape: DecoderShape,
+        self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: Any, shape: DecoderShape
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Rotate, write into the cache and attend causally.
 
-        ``qkv`` [1, S, (H + 2K) Dh]; ``past_k``, ``past_v`` [1, K, C, Dh]; ``write_index`` [1];
-        ``position_ids`` [1, S]; ``cos``, ``sin`` [C, Dh / 2].
-        Returns [1, S, H Dh] and the two caches with the chunk written.
+        ``qkv`` [1, S, (H + 2K) Dh]; ``past_k``, ``past_v`` [1, K, C, Dh].
+        Returns [1, S, H Dh] and the layer's keys and values for :meth:`outputs`.
         """
+        ...
+
+    def outputs(self, layers: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """What the graph gives beside the logits, from each layer's keys and values."""
+        ...
+
+    def output_names(self, num_layers: int) -> list[str]:
+        """Names of :meth:`outputs`."""
         ...
 
     def add_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """``(norm(x + residual), x + residual)``."""
         ...
+
+
+def present_names(num_layers: int) -> list[str]:
+    """Outputs of the lowerings that give every cache back, written in place."""
+    return [f"present_{kv}.{i}" for i in range(num_layers) for kv in "kv"]
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """In fp32 whatever ``x`` is in: squares of a residual stream leave the range of fp16. [..., D]."""
+    wide = x.float()
+    return (wide * torch.rsqrt((wide * wide).mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
+
+
+def split_heads(qkv: Tensor, shape: DecoderShape) -> tuple[Tensor, Tensor, Tensor]:
+    """[1, S, (H + 2K) Dh] -> queries [1, H, S, Dh], keys and values [1, K, S, Dh]."""
+    heads = qkv.unflatten(-1, (-1, shape.head_dim)).transpose(1, 2)
+    sizes = [shape.num_heads, shape.num_kv_heads, shape.num_kv_heads]
+    q, k, v = heads.split(sizes, dim=1)
+    return q, k, v
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (i, i + Dh / 2) of ``x`` [..., S, Dh] by the angles of ``cos``, ``sin`` [S, Dh / 2]."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def rotary_tables(shape: DecoderShape) -> tuple[Tensor, Tensor]:
@@ -97,18 +133,16 @@ def rotary_tables(shape: DecoderShape) -> tuple[Tensor, Tensor]:
 class DecoderLayer(nn.Module):
     """One Llama block with its weights packed: one product for q, k and v, one for gate and up."""
 
-    def __init__(self, layer: nn.Module, eps: float) -> None:
+    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
-        self.eps = eps
+        qkv = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
         # Weights are kept [in, out], as MatMul wants them: no transpose is left in the graph to fold.
-        self.qkv = _frozen(
-            torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]).T
-        )
-        self.out = _frozen(attention.o_proj.weight.T)
-        self.gate_up = _frozen(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).T)
-        self.down = _frozen(mlp.down_proj.weight.T)
-        self.mlp_norm = _frozen(layer.post_attention_layernorm.weight)
+        self.qkv = _frozen(qkv.T, dtype)
+        self.out = _frozen(attention.o_proj.weight.T, dtype)
+        self.gate_up = _frozen(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).T, dtype)
+        self.down = _frozen(mlp.down_proj.weight.T, dtype)
+        self.mlp_norm = _frozen(layer.post_attention_layernorm.weight, dtype)
 
     def mlp(self, x: Tensor) -> Tensor:
         gate, up = torch.matmul(x, self.gate_up).chunk(2, dim=-1)
@@ -117,37 +151,46 @@ class DecoderLayer(nn.Module):
 
 class DecoderGraph(nn.Module):
     """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)`` to
-    ``(logits, present_k.0, present_v.0, ...)``.
+    ``(logits, ...)``, the rest as the lowering says.
 
-    Weights are copied from ``decoder``, which is not changed.
+    Weights are copied from ``decoder``, which is not changed. ``dtype``: of weights, activations and cache,
+    float32 or float16; embeddings and logits are float32 all the same.
     """
 
-    def __init__(self, decoder: LlamaForCausalLM, lowering: Lowering, context_rows: int) -> None:
+    def __init__(
+        self,
+        decoder: LlamaForCausalLM,
+        lowering: Lowering,
+        context_rows: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         self.shape = DecoderShape.of(decoder.config, context_rows)
         self.lowering = lowering
+        self.dtype = dtype
         self.eps = float(decoder.config.rms_norm_eps)
         layers = list(decoder.model.layers)
-        self.layers = nn.ModuleList(DecoderLayer(layer, self.eps) for layer in layers)
+        self.layers = nn.ModuleList(DecoderLayer(layer, dtype) for layer in layers)
         # The norm in front of each attention, then the final one: norm i closes block i - 1.
         norms = [layer.input_layernorm for layer in layers] + [decoder.model.norm]
-        self.norms = nn.ParameterList(_frozen(norm.weight) for norm in norms)
-        self.lm_head = _frozen(decoder.lm_head.weight.T)
+        self.norms = nn.ParameterList(_frozen(norm.weight, dtype) for norm in norms)
+        self.lm_head = _frozen(decoder.lm_head.weight.T, dtype)
         cos, sin = rotary_tables(self.shape)
-        self.register_buffer("cos", cos)
-        self.register_buffer("sin", sin)
+        self.register_buffer("cos", cos.to(dtype))
+        self.register_buffer("sin", sin.to(dtype))
 
     def input_names(self) -> list[str]:
         cache = [f"past_{kv}.{i}" for i in range(self.shape.num_layers) for kv in "kv"]
         return ["inputs_embeds", "position_ids", "write_index", *cache]
 
     def output_names(self) -> list[str]:
-        return ["logits", *(f"present_{kv}.{i}" for i in range(self.shape.num_layers) for kv in "kv")]
+        return ["logits", *self.lowering.output_names(self.shape.num_layers)]
 
     def example_inputs(self, length: int = 3) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Inputs of the right shapes for a chunk of ``length`` written after two rows."""
         s = self.shape
-        cache = [torch.zeros(1, s.num_kv_heads, s.context_rows, s.head_dim) for _ in range(2 * s.num_layers)]
+        rows = (1, s.num_kv_heads, s.context_rows, s.head_dim)
+        cache = [torch.zeros(rows, dtype=self.dtype) for _ in range(2 * s.num_layers)]
         return (
             torch.zeros(1, length, s.hidden_size),
             torch.arange(2, 2 + length).reshape(1, 1, length),
@@ -158,35 +201,29 @@ class DecoderGraph(nn.Module):
     def forward(
         self, inputs_embeds: Tensor, position_ids: Tensor, write_index: Tensor, cache: list[Tensor]
     ) -> tuple[Tensor, ...]:
-        """``inputs_embeds`` [1, S, D]; ``position_ids`` [1, 1, S]; ``write_index`` [1]; ``cache``: keys and
-        values of each layer in turn, [1, K, C, Dh] each.
+        """``inputs_embeds`` [1, S, D] float32; ``position_ids`` [1, 1, S]; ``write_index`` [1]; ``cache``:
+        keys and values of each layer in turn, [1, K, C, Dh] each.
 
-        Returns logits [1, vocab] of the last position and the caches with the chunk written.
+        Returns logits [1, vocab] float32 of the last position and what the lowering gives.
         """
-        positions = position_ids[0]  # [1, S]
-        present: list[Tensor] = []
-        residual = inputs_embeds
-        x = residual * torch.rsqrt(residual.square().mean(-1, keepdim=True) + self.eps) * self.norms[0]
+        shared = self.lowering.start(write_index, position_ids, self.cos, self.sin, self.shape)
+        written: list[tuple[Tensor, Tensor]] = []
+        residual = inputs_embeds.to(self.dtype)
+        x = rms_norm(residual, self.norms[0], self.eps)
         for i, layer in enumerate(self.layers):
-            x, k, v = self.lowering.attention(
-                torch.matmul(x, layer.qkv),
-                cache[2 * i],
-                cache[2 * i + 1],
-                write_index,
-                positions,
-                self.cos,
-                self.sin,
-                self.shape,
-            )
-            present += [k, v]
+            past_k, past_v = cache[2 * i : 2 * i + 2]
+            qkv = torch.matmul(x, layer.qkv)
+            x, k, v = self.lowering.attention(qkv, past_k, past_v, shared, self.shape)
+            written.append((k, v))
             if i == len(self.layers) - 1:
                 # Nothing after the last attention looks at other positions: go on with the last one alone.
                 x, residual = x[:, -1:], residual[:, -1:]
             x = torch.matmul(x, layer.out)
             x, residual = self.lowering.add_norm(x, residual, layer.mlp_norm, self.eps)
             x, residual = self.lowering.add_norm(layer.mlp(x), residual, self.norms[i + 1], self.eps)
-        return torch.matmul(x[:, 0], self.lm_head), *present
+        logits = torch.matmul(x[:, 0], self.lm_head).float()
+        return logits, *self.lowering.outputs(written)
 
 
-def _frozen(weight: Tensor) -> nn.Parameter:
-    return nn.Parameter(weight.detach().to(torch.float32).contiguous().clone(), requires_grad=False)
+def _frozen(weight: Tensor, dtype: torch.dtype) -> nn.Parameter:
+    return nn.Parameter(weight.detach().to(dtype).contiguous().clone(), requires_grad=False)

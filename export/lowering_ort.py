@@ -17,9 +17,8 @@ from onnxscript import opset18 as op
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
-from export.decoder_graph import DecoderGraph, DecoderShape
+from export.decoder_graph import DecoderShape, present_names, rotate
 
-OPSET = 18
 _MS = Opset("com.microsoft", 1)
 
 
@@ -42,12 +41,12 @@ def cached_attention(
     q, k, v = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
     cos, sin = cos[position_ids[0]], sin[position_ids[0]]  # [S, Dh / 2]
     k_cache, v_cache = past_k.clone(), past_v.clone()
-    k_cache[:, :, start : start + length] = _rotate(k, cos, sin)
+    k_cache[:, :, start : start + length] = rotate(k, cos, sin)
     v_cache[:, :, start : start + length] = v
     rows = torch.arange(start + length)
     mask = rows[None, :] <= start + torch.arange(length)[:, None]
     out = nn.functional.scaled_dot_product_attention(
-        _rotate(q, cos, sin),
+        rotate(q, cos, sin),
         k_cache[:, :, : start + length],
         v_cache[:, :, : start + length],
         attn_mask=mask,
@@ -83,16 +82,11 @@ def _(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, 
     return torch.empty_like(x), torch.empty_like(x)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-
-
 def _contrib_op(name: str, inputs: list[str], outputs: list[str], attributes: dict[str, str]) -> Op:
     """An operator of ONNX Runtime's own domain. The `onnx` package has no schemas for it, and the exporter
     wants one: the inputs and outputs used here, each of any type. A name with ``?`` is optional."""
     schema, attr_type = onnx.defs.OpSchema, onnx.defs.OpSchema.AttrType
-    types = ["tensor(float)", "tensor(int64)", "tensor(int32)"]
+    types = [f"tensor({kind})" for kind in ("float", "float16", "int64", "int32")]
 
     def parameter(value: str, i: int) -> Any:
         option = onnx.defs.OpSchema.FormalParameterOption
@@ -176,46 +170,24 @@ class OrtLowering:
     """Operators of ONNX Runtime's ``com.microsoft`` domain."""
 
     name = "ort-gqa"
+    opset = 18
+    translations = TRANSLATIONS
+
+    def start(
+        self, write_index: Tensor, position_ids: Tensor, cos: Tensor, sin: Tensor, shape: DecoderShape
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return write_index, position_ids[0], cos, sin
 
     def attention(
-        self,
-        qkv: Tensor,
-        past_k: Tensor,
-        past_v: Tensor,
-        write_index: Tensor,
-        position_ids: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        shape: DecoderShape,
+        self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: tuple[Tensor, ...], shape: DecoderShape
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return cached_attention(
-            qkv, past_k, past_v, write_index, position_ids, cos, sin, shape.num_heads, shape.num_kv_heads
-        )
+        return cached_attention(qkv, past_k, past_v, *shared, shape.num_heads, shape.num_kv_heads)
+
+    def outputs(self, layers: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        return [tensor for pair in layers for tensor in pair]
+
+    def output_names(self, num_layers: int) -> list[str]:
+        return present_names(num_layers)
 
     def add_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         return add_rms_norm(x, residual, weight, eps)
-
-
-def export_ort(graph: DecoderGraph) -> onnx.ModelProto:
-    """ONNX model of a graph made with :class:`OrtLowering`; fp32, the chunk length is dynamic."""
-    length = torch.export.Dim("S", min=1, max=graph.shape.context_rows)
-    cache = [None] * (2 * graph.shape.num_layers)
-    program = torch.onnx.export(
-        graph.eval(),
-        graph.example_inputs(),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=graph.input_names(),
-        output_names=graph.output_names(),
-        dynamic_shapes=({1: length}, {2: length}, None, cache),
-        custom_translation_table=TRANSLATIONS,
-        verbose=False,
-    )
-    assert program is not None
-    model = program.model_proto
-    traced = model.graph.input[0].type.tensor_type.shape.dim[1].dim_param
-    for value in (*model.graph.input, *model.graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param == traced:
-                dim.dim_param = "S"
-    return model

@@ -43,6 +43,8 @@ class Comparison:
     kl: list[float] = field(default_factory=list)
     agreed: list[bool] = field(default_factory=list)
     spoke: int = 0
+    kv_diff: float = 0.0
+    """Largest difference of a cached key or value, over the largest of PyTorch's."""
     evictions: int = 0
     """Blocks of turns that left; removed queries are not counted."""
 
@@ -57,6 +59,14 @@ class Comparison:
             self.agreed.append((score >= self.threshold) == (expected >= self.threshold))
             self.spoke += expected >= self.threshold
 
+    def add_rows(
+        self, rows: Sequence[NDArray[np.floating]], reference: Sequence[NDArray[np.float32]]
+    ) -> None:
+        """Cached keys and values, [L, Hkv, rows, Dh] each."""
+        for ours, theirs in zip(rows, reference, strict=True):
+            difference = float(np.abs(ours.astype(np.float32) - theirs).max() / np.abs(theirs).max())
+            self.kv_diff = max(self.kv_diff, difference)
+
     def _score(self, logits: NDArray[np.float32]) -> float:
         return float(1.0 / (1.0 + np.exp(logits[self.silence_id] - logits[self.response_id])))
 
@@ -69,6 +79,7 @@ class Comparison:
             "decision_agreement": round(float(np.mean(self.agreed)), 4),
             "timesteps": len(self.agreed),
             "against": "torch fp32",
+            "kv_max_rel_diff": float(f"{self.kv_diff:.3g}"),
             "score_max_abs_diff": round(self.score_diff, 6),
             "spoke": int(self.spoke),
             "positions": len(self.kl),
@@ -101,6 +112,10 @@ class _ReferenceStream:
             embeddings = self._model.decoder.get_input_embeddings()(index)
         return self._decoder.append(embeddings[0]).numpy()
 
+    def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Keys and values of all rows, [L, Hkv, rows, Dh] each."""
+        return self._decoder.cached()
+
     def evict(self, plan: EvictionPlan) -> None:
         moves = plan.moves
         still = moves[0].target if moves else plan.rows  # rows below the first move stay where they are
@@ -125,15 +140,19 @@ class _WatchedDecoder(CachedDecoder):
     def evict(self, plan: EvictionPlan) -> None:
         super().evict(plan)
         self._reference.evict(plan)
+        expected = self._reference.rows()
+        self._comparison.add_rows(self._cache.read_rows(expected[0].shape[2]), expected)
         self._comparison.evictions += any(segment.kind == "turn" for segment in plan.evicted)
 
 
 class _WatchedModel(Model):
     """The runtime's model, whose decoders are watched."""
 
-    def __init__(self, folder: Path, model: CompactModel, backbone: nn.Module, threads: int) -> None:
+    def __init__(
+        self, folder: Path, model: CompactModel, backbone: nn.Module, threads: int, backend: str
+    ) -> None:
         self._seen_by: _ReferenceStream | None = None
-        super().__init__(folder, threads=threads)
+        super().__init__(folder, threads=threads, backend=backend)
         self.comparison = Comparison(
             self.encoder.silence_id, self.encoder.response_id, self.protocol.threshold
         )
@@ -158,15 +177,17 @@ def measure_parity(
     steps: Iterable[Step] | None = None,
     response_every: int = 9,
     threads: int = 1,
+    backend: str = "cpu",
 ) -> dict[str, Any]:
     """Stream ``timesteps`` through the bundle in ``folder`` and through the model it came from.
 
     ``steps``: frames and questions, generated stories by default; the last two questions are in force. Every
     ``response_every``-th timestep has to speak, so that words are compared too, the others do as they decide.
+    ``backend``: as of :func:`edge_runtime.load`; the CPU runs every lowering.
     ``threads``: for each of the two; chunks are so small that more of them mostly wait for each other.
     Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
     """
-    watched = _WatchedModel(Path(folder), model, backbone, threads)
+    watched = _WatchedModel(Path(folder), model, backbone, threads, backend)
     protocol = watched.protocol
     source = iter(steps) if steps is not None else world_stream(protocol.fps)
     with _torch_threads(threads), watched.session() as session:

@@ -1,28 +1,104 @@
-"""Weight-only quantisation of a decoder graph.
+"""Weight-only quantisation of a decoder graph: activations keep their type, weights take less room.
 
-int8 in blocks of 32 along the input dimension: 1.125 bytes per weight, not 4, and on a CPU faster than fp32.
-Four bits were measured and rejected as a default: rounding to nearest costs a small decoder far more
-(KL 0.30 against 0.004 for SmolLM2-135M) and on a CPU saves no time on a chunk of a dozen positions.
+For ONNX Runtime, ``MatMulNBits`` in blocks of 32 along the input dimension: int8 takes 1.125 bytes a weight,
+not 4, and on a CPU is faster than fp32. Four bits are no default: rounding to nearest costs a small decoder
+far more (KL 0.30 against 0.004 for SmolLM2-135M) and on a CPU saves no time on a chunk of a dozen positions.
+
+For TensorRT, which has no MatMulNBits, the weights themselves are stored in few bits and a standard
+``DequantizeLinear`` stands in front of each product: TensorRT fuses the two. int8 and fp8 have one scale for
+each output channel, int4 one for each block of inputs.
 """
 
 from __future__ import annotations
 
+import ml_dtypes
+import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-PRECISIONS = ("int8", "fp32")
+from export.errors import ExportError
+
 BLOCK_SIZE = 32
 ACCURACY_LEVEL = 4
 """4: activations are rounded to int8 per block too, for the processor's int8 dot products. Below it the
 weights are unpacked to fp32 on every call: 4 to 15 times slower for nano, and no closer to fp32."""
+_INT4_BLOCKS = (128, 64)
+"""Block sizes TensorRT takes for int4, the cheaper first."""
+_FP8_MAX = 448.0
+
+_BITS = {"int8": 8, "int4": 4}
 
 
-def quantize_int8(model: onnx.ModelProto, accuracy_level: int = ACCURACY_LEVEL) -> onnx.ModelProto:
-    """Every product with a constant matrix becomes ``MatMulNBits`` (symmetric, 8 bits, block 32)."""
+def quantize_for_ort(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+    """Every product with a constant matrix becomes ``MatMulNBits`` (symmetric); ``precision``: int8, int4."""
     # Here, because the import configures the root logger: the caller wraps this in quiet().
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     quantizer = MatMulNBitsQuantizer(
-        model, bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=accuracy_level
+        model,
+        bits=_BITS[precision],
+        block_size=BLOCK_SIZE,
+        is_symmetric=True,
+        accuracy_level=ACCURACY_LEVEL,
     )
     quantizer.process()
     return quantizer.model.model
+
+
+def quantize_for_tensorrt(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+    """Every constant matrix of a product is stored in ``precision`` (int8, int4 or fp8).
+
+    Raises ExportError when a matrix's inputs do not divide into blocks.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    weights = {tensor.name: tensor for tensor in result.graph.initializer}
+    nodes = []
+    for node in result.graph.node:
+        tensor = weights.get(node.input[1]) if node.op_type == "MatMul" else None
+        if tensor is not None and len(tensor.dims) == 2:
+            nodes.append(_dequantizer(result.graph, tensor, precision))
+            node.input[1] = nodes[-1].output[0]
+            result.graph.initializer.remove(tensor)
+            del weights[tensor.name]
+        nodes.append(node)
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    return result
+
+
+def _dequantizer(graph: onnx.GraphProto, tensor: TensorProto, precision: str) -> onnx.NodeProto:
+    """Adds the quantised matrix and its scales to ``graph``; returns the node that gives the matrix back."""
+    weight = numpy_helper.to_array(tensor).astype(np.float32)  # [in, out]
+    attributes = {"axis": 1}
+    if precision == "int4":
+        block = next((size for size in _INT4_BLOCKS if weight.shape[0] % size == 0), None)
+        if block is None:
+            raise ExportError(
+                f"int4 for TensorRT wants inputs in blocks of {' or '.join(map(str, _INT4_BLOCKS))}; "
+                f"{tensor.name} has {weight.shape[0]}; choose int8"
+            )
+        attributes = {"axis": 0, "block_size": block}
+        scale = _scale(weight.reshape(-1, block, weight.shape[1]), 7.0)  # [in / block, out]
+        codes = np.rint(weight / np.repeat(scale, block, axis=0)).astype(ml_dtypes.int4)
+    elif precision == "int8":
+        scale = _scale(weight[None], 127.0)[0]  # [out]
+        codes = np.rint(weight / scale).astype(np.int8)
+    else:
+        scale = _scale(weight[None], _FP8_MAX)[0]
+        codes = (weight / scale).astype(ml_dtypes.float8_e4m3fn)
+    kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    stored, scales = f"{tensor.name}.{precision}", f"{tensor.name}.scale"
+    graph.initializer.append(numpy_helper.from_array(codes, stored))
+    graph.initializer.append(numpy_helper.from_array(scale.astype(kind), scales))
+    output = f"{tensor.name}.dequantized"
+    return helper.make_node(
+        "DequantizeLinear", [stored, scales], [output], name=f"dequantize.{tensor.name}", **attributes
+    )
+
+
+def _scale(blocks: NDArray[np.float32], largest: float) -> NDArray[np.float32]:
+    """``blocks`` [n, size, out] -> [n, out]; rounded as it will be stored, so that codes fit it."""
+    scale = np.abs(blocks).max(axis=1) / largest
+    return np.maximum(scale, 1e-6).astype(np.float16).astype(np.float32)

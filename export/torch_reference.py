@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LlamaForCausalLM
 from transformers.cache_utils import Cache, DynamicLayer
@@ -117,6 +119,14 @@ class TorchStreamingDecoder:
             first, second = layer.keys[:, :, old].chunk(2, dim=-1)
             keys = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
             layer.keep(keys, layer.values[:, :, old])
+
+    def cached(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Keys and values of all rows, [L, Hkv, rows, Dh] each."""
+        keys, values = (
+            np.stack([getattr(layer, kind)[0].float().numpy() for layer in self._layers])
+            for kind in ("keys", "values")
+        )
+        return keys, values
 
     def truncate(self, rows: int) -> None:
         """Forget every row from ``rows`` on."""

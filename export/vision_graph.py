@@ -19,20 +19,25 @@ OPSET = 18
 
 
 class VisionGraph(nn.Module):
-    """``backbone``: pixels [N, 3, H, W] -> features [N, 320, 7, 7]; both parts are copied, not changed."""
+    """``backbone``: pixels [N, 3, H, W] -> features [N, 320, 7, 7]; both parts are copied, not changed.
 
-    def __init__(self, backbone: nn.Module, projector: Projector) -> None:
+    ``dtype``: in which it computes, float32 or float16.
+    """
+
+    def __init__(self, backbone: nn.Module, projector: Projector, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
+        self.dtype = dtype
         self.backbone = copy.deepcopy(backbone).eval()
         self.projector = copy.deepcopy(projector).eval()
         fold_batch_norms(self.backbone)
         _fold_input_norm(self.projector)
         if any(isinstance(module, nn.BatchNorm2d) for module in self.modules()):
             raise ExportError("vision: a batch norm follows no convolution and cannot be folded into one")
+        self.to(dtype)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """``pixels`` [1, 3, H, W], normalised -> visual tokens [1, V, D]."""
-        return self.projector(self.backbone(pixels))
+        """``pixels`` [1, 3, H, W], normalised -> visual tokens [1, V, D]; both float32."""
+        return self.projector(self.backbone(pixels.to(self.dtype))).float()
 
 
 def fold_batch_norms(module: nn.Module) -> None:
@@ -60,7 +65,7 @@ def _fold_input_norm(projector: Projector) -> None:
 
 
 def export_vision(graph: VisionGraph, image_size: tuple[int, int]) -> onnx.ModelProto:
-    """ONNX model in fp32 for pictures of ``image_size`` (height, width)."""
+    """ONNX model for pictures of ``image_size`` (height, width), which is fixed."""
     program = torch.onnx.export(
         graph.eval(),
         (torch.zeros(1, 3, *image_size),),

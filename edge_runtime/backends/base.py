@@ -42,6 +42,10 @@ class DecoderCache(Protocol):
         """Move rows and turn their keys to the new positions, in the order given."""
         ...
 
+    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Copies of the first ``rows`` keys and values, [L, Hkv, rows, Dh] each; to compare, not to run."""
+        ...
+
     def close(self) -> None:
         """Free the buffers. No call may follow."""
         ...

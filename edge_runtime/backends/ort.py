@@ -1,7 +1,8 @@
 """ONNX Runtime: the CPU everywhere, CUDA for bundles with a float16 cache.
 
-The decoder's cache is bound once, past and present to the same memory: GroupQueryAttention then writes the
-chunk's rows in place and copies nothing. A step rebinds only what changes with the chunk's length.
+The decoder's cache is bound once, past and present to the same memory: GroupQueryAttention and
+TensorScatter then write the chunk's rows in place and copy nothing. A step rebinds only what changes with the
+chunk's length. TensorRT's oldest flavour gives the chunk's rows instead: they are copied afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from edge_runtime.errors import BackendError, BundleError
 from edge_runtime.rotary import inverse_frequencies, move_rows
 from edge_runtime.window import Move
 
-LOWERING = "ort-gqa"
+LOWERINGS = ("ort-gqa", "native-kv", "legacy-kv")
+"""Graphs this engine runs, the fastest first. On CUDA only the first has kernels that work in place."""
 _DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16}
 
 
@@ -40,13 +42,15 @@ class OrtBackend:
         return OrtVision(self._compile(bundle, bundle.vision))
 
     def load_decoder(self, bundle: Bundle) -> OrtDecoder:
-        if bundle.decoder.lowering != LOWERING:
+        able = LOWERINGS if self.device == "cpu" else LOWERINGS[:1]
+        graph = bundle.decoder_for(able)
+        if graph is None:
             raise BackendError(
                 f"{bundle.path(bundle.decoder.file)}: written for "
-                f"{bundle.decoder.lowering or 'another engine'}, and onnxruntime needs {LOWERING}; "
-                "export the bundle for onnxruntime"
+                f"{bundle.decoder.lowering or 'another engine'}, and onnxruntime on {self.device} needs "
+                f"{' or '.join(able)}; export the bundle with --target ort-{self.device}"
             )
-        return OrtDecoder(self._compile(bundle, bundle.decoder), bundle, self.device)
+        return OrtDecoder(self._compile(bundle, graph), bundle, graph, self.device)
 
     def _compile(self, bundle: Bundle, graph: GraphSpec) -> onnxruntime.InferenceSession:
         path = bundle.path(graph.file)
@@ -92,11 +96,15 @@ class OrtVision:
 class OrtDecoder:
     """See :class:`edge_runtime.backends.base.DecoderGraph`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, bundle: Bundle, device: str) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, bundle: Bundle, graph: GraphSpec, device: str
+    ) -> None:
         self._session = session
         self._model = bundle.model
-        self._device = device
-        name = bundle.decoder.input("past_k.0").dtype
+        self._cache: type[_OrtCache] = OrtHostCache if device == "cpu" else OrtDeviceCache
+        if graph.lowering == "legacy-kv":
+            self._cache = OrtAppendingCache
+        name = graph.input("past_k.0").dtype
         if name not in _DTYPES:
             raise BundleError(
                 f"{bundle.path('bundle.json')}: past_k.0 has dtype {name}; known: {', '.join(_DTYPES)}"
@@ -104,8 +112,7 @@ class OrtDecoder:
         self._dtype = _DTYPES[name]
 
     def open_cache(self) -> DecoderCache:
-        cache = OrtHostCache if self._device == "cpu" else OrtDeviceCache
-        return cache(self._session, self._model, self._dtype)
+        return self._cache(self._session, self._model, self._dtype)
 
 
 class _OrtCache:
@@ -118,9 +125,8 @@ class _OrtCache:
         self._frequencies = inverse_frequencies(model.head_dim, model.rope_theta)
         # Rows are written before they are read; zeros all the same, so that no stray NaN can meet a product
         # with 0.
-        shape = (model.num_layers, 1, model.num_kv_heads, self.capacity, model.head_dim)
-        self._keys: Any = np.zeros(shape, dtype)
-        self._values: Any = np.zeros(shape, dtype)
+        shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
+        self._rows: Any = np.zeros(shape, dtype)  # keys and values of each layer in turn
         self._positions = np.arange(self.capacity, dtype=np.int64)
         self._write_index = np.zeros(1, dtype=np.int64)
         self._logits: NDArray[np.float32] = np.empty(model.vocab_size, dtype=np.float32)
@@ -132,6 +138,7 @@ class _OrtCache:
         if not 0 < length <= self.capacity - start:
             raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
         self._write_index[0] = start
+        self._before(length)
         # All three anew in every step: their length varies, and on a GPU binding is what copies them there.
         self._bind_input("inputs_embeds", embeddings, (1, length, width))
         self._bind_input("position_ids", self._positions[start:], (1, 1, length))
@@ -140,15 +147,28 @@ class _OrtCache:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
             raise BackendError(f"decoder graph: onnxruntime failed ({_first_line(error)})") from error
+        self._after(start, length)
         return self._logits
+
+    def move_rows(self, moves: Sequence[Move]) -> None:
+        raise NotImplementedError
+
+    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        raise NotImplementedError
 
     def close(self) -> None:
         self._binding.clear_binding_inputs()
         self._binding.clear_binding_outputs()
-        self._keys = self._values = None
+        self._rows = None
 
     def _bind_caches(self, layers: int) -> None:
         raise NotImplementedError
+
+    def _before(self, length: int) -> None:
+        """Bind what else depends on the chunk's length."""
+
+    def _after(self, start: int, length: int) -> None:
+        """Do with the outputs what the graph leaves to do."""
 
     def _bind_input(self, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
         self._binding.bind_input(name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
@@ -158,16 +178,41 @@ class _OrtCache:
 
 
 class OrtHostCache(_OrtCache):
-    """Keys and values in two numpy arrays [L, 1, Hkv, C, Dh]."""
+    """Keys and values in one numpy array [L, 2, Hkv, C, Dh], written in place by the graph."""
 
     def move_rows(self, moves: Sequence[Move]) -> None:
-        move_rows(self._keys, self._values, moves, self._frequencies)
+        move_rows(self._rows[:, 0], self._rows[:, 1], moves, self._frequencies)
+
+    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return self._rows[:, 0, :, :rows].copy(), self._rows[:, 1, :, :rows].copy()
 
     def _bind_caches(self, layers: int) -> None:
-        for letter, buffers in (("k", self._keys), ("v", self._values)):
-            for layer in range(layers):
-                self._bind_input(f"past_{letter}.{layer}", buffers[layer], buffers[layer].shape)
-                self._bind_output(f"present_{letter}.{layer}", buffers[layer])
+        for layer in range(layers):
+            for letter, buffer in zip("kv", self._rows[layer][:, None], strict=True):
+                self._bind_input(f"past_{letter}.{layer}", buffer, buffer.shape)
+                self._bind_present(f"present_{letter}.{layer}", buffer)
+
+    def _bind_present(self, name: str, buffer: NDArray[Any]) -> None:
+        self._bind_output(name, buffer)
+
+
+class OrtAppendingCache(OrtHostCache):
+    """The graph only reads the cache and gives the chunk's keys and values [2 L, Hkv, S, Dh]: they are copied
+    to their rows afterwards.
+    """
+
+    _new: NDArray[Any]
+
+    def _bind_present(self, name: str, buffer: NDArray[Any]) -> None:
+        """The graph has no such output."""
+
+    def _before(self, length: int) -> None:
+        layers, two, heads, _, width = self._rows.shape
+        self._new = np.empty((layers * two, heads, length, width), self._rows.dtype)
+        self._bind_output("new_kv", self._new)
+
+    def _after(self, start: int, length: int) -> None:
+        self._rows.reshape(-1, *self._rows.shape[2:])[:, :, start : start + length] = self._new
 
 
 class OrtDeviceCache(_OrtCache):
@@ -185,6 +230,12 @@ class OrtDeviceCache(_OrtCache):
             keys.update_inplace(host_keys)
             values.update_inplace(host_values)
 
+    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        keys, values = (
+            np.stack([pair[kind].numpy()[0, :, :rows] for pair in self._buffers]) for kind in (0, 1)
+        )
+        return keys, values
+
     def close(self) -> None:
         super().close()
         self._buffers = []
@@ -193,13 +244,13 @@ class OrtDeviceCache(_OrtCache):
         self._buffers = []
         for layer in range(layers):
             pair = []
-            for letter, host in (("k", self._keys), ("v", self._values)):
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(host[layer], self.device, 0)
+            for letter, host in zip("kv", self._rows[layer][:, None], strict=True):
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(host, self.device, 0)
                 self._binding.bind_ortvalue_input(f"past_{letter}.{layer}", value)
                 self._binding.bind_ortvalue_output(f"present_{letter}.{layer}", value)
                 pair.append(value)
             self._buffers.append((pair[0], pair[1]))
-        self._keys = self._values = None  # they live on the device now
+        self._rows = None  # they live on the device now
 
 
 def _check_names(path: Path, what: str, specs: Sequence[TensorSpec], actual: Sequence[Any]) -> None:

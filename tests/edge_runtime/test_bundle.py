@@ -181,8 +181,8 @@ def test_a_tokenizer_without_decision_tokens_is_refused(bundle):
 
 
 def test_another_lowering_is_refused(bundle):
-    edit(bundle, lambda data: data["graphs"]["decoder"].__setitem__("lowering", "native-kv"))
-    with pytest.raises(BackendError, match="written for native-kv"):
+    edit(bundle, lambda data: data["graphs"]["decoder"].__setitem__("lowering", "vendor-kv"))
+    with pytest.raises(BackendError, match="written for vendor-kv"):
         Model(bundle, threads=1)
 
 

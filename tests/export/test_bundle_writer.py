@@ -81,7 +81,7 @@ def export(tiny_model, out, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"precision": "int3"}, "precision 'int3' is not known"),
+        ({"precision": "int3"}, "ort-cpu cannot do precision int3; it can do fp32, int8, int4$"),
         ({"protocol": {"frame_tokens": 4}}, "visual tokens per frame: 4 in the protocol, 9 in the model"),
         ({"protocol": {"silence": "</Quiet>"}}, "must be one token"),
     ],
@@ -113,9 +113,18 @@ def test_a_failed_export_leaves_the_old_bundle_whole(tiny_model, tiny_bundle, tm
 
 @pytest.mark.parametrize("kl", [0.11, float("nan")])
 def test_a_bundle_that_computes_something_else_is_refused(kl):
-    check_parity({"kl_mean": 0.01})
+    parity = {"kl_mean": 0.009, "decision_agreement": 0.996, "timesteps": 500}
+    check_parity(parity, "int8")
     with pytest.raises(ExportError, match="differs from the model, nothing was written"):
-        check_parity({"kl_mean": kl})
+        check_parity(parity | {"kl_mean": kl}, "int8")
+
+
+def test_decisions_have_to_be_the_models():
+    parity = {"kl_mean": 0.009, "decision_agreement": 0.99, "timesteps": 500}
+    with pytest.raises(ExportError, match="differs from the model"):
+        check_parity(parity, "int8")
+    check_parity(parity, "int4")  # who chooses it pays in quality
+    check_parity(parity | {"decision_agreement": 59 / 60, "timesteps": 60}, "int8")  # one of sixty
 
 
 def test_an_old_bundle_is_replaced_and_parity_is_recorded(tiny_model, tiny_bundle, tmp_path):

@@ -1,0 +1,82 @@
+"""What a bundle can be made for: which graphs, which precisions, and how each precision is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from export.errors import ExportError
+from export.lowering_legacy import LegacyLowering
+from export.lowering_native import NativeLowering
+from export.lowering_ort import OrtLowering
+
+LOWERINGS: dict[str, Any] = {
+    lowering.name: lowering for lowering in (OrtLowering(), NativeLowering(), LegacyLowering())
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An engine. ``precisions``: for each, the lowerings that the bundle holds, the preferred one first."""
+
+    name: str
+    precisions: dict[str, tuple[str, ...]]
+    default: str
+    half: bool
+    """Activations and cache in fp16, but at precision fp32."""
+
+    def lowerings(self, precision: str) -> tuple[str, ...]:
+        """Raises ExportError for a precision the target cannot do; says which it can."""
+        if precision not in self.precisions:
+            able = ", ".join(name for name, target in TARGETS.items() if precision in target.precisions)
+            raise ExportError(
+                f"target {self.name} cannot do precision {precision}; it can do {', '.join(self.precisions)}"
+                + (f" ({precision} is for {able})" if able else "")
+            )
+        return self.precisions[precision]
+
+    def dtype(self, precision: str) -> torch.dtype:
+        """Of activations and cache."""
+        return torch.float16 if self.half and precision != "fp32" else torch.float32
+
+
+_ORT, _NATIVE, _LEGACY = "ort-gqa", "native-kv", "legacy-kv"
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("ort-cpu", {"fp32": (_ORT,), "int8": (_ORT,), "int4": (_ORT,)}, "int8", half=False),
+        # ONNX Runtime's attention has half-precision kernels only on a GPU: no fp32.
+        Target("ort-cuda", {"fp16": (_ORT,), "int8": (_ORT,), "int4": (_ORT,)}, "fp16", half=True),
+        # Two flavours in one bundle, over the same weights: TensorRT from 10.15 on takes the first, older
+        # versions the second. Its fp32 Attention builds for fixed lengths only, and types of 4 and 8 bits
+        # are younger than opset 17.
+        Target(
+            "tensorrt",
+            {
+                "fp32": (_LEGACY,),
+                "fp16": (_NATIVE, _LEGACY),
+                "int8": (_NATIVE, _LEGACY),
+                "int4": (_NATIVE,),
+                "fp8": (_NATIVE,),
+            },
+            "fp16",
+            half=True,
+        ),
+        Target(
+            "tensorrt-rtx",
+            {"fp16": (_NATIVE,), "int8": (_NATIVE,), "int4": (_NATIVE,), "fp8": (_NATIVE,)},
+            "fp16",
+            half=True,
+        ),
+    )
+}
+PRECISIONS = ("fp32", "fp16", "int8", "int4", "fp8")
+
+
+def find_target(name: str) -> Target:
+    """Raises ExportError for an unknown name."""
+    if name not in TARGETS:
+        raise ExportError(f"target {name!r} is not known; choose one of {', '.join(TARGETS)}")
+    return TARGETS[name]
