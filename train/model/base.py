@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from transformers import Cache
+from transformers import Cache, PreTrainedModel
 
 from train.model.vision import FrozenVision
+
+if TYPE_CHECKING:
+    from train.model.lora import Adapters, TokenRows
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,19 @@ class StreamModel(nn.Module, ABC):
     vision: FrozenVision
     """The frozen backbone whose features :meth:`visual` takes."""
 
-    decoder: nn.Module
+    decoder: PreTrainedModel
     """The decoder as transformers makes it."""
+
+    adapters: Adapters | None
+    """What its LoRA adapters are, when it has any."""
+
+    token_rows: TokenRows | None
+    """With adapters: the trained rows of an otherwise frozen embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapters = None
+        self.token_rows = None
 
     @property
     @abstractmethod
@@ -50,8 +65,12 @@ class StreamModel(nn.Module, ABC):
         """Visual tokens per frame (V)."""
 
     @abstractmethod
-    def visual(self, features: Tensor) -> Visual:
-        """Frozen features of N frames -> what the decoder takes in; what is trained of vision is here."""
+    def visual(self, features: Tensor, streams: Sequence[int] | None = None) -> Visual:
+        """Frozen features of N frames -> what the decoder takes in; what is trained of vision is here.
+
+        ``streams``: frames of each stream, in order, because a frame may be seen in the light of the one
+        before it; None when all are one stream's.
+        """
 
     @abstractmethod
     def positions(self, input_ids: Tensor, image_id: int, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,14 +101,13 @@ class StreamModel(nn.Module, ABC):
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., vocab]."""
 
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None
-    ) -> None:
-        """Recompute the decoder's layers in the backward pass instead of keeping their activations."""
-        self.decoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs or {"use_reentrant": False})
+    @abstractmethod
+    def output_matrix(self) -> nn.Linear | None:
+        """The module that makes logits, or None when the embedding itself does."""
 
-    def gradient_checkpointing_disable(self) -> None:
-        self.decoder.gradient_checkpointing_disable()
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """Recompute the decoder's layers in the backward pass instead of keeping their activations."""
+        self.decoder.activation_checkpointing_enable(**options)
 
     def forward(
         self, input_ids: Tensor, features: Tensor, image_id: int, supervised: Tensor | None = None
@@ -101,5 +119,6 @@ class StreamModel(nn.Module, ABC):
         supervised positions.
         """
         # Padding is on the right and attention is causal: no real position sees it, no mask is needed.
-        hidden = self.hidden(input_ids, self.visual(features), image_id)  # [B, T, D]
+        streams = ((input_ids == image_id).sum(1) // self.frame_tokens).tolist()
+        hidden = self.hidden(input_ids, self.visual(features, streams), image_id)  # [B, T, D]
         return self.logits(hidden if supervised is None else hidden[supervised])

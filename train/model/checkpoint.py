@@ -1,7 +1,9 @@
 """A checkpoint: a folder with weights, tokenizer and everything needed to know what they mean.
 
-``model.safetensors`` (state dict, the tied output matrix left out), ``config.json`` and ``tokenizer.json``.
-Training writes it, export reads it; nothing in it is executable.
+``model.safetensors`` (state dict, the tied output matrix left out; in numbered parts with an index when it is
+large), ``config.json`` and ``tokenizer.json``. With LoRA ``adapter.safetensors`` takes the place of the
+weights, and ``config.json`` names the base checkpoint they belong to. Training writes it, export reads it;
+nothing in it is executable.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from edge_runtime.errors import BundleError
 from edge_runtime.protocol import Protocol
-from train.model.compact import CompactConfig, CompactModel
-from train.model.lite0 import LITE0_SHA256
+from train.model.base import StreamModel
+from train.model.families import FAMILIES
+from train.model.lora import Adapters, adapter_weights, add_adapters, frozen_names, merge_adapters
+from train.model.weights import INDEX, load_weights, save_weights, weights_sha256
 
 FORMAT_VERSION = 1
+WEIGHTS, ADAPTER = "model.safetensors", "adapter.safetensors"
 _TIED = "decoder.lm_head.weight"
 
 
-class CheckpointError(BundleError, ValueError):
+class CheckpointError(ValueError):
     """A checkpoint folder can't be used; the message names the file and what is wrong with it."""
 
 
@@ -35,7 +39,7 @@ class CheckpointError(BundleError, ValueError):
 class Checkpoint:
     """A loaded checkpoint; ``model`` is in eval mode, ``config`` is config.json as written."""
 
-    model: CompactModel
+    model: StreamModel
     tokenizer: Tokenizer
     protocol: Protocol
     config: dict[str, Any]
@@ -43,7 +47,7 @@ class Checkpoint:
 
 def save_checkpoint(
     folder: Path,
-    model: CompactModel,
+    model: StreamModel,
     tokenizer: Tokenizer,
     protocol: Protocol,
     tasks: Sequence[str],
@@ -55,60 +59,105 @@ def save_checkpoint(
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if k != _TIED}
-    save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
-    tokenizer.save(str(temporary / "tokenizer.json"))
     config = {
-        "family": "compact",
+        "family": model.family,
         "format_version": FORMAT_VERSION,
         "model": model.config.to_dict(),
         "protocol": protocol.to_dict(),
         "tasks": list(tasks),
         "recipe": dict(recipe),
         "metrics": dict(metrics),
-        "vision": {"name": "efficientnet-lite0", "sha256": LITE0_SHA256},
+        "vision": model.vision.record(),
     }
+    if model.adapters is None:
+        save_weights(temporary, {k: v for k, v in model.state_dict().items() if k != _TIED})
+    else:
+        config["lora"] = model.adapters.to_dict()
+        weights = {k: v.detach().cpu().contiguous() for k, v in adapter_weights(model).items()}
+        save_file(weights, temporary / ADAPTER, metadata={"format": "pt"})
+    tokenizer.save(str(temporary / "tokenizer.json"))
     (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     _replace(temporary, folder)
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
+def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
     """Read a folder written by :func:`save_checkpoint`.
 
-    Raises CheckpointError for a missing file, another family, a newer format or weights that do not fit.
+    A checkpoint of LoRA adapters becomes a plain model again, unless ``merge`` is false.
+    Raises CheckpointError for a missing file, an unknown family, a newer format, weights that do not fit, and
+    a base that is not there or not the one the adapters were trained on.
     """
     folder = Path(folder)
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+    config = _read_config(folder)
+    weights = WEIGHTS if "lora" not in config else ADAPTER
+    if weights == WEIGHTS and (folder / INDEX).is_file():
+        weights = INDEX
+    for name in (weights, "tokenizer.json"):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: {name} is missing; is this a checkpoint folder?")
-    config = _read_config(folder / "config.json")
     try:
-        known = {f.name for f in fields(CompactConfig)}
-        model = CompactModel(CompactConfig(**{k: v for k, v in config["model"].items() if k in known}))
         protocol = Protocol.from_dict(config["protocol"])
-        weights = load_file(folder / "model.safetensors")
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        missing = [name for name in missing if name != _TIED]
-        if missing or unexpected:
-            raise CheckpointError(f"{folder}/model.safetensors: missing {missing}, not known {unexpected}")
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if "lora" not in config:
+            model = FAMILIES[config["family"]](config, folder)
+            loaded = load_weights(folder)
+            missing, unexpected = model.load_state_dict(loaded, strict=False, assign=True)
+            missing = [name for name in missing if name != _TIED]
+        else:
+            adapters = Adapters.from_dict(config["lora"])
+            model = _load_base(folder, adapters)
+            add_adapters(model, adapters)
+            loaded = load_file(folder / ADAPTER)
+            missing, unexpected = model.load_state_dict(loaded, strict=False, assign=True)
+            missing = [name for name in missing if name not in frozen_names(model)]
+        if missing or unexpected:
+            raise CheckpointError(f"{folder}/{weights}: missing {missing}, not known {unexpected}")
     except CheckpointError:
         raise
     except KeyError as error:
         raise CheckpointError(f"{folder}/config.json: {error.args[0]} is missing") from error
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError, ImportError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
+    except Exception as error:  # the tokenizers library raises nothing more exact
+        if type(error) is not Exception:
+            raise
+        raise CheckpointError(f"{folder}/tokenizer.json: {error}") from error
     model.decoder.tie_weights()
+    if merge and model.adapters is not None:
+        merge_adapters(model)
     return Checkpoint(model.eval(), tokenizer, protocol, config)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _load_base(folder: Path, adapters: Adapters) -> StreamModel:
+    base = Path(adapters.base.folder)
+    if not base.is_dir():
+        raise CheckpointError(
+            f"{folder}: its adapters belong to {base}, which is not there; make or copy that base (for smol: "
+            "make smol), and start where its path is right"
+        )
+    try:
+        digest = weights_sha256(base)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{base}: {error}") from error
+    if digest != adapters.base.sha256:
+        raise CheckpointError(
+            f"{base}: sha256 of its weights is {digest}, the adapters in {folder} were trained on "
+            f"{adapters.base.sha256}; make that base again"
+        )
+    return load_checkpoint(base).model
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: config.json is missing; is this a checkpoint folder?")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
-    if config.get("family") != "compact":
-        raise CheckpointError(f"{path}: family is {config.get('family')!r}, expected 'compact'")
+    if not isinstance(config, dict) or config.get("family") not in FAMILIES:
+        found = config.get("family") if isinstance(config, dict) else config
+        raise CheckpointError(f"{path}: family is {found!r}, expected one of {', '.join(FAMILIES)}")
     if not isinstance(config.get("format_version"), int) or config["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: format_version is {config.get('format_version')!r}, expected at most {FORMAT_VERSION}"

@@ -7,6 +7,7 @@ once and cached on disk.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ from train.model.lite0 import Lite0Vision
 
 FEATURE_CHANNELS = 320
 FEATURE_GRID = 7
+TRACE_CHANNELS = 32
+"""What is kept of a cell to compare the next frame with."""
+CHANGE_CHANNELS = 64
 _WINDOWS = {2: (4, 3), 3: (3, 2)}
 """Regions a side: cells a window is wide, cells from one window to the next; together they cover the grid."""
 
@@ -30,6 +34,7 @@ class CompactConfig:
     """Sizes of the decoder and of the projector.
 
     ``visual_grid`` 3: 3 x 3 regions; 2: 2 x 2; each is a visual token, and ``concept_token`` adds one.
+    ``motion``: a region's token is made from the frame before as well, so it can say what moved.
     ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding and has no logits.
     """
 
@@ -47,6 +52,7 @@ class CompactConfig:
     rms_norm_eps: float = 1e-6
     used_vocab: int = 0
     concept_token: bool = False
+    motion: bool = False
 
     def __post_init__(self) -> None:
         if self.visual_grid not in _WINDOWS:
@@ -92,7 +98,9 @@ class Projector(nn.Module):
     """Frozen vision features to V visual tokens of the decoder's width.
 
     Each of the 7 x 7 cells is reduced on its own, then overlapping windows of cells become one token each:
-    what lies where within a region survives, which pooling by mean would lose.
+    what lies where within a region survives, which pooling by mean would lose. With ``motion`` every cell is
+    also compared with its neighbourhood in the frame before. Comparing frames is what a small decoder learns
+    last: without this, events of a few seconds were told by the clock and not by what is seen.
     """
 
     def __init__(self, config: CompactConfig) -> None:
@@ -101,32 +109,77 @@ class Projector(nn.Module):
         width, step = _WINDOWS[config.visual_grid]
         self.norm = nn.BatchNorm2d(config.feature_channels)
         self.cell = nn.Conv2d(config.feature_channels, config.cell_channels, kernel_size=1)
-        self.region = nn.Conv2d(config.cell_channels, 2 * d, kernel_size=width, stride=step)
+        seen = config.cell_channels
+        self.trace = self.change = None
+        if config.motion:
+            self.trace = nn.Conv2d(seen, TRACE_CHANNELS, kernel_size=1)
+            self.change = nn.Conv2d(2 * TRACE_CHANNELS, CHANGE_CHANNELS, kernel_size=3, padding=1)
+            seen += CHANGE_CHANNELS
+        self.region = nn.Conv2d(seen, 2 * d, kernel_size=width, stride=step)
         self.out = nn.Linear(2 * d, d)
         self.out_norm = nn.RMSNorm(d, eps=1e-5)
         nn.init.constant_(self.out_norm.weight, 0.1)  # near the scale of freshly made token embeddings
         self.region_embedding = nn.Parameter(torch.zeros(config.regions, d))
         self.concept = ConceptToken(d) if config.concept_token else None
 
-    def forward(self, features: Tensor) -> Tensor:
-        """``features`` [N, 320, 7, 7] -> visual tokens [N, V, D], the concept token last."""
-        regions = self.read_regions(features)
-        if self.concept is None:
-            return regions
-        return torch.cat([regions, self.concept(features).to(regions.dtype)], dim=1)
+    def forward(self, features: Tensor, streams: Sequence[int] | None = None) -> Tensor:
+        """``features`` [N, 320, 7, 7] -> visual tokens [N, V, D], the concept token last.
 
-    def read_regions(self, features: Tensor) -> Tensor:
-        """``features`` [N, 320, 7, 7] -> the tokens of the picture's regions [N, grid x grid, D]."""
-        x = nn.functional.gelu(self.cell(self.norm(features)))  # [N, C, 7, 7]
+        ``streams``: frames of each stream, in order; None when all are one stream's.
+        """
+        return self._with_concept(self.read_regions(features, streams), features)
+
+    def read_regions(self, features: Tensor, streams: Sequence[int] | None = None) -> Tensor:
+        """As :meth:`forward`, but only the tokens of the picture's regions [N, grid x grid, D]."""
+        cells = self._cells(features)
+        if self.trace is None:
+            return self._regions(cells)
+        trace = self.trace(cells)
+        return self._regions(cells, trace, frame_before(trace, streams))
+
+    def see(self, features: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+        """One frame of a stream, with ``motion``: features [1, 320, 7, 7] and the trace of the frame before,
+        zeros for the first -> visual tokens [1, V, D] and its own trace [1, 32, 7, 7].
+        """
+        assert self.trace is not None
+        cells = self._cells(features)
+        trace = self.trace(cells)
+        return self._with_concept(self._regions(cells, trace, previous), features), trace
+
+    def _cells(self, features: Tensor) -> Tensor:
+        """[N, 320, 7, 7] -> [N, C, 7, 7]."""
+        return nn.functional.gelu(self.cell(self.norm(features)))
+
+    def _regions(self, x: Tensor, trace: Tensor | None = None, previous: Tensor | None = None) -> Tensor:
+        """Cells [N, C, 7, 7], their trace and that of the frame before each -> [N, grid x grid, D]."""
+        if trace is not None and previous is not None and self.change is not None:
+            change = nn.functional.gelu(self.change(torch.cat([trace, previous], dim=1)))
+            x = torch.cat([x, change], dim=1)  # [N, C + 64, 7, 7]
         x = nn.functional.gelu(self.region(x))  # [N, 2D, grid, grid]
         x = self.out(x.flatten(2).transpose(1, 2))  # [N, V, D]
         return self.out_norm(x) + self.region_embedding
+
+    def _with_concept(self, regions: Tensor, features: Tensor) -> Tensor:
+        if self.concept is None:
+            return regions
+        return torch.cat([regions, self.concept(features).to(regions.dtype)], dim=1)
 
     def train(self, mode: bool = True) -> Projector:
         """The input statistics stay what alignment measured: those of a few clips are not the world's."""
         super().train(mode)
         self.norm.eval()
         return self
+
+
+def frame_before(traces: Tensor, streams: Sequence[int] | None) -> Tensor:
+    """``traces`` [N, ...] of frames in order -> those of the frame before; zeros at a stream's start."""
+    shifted = torch.cat([torch.zeros_like(traces[:1]), traces[:-1]])
+    if streams is None:
+        return shifted
+    starts = torch.tensor([0, *streams[:-1]], device=traces.device).cumsum(0)
+    goes_on = torch.ones(len(traces), dtype=traces.dtype, device=traces.device)
+    goes_on[starts] = 0.0
+    return shifted * goes_on.view(-1, *[1] * (traces.ndim - 1))
 
 
 class CompactModel(StreamModel):
@@ -154,9 +207,9 @@ class CompactModel(StreamModel):
             table = self.decoder.get_input_embeddings().weight
             self.projector.concept.names.copy_(name_embeddings(table, tokenizer))
 
-    def visual(self, features: Tensor) -> Visual:
+    def visual(self, features: Tensor, streams: Sequence[int] | None = None) -> Visual:
         """``features`` [N, 320, 7, 7] -> tokens [N, V, D]."""
-        return Visual(self.projector(features))
+        return Visual(self.projector(features, streams))
 
     def positions(self, input_ids: Tensor, image_id: int, start: Tensor) -> tuple[Tensor, Tensor]:
         """Every token takes one position: [B, T] and [B]."""
@@ -197,7 +250,12 @@ class CompactModel(StreamModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         logits = self.decoder.lm_head(hidden)
+        if self.token_rows is not None:
+            logits = self.token_rows.logits(hidden, logits)
         return logits[..., : self.config.used_vocab] if self.config.used_vocab else logits
+
+    def output_matrix(self) -> nn.Linear:
+        return self.decoder.lm_head
 
 
 @torch.no_grad()

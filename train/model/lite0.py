@@ -7,6 +7,7 @@ norm epsilon; both packages list the same tensors in the same order under differ
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from dataclasses import dataclass
@@ -84,10 +85,15 @@ def load_lite0() -> Lite0:
     return Lite0(nn.Sequential(network.conv_stem, network.bn1, network.act1), network.blocks)
 
 
+@functools.cache
+def _head_layers() -> tuple[nn.Conv2d, nn.Linear]:
+    network = _load_network().eval()
+    return fuse_conv_bn_eval(network.conv_head, network.bn2), network.classifier
+
+
 def load_imagenet_head() -> ImageNetHead:
     """The classifier that belongs to the backbone. Raises as :func:`load_lite0` does."""
-    network = _load_network().eval()
-    return ImageNetHead(fuse_conv_bn_eval(network.conv_head, network.bn2), network.classifier)
+    return ImageNetHead(*_head_layers())
 
 
 def _load_network() -> Any:
