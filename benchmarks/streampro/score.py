@@ -98,10 +98,13 @@ def score(
     """Score ``predictions`` against ``annotations``; the order of neither matters.
 
     ``bootstrap``: draws behind the intervals, 0 for none. Raises FormatError for a prediction with an unknown
-    id, and when there is no question at all; an EdgeError when the judge cannot judge.
+    id, for an id that comes twice, and when there is no question at all; an EdgeError when the judge cannot
+    judge.
     """
     if not annotations:
         raise FormatError("annotations: expected at least one question, got an empty file")
+    _check_distinct(annotations)
+    _check_distinct(predictions)
     said = {prediction.id: prediction for prediction in predictions}
     unknown = said.keys() - {annotation.id for annotation in annotations}
     if unknown:
@@ -152,6 +155,16 @@ def score_question(annotation: Annotation, prediction: Prediction | None, judge:
         f1=2 * total / (said + true) if said and true else 0.0,  # = 2PR / (P + R), and defined when S is 0
         missing=prediction is None,
     )
+
+
+def _check_distinct(records: Sequence[Annotation] | Sequence[Prediction]) -> None:
+    """Files are read so; records made by a program may not be."""
+    seen: set[str] = set()
+    for record in records:
+        if record.id in seen:
+            where = f"{record.path}, line {record.line}, key 'id'"
+            raise FormatError(f"{where}: expected a value of its own, {record.id!r} came before")
+        seen.add(record.id)
 
 
 def _cases(annotation: Annotation, prediction: Prediction) -> Iterator[Case]:

@@ -152,6 +152,14 @@ def test_unknown_prediction_is_an_error() -> None:
         score([question("EU", (1, 2, "a"))], [stray], JUDGE)
 
 
+def test_ids_that_come_twice_are_an_error() -> None:
+    once, twice = question("EU", (1, 2, "a")), [say((2, "a")), say()]
+    with pytest.raises(FormatError, match=r"key 'id'.*'q' came before"):
+        score([once], twice, JUDGE)
+    with pytest.raises(FormatError, match="'q' came before"):
+        score([once, once], [], JUDGE)
+
+
 def test_no_question_is_an_error() -> None:
     with pytest.raises(FormatError, match="at least one question"):
         score([], [], JUDGE)

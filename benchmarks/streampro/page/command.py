@@ -53,7 +53,8 @@ def plot(
     threshold = run.get("threshold")
     with judge_options.open() as judge:
         page = Scored(
-            title=title or str(run.get("bundle") or run.get("model") or predictions.stem),
+            title=title
+            or str(run.get("bundle") or run.get("checkpoint") or run.get("model") or predictions.stem),
             annotations=questions,
             predictions=said,
             judge=judge,

@@ -160,6 +160,10 @@ def test_page_in_a_browser(browser: Browser, page: Path) -> None:
     browser.choose("failures", False)
     browser.choose("outcome", "missing")
     browser.wait(f"{cards} === 1")
+    for verdict in ("right", "partial", "wrong", "surplus", "outside"):
+        count = sum(any(r["verdict"] == verdict for r in q["responses"]) for q in questions)
+        browser.choose("outcome", verdict)
+        browser.wait(f"{cards} === arguments[0]", count)
     browser.choose("outcome", "any")
     browser.choose("order", "best")
     best = sorted(questions, key=lambda q: -q["f1"])[0]["id"]
@@ -194,6 +198,29 @@ def test_page_in_a_browser(browser: Browser, page: Path) -> None:
     assert "</script><script>window.pwned = 1</script>" in text and '<img src="x" onerror=' in text
     assert browser.js("return performance.getEntriesByType('resource').length") == 0
     assert browser.log() == []
+
+
+CROSSINGS = """
+const labels = [...document.querySelectorAll('.plot text.label')];
+const boxes = labels.map((label) => label.getBoundingClientRect());
+const cross = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom - 3 && b.top < a.bottom - 3;
+return [boxes.length, boxes.some((a, i) => boxes.some((b, j) => i < j && cross(a, b)))];
+"""
+
+
+def test_labels_of_tasks_with_like_scores_do_not_cross(browser: Browser, page: Path, tmp_path: Path) -> None:
+    html = page.read_text()
+    marked = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
+    assert marked
+    data = json.loads(marked[1])
+    for task in data["report"]["tasks"].values():
+        task["precision"] = task["recall"] = 0.05  # all in one point
+    crowded = tmp_path / "crowded.html"
+    crowded.write_text(html.replace(marked[1], json.dumps(data).replace("<", "\\u003c")))
+    browser.open(crowded)
+    labels, crossing = browser.js(CROSSINGS)
+    assert labels == len(data["report"]["tasks"]) >= 7
+    assert not crossing
 
 
 def test_light_and_dark(browser: Browser, page: Path) -> None:

@@ -56,22 +56,37 @@ function dimensionMark(dimension, size = 6) {
   return s("circle", { ...style, r: size });
 }
 
-/** For labels beside points: the first of eight places that hits no point and no earlier label. */
+/**
+ * For labels beside points: the first of the places around a point, then farther away with a line to it, that
+ * hits no point and no earlier label.
+ */
 function labelPlacer(marks, box) {
   const taken = marks.map(({ x, y }) => ({ left: x - 7, right: x + 7, top: y - 7, bottom: y + 7 }));
   return ({ x, y }, text) => {
-    const wide = text.length * 7.2;
-    const places = [
+    const wide = text.length * 9.5;
+    const near = [
       [10, 4, "start"], [-10, 4, "end"], [0, -11, "middle"], [0, 20, "middle"],
       [9, -8, "start"], [9, 17, "start"], [-9, -8, "end"], [-9, 17, "end"],
-    ].map(([dx, dy, anchor]) => {
+    ];
+    const far = [24, 38, 52].flatMap((by) => [
+      [by, 4 - by, "start"], [0, 4 - by, "middle"], [by, 4, "start"], [-by, 4 - by, "end"],
+      [-by, 4, "end"], [0, 4 + by, "middle"], [by, 4 + by, "start"], [-by, 4 + by, "end"],
+    ]);
+    const places = [...near, ...far].map(([dx, dy, anchor], i) => {
       const left = x + dx - (anchor === "end" ? wide : anchor === "middle" ? wide / 2 : 0);
-      return { x: x + dx, y: y + dy, anchor, left, right: left + wide, top: y + dy - 10, bottom: y + dy + 2 };
+      const box = { left, right: left + wide, top: y + dy - 10, bottom: y + dy + 2 };
+      return { x: x + dx, y: y + dy, anchor, ...box, far: i >= near.length };
     });
     const hits = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
     const inside = (a) => a.left >= box.left && a.right <= box.right && a.top >= box.top && a.bottom <= box.bottom;
     const place = places.find((p) => inside(p) && !taken.some((other) => hits(p, other))) ?? places[0];
     taken.push(place);
-    return s("text", { x: place.x, y: place.y, "text-anchor": place.anchor, class: "label" }, text);
+    const end = { x2: Math.min(Math.max(x, place.left), place.right), y2: place.bottom };
+    return s(
+      "g",
+      {},
+      place.far ? s("line", { class: "leader", x1: x, y1: y, ...end }) : null,
+      s("text", { x: place.x, y: place.y, "text-anchor": place.anchor, class: "label" }, text),
+    );
   };
 }

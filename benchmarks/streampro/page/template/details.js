@@ -23,7 +23,7 @@ function drawCard(question, open) {
       { class: "card-head" },
       h("span", { class: "chip", title: task.name }, question.task),
       h("div", { class: "card-title" }, h("h3", {}, question.query), h("p", { class: "about" }, h("code", {}, question.id), ` \u00b7 ${about.filter(Boolean).join(" \u00b7 ")}`)),
-      h("div", { class: "card-score" }, h("strong", {}, `F1 ${points(question.f1)}`), h("span", {}, `P ${points(question.precision)} \u00b7 R ${points(question.recall)}`)),
+      h("div", { class: "card-score" }, h("strong", {}, `F1 ${points(question.f1)}`), h("span", {}, `precision ${points(question.precision)} \u00b7 recall ${points(question.recall)}`)),
     ),
     drawTimeline(question),
     words,

@@ -3,11 +3,13 @@
 const CARD_REST = 104; // height of a card without its timeline, until it is drawn
 
 const OUTCOMES = {
-  any: ["any outcome", () => true],
-  missed: ["missed answer", (q) => q.answers.some((answer) => answerState(answer) === "missed")],
+  any: ["any verdict", () => true],
+  right: ["a right response", (q) => q.responses.some((response) => response.verdict === "right")],
+  partial: ["a partly right one", (q) => q.responses.some((response) => response.verdict === "partial")],
+  missed: ["a missed answer", (q) => q.answers.some((answer) => answerState(answer) === "missed")],
   wrong: ["wrong words", (q) => q.responses.some((response) => response.verdict === "wrong")],
-  surplus: ["surplus", (q) => q.responses.some((response) => response.verdict === "surplus")],
-  outside: ["out of window", (q) => q.responses.some((response) => response.verdict === "outside")],
+  surplus: ["a surplus response", (q) => q.responses.some((response) => response.verdict === "surplus")],
+  outside: ["said outside windows", (q) => q.responses.some((response) => response.verdict === "outside")],
   silent: ["nothing said", (q) => q.responses.length === 0],
   missing: ["no prediction", (q) => q.missing],
 };
@@ -30,7 +32,7 @@ function startQuestions() {
   const shown = h("output", { id: "shown", "aria-live": "polite" });
   form.append(
     choice("task", "Task", taskOptions(option)),
-    choice("outcome", "With", named(OUTCOMES)),
+    choice("outcome", "Verdict", named(OUTCOMES)),
     choice("order", "Order", named(ORDERS)),
     h("label", { class: "wide" }, "Search", h("input", { type: "search", name: "search", placeholder: "id, question, answer, response", "aria-keyshortcuts": "/" })),
     h("label", { class: "check" }, h("input", { type: "checkbox", name: "failures" }), "Only failures"),
