@@ -35,6 +35,7 @@ def watch(model: Model, clip: Path, question: str, at: float) -> list[Watched]:
     """Run ``model`` over ``clip`` with ``question`` asked at ``at`` seconds. Raises EdgeError or OSError."""
     seen: list[Watched] = []
     sampler = TimestepSampler(model.protocol.fps)
+    vision = model.open_vision()
     with model.session() as session, av.open(str(clip)) as container:
         for picture in container.decode(video=0):
             index = sampler.take(picture.time)
@@ -43,7 +44,7 @@ def watch(model: Model, clip: Path, question: str, at: float) -> list[Watched]:
             if not session.queries and model.protocol.interval(index)[1] >= at:
                 session.ask(question)
             frame = picture.to_ndarray(format="rgb24")
-            seen.append(Watched(frame, session.push_tokens(model.vision(frame), index)))
+            seen.append(Watched(frame, session.push_tokens(vision.see(frame), index)))
     return seen
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from edge_runtime.errors import BundleError
 from edge_runtime.protocol import TurnEncoder
 from edge_runtime.session import StreamSession
 from edge_runtime.tokenizer import Tokenizer
-from edge_runtime.vision import letterbox, normalise
+from edge_runtime.vision_stream import VisionStream
 
 
 class Model:
@@ -48,7 +47,8 @@ class Model:
         self._decoder = engine.load_decoder(self.bundle)
         height, width = self.bundle.model.image_size
         expected = (1, self.protocol.frame_tokens, self.bundle.model.hidden_size)
-        shape = self.encode(np.zeros((1, 3, height, width), dtype=np.float32)).shape  # also warms the engine
+        blank = np.zeros((1, 3, height, width), dtype=np.float32)
+        shape = self.open_vision().encode(blank).shape  # also warms the engine
         if shape != expected:
             raise BundleError(
                 f"{self.bundle.path(self.bundle.vision.file)}: gives tokens of shape {list(shape)}, expected "
@@ -59,21 +59,9 @@ class Model:
         """A new stream. ``threshold``: speak when the score reaches it, 0..1; None for the bundle's."""
         return StreamSession(self, threshold=threshold)
 
-    def vision(self, frame: Any) -> NDArray[np.float32]:
-        """uint8 [H, W, 3] RGB of any size -> visual tokens float32 [1, V, D].
-
-        For several sessions on one stream: compute once, then :meth:`StreamSession.push_tokens` to each.
-        """
-        return self.encode(self.preprocess(frame))
-
-    def preprocess(self, frame: Any) -> NDArray[np.float32]:
-        """uint8 [H, W, 3] RGB of any size -> ``pixels`` float32 [1, 3, height, width] of the vision graph."""
-        model = self.bundle.model
-        return normalise(letterbox(frame, model.image_size), model.image_mean, model.image_std)
-
-    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``pixels`` -> visual tokens [1, V, D]."""
-        return self._vision.run(pixels)
+    def open_vision(self) -> VisionStream:
+        """Frames of a new stream to visual tokens, for several sessions at a time."""
+        return VisionStream(self._vision, self.bundle.model)
 
     def open_decoder(self) -> CachedDecoder:
         """A decoder with an empty cache of its own."""

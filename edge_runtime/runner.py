@@ -156,6 +156,7 @@ class Runner:
     ) -> None:
         self.telemetry = Telemetry()
         self._model = model
+        self._vision = model.open_vision()
         self._events = events
         self._sinks = sinks
         self._display = display
@@ -251,9 +252,9 @@ class Runner:
         if live:
             self.telemetry.add_stage("queue", (taken - start) * 1e3)
 
-        pixels = self._model.preprocess(frame.image)
+        pixels = self._vision.preprocess(frame.image)
         preprocessed = self._clock()
-        tokens = self._model.encode(pixels)
+        tokens = self._vision.encode(pixels)
         encoded = self._clock()
         self.telemetry.add_stage("preprocess", (preprocessed - taken) * 1e3)
         self.telemetry.add_stage("vision", (encoded - preprocessed) * 1e3)

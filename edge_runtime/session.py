@@ -110,6 +110,7 @@ class StreamSession:
                 f"has no room for the prompt ({len(prefix)}) and two turns ({largest_turn} each); "
                 "export with more"
             )
+        self._vision = model.open_vision()
         self._decoder = model.open_decoder()
         self._decoder.append(prefix, 0)
         self._prefix = self._window.segments
@@ -192,19 +193,25 @@ class StreamSession:
             index = sampler.take(t)
             if index is None:
                 return None
-            pixels = self._model.preprocess(frame)
+            pixels = self._vision.preprocess(frame)
             preprocessed = perf_counter()
-            tokens = self._model.encode(pixels)
+            before = self._vision.trace
+            tokens = self._vision.encode(pixels)
             timing = {
                 "preprocess": (preprocessed - begin) * 1e3,
                 "vision": (perf_counter() - preprocessed) * 1e3,
             }
-            decision = self._step(tokens, index, begin, timing)
+            try:
+                decision = self._step(tokens, index, begin, timing)
+            except BaseException:
+                self._vision.trace = before
+                raise
             self._sampler = sampler  # not before: a frame whose step failed may be pushed again
             return decision
 
     def push_tokens(self, visual_tokens: NDArray[np.float32], index: int) -> Decision:
-        """As :meth:`push`, with the frame's visual tokens [1, V, D] (:meth:`Model.vision`) and its timestep.
+        """As :meth:`push`, with the frame's visual tokens [1, V, D] (:meth:`Model.open_vision`) and its
+        timestep.
 
         ``index`` must grow from call to call; gaps are allowed. Raises ConfigError otherwise.
         """
@@ -221,6 +228,7 @@ class StreamSession:
             self._window.restore(self._prefix)  # the prefix lies at row 0 and has never moved
             self._pending = []
             self._sampler.reset()
+            self._vision.reset()
             self._last_index = -1
             if not keep_queries:
                 self._active = {}
@@ -342,5 +350,5 @@ class StreamSession:
         expected = (1, self._protocol.frame_tokens, self._model.bundle.model.hidden_size)
         if np.shape(visual_tokens) != expected:
             got = list(np.shape(visual_tokens))
-            raise ConfigError(f"visual tokens: expected shape {list(expected)} as of Model.vision, got {got}")
+            raise ConfigError(f"visual tokens: expected shape {list(expected)}, got {got}")
         return visual_tokens.reshape(expected[1:])

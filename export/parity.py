@@ -20,13 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edge_runtime.backends.base import VisionGraph
+from edge_runtime.bundle import ModelSpec
 from edge_runtime.decoder import CachedDecoder
 from edge_runtime.model import Model
+from edge_runtime.vision_stream import VisionStream
 from edge_runtime.window import EvictionPlan
 from export.clip import Step, world_stream
 from export.errors import ExportError
 from export.torch_reference import TorchStreamingDecoder
-from train.model.compact import CompactModel
+from train.model.compact import FEATURE_GRID, TRACE_CHANNELS, CompactModel
 
 TIMESTEPS = 512
 
@@ -94,11 +97,16 @@ class _ReferenceStream:
         self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
         self._decoder = TorchStreamingDecoder(model.decoder)
         self._visual: torch.Tensor | None = None
+        self._trace = torch.zeros(1, TRACE_CHANNELS, FEATURE_GRID, FEATURE_GRID)
 
     @torch.inference_mode()
     def see(self, pixels: NDArray[np.float32]) -> None:
         """``pixels`` [1, 3, H, W] of the frame whose visual tokens the next append will hold."""
-        self._visual = self._model.projector(self._backbone(torch.from_numpy(pixels)))
+        features = self._backbone(torch.from_numpy(pixels))
+        if self._model.config.motion:
+            self._visual, self._trace = self._model.projector.see(features, self._trace)
+        else:
+            self._visual = self._model.projector(features)
 
     @torch.inference_mode()
     def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
@@ -145,6 +153,18 @@ class _WatchedDecoder(CachedDecoder):
         self._comparison.evictions += any(segment.kind == "turn" for segment in plan.evicted)
 
 
+class _WatchedVision(VisionStream):
+    """The runtime's vision; PyTorch sees every frame too."""
+
+    def __init__(self, graph: VisionGraph, model: ModelSpec, reference: _ReferenceStream) -> None:
+        super().__init__(graph, model)
+        self._reference = reference
+
+    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._reference.see(pixels)
+        return super().encode(pixels)
+
+
 class _WatchedModel(Model):
     """The runtime's model, whose decoders are watched."""
 
@@ -158,10 +178,10 @@ class _WatchedModel(Model):
         )
         self._seen_by = _ReferenceStream(model, backbone, self.encoder.image_id)
 
-    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._seen_by is not None:
-            self._seen_by.see(pixels)
-        return super().encode(pixels)
+    def open_vision(self) -> VisionStream:
+        if self._seen_by is None:  # a first try, while the bundle is loaded
+            return super().open_vision()
+        return _WatchedVision(self._vision, self.bundle.model, self._seen_by)
 
     def open_decoder(self) -> CachedDecoder:
         assert self._seen_by is not None

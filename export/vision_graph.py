@@ -1,5 +1,8 @@
 """The vision side as one graph: `pixels` [1, 3, H, W] -> `tokens` [1, V, D].
 
+A model that compares frames also takes `previous` [1, T, 7, 7], the trace of the frame before (zeros for the
+first one), and gives its own `trace`, which goes into the next call.
+
 Backbone and projector in one file, batch norms folded into their convolutions.
 """
 
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.errors import ExportError
-from train.model.compact import Projector
+from train.model.compact import FEATURE_GRID, TRACE_CHANNELS, Projector
 
 OPSET = 18
 
@@ -35,9 +38,20 @@ class VisionGraph(nn.Module):
             raise ExportError("vision: a batch norm follows no convolution and cannot be folded into one")
         self.to(dtype)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """``pixels`` [1, 3, H, W], normalised -> visual tokens [1, V, D]; both float32."""
-        return self.projector(self.backbone(pixels.to(self.dtype))).float()
+    @property
+    def compares(self) -> bool:
+        """Whether it takes the trace of the frame before."""
+        return self.projector.trace is not None
+
+    def forward(self, pixels: Tensor, previous: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """``pixels`` [1, 3, H, W], normalised -> visual tokens [1, V, D], with ``previous`` and ``trace``
+        [1, T, 7, 7] when it compares; all float32.
+        """
+        features = self.backbone(pixels.to(self.dtype))
+        if previous is None:
+            return self.projector(features).float()
+        tokens, trace = self.projector.see(features, previous.to(self.dtype))
+        return tokens.float(), trace.float()
 
 
 def fold_batch_norms(module: nn.Module) -> None:
@@ -66,13 +80,16 @@ def _fold_input_norm(projector: Projector) -> None:
 
 def export_vision(graph: VisionGraph, image_size: tuple[int, int]) -> onnx.ModelProto:
     """ONNX model for pictures of ``image_size`` (height, width), which is fixed."""
+    inputs: tuple[Tensor, ...] = (torch.zeros(1, 3, *image_size),)
+    if graph.compares:
+        inputs += (torch.zeros(1, TRACE_CHANNELS, FEATURE_GRID, FEATURE_GRID),)
     program = torch.onnx.export(
         graph.eval(),
-        (torch.zeros(1, 3, *image_size),),
+        inputs,
         dynamo=True,
         opset_version=OPSET,
-        input_names=["pixels"],
-        output_names=["tokens"],
+        input_names=["pixels", "previous"][: len(inputs)],
+        output_names=["tokens", "trace"][: len(inputs)],
         verbose=False,
     )
     assert program is not None

@@ -102,6 +102,7 @@ class InferenceWorker:
         self._model = with_fps(model, settings.fps or model.protocol.fps)
         self._policy = ResponsePolicy(PolicySettings(settings.threshold, settings.min_gap_s))
         self._session = self._model.session(threshold=settings.threshold)
+        self._vision = self._model.open_vision()
         self._query = settings.query
         self._query_id = self._session.ask(settings.query)
         self._on_response, self._on_warning, self._on_error = on_response, on_warning, on_error
@@ -212,10 +213,11 @@ class InferenceWorker:
         if picture.stream != self._session_stream:
             self._session_stream = picture.stream
             self._session.reset(keep_queries=True)
+            self._vision.reset()
             self._policy = ResponsePolicy(self._policy.settings)
         self._change_query()
         image = self._scaler.convert(picture.buffer, picture.caps)
-        decision = self._session.push_tokens(self._model.vision(image), picture.index)
+        decision = self._session.push_tokens(self._vision.see(image), picture.index)
         self.counts.decided += 1
         text_s = (decision.timing["total"] - decision.timing["decision"]) / 1e3
         self.counts.decision_ms = (time.monotonic() - picture.taken_at - text_s) * 1e3

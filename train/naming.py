@@ -1,14 +1,16 @@
-"""Second half of stage 0: the decoder learns to say the name of something it sees, one frame at a time.
+"""Second half of stage 0: the decoder learns to say what it sees, one frame at a time.
 
-Supervised training shows a name once in a hundred tokens, in streams of eight hundred; here every example is
-one short turn whose answer is a name, so the decoder learns to look at visual tokens before it learns when to
-speak. The first word of any sprite in view is right: the target is spread over them.
+Supervised training shows an answer once in a hundred tokens, in streams of eight hundred; here every example
+is one short turn with an answer: the name of something in view, what is under way, a new state, an alarm. So
+the decoder learns to look at visual tokens, and to heed the question, before it learns when to speak. Without
+a past there is also no rhythm of earlier answers to go by. Of names any in view is right: the target is
+spread over their first tokens.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +20,22 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from edge_runtime.protocol import Protocol, TurnEncoder
-from train.align import clip_truth
-from train.data.features import FeatureCache
+from train.align import clip_truth, story_of, under_way
+from train.data.features import ClipFeatures, FeatureCache
 from train.model.compact import CompactModel
 from train.world.catalog import sprite_table
 from train.world.scene import SIZE
+from train.world.stage import Story
 from train.world.texts import QUESTIONS
+
+KINDS = ("names", "events", "changes", "alarms")
 
 
 @dataclass(frozen=True)
 class NamingSettings:
     """``labels``: interval labels are drawn from 0 to this many timesteps."""
 
-    steps: int = 450
+    steps: int = 900
     batch_size: int = 32
     lr: float = 1.5e-3
     embedding_lr: float = 3e-4
@@ -40,11 +45,13 @@ class NamingSettings:
 
 
 @dataclass(frozen=True)
-class Example:
-    """A frame's features [320, 7, 7] and the first tokens of the names of what is in view."""
+class Fact:
+    """Something a frame shows: ``query`` asks for it, any of ``answers`` says it."""
 
-    features: Tensor
-    names: tuple[int, ...]
+    clip: int
+    frame: int
+    query: str
+    answers: tuple[str, ...]
 
 
 def teach_naming(
@@ -56,10 +63,10 @@ def teach_naming(
     settings: NamingSettings,
     say: Callable[[str], None],
 ) -> dict[str, float]:
-    """Train ``model`` in place; returns ``named``, the share of frames whose answer was in view."""
-    encoder = TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
-    rng = np.random.default_rng(settings.seed)
-    examples = _Examples(model, tokenizer, clips, cache, rng)
+    """Train ``model`` in place; returns by kind of fact the share whose answer was right, word for word (of
+    names the first token), over the last examples.
+    """
+    lesson = _Lesson(model, tokenizer, protocol, clips, cache, np.random.default_rng(settings.seed))
     named = [p for n, p in model.decoder.named_parameters() if "embed_tokens" not in n]
     optimizer = torch.optim.AdamW(
         [
@@ -69,73 +76,143 @@ def teach_naming(
         ],
         betas=(0.9, 0.98),
     )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [g["lr"] for g in optimizer.param_groups], total_steps=settings.steps, pct_start=0.1
+    )
     model.train()
-    right: list[float] = []
+    right: dict[str, list[bool]] = {kind: [] for kind in lesson.kinds}
     started = time.monotonic()
     for step in range(1, settings.steps + 1):
-        batch = [examples.draw() for _ in range(settings.batch_size)]
-        query = QUESTIONS["EC"][int(rng.integers(len(QUESTIONS["EC"])))]
-        turn = encoder.turn_ids(int(rng.integers(settings.labels)))
-        row = [*encoder.query_ids(query), *turn, encoder.response_id]
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = _answer(model, row, torch.stack([e.features for e in batch]), encoder.image_id)
-        target = torch.zeros_like(logits)  # [B, vocab]
-        for i, example in enumerate(batch):
-            target[i, list(example.names)] = 1.0 / len(example.names)
-        loss = -(target * logits.log_softmax(-1)).sum(-1).mean()
+        loss = lesson.loss(settings.batch_size, settings.labels, right)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        best = logits.argmax(-1).tolist()
-        right.append(sum(b in e.names for b, e in zip(best, batch, strict=True)) / len(batch))
+        schedule.step()
         if step % 50 == 0:
+            figures = "  ".join(f"{kind} {value:.3f}" for kind, value in _ends(right).items())
             spent = time.monotonic() - started
-            figures = f"loss {loss.item():.3f}  named {_end(right):.3f}"
-            say(f"naming {step}/{settings.steps}  {spent:.0f} s  {figures}")
+            say(f"naming {step}/{settings.steps}  {spent:.0f} s  loss {loss.item():.3f}  {figures}")
     model.eval()
-    return {"named": _end(right)}
+    return _ends(right)
 
 
-def _end(values: list[float]) -> float:
-    return float(np.mean(values[-50:]))
+def _ends(right: dict[str, list[bool]]) -> dict[str, float]:
+    return {kind: float(np.mean(values[-400:])) for kind, values in right.items() if values}
 
 
-def _answer(model: CompactModel, row: list[int], features: Tensor, image_id: int) -> Tensor:
-    """``features`` [B, 320, 7, 7] -> logits [B, vocab] after the same ids ``row`` for every frame."""
-    ids = torch.tensor([row] * len(features))
-    embeddings = model.embed(ids, model.projector(features), image_id)  # [B, T, D]
-    hidden = model.decoder.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state[:, -1]
-    return model.decoder.lm_head(hidden).float()
+def facts_of(
+    number: int,
+    clip: Path,
+    features: ClipFeatures,
+    names: Sequence[str],
+    motion: bool,
+    centres: list[float],
+    rng: np.random.Generator,
+) -> Iterator[tuple[str, Fact]]:
+    """(kind, fact) for everything that the frames of the generated ``clip`` show."""
+    story = story_of(clip)
+    steps = features.timesteps
+
+    def ask(kind: str, **words: str) -> str:
+        return str(rng.choice(QUESTIONS[kind])).format(**words)
+
+    where = clip_truth(clip, steps, {key: i for i, key in enumerate(sprite_table())}, centres).where
+    for frame in range(len(steps)):
+        seen = {names[sprite] for sprite in where[where[:, 0] == frame, 2]}
+        if seen:
+            yield "names", Fact(number, frame, ask("EC"), tuple(sorted(seen)))
+    if motion:
+        for frame, event in under_way(story, steps):
+            query = ask("EU-all") if rng.random() < 0.5 else ask("EU", subject=event.subject)
+            yield "events", Fact(number, frame, query, (event.text,))
+    for frame, now in enumerate(steps):
+        yield from _sudden(story, number, frame, now + 0.9, ask)
 
 
-class _Examples:
-    """Random frames with something in view."""
+def _sudden(
+    story: Story, number: int, frame: int, now: float, ask: Callable[..., str]
+) -> Iterator[tuple[str, Fact]]:
+    for change in story.changes:
+        if 0.05 <= now - change.start < 2.0:
+            yield "changes", Fact(number, frame, ask("OU", subject=change.subject), (change.text,))
+    for alarm in story.anomalies:
+        if alarm.start + 0.3 <= now <= alarm.end:
+            yield "alarms", Fact(number, frame, ask("AA"), (alarm.text,))
+
+
+class _Lesson:
+    """Random facts of all kinds, equally often, and the loss of the decoder's answers to them."""
 
     def __init__(
         self,
         model: CompactModel,
         tokenizer: Tokenizer,
+        protocol: Protocol,
         clips: list[Path],
         cache: FeatureCache,
         rng: np.random.Generator,
     ) -> None:
-        keys = {key: i for i, key in enumerate(sprite_table())}
-        centres = [SIZE * share for share in model.config.region_centres()]
-        words = [key.split("/")[0] for key in keys]
-        self._first = [tokenizer.encode(" " + w, add_special_tokens=False).ids[0] for w in words]
+        self._model, self._rng = model, rng
+        self._encoder = TurnEncoder(
+            protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+        )
         self._clips = [cache.load(clip) for clip in clips]
-        self._truths = [
-            clip_truth(clip, f.timesteps, keys, centres).where
-            for clip, f in zip(clips, self._clips, strict=True)
-        ]
-        self._rng = rng
+        names = [key.split("/")[0] for key in sprite_table()]
+        centres = [SIZE * share for share in model.config.region_centres()]
+        facts: dict[str, list[Fact]] = {kind: [] for kind in KINDS}
+        for number, clip in enumerate(clips):
+            for kind, fact in facts_of(
+                number, clip, self._clips[number], names, model.config.motion, centres, rng
+            ):
+                facts[kind].append(fact)
+        self._facts = {kind: found for kind, found in facts.items() if found}
+        self.kinds = list(self._facts)
 
-    def draw(self) -> Example:
-        while True:
-            i = int(self._rng.integers(len(self._clips)))
-            frame = int(self._rng.integers(len(self._clips[i].timesteps)))
-            seen = self._truths[i][self._truths[i][:, 0] == frame, 2]
-            if len(seen):
-                features = torch.from_numpy(np.array(self._clips[i].features[frame], dtype=np.float32))
-                return Example(features, tuple({self._first[k] for k in seen}))
+    def loss(self, size: int, labels: int, right: dict[str, list[bool]]) -> Tensor:
+        """Of ``size`` random facts; whether each was answered rightly is added to ``right``."""
+        kinds = [self.kinds[int(self._rng.integers(len(self.kinds)))] for _ in range(size)]
+        facts = [self._facts[kind][int(self._rng.integers(len(self._facts[kind])))] for kind in kinds]
+        rows, starts, answers = [], [], []
+        for fact in facts:
+            said = [self._encoder.response_ids(text) for text in fact.answers]
+            # Of several names only the first token is asked for.
+            answer = said[0] if len(said) == 1 else said[0][:2]
+            label = int(self._rng.integers(labels))
+            ask = [*self._encoder.query_ids(fact.query), *self._encoder.turn_ids(label)]
+            rows.append(ask + answer)
+            starts.append(len(ask))
+            answers.append(answer)
+        length = max(map(len, rows))
+        ids = torch.zeros(size, length, dtype=torch.long)
+        target = torch.zeros(size, length, self._model.config.vocab_size)
+        for i, (row, start, answer, fact) in enumerate(zip(rows, starts, answers, facts, strict=True)):
+            ids[i, : len(row)] = torch.tensor(row)
+            for j, token in enumerate(answer[1:], start):
+                target[i, j, token] = 1.0  # the logits at the response token say the first word, and so on
+            if len(fact.answers) > 1:
+                firsts = {self._encoder.response_ids(text)[1] for text in fact.answers}
+                target[i, start] = 0.0
+                target[i, start, list(firsts)] = 1.0 / len(firsts)
+        asked = target.sum(-1) > 0  # [B, T]
+        with torch.autocast("cpu", torch.bfloat16):
+            tokens = self._see(facts)  # [B, V, D]
+            embeddings = self._model.embed(ids, tokens, self._encoder.image_id)  # [B, T, D]
+            hidden = self._model.decoder.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+            logits = self._model.logits(hidden[asked]).float()  # [M, vocab]
+        wanted = target[asked]
+        hit = torch.zeros_like(asked)
+        hit[asked] = wanted.gather(1, logits.argmax(-1, keepdim=True)).squeeze(1) > 0
+        for kind, ok in zip(kinds, (hit | ~asked).all(1).tolist(), strict=True):
+            right[kind].append(ok)
+        return -(wanted * logits.log_softmax(-1)).sum(-1).mean()
+
+    def _see(self, facts: Sequence[Fact]) -> Tensor:
+        """Visual tokens [B, V, D] of the facts' frames, each seen after the frame before it."""
+        frames, lengths = [], []
+        for fact in facts:
+            pair = self._clips[fact.clip].features[max(0, fact.frame - 1) : fact.frame + 1]
+            frames.append(torch.from_numpy(np.array(pair, dtype=np.float32)))
+            lengths.append(len(pair))
+        tokens = self._model.projector(torch.cat(frames), lengths)
+        return tokens[torch.tensor(lengths).cumsum(0) - 1]

@@ -234,7 +234,8 @@ def visual_of(
         if id(prompt.features) not in first:
             first[id(prompt.features)] = sum(map(len, features))
             features.append(prompt.features)
-    return model.visual(torch.cat(features).to(device)), [first[id(p.features)] for p in prompts]
+    visual = model.visual(torch.cat(features).to(device), list(map(len, features)))
+    return visual, [first[id(p.features)] for p in prompts]
 
 
 def batches(prompts: Sequence[Prompt], most: int) -> Iterator[list[Prompt]]:

@@ -57,7 +57,7 @@ def main(bundle: str, rounds: int, threads: tuple[int, ...], out: Path | None) -
             sleep(REST_S)
             for step in range(STEPS):
                 begin = perf_counter()
-                vision.run(pixels[(turn + step) % len(pixels)])
+                vision.run(pixels[(turn + step) % len(pixels)], None)
                 seen = perf_counter()
                 decoder.step(chunk, start)
                 end = perf_counter()

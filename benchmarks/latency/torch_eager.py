@@ -35,6 +35,7 @@ class TorchEager:
     def start(self, query: str) -> None:
         """A new stream with a query asked before its first timestep."""
         self._cache = DynamicCache()
+        self._trace: Tensor | None = None
         self._append([*self.encoder.prefix_ids(), *self.encoder.query_ids(query)], None)
         self._pending = []
 
@@ -45,7 +46,8 @@ class TorchEager:
         """
         begin = perf_counter()
         pixels = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
-        visual = self._checkpoint.visual_tokens((pixels - IMAGE_MEAN) / IMAGE_STD)
+        pixels = (pixels - IMAGE_MEAN) / IMAGE_STD
+        visual, self._trace = self._checkpoint.visual_tokens(pixels, self._trace)
         seen = perf_counter()
         logits = self._append([*self._pending, *self.encoder.turn_ids(index)], visual[0])
         pair = logits[[self.encoder.silence_id, self.encoder.response_id]].softmax(0)

@@ -41,9 +41,10 @@ class Runner(ClipPool):
     ) -> Iterator[tuple[Annotation, Prediction]]:
         """Each question on one clip with its prediction, in order."""
         tokens: list[tuple[int, VisualTokens]] = []
+        vision = self._model.open_vision()
         for index, frame in timestep_frames(clip, self._protocol.fps):
             self.check()
-            tokens.append((index, self._model.vision(frame)))
+            tokens.append((index, vision.see(frame)))
         for question in questions:
             yield question, self._answer(question, tokens)
 

@@ -52,9 +52,12 @@ class TorchCheckpoint:
     projector: dict[str, Tensor]
 
     @torch.inference_mode()
-    def visual_tokens(self, pixels: Tensor) -> Tensor:
-        """``pixels`` [N, 3, 224, 224], RGB as (x - 127) / 128 -> visual tokens [N, V, D]."""
-        return project(self.projector, self.backbone(pixels))
+    def visual_tokens(self, pixels: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """``pixels`` [1, 3, 224, 224], RGB as (x - 127) / 128 -> visual tokens [1, V, D] and the frame's
+        trace. ``previous``: the trace of the frame before, None for the first of a stream. Models that look
+        at one frame alone have no traces.
+        """
+        return project(self.projector, self.backbone(pixels), previous)
 
 
 def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) -> TorchCheckpoint:
@@ -83,7 +86,7 @@ def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) ->
     checkpoint = TorchCheckpoint(folder, config, protocol, decoder, backbone, _part(weights, "projector."))
     expected = (1, protocol.frame_tokens, decoder.config.hidden_size)
     try:
-        got = tuple(checkpoint.visual_tokens(torch.zeros(1, 3, *IMAGE_SIZE)).shape)
+        got = tuple(checkpoint.visual_tokens(torch.zeros(1, 3, *IMAGE_SIZE))[0].shape)
     except (KeyError, RuntimeError, ValueError, ZeroDivisionError) as error:
         cause = _first_line(error)
         raise CheckpointError(f"{folder / WEIGHTS}: its projector does not fit ({cause})") from error
@@ -92,16 +95,27 @@ def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) ->
     return checkpoint
 
 
-def project(weights: dict[str, Tensor], features: Tensor) -> Tensor:
-    """The projector of the compact family: features [N, 320, 7, 7] -> visual tokens [N, V, D]."""
+def project(
+    weights: dict[str, Tensor], features: Tensor, previous: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The projector of the compact family: features [1, 320, 7, 7], and the trace of the frame before when
+    the model compares frames, -> visual tokens [1, V, D] and the frame's own trace [1, T, 7, 7].
+    """
     f = nn.functional
     norm = (weights[f"norm.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
     x = f.gelu(f.conv2d(f.batch_norm(features, *norm), weights["cell.weight"], weights["cell.bias"]))
+    trace = None
+    if "trace.weight" in weights:
+        trace = f.conv2d(x, weights["trace.weight"], weights["trace.bias"])
+        both = torch.cat([trace, torch.zeros_like(trace) if previous is None else previous], dim=1)
+        change = f.gelu(f.conv2d(both, weights["change.weight"], weights["change.bias"], padding=1))
+        x = torch.cat([x, change], dim=1)
     grid, width = math.isqrt(len(weights["region_embedding"])), weights["region.weight"].shape[-1]
     stride = (x.shape[-1] - width) // (grid - 1)  # the outer regions end at the picture's borders
     x = f.gelu(f.conv2d(x, weights["region.weight"], weights["region.bias"], stride=stride))
     x = f.linear(x.flatten(2).transpose(1, 2), weights["out.weight"], weights["out.bias"])  # [N, V, D]
-    return f.rms_norm(x, x.shape[-1:], weights["out_norm.weight"], eps=1e-5) + weights["region_embedding"]
+    tokens = f.rms_norm(x, x.shape[-1:], weights["out_norm.weight"], eps=1e-5) + weights["region_embedding"]
+    return tokens, trace
 
 
 def _read_config(path: Path) -> dict[str, Any]:

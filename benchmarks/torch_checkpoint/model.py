@@ -83,12 +83,15 @@ class _Vision:
     def __init__(self, checkpoint: TorchCheckpoint) -> None:
         self._checkpoint = checkpoint
 
-    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(
+        self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        before = None if previous is None else torch.from_numpy(previous)
         try:
-            tokens: NDArray[np.float32] = self._checkpoint.visual_tokens(torch.from_numpy(pixels)).numpy()
+            tokens, trace = self._checkpoint.visual_tokens(torch.from_numpy(pixels), before)
         except RuntimeError as error:
             raise BackendError(f"vision: torch failed ({error})") from error
-        return tokens
+        return tokens.numpy(), None if trace is None else trace.numpy()
 
 
 class _Decoder:

@@ -12,14 +12,37 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle import Bundle, GraphSpec
+from edge_runtime.errors import BundleError
 from edge_runtime.window import Move
 
 
 class VisionGraph(Protocol):
-    """``pixels [1, 3, H, W]`` -> ``tokens [1, V, D]``. Safe to call from several threads."""
+    """Pictures to visual tokens. Remembers nothing: safe to call from several threads."""
 
-    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def run(
+        self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """``pixels`` [1, 3, H, W] -> ``tokens`` [1, V, D] and ``trace``.
+
+        ``previous``: the trace of the frame before, None for the first of a stream. A graph that looks at one
+        frame alone takes no notice of them and gives None. Raises BackendError.
+        """
+        ...
+
+
+def first_trace(graph: GraphSpec) -> NDArray[np.float32] | None:
+    """What stands for the trace of a frame that never was: zeros; None for a graph that wants none.
+
+    Raises BundleError when their shape is not all numbers.
+    """
+    wanted = [tensor for tensor in graph.inputs if tensor.name == "previous"]
+    if not wanted:
+        return None
+    shape = [size for size in wanted[0].shape if isinstance(size, int)]
+    if len(shape) != len(wanted[0].shape):
+        raise BundleError(f"graph {graph.file}: input previous must have a fixed shape; export it again")
+    return np.zeros(shape, dtype=np.float32)
 
 
 class DecoderCache(Protocol):

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_runtime.backends.base import DecoderCache
+from edge_runtime.backends.base import DecoderCache, first_trace
 from edge_runtime.bundle import Bundle, GraphSpec, ModelSpec, TensorSpec
 from edge_runtime.errors import BackendError, BundleError
 from edge_runtime.rotary import inverse_frequencies, move_rows
@@ -39,7 +39,7 @@ class OrtBackend:
         self.description = f"onnxruntime {onnxruntime.__version__}, {device}, {where}"
 
     def load_vision(self, bundle: Bundle) -> OrtVision:
-        return OrtVision(self._compile(bundle, bundle.vision))
+        return OrtVision(self._compile(bundle, bundle.vision), bundle.vision)
 
     def load_decoder(self, bundle: Bundle) -> OrtDecoder:
         able = LOWERINGS if self.device == "cpu" else LOWERINGS[:1]
@@ -82,15 +82,22 @@ class OrtBackend:
 class OrtVision:
     """See :class:`edge_runtime.backends.base.VisionGraph`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, graph: GraphSpec) -> None:
         self._session = session
+        self._nothing = first_trace(graph)
+        self._outputs = ["tokens"] if self._nothing is None else ["tokens", "trace"]
 
-    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(
+        self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        inputs = {"pixels": pixels}
+        if self._nothing is not None:
+            inputs["previous"] = self._nothing if previous is None else previous
         try:
-            tokens: NDArray[np.float32] = self._session.run(["tokens"], {"pixels": pixels})[0]
+            tokens, *trace = self._session.run(self._outputs, inputs)
         except Exception as error:
             raise BackendError(f"vision graph: onnxruntime failed ({_first_line(error)})") from error
-        return tokens
+        return tokens, trace[0] if trace else None
 
 
 class OrtDecoder:

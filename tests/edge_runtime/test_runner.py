@@ -117,8 +117,9 @@ def of_type(events: list[Event], kind: str) -> list[Event]:
 
 def test_each_response_names_its_question_and_vision_runs_once_a_frame(model, monkeypatch):
     seen = []
-    encode_pixels = model.encode
-    monkeypatch.setattr(model, "encode", lambda pixels: seen.append(1) or encode_pixels(pixels))
+    vision = model._vision
+    run = vision.run
+    monkeypatch.setattr(vision, "run", lambda *frame: seen.append(1) or run(*frame))
     events, report, _ = watch(
         model,
         ScriptedCamera(pictures(0, 1, 2)),

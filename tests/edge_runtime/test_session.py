@@ -224,12 +224,13 @@ def test_time_is_what_is_pushed(session):
 
 
 def test_push_is_vision_and_push_tokens(model):
+    vision = model.open_vision()
     one, other = model.session(), model.session()
     for session in (one, other):
         session.ask(QUERY)
     for k in range(4):
         picture = frame(k, (120, 200))
-        assert one.push(picture, k + 1.0) == other.push_tokens(model.vision(picture), k)
+        assert one.push(picture, k + 1.0) == other.push_tokens(vision.see(picture), k)
 
 
 def test_a_recorded_stream_gives_the_same_decisions_again(model, tokens):
