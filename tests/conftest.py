@@ -50,7 +50,13 @@ class TinyModel:
         ]
         self.tokenizer: Tokenizer = train_tokenizer(texts * 3, 2048)
         config = CompactConfig(
-            vocab_size=2048, hidden_size=64, intermediate_size=128, num_layers=2, num_heads=4, num_kv_heads=2
+            vocab_size=2048,
+            hidden_size=64,
+            intermediate_size=128,
+            num_layers=2,
+            num_heads=4,
+            num_kv_heads=2,
+            motion=True,
         )
         state = torch.random.get_rng_state()
         torch.manual_seed(7)
@@ -99,7 +105,13 @@ def tiny_bundle_fp32(request: pytest.FixtureRequest) -> Path:
     return _bundle(request, "fp32")
 
 
-def _bundle(request: pytest.FixtureRequest, precision: str) -> Path:
+@pytest.fixture(scope="session")
+def tiny_bundle_tensorrt(request: pytest.FixtureRequest) -> Path:
+    """The same model for TensorRT: fp16, both flavours of the decoder. Shared as well."""
+    return _bundle(request, "fp16", target="tensorrt")
+
+
+def _bundle(request: pytest.FixtureRequest, precision: str, target: str = "ort-cpu") -> Path:
     """Made again only when the code that makes it changed: importing torch costs more than most tests."""
     model = ROOT / "train" / "model"
     sources = [Path(__file__), model / "compact.py", model / "tokenizer.py"]
@@ -111,9 +123,9 @@ def _bundle(request: pytest.FixtureRequest, precision: str) -> Path:
         parent = request.config.cache.mkdir(f"tiny-bundles-{digest.hexdigest()[:16]}")
     else:
         parent = request.getfixturevalue("tmp_path_factory").mktemp("tiny-bundles")
-    folder = parent / f"tiny-{precision}"
+    folder = parent / f"tiny-{target}-{precision}"
     if not (folder / "bundle.json").is_file():
         for package in ("torch", "transformers", "onnxscript", "onnxruntime"):
             pytest.importorskip(package, reason="tiny bundles are made with the packages of [export]")
-        request.getfixturevalue("tiny_model").export(folder, precision)
+        request.getfixturevalue("tiny_model").export(folder, precision, target=target)
     return folder

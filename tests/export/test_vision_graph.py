@@ -13,6 +13,10 @@ from export.quiet import quiet  # noqa: E402
 from export.vision_graph import VisionGraph, export_vision  # noqa: E402
 
 
+TRACE = np.random.default_rng(2).standard_normal((1, 32, 7, 7)).astype(np.float32)
+"""Of the frame before."""
+
+
 @pytest.fixture(scope="module")
 def pixels():
     return torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -21,20 +25,25 @@ def pixels():
 @pytest.fixture(scope="module")
 def expected(tiny_model, pixels):
     with torch.inference_mode():
-        return tiny_model.model.projector(tiny_model.backbone(pixels)).numpy()
+        features = tiny_model.backbone(pixels)
+        tokens, _ = tiny_model.model.projector.see(features, torch.from_numpy(TRACE))
+        alone = tiny_model.model.projector(features)
+        assert not torch.allclose(tokens, alone, atol=1e-3), "the frame before changes nothing"
+        return tokens.numpy()
 
 
 def run(model: onnx.ModelProto, pixels: torch.Tensor) -> np.ndarray:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(["tokens"], {"pixels": pixels.numpy()})[0]
+    inputs = {"pixels": pixels.numpy(), "previous": TRACE}
+    return session.run(["tokens"], inputs)[0]
 
 
 def test_folding_batch_norms_changes_nothing(tiny_model, pixels, expected):
     graph = VisionGraph(tiny_model.backbone, tiny_model.model.projector)
     with torch.inference_mode():
-        np.testing.assert_allclose(graph(pixels).numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(graph(pixels, torch.from_numpy(TRACE))[0].numpy(), expected, atol=1e-5)
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in tiny_model.backbone), "the model was changed"
 
 

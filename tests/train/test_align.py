@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edge_runtime.protocol import Protocol
-from train.align import AlignSettings, align, clip_truth
+from train.align import AlignSettings, align, clip_truth, story_of, under_way
 from train.data.features import FeatureCache
 from train.model.compact import CompactConfig, CompactModel
 from train.model.tokenizer import train_tokenizer
@@ -32,6 +32,28 @@ def test_truth_names_what_is_visible_in_its_region():
         assert abs(x - CENTRES[region % 3]) <= 48
         assert abs(actor.y.at(frame + 0.9) - CENTRES[region // 3]) <= 48
     assert len(truth.where) > 10
+
+
+def test_what_is_under_way_lies_between_a_frame_and_the_one_before():
+    clips = (Path(f"clips/train-4-{i:05d}.mp4") for i in range(20))
+    story = next(story for story in map(story_of, clips) if story.family == "stage")
+    found = list(under_way(story, tuple(range(40))))
+    assert {event.text for _, event in found} == {e.text for e in story.events if e.start < 39}
+    for frame, event in found:
+        assert event.start < frame + 0.9 and event.end > frame - 0.1
+
+
+def test_a_region_sees_the_frame_before_but_not_across_streams():
+    torch.manual_seed(0)
+    projector = CompactModel(CompactConfig(num_layers=1, motion=True)).eval().projector
+    frames = torch.randn(5, 320, 7, 7)
+    apart = torch.cat([projector(frames[:2]), projector(frames[2:])])
+    torch.testing.assert_close(projector(frames, [2, 3]), apart)
+    assert not torch.allclose(projector(frames)[2], apart[2])
+    trace = torch.zeros(1, 32, 7, 7)
+    for frame, expected in zip(frames, projector(frames), strict=True):
+        tokens, trace = projector.see(frame[None], trace)
+        torch.testing.assert_close(tokens[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_clip_of_another_origin_is_refused():
@@ -63,10 +85,10 @@ def test_both_halves_learn(tmp_path):
     cache.ensure(clips)
     tokenizer = train_tokenizer(corpus(), 2048)
     torch.manual_seed(0)
-    model = CompactModel(CompactConfig(num_layers=2))
+    model = CompactModel(CompactConfig(num_layers=2, motion=True))
     seen = align(model, tokenizer, clips, cache, AlignSettings(epochs=15, clips_per_step=1), lambda _: None)
-    assert seen["recall"] > 0.1
+    assert seen["recall"] > 0.1 and "doing_recall" in seen
     lines: list[str] = []
     settings = NamingSettings(steps=100, batch_size=16)
     said = teach_naming(model, tokenizer, Protocol(), clips, cache, settings, lines.append)
-    assert said["named"] > 0.3 and len(lines) == 2
+    assert said["names"] > 0.3 and set(said) >= {"names", "events"} and len(lines) == 2
