@@ -11,6 +11,7 @@ import functools
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,10 +25,12 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from edge_runtime.protocol import Protocol, TurnEncoder
+from train.choices import TokenRules
 from train.data.dataset import Collator, TrajectoryDataset
 from train.data.encode import TimelineEncoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
+from train.evaluation import points, streampro_f1
 from train.keeper import Keeper
 from train.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.model.base import StreamModel
@@ -37,8 +40,9 @@ from train.model.tokenizer import PAD, train_tokenizer
 from train.recipe import LossSettings, RecipeError, SFTRecipe
 from train.reporting import check_reporting, reporters
 from train.sharding import sharding_arguments
-from train.states import check_same_recipe, last_state
-from train.trainer import StreamTrainer, SupervisedPositions
+from train.states import check_same_recipe, disk_errors, last_state
+from train.trainer import Scorer, StreamTrainer, SupervisedPositions
+from train.trajectory import Prompts
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
         raise RecipeError("run.fsdp shards over several processes; start with torchrun or leave it out")
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
+    # Autocast hands bf16 to norms whose weights stay fp32; torch then takes the slower of two right ways.
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
     set_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
     say = _speaker(output / "train.log", process.is_main_process)
@@ -103,8 +109,10 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     with process.main_process_first():  # one process computes the features, the others find them
         training, validation = _datasets(recipe, TimelineEncoder(encoder))
     if process.is_main_process:
-        tokenizer.save(str(output / "tokenizer.json"))
-        (output / "recipe.json").write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+        with disk_errors("the run's settings", output / "states"):
+            (output / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+            recipe_text = json.dumps(recipe.to_dict(), indent=2) + "\n"
+            (output / "recipe.json").write_text(recipe_text, encoding="utf-8")
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     say(
         f"{parameters:.1f} M parameters, vocabulary of {tokenizer.get_vocab_size()}, "
@@ -121,6 +129,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
         ids=ids,
         optimizer=recipe.optimizer,
         max_minutes=recipe.run.max_minutes,
+        scorer=_scorer(recipe, model, encoder, tokenizer) if process.is_main_process else None,
     )
 
     def export(folder: Path, model: StreamModel, metrics: dict[str, Any]) -> None:
@@ -210,6 +219,22 @@ def _loss(settings: LossSettings, ids: DecisionIds) -> Loss:
     if settings.kind == "focal":
         return functools.partial(focal, ids=ids, gamma=settings.gamma)
     return functools.partial(cb_stream, ids=ids, beta=settings.beta, lambda_text=settings.lambda_text)
+
+
+def _scorer(
+    recipe: SFTRecipe, model: StreamModel, encoder: TurnEncoder, tokenizer: Tokenizer
+) -> Scorer | None:
+    """Measures StreamPro-F1 on a spread of the validation questions; None when the recipe asks for none."""
+    data, questions = recipe.data, recipe.run.f1_items
+    if not questions:
+        return None
+    if not data.validation:
+        raise RecipeError("run.f1_items needs questions to ask: give data.validation, or leave it out")
+    cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers)
+    prompts = Prompts(data.validation, cache, shuffle=False)
+    vocabulary = model.decoder.get_input_embeddings().num_embeddings
+    rules = TokenRules(encoder, tokenizer, vocabulary, threshold=recipe.protocol.threshold)
+    return lambda trained: points(streampro_f1(trained, rules, prompts, questions=questions))
 
 
 def _best_f1(folder: Path) -> float | None:

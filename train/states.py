@@ -19,6 +19,8 @@ FIXED = ("seed", "init", "model", "protocol", "offsets", "loss", "data.train", "
 FIXED += ("data.questions_per_clip", "run.batch_size", "run.accumulation", "run.precision")
 """Keys of a recipe that decide what the steps still to come will see and do."""
 
+_FAILED_WRITES = ("StreamWriter", "iostream error", "write failed")
+"""How torch tells of them: as a RuntimeError without a number."""
 _TEMPORARY = ".saving"
 
 
@@ -52,8 +54,7 @@ def disk_errors(what: str, folder: Path) -> Iterator[None]:
     except TrainingError:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:
-        # torch tells of a failed write by a RuntimeError of its archive writer, safetensors by its own kind
-        if isinstance(error, RuntimeError) and "StreamWriter" not in str(error):
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _FAILED_WRITES):
             raise
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
         state = last_state(folder)

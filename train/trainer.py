@@ -85,7 +85,8 @@ class StreamTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._scorer = scorer
+        self._scorer = scorer  # of the main process
+        self._scores = bool(broadcast_object_list([scorer is not None])[0])
         self._loss, self._ids, self._settings = loss, ids, optimizer
         self.clock_limit_s = max_minutes * 60.0
         self.clock: TimedCosine | None = None
@@ -237,11 +238,11 @@ class StreamTrainer(Trainer):
 
     def _score(self) -> dict[str, float]:
         """StreamPro-F1, measured by the main process while the others wait."""
-        if self._scorer is None:
+        if not self._scores:
             return {}
         model = self.whole_model()
         f1: list[dict[str, float]] = [{}]
-        if self.accelerator.is_main_process:
+        if self._scorer is not None:
             model.to(self.args.device).eval()
             f1[0] = self._scorer(model)
             model.train()
