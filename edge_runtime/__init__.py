@@ -41,8 +41,8 @@ def load(name_or_folder: str | PathLike[str], *, threads: int | None = None, bac
     """Load a model bundle: a name shipped with the package (``nano``) or a folder.
 
     ``threads``: CPU threads per graph, None for a choice made from the machine. ``backend``: ``auto``,
-    ``cpu`` or ``cuda``. Raises BundleError for a bundle that cannot be trusted or read, BackendError when
-    no engine can run it.
+    ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``. Raises BundleError for a bundle that cannot be
+    trusted or read, BackendError when no engine can run it.
     """
     from edge_runtime.model import Model
 

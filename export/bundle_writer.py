@@ -84,6 +84,10 @@ def export_bundle(
         backbone = load_lite0()
     except (CheckpointError, ImportError, ValueError) as error:
         raise ExportError(str(error)) from error
+    if not isinstance(checkpoint.model, CompactModel):
+        raise ExportError(
+            f"{checkpoint_folder}: family {checkpoint.model.family} cannot be exported yet, only compact"
+        )
     protocol = checkpoint.protocol
     if threshold is not None:
         protocol = replace(protocol, threshold=threshold)

@@ -26,6 +26,8 @@ weights are unpacked to fp32 on every call: 4 to 15 times slower for nano, and n
 _INT4_BLOCKS = (128, 64)
 """Block sizes TensorRT takes for int4, the cheaper first."""
 _FP8_MAX = 448.0
+_HALF_SCALES = 19
+"""Opset from which scales may be fp16; before it they are fp32, and a Cast follows."""
 
 _BITS = {"int8": 8, "int4": 4}
 
@@ -58,7 +60,7 @@ def quantize_for_tensorrt(model: onnx.ModelProto, precision: str) -> onnx.ModelP
     for node in result.graph.node:
         tensor = weights.get(node.input[1]) if node.op_type == "MatMul" else None
         if tensor is not None and len(tensor.dims) == 2:
-            nodes.append(_dequantizer(result.graph, tensor, precision))
+            nodes += _dequantizer(result, tensor, precision)
             node.input[1] = nodes[-1].output[0]
             result.graph.initializer.remove(tensor)
             del weights[tensor.name]
@@ -68,8 +70,8 @@ def quantize_for_tensorrt(model: onnx.ModelProto, precision: str) -> onnx.ModelP
     return result
 
 
-def _dequantizer(graph: onnx.GraphProto, tensor: TensorProto, precision: str) -> onnx.NodeProto:
-    """Adds the quantised matrix and its scales to ``graph``; returns the node that gives the matrix back."""
+def _dequantizer(model: onnx.ModelProto, tensor: TensorProto, precision: str) -> list[onnx.NodeProto]:
+    """Adds the quantised matrix and its scales to the graph; returns the nodes that give the matrix back."""
     weight = numpy_helper.to_array(tensor).astype(np.float32)  # [in, out]
     attributes = {"axis": 1}
     if precision == "int4":
@@ -89,13 +91,19 @@ def _dequantizer(graph: onnx.GraphProto, tensor: TensorProto, precision: str) ->
         scale = _scale(weight[None], _FP8_MAX)[0]
         codes = (weight / scale).astype(ml_dtypes.float8_e4m3fn)
     kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    stored, scales = f"{tensor.name}.{precision}", f"{tensor.name}.scale"
-    graph.initializer.append(numpy_helper.from_array(codes, stored))
-    graph.initializer.append(numpy_helper.from_array(scale.astype(kind), scales))
-    output = f"{tensor.name}.dequantized"
-    return helper.make_node(
-        "DequantizeLinear", [stored, scales], [output], name=f"dequantize.{tensor.name}", **attributes
-    )
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    narrow = kind == np.float16 and opset < _HALF_SCALES
+    stored, scales, output = (f"{tensor.name}.{what}" for what in (precision, "scale", "dequantized"))
+    model.graph.initializer.append(numpy_helper.from_array(codes, stored))
+    scale = scale.astype(np.float32 if narrow else kind)
+    model.graph.initializer.append(numpy_helper.from_array(scale, scales))
+    name = f"dequantize.{tensor.name}"
+    node = helper.make_node("DequantizeLinear", [stored, scales], [output], name=name, **attributes)
+    if not narrow:
+        return [node]
+    node.output[0] += ".wide"
+    cast = helper.make_node("Cast", list(node.output), [output], name=f"{name}.cast", to=tensor.data_type)
+    return [node, cast]
 
 
 def _scale(blocks: NDArray[np.float32], largest: float) -> NDArray[np.float32]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -11,15 +14,21 @@ from edge_runtime.backends.base import Backend
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BackendError, ConfigError
 
-NAMES = ("auto", "cpu", "cuda")
+NAMES = ("auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx")
+_TENSORRT = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 MAX_THREADS = 4
 """More threads than this gain little on graphs this small and keep cores awake for nothing."""
 
 
-def select_backend(name: str, bundle: Bundle, threads: int | None = None) -> Backend:
-    """The backend for ``name``; ``auto`` is CUDA where the bundle is made for it and it is there, else the
-    CPU.
+def select_backend(
+    name: str,
+    bundle: Bundle,
+    threads: int | None = None,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> Backend:
+    """The backend for ``name``; ``auto`` is what the bundle is made for where that is there, else the CPU.
 
+    ``say`` gets a line when an engine has to be built first, which takes a while.
     Raises ConfigError for an unknown name or thread count, BackendError when the engine is not installed or
     cannot run this bundle.
     """
@@ -27,6 +36,13 @@ def select_backend(name: str, bundle: Bundle, threads: int | None = None) -> Bac
         raise ConfigError(f"backend {name!r}: unknown; choose one of {', '.join(NAMES)}")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads {threads}: must be 1 or more")
+    if name in _TENSORRT:
+        return _open_tensorrt(_TENSORRT[name], say)
+    if name == "auto" and (engine := _made_for_tensorrt(bundle)):
+        try:
+            return _open_tensorrt(engine, say)
+        except BackendError as error:  # no GPU here, or not what it needs: the CPU runs the bundle as well
+            say(f"bundle {bundle.name} is made for TensorRT; using the CPU ({error})")
     onnxruntime = _import_onnxruntime()
     # ONNX Runtime's CUDA attention has half-precision kernels only; elsewhere a float32 cache would be copied
     # from and to the GPU in every step.
@@ -43,11 +59,39 @@ def select_backend(name: str, bundle: Bundle, threads: int | None = None) -> Bac
                 f"backend cuda: bundle {bundle.name} is made for the CPU (its cache is float32); "
                 "use backend cpu"
             )
+    for_gpu = for_gpu and bundle.decoder_for(("ort-gqa",)) is not None
     device = "cuda" if name == "cuda" or (name == "auto" and has_cuda and for_gpu) else "cpu"
 
     from edge_runtime.backends.ort import OrtBackend
 
     return OrtBackend(device, threads if threads is not None else default_threads())
+
+
+def _made_for_tensorrt(bundle: Bundle) -> str | None:
+    """The TensorRT module to try first for a bundle that holds a graph for one, when it is installed."""
+    if bundle.decoder_for(("native-kv", "legacy-kv")) is None:
+        return None
+    order = ["tensorrt", "tensorrt_rtx"]
+    if bundle.manifest.get("target") == "tensorrt-rtx":
+        order.reverse()
+    return next((name for name in order if find_spec(name) is not None), None)
+
+
+def _open_tensorrt(module: str, say: Callable[[str], None]) -> Backend:
+    """Raises BackendError when the library, cuda-python, the driver or a GPU is missing."""
+    from edge_runtime.backends.cuda import Cuda
+    from edge_runtime.backends.tensorrt import TensorRTBackend
+
+    name = module.replace("_", "-")
+    try:
+        library = import_module(module)
+    except ImportError as error:
+        extra = "rtx" if module.endswith("rtx") else "tensorrt"
+        raise BackendError(
+            f"backend {name}: {module} cannot be imported ({error}); pip install 'streampro-edge[{extra}]' "
+            "(on a Jetson it comes with JetPack)"
+        ) from error
+    return TensorRTBackend(library, Cuda.load(), say=say)
 
 
 def default_threads() -> int:

@@ -1,0 +1,348 @@
+"""TensorRT and TensorRT-RTX: engines built once on the device, the cache of keys and values in its memory.
+
+The cache is one block [L, 2, Hkv, C, Dh]; each input of the engine is a part of it. Where the version updates
+a cache in place, the outputs are the same parts; elsewhere the engine gives the chunk's rows packed, and one
+strided copy puts them there. Lengths that come again, those of silent timesteps, are replayed as CUDA graphs:
+addresses never change, only what lies at them does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.backends.base import DecoderCache, first_trace
+from edge_runtime.backends.cuda import Cuda
+from edge_runtime.backends.engine_cache import SCHEMA, EngineCache
+from edge_runtime.backends.tensorrt_api import BuildRequest, Engine, TensorRT
+from edge_runtime.bundle import Bundle, GraphSpec, ModelSpec
+from edge_runtime.errors import BackendError, BundleError
+from edge_runtime.rotary import inverse_frequencies, move_rows
+from edge_runtime.window import Move
+
+LONGEST_CHUNK = 256
+"""Positions in one call of the engine: longer chunks (a long system prompt) are split."""
+_USUAL_SHARE = 8
+"""Positions of a silent timestep beside its visual tokens: label, markers, the previous decision."""
+_CAPTURED_LENGTHS = 3
+"""CUDA graphs kept: a timestep's chunk has two or three lengths, and a decoded token has one."""
+
+
+class TensorRTBackend:
+    """``module``: tensorrt or tensorrt_rtx; ``say`` gets lines for people while engines are built."""
+
+    def __init__(
+        self,
+        module: Any,
+        cuda: Cuda,
+        *,
+        cache: EngineCache | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        graphs: bool = True,
+    ) -> None:
+        self._api = TensorRT(module)
+        self._cuda = cuda
+        self._cache = cache if cache is not None else EngineCache(say=say)
+        self._graphs = graphs
+        device = cuda.device
+        self.description = f"{self._api.name} {self._api.version}, {device.name} (SM{device.sm})"
+
+    def load_vision(self, bundle: Bundle) -> TensorRTVision:
+        engine = self._engine(bundle, "vision", bundle.vision, (1, 1, 1))
+        return TensorRTVision(engine, self._cuda, bundle.vision)
+
+    def load_decoder(self, bundle: Bundle) -> TensorRTDecoder:
+        graph = bundle.decoder_for(self._api.lowerings)
+        if graph is None:
+            raise BackendError(
+                f"{bundle.path(bundle.decoder.file)}: written for "
+                f"{bundle.decoder.lowering or 'another engine'}, and {self._api.name} {self._api.version} "
+                f"needs {' or '.join(self._api.lowerings)}; "
+                "export the bundle with --target tensorrt"
+            )
+        lengths = chunk_lengths(bundle)
+        engine = self._engine(bundle, "decoder", graph, lengths)
+        return TensorRTDecoder(engine, self._cuda, bundle.model, graph, lengths[2], self._graphs)
+
+    def _engine(self, bundle: Bundle, role: str, graph: GraphSpec, lengths: tuple[int, int, int]) -> Engine:
+        device = self._cuda.device
+        key = engine_key(self._api, bundle, graph, lengths) | {
+            "cuda_major": device.cuda_major,
+            "gpu": device.name,
+            "sm": device.sm,
+        }
+        request = BuildRequest(bundle.path(graph.file), bundle.precision, lengths)
+        built = self._cache.get(
+            engine_slot(self._api, bundle, role), key, lambda timing: self._api.build(request, timing)
+        )
+        self._cuda.need(len(built.plan), f"the {role} engine of bundle {bundle.name}")
+        return self._api.load(built.plan)
+
+
+def chunk_lengths(bundle: Bundle) -> tuple[int, int, int]:
+    """Least, usual and largest number of positions in one call of the decoder."""
+    largest = min(LONGEST_CHUNK, bundle.model.context_rows)
+    return 1, min(bundle.protocol.frame_tokens + _USUAL_SHARE, largest), largest
+
+
+def engine_slot(api: TensorRT, bundle: Bundle, role: str) -> str:
+    """The engine's place in the cache; a newer build of the same thing replaces the older one."""
+    return f"{bundle.name}-{role}-{api.name}"
+
+
+def engine_key(
+    api: TensorRT, bundle: Bundle, graph: GraphSpec, lengths: tuple[int, int, int]
+) -> dict[str, Any]:
+    """What an engine depends on beside the device: library, graph and weights, profile, flags, our schema."""
+    weights = [
+        f"{name}:{spec.sha256}" for name, spec in sorted(bundle.files.items()) if name.endswith(".weights")
+    ]
+    return {
+        "schema": SCHEMA,
+        "engine": api.name,
+        "version": api.version,
+        "graph": bundle.files[graph.file].sha256,
+        "weights": weights,
+        "lengths": list(lengths),
+        "precision": bundle.precision,
+        "strongly_typed": api.strongly_typed,
+    }
+
+
+class TensorRTVision:
+    """See :class:`edge_runtime.backends.base.VisionGraph`."""
+
+    def __init__(self, engine: Engine, cuda: Cuda, graph: GraphSpec) -> None:
+        _check_names(graph, engine)
+        self._cuda, self._engine = cuda, engine
+        self._nothing = first_trace(graph)
+        self._context = engine.context()
+        self._stream = cuda.stream()
+        self._lock = threading.Lock()
+        self._host = {
+            name: cuda.allocate_host(tensor.shape, tensor.dtype) for name, tensor in engine.tensors.items()
+        }
+        self._addresses = {name: cuda.allocate(array.nbytes) for name, array in self._host.items()}
+        for name, address in self._addresses.items():
+            self._context.set_tensor_address(name, address)
+
+    def run(
+        self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        inputs = {"pixels": pixels}
+        if self._nothing is not None:
+            inputs["previous"] = self._nothing if previous is None else previous
+        with self._lock:
+            for name, array in inputs.items():
+                self._host[name][:] = array
+                self._cuda.copy_in(self._addresses[name], self._host[name], self._stream)
+            if not self._context.execute_async_v3(self._stream):
+                raise self._engine.api.failed("vision graph: it failed to run")
+            outputs = [name for name in ("tokens", "trace") if name in self._host]
+            for name in outputs:
+                self._cuda.copy_out(self._host[name], self._addresses[name], self._stream)
+            self._cuda.synchronize(self._stream)
+            tokens, *trace = (self._host[name].copy() for name in outputs)
+        return tokens, trace[0] if trace else None
+
+
+class TensorRTDecoder:
+    """See :class:`edge_runtime.backends.base.DecoderGraph`."""
+
+    def __init__(
+        self, engine: Engine, cuda: Cuda, model: ModelSpec, graph: GraphSpec, longest: int, graphs: bool
+    ) -> None:
+        _check_names(graph, engine)
+        self._arguments = (engine, cuda, model, graph.lowering == "native-kv", longest, graphs)
+
+    def open_cache(self) -> DecoderCache:
+        return TensorRTCache(*self._arguments)
+
+
+def _check_names(graph: GraphSpec, engine: Engine) -> None:
+    """Raises BundleError when the engine's tensors are not the ones bundle.json names."""
+    difference = {tensor.name for tensor in (*graph.inputs, *graph.outputs)} ^ set(engine.tensors)
+    if difference:
+        raise BundleError(
+            f"{graph.file}: its tensors are not those of bundle.json ({', '.join(sorted(difference)[:3])}); "
+            "export the bundle again"
+        )
+
+
+class TensorRTCache:
+    """See :class:`edge_runtime.backends.base.DecoderCache`."""
+
+    def __init__(
+        self, engine: Engine, cuda: Cuda, model: ModelSpec, in_place: bool, longest: int, graphs: bool
+    ) -> None:
+        self.capacity = model.context_rows
+        self._engine, self._cuda = engine, cuda
+        self._in_place, self._longest = in_place, longest
+        self._frequencies = inverse_frequencies(model.head_dim, model.rope_theta)
+        self._dtype = np.dtype(engine.tensors["past_k.0"].dtype)
+        self._row_bytes = model.head_dim * self._dtype.itemsize
+        self._blocks = 2 * model.num_layers * model.num_kv_heads  # of C rows each
+        self._shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
+        kv_bytes = self._blocks * self.capacity * self._row_bytes
+        cuda.need(kv_bytes + engine.context_bytes, f"a stream's cache of {self.capacity} rows")
+
+        self._stream = cuda.stream()
+        indices = {name: engine.tensors[name].dtype for name in ("position_ids", "write_index")}
+        self._embeddings = cuda.allocate_host((longest, model.hidden_size), np.float32)
+        self._positions = cuda.allocate_host((longest,), indices["position_ids"])
+        self._write_index = cuda.allocate_host((1,), indices["write_index"])
+        self._logits = cuda.allocate_host((model.vocab_size,), np.float32)
+        self._kv = cuda.allocate(kv_bytes)
+        self._new = 0 if in_place else cuda.allocate(self._blocks * longest * self._row_bytes)
+        self._addresses = {
+            "inputs_embeds": cuda.allocate(self._embeddings.nbytes),
+            "position_ids": cuda.allocate(self._positions.nbytes),
+            "write_index": cuda.allocate(self._write_index.nbytes),
+            "logits": cuda.allocate(self._logits.nbytes),
+        }
+        self._own = [*self._addresses.values(), self._kv, *([self._new] if self._new else [])]
+        part = kv_bytes // (2 * model.num_layers)
+        for index in range(2 * model.num_layers):
+            name = f"{'kv'[index % 2]}.{index // 2}"
+            self._addresses[f"past_{name}"] = self._kv + index * part
+            if in_place:
+                self._addresses[f"present_{name}"] = self._kv + index * part
+        if not in_place:
+            self._addresses["new_kv"] = self._new
+
+        self._context = self._new_context()
+        self._replays = graphs and not engine.captures_itself
+        self._times: Counter[int] = Counter()
+        self._captured: dict[int, tuple[int, Any]] = {}
+
+    def step(self, embeddings: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        length = len(embeddings)
+        if not 0 < length <= self.capacity - start:
+            raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
+        for offset in range(0, length, self._longest):
+            self._run(embeddings[offset : offset + self._longest], start + offset)
+        self._cuda.copy_out(self._logits, self._addresses["logits"], self._stream)
+        self._cuda.synchronize(self._stream)
+        return self._logits
+
+    def _run(self, embeddings: NDArray[np.float32], start: int) -> None:
+        length = len(embeddings)
+        self._cuda.synchronize(self._stream)  # the host buffers below may still be read
+        self._embeddings[:length] = embeddings
+        self._positions[:length] = np.arange(start, start + length)
+        self._write_index[0] = start
+        for name, array in (
+            ("inputs_embeds", self._embeddings[:length]),
+            ("position_ids", self._positions[:length]),
+            ("write_index", self._write_index),
+        ):
+            self._cuda.copy_in(self._addresses[name], array, self._stream)
+        graph = self._graph(length)
+        if graph is not None:
+            self._cuda.launch(graph, self._stream)
+        else:
+            self._execute(self._context, length)
+        if not self._in_place:
+            self._cuda.copy_strided(
+                self._kv + start * self._row_bytes,
+                self.capacity * self._row_bytes,
+                self._new,
+                length * self._row_bytes,
+                length * self._row_bytes,
+                self._blocks,
+                self._stream,
+            )
+
+    def _execute(self, context: Any, length: int) -> None:
+        width = self._embeddings.shape[1]
+        shaped = context.set_input_shape("inputs_embeds", (1, length, width))
+        if not (shaped and context.set_input_shape("position_ids", (1, 1, length))):
+            raise BackendError(f"decoder graph: TensorRT refuses a chunk of {length} positions")
+        if not context.execute_async_v3(self._stream):
+            raise self._engine.api.failed("decoder graph: it failed to run")
+
+    def _graph(self, length: int) -> int | None:
+        """The CUDA graph of chunks of this length, made when a length comes for the second time.
+
+        Each has an execution context of its own: another length must not change what it refers to.
+        """
+        if length in self._captured:
+            return self._captured[length][0]
+        self._times[length] += 1
+        if not self._replays or self._times[length] < 2 or len(self._captured) == _CAPTURED_LENGTHS:
+            return None
+        try:
+            context = self._new_context()
+            self._execute(context, length)  # TensorRT wants one ordinary run before; it writes the same rows
+            self._cuda.synchronize(self._stream)
+            graph = self._cuda.capture(self._stream, lambda: self._execute(context, length))
+        except BackendError:  # too little memory for it, or kernels that cannot be captured: run without
+            self._replays = False
+            return None
+        self._captured[length] = graph, context
+        return graph
+
+    def _new_context(self) -> Any:
+        context = self._engine.context()
+        for name, address in self._addresses.items():
+            if not context.set_tensor_address(name, address):
+                raise self._engine.api.failed(f"decoder graph: no address could be set for {name}")
+        return context
+
+    def move_rows(self, moves: Sequence[Move]) -> None:
+        """On the host: the rows in use go there and back, a few milliseconds once per evicted block."""
+        if not moves:
+            return
+        rows = max(max(move.source, move.target) + move.rows for move in moves)
+        cached = self._fetch(rows)
+        move_rows(cached[:, 0], cached[:, 1], moves, self._frequencies)
+        pitch = rows * self._row_bytes
+        self._cuda.copy_strided(
+            self._kv,
+            self.capacity * self._row_bytes,
+            cached.ctypes.data,
+            pitch,
+            pitch,
+            self._blocks,
+            self._stream,
+        )
+        self._cuda.synchronize(self._stream)
+
+    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        cached = self._fetch(rows)
+        return cached[:, 0], cached[:, 1]
+
+    def _fetch(self, rows: int) -> NDArray[Any]:
+        """The first ``rows`` keys and values, [L, 2, Hkv, rows, Dh]."""
+        layers, two, heads, _, width = self._shape
+        cached = np.empty((layers, two, heads, rows, width), self._dtype)
+        pitch = rows * self._row_bytes
+        self._cuda.copy_strided(
+            cached.ctypes.data,
+            pitch,
+            self._kv,
+            self.capacity * self._row_bytes,
+            pitch,
+            self._blocks,
+            self._stream,
+        )
+        self._cuda.synchronize(self._stream)
+        return cached
+
+    def close(self) -> None:
+        self._cuda.synchronize(self._stream)
+        for graph, _ in self._captured.values():
+            self._cuda.free_graph(graph)
+        self._captured.clear()
+        self._context = None
+        for pointer in self._own:
+            self._cuda.free(pointer)
+        for array in (self._embeddings, self._positions, self._write_index, self._logits):
+            self._cuda.free_host(array)
+        self._own = []
+        self._cuda.close_stream(self._stream)
