@@ -18,24 +18,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from edge_runtime.errors import SourceError
+from edge_runtime.framing import Framing
 from edge_runtime.sampling import TimestepSampler
 
 from . import container
-from .connection import Connection, ConnectionOptions, EndOfStream
+from .connection import Connection, EndOfStream
 from .devices import resolve
 from .gst import load
+from .heads import ConnectionOptions
 from .mailbox import Frame, Mailbox, StateChange
-from .problems import DAMAGED, ENDED_BY_SOURCE, Problem, check_file
+from .problems import DAMAGED, ENDED_BY_SOURCE, Problem, check_source
 from .reach import check_reachable
 from .secrets import scrub
-from .sources import DeviceSource, FileSource, RtspSource, Source, parse_source
+from .sources import DeviceSource, FileSource, HttpSource, RtspSource, Source, parse_source
 from .supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
 from .timeline import Timeline
 
@@ -52,7 +54,10 @@ _FILE_PATIENCE_S = 30.0
 
 @dataclass(frozen=True)
 class CameraOptions(ConnectionOptions, RetryPolicy):
-    """All settings of a camera: see the two base classes for each one's meaning."""
+    """All settings of a camera: see the two base classes for the meaning of theirs."""
+
+    framing: Framing = field(default_factory=Framing)
+    """Privacy masks, crop and rotation."""
 
 
 def open_camera(
@@ -76,15 +81,18 @@ class Camera:
 
     def __init__(self, source: Source, fps: float, size: tuple[int, int], options: CameraOptions) -> None:
         load()
-        if isinstance(source, FileSource) and (problem := check_file(source.path)) is not None:
+        if (problem := check_source(source)) is not None:
             raise SourceError(problem.line(source.label), permanent=True)
         self._source = self._found(source, options)
         self._options = options
         self._size = size
+        self._fps = fps
         self._sampler = TimestepSampler(fps)
         self._timeline = Timeline(live=source.live)
         self._mailbox = Mailbox(newest_only=source.live)
-        self._supervisor = Supervisor(options, clock=time.monotonic)
+        # Trying a file again brings nothing new.
+        policy = options if source.live else replace(options, give_up_s=0)
+        self._supervisor = Supervisor(policy, clock=time.monotonic)
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._closing = False
@@ -104,9 +112,9 @@ class Camera:
         try:
             return resolve(source)
         except SourceError as error:
-            if options.wait_for_source and not error.permanent:
-                return source
-            raise
+            if options.give_up_s == 0 or error.permanent:
+                raise
+            return source
 
     # ------------------------------------------------------------------ for the consumer
 
@@ -195,6 +203,8 @@ class Camera:
             if not self._source.live:
                 return self._step_file(connection, news)
             if isinstance(news, EndOfStream):
+                if connection.duration_s is not None:  # a playlist that says how long it is
+                    return self._finish(connection)
                 news = ENDED_BY_SOURCE
             if news is not None:
                 return self._tell("lost", news)
@@ -243,13 +253,15 @@ class Camera:
         if problem is not None:
             return self._tell("lost", problem)
         self._timeline.new_connection()
-        connection = Connection(self._source, self._size, self._options, self)
+        connection = Connection(
+            self._source, self._size, self._options, self, framing=self._options.framing, fps=self._fps
+        )
         self._connection = connection
         connection.start()
 
     def _preflight(self) -> Problem | None:
         source = self._source
-        if isinstance(source, RtspSource):
+        if isinstance(source, (RtspSource, HttpSource)):
             return check_reachable(
                 source.host, source.port, self._options.connect_timeout_s, lambda: self._closing
             )
@@ -274,7 +286,8 @@ class Camera:
             problem = Problem("no picture in it could be decoded", "record or copy it again", "permanent")
             self._mailbox.put_state(StateChange("failed", problem.cause))
             return self._mailbox.end(SourceError(problem.line(label), permanent=True))
-        cause = "; ".join([f"end of the file at {end_s:.1f} s", *_damage(connection)])
+        what = "stream" if self._source.live else "file"
+        cause = "; ".join([f"end of the {what} at {end_s:.1f} s", *_damage(connection)])
         early = self._ends_early(connection)
         self._mailbox.put_state(StateChange("ended", early.cause if early else cause))
         self._mailbox.end(SourceError(early.line(label), permanent=True) if early else None)
@@ -282,9 +295,12 @@ class Camera:
     def _ends_early(self, connection: Connection) -> Problem | None:
         """A file whose pictures stop well before the duration in its header."""
         end_s, duration_s = connection.progress.end_ns / 1e9, connection.duration_s
-        assert isinstance(self._source, FileSource)
-        cut = container.inspect(self._source.path).missing_bytes
-        short = duration_s is not None and duration_s - end_s > max(0.5, 0.02 * duration_s)
+        cut = self._missing_bytes()
+        short = (
+            duration_s is not None
+            and not self._source.live
+            and duration_s - end_s > max(0.5, 0.02 * duration_s)
+        )
         if cut:
             whole = f" of {duration_s:.1f} s" if short else ""
             return Problem(
@@ -297,11 +313,14 @@ class Camera:
             )
         return None
 
+    def _missing_bytes(self) -> int:
+        source = self._source
+        return container.inspect(source.path).missing_bytes if isinstance(source, FileSource) else 0
+
     def _in_context(self, connection: Connection, problem: Problem) -> Problem:
         """An error in a file, with what else is known about it."""
-        assert isinstance(self._source, FileSource)
         cause = problem.cause
-        if problem == DAMAGED and (cut := container.inspect(self._source.path).missing_bytes):
+        if problem == DAMAGED and (cut := self._missing_bytes()):
             cause = f"the file is truncated ({cut} bytes are missing)"
         if connection.progress.decoded:
             whole = f" of {connection.duration_s:.1f} s" if connection.duration_s else ""

@@ -10,8 +10,8 @@ borders and edges then fall on the same pixels as in training, and with antialia
 cheaper. There is no queue behind the probe: a wanted picture reaches the listener before the next one.
 
 A lost source is answered with a new Connection, never by restarting this one: elements keep state that a
-way through NULL does not clear. decodebin, not decodebin3, which on GStreamer 1.22 corrupts multi-slice
-RTSP H.264.
+way through NULL does not clear. The front of the pipeline is made in :mod:`pipelines.heads`, the middle in
+:mod:`pipelines.decoding`, the end in :mod:`pipelines.tail`; the bus is read in :mod:`pipelines.bus`.
 """
 
 from __future__ import annotations
@@ -20,35 +20,24 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from . import decoders
+from edge_runtime.framing import Framing
+
+from . import bus, decoders
+from .decoding import Decoding, dimensions
 from .frames import to_array
-from .gst import load, make
-from .problems import NO_VIDEO, Problem, codec_name, explain, missing_plugin
+from .gst import load
+from .heads import ConnectionOptions, add_head
+from .problems import NO_VIDEO, Problem
 from .progress import Progress
-from .sources import DeviceSource, FileSource, RtspSource, Source, TestSource
+from .sources import CsiSource, HttpSource, Source, TestSource
 from .tail import add_tail, link
 
 _NS = 1_000_000_000
-_TRY, _SKIP = 0, 2
-"""decodebin's answers to autoplug-select; its enumeration is private to the plugin."""
 _STOP_TIMEOUT_S = 2.0
-_TEST_CAPS = "video/x-raw, width=(int)640, height=(int)480, framerate=(fraction)30/1"
-
-
-@dataclass(frozen=True)
-class ConnectionOptions:
-    """How to read a source."""
-
-    rtsp_transport: Literal["tcp", "udp", "auto"] = "tcp"
-    rtsp_latency_ms: int = 100
-    """Jitter budget; with pictures shown as they come it adds no delay on a quiet network."""
-    tls_verify: bool = True
-    decoder: str = "auto"
-    """``auto`` (proven hardware, else software), ``software``, or the name of a GStreamer decoder."""
 
 
 class Listener(Protocol):
@@ -73,12 +62,18 @@ class Connection:
     """See the module's text. Use: ``start()``, ``poll()`` until it returns something, ``stop()``."""
 
     def __init__(
-        self, source: Source, size: tuple[int, int], options: ConnectionOptions, listener: Listener
+        self,
+        source: Source,
+        size: tuple[int, int],
+        options: ConnectionOptions,
+        listener: Listener,
+        *,
+        framing: Framing | None = None,
+        fps: float = 1.0,
     ) -> None:
         """Build the elements. ``size``: (width, height). Raises SourceError when one is missing."""
         self._modules = load()
         self._source = source
-        self._size = size
         self._options = options
         self._listener = listener
         self._pipeline = self._modules.Gst.Pipeline.new(None)
@@ -87,77 +82,42 @@ class Connection:
         self._handlers: list[tuple[Any, int]] = []
         self._stopped = False
         self._ticket: Any = None
-        self._decodebin: Any = None
-        self._decoder_element: Any = None
+        self._decoding: Decoding | None = None
         self._segment: Any = None
         self._probed_pad: Any = None
         self._probes: list[int] = []
         self._problem: Problem | None = None
-        self.decoder = ""
-        self.codec = ""
         self.progress = Progress(live=source.live)
         self.duration_s: float | None = None
-        """What a file's header says."""
-        self.other_streams = 0
-        self._build()
-
-    # ------------------------------------------------------------------ building
-
-    def _build(self) -> None:
-        source = self._source
-        self._tail_head, sink = add_tail(self._pipeline, self._size)
+        """What a file's header, or a playlist that has an end, says."""
+        # A playlist's segments come in bursts; their own times set the pace.
+        paced = isinstance(source, HttpSource) and source.playlist
+        self._tail_head, sink = add_tail(self._pipeline, size, framing, paced=paced)
         self._connect(sink, "new-sample", self._on_sample)
-        if isinstance(source, TestSource):
-            element = make("videotestsrc", is_live=True)
-            self._modules.Gst.util_set_object_arg(element, "pattern", source.pattern)
-            caps = make("capsfilter", caps=self._modules.Gst.Caps.from_string(_TEST_CAPS))
-            self._add(element, caps)
-            link(element, caps)
-            self.decoder, self.codec = "none", "raw"
-            self._attach(caps.get_static_pad("src"))
-            return
-        self._decodebin = self._build_decodebin()
-        if isinstance(source, FileSource):
-            element = make("filesrc", location=source.path)
-            self._add(element)
-            link(element, self._decodebin)
-        elif isinstance(source, RtspSource):
-            self._add(self._build_rtsp(source))
-        elif isinstance(source, DeviceSource):
-            element = make("v4l2src", device=source.path)
-            self._add(element)
-            link(element, self._decodebin)
+        decodebin = None
+        if not isinstance(source, (TestSource, CsiSource)):
+            self._decoding = Decoding(
+                options.decoder,
+                playlists=paced,
+                connect=self._connect,
+                on_video=self._attach,
+                on_no_video=lambda: self._fail(NO_VIDEO),
+            )
+            decodebin = self._decoding.element
+            self._pipeline.add(decodebin)
+        raw = add_head(self._pipeline, source, options, fps, decodebin, self._connect)
+        if raw is not None:
+            self._attach(raw)
 
-    def _build_decodebin(self) -> Any:
-        decoders.arrange(self._options.decoder)
-        element = make("decodebin")
-        self._add(element)
-        self._connect(element, "autoplug-continue", self._on_autoplug_continue)
-        self._connect(element, "autoplug-select", self._on_autoplug_select)
-        self._connect(element, "deep-element-added", self._on_deep_element)
-        self._connect(element, "pad-added", self._on_decoded_pad)
-        self._connect(element, "no-more-pads", self._on_no_more_pads)
-        return element
+    @property
+    def decoder(self) -> str:
+        """The decoder element in use, ``none`` for raw video; empty until it is known."""
+        return self._decoding.decoder if self._decoding is not None else "none"
 
-    def _build_rtsp(self, source: RtspSource) -> Any:
-        options, Gst = self._options, self._modules.Gst
-        element = make("rtspsrc", location=source.location, latency=options.rtsp_latency_ms)
-        if source.user is not None:
-            element.set_property("user-id", source.user)
-            element.set_property("user-pw", source.password or "")
-        protocols = {"tcp": "tcp", "udp": "udp+udp-mcast", "auto": "tcp+udp-mcast+udp"}[
-            options.rtsp_transport
-        ]
-        Gst.util_set_object_arg(element, "protocols", protocols)
-        if not options.tls_verify:
-            element.set_property("tls-validation-flags", 0)
-        self._connect(element, "select-stream", _is_video_stream)
-        self._connect(element, "pad-added", self._on_rtp_pad)
-        return element
-
-    def _add(self, *elements: Any) -> None:
-        for element in elements:
-            self._pipeline.add(element)
+    @property
+    def other_streams(self) -> int:
+        """Streams beside the video."""
+        return self._decoding.other_streams if self._decoding is not None else 0
 
     def _connect(self, element: Any, signal: str, callback: Callable[..., Any]) -> None:
         self._handlers.append((element, element.connect(signal, callback)))
@@ -173,7 +133,7 @@ class Connection:
         head = self._tail_head
         caps = pad.get_current_caps()
         if caps is not None and (downloader := decoders.downloader_for(caps)) is not None:
-            self._add(downloader)
+            self._pipeline.add(downloader)
             link(downloader, head)
             downloader.sync_state_with_parent()
             head = downloader
@@ -184,48 +144,6 @@ class Connection:
             )
 
     # ------------------------------------------------------------------ GStreamer's threads
-
-    def _on_rtp_pad(self, _element: Any, pad: Any) -> None:
-        """Only video is asked for; more than one such stream: the first. The caps may not be known yet."""
-        sink = self._decodebin.get_static_pad("sink")
-        if not sink.is_linked():
-            pad.link(sink)
-
-    def _on_autoplug_continue(self, _element: Any, _pad: Any, caps: Any) -> bool:
-        """Sound and subtitles are not decoded."""
-        name = caps.get_structure(0).get_name()
-        return not name.startswith(("audio/", "text/", "subpicture/", "closedcaption/"))
-
-    def _on_autoplug_select(self, _element: Any, _pad: Any, caps: Any, factory: Any) -> int:
-        klass = factory.get_metadata("klass") or ""
-        if "Decoder" in klass:
-            return _TRY if self._options.decoder in ("auto", "software", factory.get_name()) else _SKIP
-        # A file must not make this machine open network connections (playlists, SDP).
-        media_type = caps.get_structure(0).get_name()
-        opens_network = "Adaptive" in klass or "Source" in klass or media_type == "application/sdp"
-        return _SKIP if opens_network else _TRY
-
-    def _on_deep_element(self, decodebin: Any, parent: Any, element: Any) -> None:
-        factory: Any = element.get_factory()
-        if parent != decodebin or factory is None:  # something a decoder is made of
-            return
-        klass = factory.get_metadata("klass") or ""
-        if "Decoder" in klass and ("Video" in klass or "Image" in klass):
-            self.decoder = factory.get_name()
-            self._decoder_element = element
-
-    def _on_decoded_pad(self, _element: Any, pad: Any) -> None:
-        caps = pad.get_current_caps() or pad.query_caps(None)
-        if caps.get_structure(0).get_name() != "video/x-raw":
-            self.other_streams += 1
-        elif self._probed_pad is None:
-            self._attach(pad)
-        else:
-            self.other_streams += 1
-
-    def _on_no_more_pads(self, _element: Any) -> None:
-        if self._probed_pad is None:
-            self._fail(NO_VIDEO)
 
     def _on_event(self, _pad: Any, info: Any) -> Any:
         event = info.get_event()
@@ -272,14 +190,7 @@ class Connection:
 
     def _describe(self, pad: Any) -> str:
         """``h264 640x360, decoder avdec_h264``, or ``raw 640x480``"""
-        if self._decoder_element is not None:
-            caps = self._decoder_element.get_static_pad("sink").get_current_caps()
-            self.codec = codec_name(caps.get_structure(0).get_name()) if caps is not None else ""
-        elif not self.decoder:
-            self.decoder, self.codec = "none", "raw"
-        structure = pad.get_current_caps().get_structure(0)
-        text = f"{self.codec} {structure.get_value('width')}x{structure.get_value('height')}"
-        return text if self.decoder == "none" else f"{text}, decoder {self.decoder}"
+        return self._decoding.describe(pad) if self._decoding is not None else f"raw {dimensions(pad)}"
 
     def _on_sample(self, sink: Any) -> Any:
         FlowReturn = self._modules.Gst.FlowReturn
@@ -315,6 +226,10 @@ class Connection:
         """True once a decoder was found and its output is joined to the rest."""
         return self._probed_pad is not None
 
+    @property
+    def _may_end(self) -> bool:
+        return not self._source.live or isinstance(self._source, HttpSource)
+
     def standing_still(self) -> bool:
         """True when nothing reads the source any more.
 
@@ -347,7 +262,7 @@ class Connection:
         types = Gst.MessageType
         kinds = types.ERROR | types.EOS | types.ELEMENT | types.APPLICATION
         message = self._bus.timed_pop_filtered(int(timeout_s * Gst.SECOND), kinds)
-        if self.duration_s is None and self.progress.decoded and not self._source.live:
+        if self.duration_s is None and self.progress.decoded and self._may_end:
             self.duration_s = self._query_duration()
         if message is None:
             return None
@@ -364,32 +279,9 @@ class Connection:
         return found
 
     def _read(self, message: Any) -> Problem | None:
-        Gst, GstPbutils = self._modules.Gst, self._modules.GstPbutils
-        if message.type == Gst.MessageType.ELEMENT and GstPbutils.is_missing_plugin_message(message):
-            structure = message.get_structure()
-            detail = structure.get_value("detail")
-            media_type = (
-                detail.get_structure(0).get_name() if isinstance(detail, Gst.Caps) else str(detail or "")
-            )
-            if (wanted := self._options.decoder) not in ("auto", "software"):
-                return Problem(
-                    f"decoder {wanted} cannot decode {codec_name(media_type)}", "use auto", "permanent"
-                )
-            return missing_plugin(media_type, GstPbutils.missing_plugin_message_get_description(message))
-        if message.type == Gst.MessageType.ERROR:
-            error, debug = message.parse_error()
-            domain = error.domain.removeprefix("gst-").removesuffix("-error-quark")
-            if (domain, error.code) == ("stream", 1) and self.other_streams and not self.exposed:
-                return NO_VIDEO
-            return explain(
-                self._source,
-                domain,
-                error.code,
-                error.message,
-                debug or "",
-                delivered=bool(self.progress.decoded),
-            )
-        return None
+        if self.other_streams and not self.exposed and bus.nothing_linked(message):
+            return NO_VIDEO
+        return bus.read(message, self._source, self._options.decoder, delivered=bool(self.progress.decoded))
 
     def _query_duration(self) -> float | None:
         ok, duration = self._pipeline.query_duration(self._modules.Gst.Format.TIME)
@@ -418,7 +310,3 @@ class Connection:
 
 def _unexpected(error: Exception) -> Problem:
     return Problem(f"reading a picture failed ({type(error).__name__}: {error})", "see `edge-run doctor`")
-
-
-def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:
-    return bool(caps.get_structure(0).get_string("media") == "video")

@@ -25,6 +25,10 @@ _ELEMENT_PACKAGES = {
     "videoflip": "gstreamer1.0-plugins-good",
     "rtspsrc": "gstreamer1.0-plugins-good",
     "v4l2src": "gstreamer1.0-plugins-good",
+    "souphttpsrc": "gstreamer1.0-plugins-good",
+    "videocrop": "gstreamer1.0-plugins-good",
+    "srtsrc": "gstreamer1.0-plugins-bad",
+    "nvvidconv": "nvidia-l4t-gstreamer",
     "libcamerasrc": "gstreamer1.0-libcamera",
 }
 
@@ -35,6 +39,7 @@ class Modules(NamedTuple):
     Gst: Any
     GstVideo: Any
     GstPbutils: Any
+    GLib: Any
 
 
 _loaded: Modules | None = None
@@ -62,7 +67,7 @@ def _load() -> Modules:
     try:
         for name in ("Gst", "GstVideo", "GstPbutils"):
             gi.require_version(name, "1.0")
-        from gi.repository import Gst, GstPbutils, GstVideo
+        from gi.repository import GLib, Gst, GstPbutils, GstVideo
 
         if not Gst.is_initialized():
             Gst.init(None)
@@ -71,7 +76,7 @@ def _load() -> Modules:
         raise SourceError(
             f"GStreamer cannot be loaded ({reason}); install it with `{APT_BASE}`", permanent=True
         ) from None
-    return Modules(Gst, GstVideo, GstPbutils)
+    return Modules(Gst, GstVideo, GstPbutils, GLib)
 
 
 def make(factory: str, **properties: Any) -> Any:

@@ -13,7 +13,16 @@ from typing import Literal
 
 from . import container
 from .secrets import scrub
-from .sources import DeviceSource, FileSource, RtspSource, Source
+from .sources import (
+    CsiSource,
+    DeviceSource,
+    FileSource,
+    HttpSource,
+    ImagesSource,
+    RtspSource,
+    Source,
+    SrtSource,
+)
 
 Kind = Literal["transient", "permanent", "auth"]
 
@@ -105,7 +114,13 @@ def explain(
         found = _explain_rtsp(domain, code, detail, debug, delivered)
     elif isinstance(source, DeviceSource):
         found = _explain_device(source, domain, code, detail, debug)
-    elif isinstance(source, FileSource):
+    elif isinstance(source, HttpSource):
+        found = _explain_http(domain, code, detail, debug, delivered)
+    elif isinstance(source, SrtSource):
+        found = _explain_srt(domain, detail, debug)
+    elif isinstance(source, CsiSource):
+        found = Problem(f"the camera stopped ({detail})", "check its cable and `nvargus-daemon`")
+    elif isinstance(source, (FileSource, ImagesSource)):
         found = _explain_file(domain, code)
     else:
         found = None
@@ -138,6 +153,37 @@ def _explain_rtsp(domain: str, code: int, detail: str, debug: str, delivered: bo
         return Problem("the server broke off before any picture", "check that it serves RTSP on this port")
     if domain == "stream" and code in (1, 6, 11):
         return Problem(f"the stream cannot be decoded ({detail})", "set the camera to H.264")
+    return None
+
+
+def _explain_http(domain: str, code: int, detail: str, debug: str, delivered: bool) -> Problem | None:
+    if domain == "resource" and code == 15:
+        return Problem(
+            "the server refuses the user name or password (401)", "check user and password", "auth"
+        )
+    if domain == "resource" and code == 3:
+        return Problem("the server has no such video (404)", "check the path in the URL")
+    if "certificate" in (detail + debug).lower():
+        return Problem(
+            "the server's TLS certificate is not accepted", "trust its certificate or turn verification off"
+        )
+    if domain == "resource":
+        if delivered:
+            return Problem("the connection was lost", "check the network and the server")
+        return Problem(f"cannot open the stream ({detail})", "check that the server is on and the URL right")
+    if domain == "stream" and code in (1, 4, 5, 6, 9):
+        return Problem(f"what the server sends is no video GStreamer can read ({detail})", "check the URL")
+    return None
+
+
+def _explain_srt(domain: str, detail: str, debug: str) -> Problem | None:
+    words = (detail + " " + debug).lower()
+    if any(word in words for word in ("passphrase", "password", "badsecret", "unsecure")):
+        return Problem("the sender refuses the passphrase", "check passphrase and pbkeylen", "auth")
+    if domain == "resource":
+        return Problem(
+            f"cannot open the stream ({detail})", "check host, port and mode; one side calls, one listens"
+        )
     return None
 
 
@@ -189,6 +235,26 @@ def server_words(debug: str) -> str:
 def first_line(text: str) -> str:
     line = scrub(text.strip().splitlines()[0]) if text.strip() else "no reason given"
     return line.rstrip(".")
+
+
+def no_pictures() -> Problem:
+    return Problem(
+        "there are no pictures (.jpg, .png) in it",
+        "give a video file, or a folder or pattern of pictures",
+        "permanent",
+    )
+
+
+def check_source(source: Source) -> Problem | None:
+    """What can be said about files and folders before they are opened; None when it is worth trying."""
+    if isinstance(source, FileSource):
+        return check_file(source.path)
+    if isinstance(source, ImagesSource):
+        try:
+            return None if source.files else no_pictures()
+        except OSError as error:
+            return Problem(f"cannot be read ({error.strerror})", "check its permissions", "permanent")
+    return None
 
 
 def check_file(path: str) -> Problem | None:

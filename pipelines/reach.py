@@ -45,7 +45,7 @@ def _attempt(host: str, port: int, timeout_s: float) -> Problem | None:
     except OSError as error:
         if error.errno == errno.ECONNREFUSED:
             return Problem(
-                f"{host} refuses connections on port {port}", "check the port and that the camera serves RTSP"
+                f"{host} refuses connections on port {port}", "check the port and that the camera is serving"
             )
         if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
             return Problem(

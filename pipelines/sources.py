@@ -2,18 +2,24 @@
 
 =====================  ==============================================================================
 ``clip.mp4``           a file (also ``file:///...``)
+``shots/``             pictures in a folder, one after another; ``shots/%04d.jpg`` by number
 ``rtsp://host/path``   a network camera; user and password in the URL are split off and never shown
+``http://host/path``   HLS (``.m3u8``), a video file on a server, or a camera that sends MJPEG; ``https``
+``srt://host:port``    an SRT sender; ``?mode=listener`` waits for one to call
 ``/dev/video0``        a camera by its device file
 ``camera0``            the first camera of this machine
+``csi://0``            a CSI camera of a Jetson or Raspberry Pi
 ``test:``              a moving test pattern; ``test:ball`` names one of :data:`TEST_PATTERNS`
 =====================  ==============================================================================
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from edge_runtime.errors import SourceError
@@ -36,7 +42,14 @@ TEST_PATTERNS = (
 """Patterns of GStreamer's videotestsrc that may be asked for by name."""
 
 RTSP_SCHEMES = ("rtsp", "rtsps")
-ACCEPTED = "a video file, rtsp://..., /dev/videoN, cameraN or test:"
+HTTP_SCHEMES = ("http", "https")
+PICTURE_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
+"""Pictures that can be played in sequence, by ending."""
+ACCEPTED = "a video file, rtsp://..., http://..., srt://..., /dev/videoN, cameraN, csi://N or test:"
+_RECORDED = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".flv", ".ogv", ".wmv", ".3gp")
+_FIRST_NUMBERS = 10_000
+"""Where the numbers of a pattern may begin."""
+_SRT_KEYS = ("mode", "passphrase", "pbkeylen", "streamid", "latency")
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,35 @@ class FileSource:
     @property
     def kind(self) -> str:
         return "file"
+
+
+@dataclass(frozen=True)
+class ImagesSource:
+    """Pictures in sequence: a folder, or a pattern such as ``shot%04d.jpg``."""
+
+    path: str
+    live = False
+
+    @property
+    def label(self) -> str:
+        return self.path
+
+    @property
+    def kind(self) -> str:
+        return "pictures"
+
+    @property
+    def files(self) -> list[str]:
+        """In order: of a pattern from its first number to the first gap, of a folder by name."""
+        if "%" not in os.path.basename(self.path):
+            names = sorted(os.listdir(self.path), key=lambda name: [_number(p) for p in _DIGITS.split(name)])
+            wanted = [name for name in names if os.path.splitext(name)[1].lower() in PICTURE_TYPES]
+            return [os.path.join(self.path, name) for name in wanted]
+        number = next((n for n in range(_FIRST_NUMBERS) if os.path.exists(self.path % n)), 0)
+        found = []
+        while os.path.exists(path := self.path % (number + len(found))):
+            found.append(path)
+        return found
 
 
 @dataclass(frozen=True)
@@ -73,6 +115,73 @@ class RtspSource:
     @property
     def kind(self) -> str:
         return "rtsp"
+
+
+@dataclass(frozen=True)
+class HttpSource:
+    """Video over HTTP. Recorded files are read like files; everything else is live."""
+
+    location: str = field(repr=False)
+    host: str
+    port: int
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def _path(self) -> str:
+        return urlsplit(self.location).path.lower()
+
+    @property
+    def playlist(self) -> bool:
+        """HLS or DASH: segments that name their own pace."""
+        return self._path.endswith((".m3u8", ".m3u", ".mpd"))
+
+    @property
+    def live(self) -> bool:
+        return not self._path.endswith(_RECORDED)
+
+    @property
+    def label(self) -> str:
+        return secrets.scrub(self.location)
+
+    @property
+    def kind(self) -> str:
+        return "hls" if self.playlist else "http"
+
+
+@dataclass(frozen=True)
+class SrtSource:
+    """An SRT stream. ``settings`` are srtsrc's properties, the passphrase among them."""
+
+    location: str
+    host: str
+    port: int
+    settings: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    live = True
+
+    @property
+    def label(self) -> str:
+        return self.location
+
+    @property
+    def kind(self) -> str:
+        return "srt"
+
+
+@dataclass(frozen=True)
+class CsiSource:
+    """A camera on the CSI connector: ``index`` counts the board's sensors."""
+
+    index: int = 0
+    live = True
+
+    @property
+    def label(self) -> str:
+        return f"csi://{self.index}"
+
+    @property
+    def kind(self) -> str:
+        return "csi camera"
 
 
 @dataclass(frozen=True)
@@ -109,7 +218,9 @@ class TestSource:
         return "test pattern"
 
 
-Source = FileSource | RtspSource | DeviceSource | TestSource
+Source = (
+    FileSource | ImagesSource | RtspSource | HttpSource | SrtSource | DeviceSource | CsiSource | TestSource
+)
 
 
 def parse_source(text: str) -> Source:
@@ -124,13 +235,21 @@ def parse_source(text: str) -> Source:
         return DeviceSource(path=text)
     scheme = match[1].lower() if (match := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)) else ""
     if scheme in RTSP_SCHEMES:
-        return _parse_rtsp(text)
+        return RtspSource(*_split_url(text, {"rtsp": 554, "rtsps": 322}))
+    if scheme in HTTP_SCHEMES:
+        return HttpSource(*_split_url(text, {"http": 80, "https": 443}))
+    if scheme == "srt":
+        return _parse_srt(text)
+    if match := re.fullmatch(r"csi://(\d{0,2})", text):
+        return CsiSource(int(match[1] or 0))
     if scheme == "file":
         return _parse_file_url(text)
     if scheme:
         raise SourceError(
             f"{secrets.scrub(text)}: {scheme}:// sources are not supported; give {ACCEPTED}", permanent=True
         )
+    if re.search(r"%0?\d*d", os.path.basename(text)) or os.path.isdir(text):
+        return ImagesSource(text)
     return FileSource(text)
 
 
@@ -152,7 +271,40 @@ def _parse_file_url(text: str) -> FileSource:
     return FileSource(url2pathname(parts.path))
 
 
-def _parse_rtsp(text: str) -> RtspSource:
+def _parse_srt(text: str) -> SrtSource:
+    """The passphrase and the rest of the query become properties: a location is shown, they are not."""
+    head, _, query = text.partition("?")
+    for key, value in parse_qsl(query):
+        if key in ("passphrase", "streamid"):
+            secrets.register(value)
+    settings = tuple(parse_qsl(query))
+    for key, _value in settings:
+        if key not in _SRT_KEYS:
+            raise SourceError(
+                f"{head}: {key} is no setting of srt://; known here: {', '.join(_SRT_KEYS)}", permanent=True
+            )
+    mode = dict(settings).get("mode", "caller")
+    if mode not in ("caller", "listener"):
+        raise SourceError(f"{head}: mode={mode}: choose caller or listener", permanent=True)
+    try:
+        parts = urlsplit(head)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise SourceError(f"{head}: {error}; write srt://host:port", permanent=True) from None
+    if not port or (not host and mode == "caller"):
+        raise SourceError(f"{head}: host or port is missing; write srt://host:port", permanent=True)
+    return SrtSource(f"srt://{parts.netloc}", host, port, settings)
+
+
+class _Url(NamedTuple):
+    location: str
+    host: str
+    port: int
+    user: str | None
+    password: str | None
+
+
+def _split_url(text: str, default_ports: dict[str, int]) -> _Url:
     """Split by hand at the last ``@``: cameras' passwords hold ``#``, ``?``, ``/`` and ``@`` unescaped."""
     scheme, rest = text.split("://", 1)
     user = password = None
@@ -165,15 +317,19 @@ def _parse_rtsp(text: str) -> RtspSource:
         rest = head["after"]
     parts = urlsplit(f"{scheme.lower()}://{rest}")
     secrets.register_url_values(text)
+    form = f"write {parts.scheme}://host:port/path"
     try:
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise SourceError(
-            f"{secrets.scrub(text)}: {error}; write rtsp://host:port/path", permanent=True
-        ) from None
+        raise SourceError(f"{secrets.scrub(text)}: {error}; {form}", permanent=True) from None
     if not host:
-        raise SourceError(
-            f"{secrets.scrub(text)}: no host in the URL; write rtsp://host:port/path", permanent=True
-        )
-    default_port = 322 if parts.scheme == "rtsps" else 554
-    return RtspSource(urlunsplit(parts), host, port or default_port, user, password)
+        raise SourceError(f"{secrets.scrub(text)}: no host in the URL; {form}", permanent=True)
+    return _Url(urlunsplit(parts), host, port or default_ports[parts.scheme], user, password)
+
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def _number(part: str) -> tuple[int, str]:
+    """Sorts shot9 before shot10."""
+    return (int(part), "") if part.isdigit() else (-1, part)

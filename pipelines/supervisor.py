@@ -4,11 +4,12 @@ It is told what happens (``start``, ``first_frame``, ``lost``, ``tick``) and ans
 :mod:`pipelines.camera` carries out. Time comes from an injected clock, so tests live through a day at once.
 
 ``connecting -> live -> stalled -> live ...``; ``auth-failed`` when credentials are refused; ``failed`` when
-it gives up. A file's problems are permanent: it is never tried again.
+it gives up: for good reason (no decoder for it is installed) or because it was told to, never by itself.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,16 +22,12 @@ from .problems import Problem
 class RetryPolicy:
     """All times in seconds."""
 
-    reconnect: bool = True
-    """Connect again after a source that was live is lost."""
-    wait_for_source: bool = False
-    """Keep trying when the very first connection fails, too."""
+    give_up_s: float | None = None
+    """Without a picture for so long, trying ends; 0: at the first failure; None: never."""
     connect_timeout_s: float = 10.0
     """From the start of a connection to its first decoded picture."""
     stall_timeout_s: float = 5.0
     """Without a picture for so long, a live source is stalled and gets replaced."""
-    max_retries: int | None = None
-    """Failed attempts in a row before giving up; None: never."""
     retry_first_s: float = 0.25
     retry_limit_s: float = 15.0
     retry_factor: float = 2.0
@@ -85,6 +82,7 @@ class Supervisor:
         self._clock = clock
         self._draw = draw
         self.phase: Literal["idle", "connecting", "live", "waiting", "over"] = "idle"
+        self._started = clock()
         self.was_live = False
         self.reconnects = 0
         self._failures = 0
@@ -93,6 +91,7 @@ class Supervisor:
         self._last_frame = 0.0
 
     def start(self) -> list[Action]:
+        self._started = self._clock()
         return [Report("connecting", ""), *self._connect()]
 
     def first_frame(self, detail: str) -> list[Action]:
@@ -133,16 +132,22 @@ class Supervisor:
         if was == "live" and self._clock() - self._live_since >= policy.stable_s:
             self._failures = 0
         self._failures += 1
-        retry = policy.reconnect if self.was_live else policy.wait_for_source
-        spent = policy.max_retries is not None and self._failures > policy.max_retries
-        if not retry or spent or problem.kind == "permanent":
+        left = self._time_left()
+        if left <= 0 or problem.kind == "permanent":
             self.phase = "over"
             reports = [Report("auth-failed", problem.cause)] if auth else []
             return [Disconnect(), *reports, Report("failed", problem.cause), GiveUp(problem)]
-        wait = policy.auth_retry_s if auth else self._backoff()
+        wait = min(left, policy.auth_retry_s if auth else self._backoff())
         self.phase, self._deadline = "waiting", self._clock() + wait
         state = "auth-failed" if auth else "stalled" if was == "live" else "connecting"
         return [Disconnect(), Report(state, f"{problem.cause}; trying again in {wait:.1f} s")]
+
+    def _time_left(self) -> float:
+        """Seconds until it gives up."""
+        if self._policy.give_up_s is None:
+            return math.inf
+        last_good = self._last_frame if self.was_live else self._started
+        return self._policy.give_up_s - (self._clock() - last_good)
 
     def _connect(self) -> list[Action]:
         self.phase, self._deadline = "connecting", self._clock() + self._policy.connect_timeout_s

@@ -30,7 +30,7 @@ def test_a_sample_of_odd_width(with_meta: bool) -> None:
     from pipelines.frames import to_array
     from pipelines.gst import load
 
-    Gst, GstVideo, _ = load()
+    Gst, GstVideo, *_ = load()
     width, height, stride = 223, 9, 704 if with_meta else 672
     image = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
     rows = np.zeros((height, stride), np.uint8)

@@ -146,17 +146,17 @@ def test_no_camera_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     if devices.list_cameras():
         monkeypatch.setattr(devices, "list_cameras", list)  # hardware we have, for once
     with pytest.raises(SourceError, match="no camera found on this machine; try `edge-run sample`") as caught:
-        open_camera("camera0", fps=1.0)
+        open_camera("camera0", fps=1.0, options=CameraOptions(give_up_s=0))
     assert not caught.value.permanent
 
 
 def test_a_device_file_that_is_not_there() -> None:
     with pytest.raises(SourceError, match="/dev/video987: no such camera"):
-        open_camera("/dev/video987", fps=1.0)
+        open_camera("/dev/video987", fps=1.0, options=CameraOptions(give_up_s=0))
 
 
 def test_waiting_for_a_camera_that_is_not_there_yet() -> None:
-    options = CameraOptions(wait_for_source=True, retry_first_s=0.1, retry_limit_s=0.1)
+    options = CameraOptions(retry_first_s=0.1, retry_limit_s=0.1)
     causes = []
     with open_camera("/dev/video987", fps=1.0, options=options) as camera:
         for item in camera:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -49,7 +50,10 @@ def frames_of(items: list[Frame | StateChange]) -> list[Frame]:
     return [item for item in items if isinstance(item, Frame)]
 
 
-def error_of(url: str, options: CameraOptions = FAST) -> tuple[SourceError, list[str]]:
+ONCE = replace(FAST, give_up_s=0)
+
+
+def error_of(url: str, options: CameraOptions = ONCE) -> tuple[SourceError, list[str]]:
     states = []
     with pytest.raises(SourceError) as caught, open_camera(url, fps=1.0, options=options) as camera:
         for item in camera:
@@ -167,7 +171,7 @@ def test_opening_again_and_again_leaves_nothing_behind(rtsp) -> None:
 
 def test_no_reconnect_when_told_so(start_rtsp: Callable) -> None:
     server = start_rtsp()
-    options = CameraOptions(reconnect=False)
+    options = CameraOptions(give_up_s=0)
     with pytest.raises(SourceError) as caught, open_camera(server.url, fps=5.0, options=options) as camera:
         read_until(camera, "live")
         server.kill()
@@ -195,7 +199,7 @@ def test_a_server_that_accepts_and_says_nothing() -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        options = CameraOptions(connect_timeout_s=1.0)
+        options = CameraOptions(connect_timeout_s=1.0, give_up_s=0)
         started = time.monotonic()
         error, _ = error_of(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam", options)
     assert "no picture came within 1 s" in str(error)
@@ -226,7 +230,7 @@ def test_credentials(start_rtsp: Callable) -> None:
         assert "auth-failed" in states
         assert "wr0ng" not in str(error)
 
-    options = CameraOptions(wait_for_source=True, auth_retry_s=30)
+    options = CameraOptions(auth_retry_s=30)
     with open_camera(server.url, fps=5.0, options=options) as camera:
         assert "trying again in 30.0 s" in read_until(camera, "auth-failed")[-1].cause
 
@@ -234,7 +238,7 @@ def test_credentials(start_rtsp: Callable) -> None:
 def test_waiting_for_a_server_that_starts_late(start_rtsp: Callable) -> None:
     server = start_rtsp()
     server.kill()
-    options = CameraOptions(wait_for_source=True, retry_first_s=0.1, retry_limit_s=0.3)
+    options = CameraOptions(retry_first_s=0.1, retry_limit_s=0.3)
     with open_camera(server.url, fps=5.0, options=options) as camera:
         read_for(camera, 0.5)
         server.start()

@@ -47,17 +47,83 @@ def test_the_first_connection() -> None:
     assert life.wait(60, frames=True) == []
 
 
-def test_a_first_failure_is_final_unless_told_to_wait() -> None:
-    assert Life().does("lost", REFUSED) == [Disconnect(), Report("failed", "refused"), GiveUp(REFUSED)]
-    life = Life(wait_for_source=True)
-    assert GiveUp(REFUSED) not in life.does("lost", REFUSED)
+def test_a_first_failure_is_final_only_when_told_so() -> None:
+    told = Life(give_up_s=0)
+    assert told.does("lost", REFUSED) == [Disconnect(), Report("failed", "refused"), GiveUp(REFUSED)]
+    life = Life()
+    assert life.does("lost", REFUSED)[1:] == [Report("connecting", "refused; trying again in 0.2 s")]
     assert life.wait(1) == [Connect()]
 
 
+def test_a_week_without_a_camera() -> None:
+    """It never gives up by itself, says why each time, and does not flood the network."""
+    life, attempts = Life(), 0
+    end = life.now + 7 * 86_400
+    while life.now < end:
+        assert states(life.does("lost", REFUSED)) == ["connecting"]
+        while life.supervisor.tick() != [Connect()]:
+            life.now += 1
+        attempts += 1
+    assert 7 * 86_400 / 20 < attempts < 7 * 86_400 / 10
+    life.go_live()
+
+
 def test_connect_timeout() -> None:
-    life = Life(connect_timeout_s=3)
+    life = Life(connect_timeout_s=3, give_up_s=0)
     assert life.wait(2.8) == []
     assert states(life.wait(0.4)) == ["failed"]
+
+
+def test_a_camera_that_accepts_and_then_hangs() -> None:
+    life = Life(connect_timeout_s=3)
+    for _ in range(5):
+        actions = life.wait(3.1)
+        assert actions[0] == Disconnect()
+        assert "no picture came within 3 s" in actions[1].cause
+        while Connect() not in life.wait(0.1):
+            pass
+    life.go_live()
+    assert life.wait(60, frames=True) == []
+
+
+def test_a_camera_that_dies_at_once() -> None:
+    """One picture, then nothing: the waits grow, as each connection was good for nothing."""
+    life = Life(retry_first_s=0.25, retry_limit_s=15)
+    gaps = []
+    for _ in range(8):
+        life.go_live()
+        assert states(life.does("lost", LOST)) == ["stalled"]
+        started = life.now
+        while Connect() not in life.wait(0.1):
+            pass
+        gaps.append(round(life.now - started, 1))
+    assert gaps == sorted(gaps)
+    assert gaps[-1] > 14
+
+
+def test_the_hundredth_reconnect_is_as_quick_as_the_first() -> None:
+    life, waits = Life(), []
+    for _ in range(100):
+        life.go_live()
+        life.wait(11, frames=True)
+        life.does("lost", LOST)
+        started = life.now
+        while Connect() not in life.wait(0.1):
+            pass
+        waits.append(round(life.now - started, 1))
+    assert set(waits) == {waits[0]}
+    assert waits[0] <= 0.4
+
+
+def test_a_clock_that_was_put_forward_stalls_once() -> None:
+    """The machine slept for an hour: the connection is replaced, nothing is given up."""
+    life = Life()
+    life.go_live()
+    life.now += 3600
+    assert states(life.supervisor.tick()) == ["stalled"]
+    assert life.wait(1) == [Connect()]
+    life.go_live()
+    assert life.wait(60, frames=True) == []
 
 
 def test_a_short_drop_is_mended_at_once() -> None:
@@ -127,7 +193,7 @@ def test_a_flapping_camera_does_not_reset_the_backoff() -> None:
 
 
 def test_refused_credentials() -> None:
-    life = Life()
+    life = Life(give_up_s=0)
     assert states(life.does("lost", DENIED)) == ["auth-failed", "failed"]
     assert life.actions[-1] == GiveUp(DENIED)
 
@@ -140,30 +206,44 @@ def test_refused_credentials() -> None:
     assert life.wait(2) == [Connect()]
 
 
-def test_giving_up_after_max_retries() -> None:
-    life = Life(max_retries=2)
+def test_a_wrong_password_from_the_start_is_retried_slowly() -> None:
+    life = Life(auth_retry_s=60)
+    for _ in range(3):
+        report = life.does("lost", DENIED)[-1]
+        assert report == Report("auth-failed", "wrong password (401); trying again in 60.0 s")
+        assert life.wait(59) == []
+        assert life.wait(2) == [Connect()]
     life.go_live()
+
+
+def test_giving_up_when_told_to() -> None:
+    life = Life(give_up_s=20, retry_limit_s=4)
+    life.go_live()
+    life.wait(30, frames=True)
+    ended = life.now + 20
     life.does("lost", LOST)
-    life.wait(1)
-    life.does("lost", REFUSED)
-    life.wait(1)
-    assert life.does("lost", REFUSED)[-1] == GiveUp(REFUSED)
+    while life.supervisor.phase != "over":
+        assert life.now < ended + 1
+        if Connect() in life.wait(0.1):
+            life.does("lost", REFUSED)
+    assert life.now >= ended - 0.2
+    assert life.actions[-1] == GiveUp(REFUSED)
     assert life.wait(1000) == []
 
 
 def test_no_reconnect() -> None:
-    life = Life(reconnect=False)
+    life = Life(give_up_s=0)
     life.go_live()
     assert life.does("lost", LOST)[-1] == GiveUp(LOST)
 
 
 def test_a_permanent_problem_is_never_retried() -> None:
     problem = Problem("no decoder for H.265 is installed", "install it", "permanent")
-    assert Life(wait_for_source=True).does("lost", problem)[-1] == GiveUp(problem)
+    assert Life().does("lost", problem)[-1] == GiveUp(problem)
 
 
 def test_late_news_of_a_dead_connection_change_nothing() -> None:
-    life = Life(wait_for_source=True)
+    life = Life()
     life.does("lost", REFUSED)
     assert life.does("lost", REFUSED) == []
     assert life.does("first_frame", "late") == []

@@ -1,0 +1,105 @@
+"""From coded to raw video: a decodebin that is told what it may do.
+
+It decodes video alone, takes the decoders that :mod:`pipelines.decoders` ranked, and never follows a file's
+links into the network. decodebin, not decodebin3, which on GStreamer 1.22 corrupts multi-slice RTSP H.264.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import decoders
+from .gst import make
+from .problems import codec_name
+
+_TRY, _SKIP = 0, 2
+"""decodebin's answers to autoplug-select; its enumeration is private to the plugin."""
+
+
+class Decoding:
+    """``element`` is to be added to a pipeline and fed. Callbacks come on GStreamer's threads."""
+
+    def __init__(
+        self,
+        wanted: str,
+        *,
+        playlists: bool,
+        connect: Callable[[Any, str, Callable[..., Any]], None],
+        on_video: Callable[[Any], None],
+        on_no_video: Callable[[], None],
+    ) -> None:
+        """``wanted``: as of ConnectionOptions.decoder. ``playlists``: follow them (HLS, DASH).
+
+        ``connect(element, signal, callback)`` registers a signal handler. ``on_video(pad)`` comes once.
+        Raises SourceError for an unknown decoder.
+        """
+        decoders.arrange(wanted)
+        self._wanted = wanted
+        self._playlists = playlists
+        self._on_video = on_video
+        self._on_no_video = on_no_video
+        self._exposed = False
+        self.decoder = ""
+        self.decoder_element: Any = None
+        self.other_streams = 0
+        """Decoded pads beside the one in use."""
+        self.element = make("decodebin")
+        connect(self.element, "autoplug-continue", self._on_autoplug_continue)
+        connect(self.element, "autoplug-select", self._on_autoplug_select)
+        connect(self.element, "deep-element-added", self._on_deep_element)
+        connect(self.element, "pad-added", self._on_pad)
+        connect(self.element, "no-more-pads", self._on_no_more_pads)
+
+    def describe(self, pad: Any) -> str:
+        """``h264 640x360, decoder avdec_h264``, or ``raw 640x480``. Names the decoder ``none`` for raw."""
+        codec = "raw"
+        if self.decoder_element is not None:
+            caps = self.decoder_element.get_static_pad("sink").get_current_caps()
+            codec = codec_name(caps.get_structure(0).get_name()) if caps is not None else ""
+        elif not self.decoder:
+            self.decoder = "none"
+        text = f"{codec} {dimensions(pad)}"
+        return text if self.decoder == "none" else f"{text}, decoder {self.decoder}"
+
+    def _on_autoplug_continue(self, _element: Any, _pad: Any, caps: Any) -> bool:
+        """Sound and subtitles are not decoded."""
+        name = caps.get_structure(0).get_name()
+        return not name.startswith(("audio/", "text/", "subpicture/", "closedcaption/"))
+
+    def _on_autoplug_select(self, _element: Any, _pad: Any, caps: Any, factory: Any) -> int:
+        klass = factory.get_metadata("klass") or ""
+        if "Decoder" in klass:
+            return _TRY if self._wanted in ("auto", "software", factory.get_name()) else _SKIP
+        # A file must not make this machine open network connections (playlists, SDP).
+        if "Adaptive" in klass:
+            return _TRY if self._playlists else _SKIP
+        media_type = caps.get_structure(0).get_name()
+        return _SKIP if "Source" in klass or media_type == "application/sdp" else _TRY
+
+    def _on_deep_element(self, decodebin: Any, parent: Any, element: Any) -> None:
+        factory: Any = element.get_factory()
+        if parent != decodebin or factory is None:  # something a decoder is made of
+            return
+        klass = factory.get_metadata("klass") or ""
+        if "Decoder" in klass and ("Video" in klass or "Image" in klass):
+            self.decoder = factory.get_name()
+            self.decoder_element = element
+
+    def _on_pad(self, _element: Any, pad: Any) -> None:
+        caps = pad.get_current_caps() or pad.query_caps(None)
+        if caps.get_structure(0).get_name() == "video/x-raw" and not self._exposed:
+            self._exposed = True
+            self._on_video(pad)
+        else:
+            self.other_streams += 1
+
+    def _on_no_more_pads(self, _element: Any) -> None:
+        if not self._exposed:
+            self._on_no_video()
+
+
+def dimensions(pad: Any) -> str:
+    """``640x360``, as of the pad's current caps."""
+    structure = pad.get_current_caps().get_structure(0)
+    return f"{structure.get_value('width')}x{structure.get_value('height')}"

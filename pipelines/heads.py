@@ -1,0 +1,238 @@
+"""The elements at the front of a pipeline: from a source record to coded or raw video.
+
+Elements are made and linked by code, and values set as properties: a pipeline's text made from what a user
+typed could be made to do anything. Credentials are properties, too, never part of a location.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edge_runtime.errors import SourceError
+
+from . import formats
+from .gst import load, make
+from .problems import no_pictures
+from .sources import (
+    PICTURE_TYPES,
+    CsiSource,
+    DeviceSource,
+    FileSource,
+    HttpSource,
+    ImagesSource,
+    RtspSource,
+    Source,
+    SrtSource,
+    TestSource,
+)
+from .tail import link
+
+_TEST_CAPS = "video/x-raw, width=(int)640, height=(int)480, framerate=(fraction)30/1"
+_CSI_CAPS = "width=(int)1280, height=(int)720, framerate=(fraction)30/1"
+_HTTP_TIMEOUT_S = 15
+
+Connect = Callable[[Any, str, Callable[..., Any]], None]
+"""``connect(element, signal, callback)``: registers a signal handler that is removed with the pipeline."""
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """How to read a source."""
+
+    rtsp_transport: Literal["tcp", "udp", "auto"] = "tcp"
+    rtsp_latency_ms: int = 100
+    """Jitter budget; with pictures shown as they come it adds no delay on a quiet network."""
+    tls_verify: bool = True
+    decoder: str = "auto"
+    """``auto`` (proven hardware, else software), ``software``, or the name of a GStreamer decoder."""
+    image_fps: float | None = None
+    """Pictures in sequence: how many make a second. None: each one is a timestep."""
+
+
+def add_head(
+    pipeline: Any, source: Source, options: ConnectionOptions, fps: float, decodebin: Any, connect: Connect
+) -> Any | None:
+    """Add ``source``'s elements to ``pipeline``. ``fps``: timesteps per second.
+
+    Returns the pad of raw video, or None when the elements are (or will be) joined to ``decodebin``. Raises
+    SourceError when an element is missing.
+    """
+    if isinstance(source, TestSource):
+        return _chain(pipeline, *_test_elements(source))
+    if isinstance(source, CsiSource):
+        return _chain(pipeline, *_csi_elements(source))
+    if isinstance(source, RtspSource):
+        element = _rtsp_element(source, options, connect)
+        pipeline.add(element)
+        # The caps of a pad just added may not be known yet; more than one stream of video: the first.
+        connect(element, "pad-added", lambda _element, pad: _join(pad, decodebin))
+        return None
+    if isinstance(source, ImagesSource):
+        elements = [_images_element(source, options.image_fps or fps, connect)]
+    elif isinstance(source, DeviceSource):
+        elements = _device_elements(source)
+    elif isinstance(source, HttpSource):
+        elements = [_http_element(source, options)]
+        connect(pipeline, "deep-element-added", lambda *a: _authorise(a[2], source, options))
+    elif isinstance(source, SrtSource):
+        elements = [_srt_element(source)]
+    else:
+        assert isinstance(source, FileSource)
+        elements = [make("filesrc", location=source.path)]
+    _chain(pipeline, *elements)
+    link(elements[-1], decodebin)
+    return None
+
+
+def _chain(pipeline: Any, *elements: Any) -> Any:
+    """Add and link; the last one's output."""
+    for element in elements:
+        pipeline.add(element)
+    for before, after in itertools.pairwise(elements):
+        link(before, after)
+    return elements[-1].get_static_pad("src")
+
+
+def _join(pad: Any, decodebin: Any) -> None:
+    sink = decodebin.get_static_pad("sink")
+    if not sink.is_linked():
+        pad.link(sink)
+
+
+def _filter(caps: str) -> Any:
+    return make("capsfilter", caps=load().Gst.Caps.from_string(caps))
+
+
+def _test_elements(source: TestSource) -> list[Any]:
+    element = make("videotestsrc", is_live=True)
+    load().Gst.util_set_object_arg(element, "pattern", source.pattern)
+    return [element, _filter(_TEST_CAPS)]
+
+
+def _csi_elements(source: CsiSource) -> list[Any]:
+    """A Jetson's camera through its ISP; on other boards through libcamera."""
+    Gst = load().Gst
+    if Gst.ElementFactory.find("nvarguscamerasrc") is not None:
+        return [
+            make("nvarguscamerasrc", sensor_id=source.index),
+            _filter(f"video/x-raw(memory:NVMM), format=(string)NV12, {_CSI_CAPS}"),
+            make("nvvidconv"),
+            _filter("video/x-raw, format=(string)NV12"),
+        ]
+    if Gst.ElementFactory.find("libcamerasrc") is not None:
+        element = make("libcamerasrc")
+        if source.index:
+            raise SourceError(
+                f"{source.label}: libcamera has names, not numbers; use csi://0", permanent=True
+            )
+        return [element, _filter(f"video/x-raw, {_CSI_CAPS}")]
+    raise SourceError(
+        f"{source.label}: neither nvarguscamerasrc (Jetson) nor libcamerasrc is installed; on a Jetson "
+        "install `nvidia-l4t-gstreamer`, elsewhere `gstreamer1.0-libcamera`",
+        permanent=True,
+    )
+
+
+def _device_elements(source: DeviceSource) -> list[Any]:
+    """v4l2src, and a filter for the format chosen from what the camera offers."""
+    Gst = load().Gst
+    element = make("v4l2src", device=source.path)
+    chosen = None
+    if element.set_state(Gst.State.READY) != Gst.StateChangeReturn.FAILURE:  # opened: asks the driver
+        chosen = formats.choose(formats.offers(element.get_static_pad("src").query_caps(None)))
+        element.set_state(Gst.State.NULL)
+    if chosen is None:
+        return [element]
+    return [element, _filter(format_caps(chosen))]
+
+
+def format_caps(chosen: formats.Offer) -> str:
+    """The filter for one of a camera's formats."""
+    text = f"{chosen.media_type}, width=(int){chosen.width}, height=(int){chosen.height}"
+    if chosen.fps:
+        whole = round(chosen.fps * 1000)
+        text += f", framerate=(fraction)[ {max(1, whole - 500)}/1000, {whole + 500}/1000 ]"
+    return text
+
+
+def _rtsp_element(source: RtspSource, options: ConnectionOptions, connect: Connect) -> Any:
+    element = make("rtspsrc", location=source.location, latency=options.rtsp_latency_ms)
+    if source.user is not None:
+        element.set_property("user-id", source.user)
+        element.set_property("user-pw", source.password or "")
+    protocols = {"tcp": "tcp", "udp": "udp+udp-mcast", "auto": "tcp+udp-mcast+udp"}[options.rtsp_transport]
+    load().Gst.util_set_object_arg(element, "protocols", protocols)
+    if not options.tls_verify:
+        element.set_property("tls-validation-flags", 0)
+    connect(element, "select-stream", _is_video_stream)
+    return element
+
+
+def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:
+    return bool(caps.get_structure(0).get_string("media") == "video")
+
+
+def _http_element(source: HttpSource, options: ConnectionOptions) -> Any:
+    # A camera's endless answer carries no times: they are taken from the clock.
+    endless = source.live and not source.playlist
+    element = make("souphttpsrc", location=source.location, is_live=endless, do_timestamp=endless)
+    _authorise(element, source, options)
+    return element
+
+
+def _authorise(element: Any, source: HttpSource, options: ConnectionOptions) -> None:
+    """Set up one HTTP client; a playlist makes one for each of its segments."""
+    factory = element.get_factory()
+    if factory is None or factory.get_name() != "souphttpsrc":
+        return
+    element.set_property("ssl-strict", options.tls_verify)
+    element.set_property("timeout", _HTTP_TIMEOUT_S)
+    Gst = load().Gst
+    location = Gst.Uri.from_string(element.get_property("location") or "")
+    # Not to whatever other server a playlist names.
+    if source.user is not None and (location is None or location.get_host() == source.host):
+        element.set_property("user-id", source.user)
+        element.set_property("user-pw", source.password or "")
+
+
+def _srt_element(source: SrtSource) -> Any:
+    element = make("srtsrc", uri=source.location)
+    for name, value in source.settings:
+        load().Gst.util_set_object_arg(element, name, value)
+    return element
+
+
+def _images_element(source: ImagesSource, fps: float, connect: Connect) -> Any:
+    """An appsrc that reads one file each time it is asked; picture k ends timestep k."""
+    Gst = load().Gst
+    files = source.files
+    if not files:
+        raise SourceError(no_pictures().line(source.label), permanent=True)
+    media_type = PICTURE_TYPES.get(os.path.splitext(files[0])[1].lower(), "image/jpeg")
+    step_ns = round(Gst.SECOND / fps)
+    caps = Gst.Caps.from_string(f"{media_type}, framerate=(fraction){round(fps * 1000)}/1000")
+    element = make("appsrc", caps=caps, format=Gst.Format.TIME, max_buffers=2)
+    waiting = iter(enumerate(files, start=1))
+
+    def on_need(appsrc: Any, _size: int) -> None:
+        number, path = next(waiting, (0, ""))
+        try:
+            if not path:
+                appsrc.emit("end-of-stream")
+                return
+            with open(path, "rb") as file:
+                buffer = Gst.Buffer.new_wrapped(file.read())
+            buffer.pts = buffer.dts = number * step_ns
+            buffer.duration = step_ns
+            appsrc.emit("push-buffer", buffer)
+        except OSError as error:
+            text = f"{os.path.basename(path)} cannot be read ({error.strerror})"
+            failure = load().GLib.Error.new_literal(Gst.ResourceError.quark(), text, Gst.ResourceError.READ)
+            appsrc.post_message(Gst.Message.new_error(appsrc, failure, ""))
+
+    connect(element, "need-data", on_need)
+    return element
