@@ -32,7 +32,6 @@ from train.sharding import gather_optimizer, gather_weights, scatter_optimizer, 
 from train.states import disk_errors, put_in_place, temporary
 from train.teacher_forced import COUNTS, TaskCounts, count, count_by_task, rates
 
-TIED_WEIGHT = "model.decoder.lm_head.weight"
 KEPT_STATES = 2
 
 Scorer = Callable[[StreamModel], dict[str, float]]
@@ -94,6 +93,7 @@ class StreamTrainer(Trainer):
         self._progress = torch.zeros(len(COUNTS), dtype=torch.float64)
         self._tokens = 0
         self._since = time.monotonic()
+        self._tied = tied_weights(self.model)
         self._batch_ids: list[str] = []
         self._saving = False
         self._gathered: nn.Module | None = None
@@ -328,7 +328,7 @@ class StreamTrainer(Trainer):
             )
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        kept = {name: value.contiguous() for name, value in state.items() if name != TIED_WEIGHT}
+        kept = {name: value.contiguous() for name, value in state.items() if name not in self._tied}
         save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -339,5 +339,16 @@ class StreamTrainer(Trainer):
             missing, unexpected = set_model_state_dict(target, weights, options=options)
         else:
             missing, unexpected = target.load_state_dict(weights, strict=False)
-        if unexpected or set(missing) - {TIED_WEIGHT}:
+        if unexpected or set(missing) - self._tied:
             raise TrainingError(f"{resume_from_checkpoint}: the saved weights belong to another model")
+
+
+def tied_weights(model: nn.Module) -> set[str]:
+    """Names under which a state dict holds a weight again that it holds under an earlier name."""
+    seen: set[int] = set()
+    again = set()
+    for name, value in model.state_dict().items():
+        if value.numel() and value.data_ptr() in seen:
+            again.add(name)
+        seen.add(value.data_ptr())
+    return again
