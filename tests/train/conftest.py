@@ -89,7 +89,8 @@ def as_toml(tmp_path: Path) -> Callable[..., Path]:
 
 def _tables(recipe: dict[str, Any]) -> str:
     tables = {key: value for key, value in recipe.items() if isinstance(value, dict)}
-    lines = [f"{key} = {_value(value)}" for key, value in recipe.items() if key not in tables]
+    plain = {key: value for key, value in recipe.items() if key not in tables and value is not None}
+    lines = [f"{key} = {_value(value)}" for key, value in plain.items()]
     for name, table in tables.items():
         rows = [f"{key} = {_value(value)}" for key, value in table.items() if value is not None]
         lines += [f"[{name}]", *rows]

@@ -6,6 +6,8 @@ import logging
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.streampro.annotations import Annotation, Answer, FormatError, Query
 from edge_runtime.protocol import Protocol, TurnEncoder
@@ -13,7 +15,7 @@ from train.data.dataset import Collator, Source, TrajectoryDataset
 from train.data.encode import IGNORE, OffsetSampling, TimelineEncoder, shift_time_spans
 from train.data.features import FeatureCache, FeatureError, read_frames, write_features
 from train.data.targets import target_time
-from train.data.timeline import build_timeline
+from train.data.timeline import build_timeline, cut, merge, pieces
 from train.model.tokenizer import train_tokenizer
 
 
@@ -98,7 +100,87 @@ def test_a_query_after_the_video_is_never_in_force():
     assert build_timeline(question(query_time=20.0), range(3), 1.0).query_turn == 3
 
 
+# Several questions about one clip
+
+
+def test_questions_of_one_clip_make_one_timeline():
+    first = build_timeline(question("EC", 0.0, [Answer(1, 2, "A."), Answer(3, 4, "B.")]), range(8), 1.0)
+    second = build_timeline(
+        question("TG", 2.5, [Answer(1, 3, "1s-3s"), Answer(4, 5, "4s-5s")]), range(8), 1.0
+    )
+    same = build_timeline(question("EC", 1.0, [Answer(3, 4, "B."), Answer(9, 12, "C.")]), range(8), 1.0)
+    merged = merge([second, first, same])
+    assert merged.queries == ((0, "What?"), (0, "What?"), (2, "What?"))
+    assert merged.responses == {1: "A.", 3: "B. 1s-3s", 5: "4s-5s"}  # told once, though two questions ask it
+    assert merged.grounding == {3, 5} and merged.lost == 1 and merged.task == "EC+TG"
+    assert merged.query_turn == 0
+
+
+# Clips longer than the window
+
+
+@given(turns=st.integers(1, 700), most=st.integers(2, 250))
+def test_pieces_teach_every_turn_once_and_are_no_longer_than_allowed(turns, most):
+    timeline = build_timeline(question(), range(turns), 1.0)
+    taught = []
+    for first in pieces(turns, most):
+        piece = cut(timeline, first, most)
+        assert piece is not None and len(piece.timesteps) <= most
+        assert not first or piece.supervised_from >= most // 2  # what came before is there to be seen
+        taught += piece.timesteps[piece.supervised_from :]
+    assert taught == list(range(turns))
+
+
+def test_a_piece_keeps_its_queries_and_its_answers():
+    answers = [Answer(1, 2, "A."), Answer(10, 12, "B."), Answer(30, 31, "C.")]
+    timeline = build_timeline(question("EC", 5.5, answers), range(40), 1.0)
+    assert pieces(40, 16) == [0, 8, 16, 24]
+    assert cut(timeline, 0, 16).queries == ((5, "What?"),)
+    piece = cut(timeline, 8, 16)
+    assert piece.queries == ((0, "What?"),)  # where the runtime's window keeps it: right after the prompt
+    assert piece.timesteps == tuple(range(8, 24)) and piece.responses == {3: "B."}
+    assert piece.supervised_from == 8
+    late = build_timeline(question("EC", 20.0, [Answer(30, 31, "C.")]), range(40), 1.0)
+    assert cut(late, 0, 16) is None  # nobody has asked yet
+
+
 # Ids and labels
+
+
+def test_two_hundred_turns_with_a_query_in_the_middle(encoder):
+    answers = [Answer(130, 140, "The cat enters."), Answer(199, 200, "The cat enters.")]
+    timeline = build_timeline(question("EC", 120.3, answers), range(200), 1.0)
+    encoded = TimelineEncoder(encoder).encode(timeline)
+    query = encoder.query_ids("What?")
+    at = next(i for i in range(len(encoded.input_ids)) if encoded.input_ids[i : i + len(query)] == query)
+    before = encoder.prefix_ids() + [
+        i for k in range(120) for i in encoder.turn_ids(k) + encoder.silence_ids()
+    ]
+    assert encoded.input_ids[:at] == before
+    assert encoded.input_ids[at:][len(query) :][: len(encoder.turn_ids(120))] == encoder.turn_ids(120)
+    assert set(encoded.labels[:at]) == {IGNORE}
+    assert encoded.labels.count(encoder.silence_id) == 78 and encoded.labels.count(encoder.response_id) == 2
+    assert encoded.input_ids.count(encoder.image_id) == 200 * encoder.protocol.frame_tokens
+
+
+def test_queries_stand_before_their_turns_and_only_time_spans_are_shifted(encoder):
+    events = build_timeline(question("EC", 0.0, [Answer(0, 1, "1s-2s")]), range(3), 1.0)
+    grounding = build_timeline(question("TG", 1.5, [Answer(0, 1, "0s-1s")]), range(3), 1.0)
+    encoded = TimelineEncoder(encoder).encode(merge([grounding, events]), offset=10)
+    expected = encoder.prefix_ids() + encoder.query_ids("What?") + encoder.turn_ids(10)
+    expected += encoder.response_ids("1s-2s")
+    expected += encoder.query_ids("What?") + encoder.turn_ids(11) + encoder.response_ids("10s-11s")
+    expected += encoder.turn_ids(12) + encoder.silence_ids()
+    assert encoded.input_ids == expected
+
+
+def test_a_response_that_is_only_to_be_seen_is_not_supervised(encoder):
+    timeline = build_timeline(
+        question("EC", 0.0, [Answer(k, k + 1, "Now.") for k in range(8)]), range(8), 1.0
+    )
+    encoded = TimelineEncoder(encoder).encode(cut(timeline, 2, 4))
+    assert encoded.input_ids.count(encoder.response_id) == 4
+    assert encoded.labels.count(encoder.response_id) == 2
 
 
 def test_ids_and_labels_follow_the_runtime_layout(encoder):
@@ -261,6 +343,47 @@ def test_a_source_may_take_some_tasks_only(corpus, encoder):
     )
     assert order(dataset) == ["a0", "a1", "b0", "b1", "b2", "b3"]
     assert dataset.tasks == ["EU", "OU"]
+
+
+def test_long_clips_come_in_pieces_that_teach_each_answer_once(corpus, encoder, tmp_path):
+    cache, a, _ = corpus
+    long = fill(tmp_path, "long", 1, cache, timesteps=23)
+    text = long.read_text().replace('"duration": 4.0', '"duration": 23.0').replace('"EU"', '"EC"')
+    answers = [{"start": float(k), "end": k + 1.0, "text": "The cat enters."} for k in (2, 7, 11, 15, 21)]
+    record = {**json.loads(text), "answers": answers}
+    long.write_text(json.dumps(record))
+    options = {"epochs": 2, "batch_size": 2, "max_turns": 8}
+    dataset = TrajectoryDataset([Source(a), Source(long)], cache, TimelineEncoder(encoder), **options)
+    items = [dataset[i] for i in range(len(dataset))]
+    assert all(len(item["features"]) <= 8 for item in items)
+    image, response = encoder.image_id, encoder.response_id
+    for item in items:
+        assert item["input_ids"].count(image) == len(item["features"]) * encoder.protocol.frame_tokens
+    of_long = [item for item in items if item["id"] == "long0"]
+    assert len(of_long) == 2 * len(pieces(23, 8))
+    assert sum(item["labels"].count(response) for item in of_long) == 2 * len(answers)
+
+
+def test_several_questions_of_a_clip_share_a_trajectory(corpus, encoder, tmp_path):
+    cache, a, b = corpus
+    lines = [json.loads(line) for line in a.read_text().splitlines()]
+    more = [{**line, "id": f"{line['id']}-{k}"} for line in lines for k in range(3)]
+    a.write_text("\n".join(json.dumps(line) for line in more))
+    options = {"epochs": 2, "batch_size": 2, "questions_per_clip": 2, "seed": 1}
+    dataset = TrajectoryDataset([Source(a, 2.0), Source(b)], cache, TimelineEncoder(encoder), **options)
+    ids = order(dataset)
+    assert len(ids) == 2 * (18 + 4)  # 36 questions on a's clips in pairs, four clips of b with one each
+    for name in ids:
+        parts = name.split(" + ")
+        assert len(set(parts)) == len(parts) <= 2 and len({part.split("-")[0] for part in parts}) == 1
+    drawn = sorted(part for name in ids for part in name.split(" + "))
+    assert drawn == sorted([line["id"] for line in more] * 4 + [f"b{i}" for i in range(4)] * 2)
+    pair = next(dataset[i] for i, name in enumerate(ids) if " + " in name)
+    query = encoder.query_ids("What?")
+    assert sum(pair["input_ids"][i : i + len(query)] == query for i in range(len(pair["input_ids"]))) == 2
+    assert ids[:22] != ids[22:]
+    again = TrajectoryDataset([Source(a, 2.0), Source(b)], cache, TimelineEncoder(encoder), **options)
+    assert order(again) == ids
 
 
 def test_order_is_fixed_by_the_seed_and_shuffled(corpus, encoder):
