@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from train.errors import TrainingError
 from train.recipe import RecipeError
 
-FIXED = ("seed", "init", "model", "protocol", "offsets", "loss", "data.train", "data.max_turns")
+FIXED = ("seed", "init", "lora", "model", "protocol", "offsets", "loss", "data.train", "data.max_turns")
 FIXED += ("data.questions_per_clip", "run.batch_size", "run.accumulation", "run.precision")
 """Keys of a recipe that decide what the steps still to come will see and do."""
 
