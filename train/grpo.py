@@ -15,10 +15,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -29,28 +27,26 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from benchmarks.streampro.annotations import Prediction
-from benchmarks.streampro.judge_options import JudgeOptions
 from benchmarks.streampro.judges import Judge
 from benchmarks.streampro.score import score
 from train.choices import TokenRules
 from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.evaluation import points, predict, spread
-from train.grpo_recipe import GRPORecipe, JudgeSettings
+from train.grpo_recipe import GRPORecipe
 from train.grpo_report import StepReport, StepReporter
+from train.interrupt import Interrupt
 from train.model.checkpoint import load_checkpoint, save_checkpoint
 from train.policy_loss import group_advantages
 from train.policy_update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
 from train.recipe import RecipeError
-from train.rewards import Reward, RewardModel
+from train.reward_judges import open_judge, open_rubric_judge
+from train.rewards import Reward, RewardModel, RubricJudge
 from train.rollout import rollout
 from train.schedule import TimedCosine
 from train.sft import turn_encoder
 from train.states import check_same_recipe, disk_errors, last_state, put_in_place, temporary
 from train.trajectory import Prompts, Trajectory
-
-ECHO_S = 2.0
-"""A second interrupt this soon is the first one's echo: a launcher hands on what the terminal sent to all."""
 
 
 def run_grpo(recipe: GRPORecipe, *, resume: bool = False) -> bool:
@@ -79,8 +75,8 @@ def run_grpo(recipe: GRPORecipe, *, resume: bool = False) -> bool:
     recipe.output.mkdir(parents=True, exist_ok=True)
     reporter = StepReporter(recipe.output, process.is_main_process)
     try:
-        with _judge(recipe.judge) as judge:
-            trainer = GRPOTrainer(recipe, process, judge, reporter)
+        with open_judge(recipe.judge) as judge, open_rubric_judge(recipe.judge) as rubric_judge:
+            trainer = GRPOTrainer(recipe, process, judge, reporter, rubric_judge)
             if state is not None:
                 trainer.load_state()
             finished = trainer.train()
@@ -96,7 +92,12 @@ class GRPOTrainer:
     """A training that is ready to start. Raises what reading checkpoint, questions and features raises."""
 
     def __init__(
-        self, recipe: GRPORecipe, process: PartialState, judge: Judge, reporter: StepReporter
+        self,
+        recipe: GRPORecipe,
+        process: PartialState,
+        judge: Judge,
+        reporter: StepReporter,
+        rubric_judge: RubricJudge | None = None,
     ) -> None:
         self._recipe, self._process, self._judge, self._reporter = recipe, process, judge, reporter
         self._device: torch.device = process.device
@@ -109,7 +110,7 @@ class GRPOTrainer:
         )
         self._rules = self._rules_at(self._protocol.threshold, recipe.rollout.constrained)
         self._load_prompts()
-        self._rewards = RewardModel(recipe.reward, judge)
+        self._rewards = RewardModel(recipe.reward, judge, rubric_judge)
         self._rewards.check(self._prompts.annotations)
 
         o, run = recipe.optimizer, recipe.run
@@ -136,7 +137,6 @@ class GRPOTrainer:
         self._step = 0
         self._best: dict[str, Any] = {}
         self._last: dict[str, Any] = {}
-        self._stopped = False
 
     # The loop
 
@@ -154,18 +154,18 @@ class GRPOTrainer:
         if self._step == 0 and run.eval_steps:
             self._evaluate()
         self._clock.start()
-        saved = time.monotonic()
-        with self._signals():
+        saved, stopped = time.monotonic(), False
+        with Interrupt(self._reporter.say) as interrupt:
             while self._step < self._steps:
                 self._train_step()
                 self._clock.tick()
                 # Ranks run on clocks of their own; all must do the same thing.
-                flags = [self._stopped, self._clock.over, time.monotonic() - saved >= run.save_minutes * 60]
-                self._stopped, over, due = (sum_over_ranks(self._tensor(flags)) > 0).tolist()
-                last = over or self._stopped or self._step >= self._steps
+                flags = [interrupt.asked, self._clock.over, time.monotonic() - saved >= run.save_minutes * 60]
+                stopped, over, due = (sum_over_ranks(self._tensor(flags)) > 0).tolist()
+                last = over or stopped or self._step >= self._steps
                 if over and self._step < self._steps:
                     self._reporter.say(f"time is up after {self._clock.spent / 60:.1f} minutes")
-                if run.eval_steps and not self._stopped and (last or self._step % run.eval_steps == 0):
+                if run.eval_steps and not stopped and (last or self._step % run.eval_steps == 0):
                     self._evaluate()
                     self._clock.start()  # evaluation is not training time
                 if last or due:
@@ -173,9 +173,19 @@ class GRPOTrainer:
                     saved = time.monotonic()
                 if last:
                     break
-        return not self._stopped
+        return not stopped
 
     def _train_step(self) -> None:
+        try:
+            self._try_step()
+        except TrainingError as error:
+            state = last_state(self._recipe.output / "states")
+            kept = f"{state} is untouched, go on from it" if state else "no state was saved yet, start again"
+            raise TrainingError(
+                f"step {self._step + 1}: {error}; {kept} with a lower learning rate"
+            ) from error
+
+    def _try_step(self) -> None:
         recipe, rank = self._recipe, self._process.process_index
         started = time.monotonic()
         share = recipe.rollout.prompts // self._process.num_processes
@@ -194,21 +204,12 @@ class GRPOTrainer:
         lessons = [
             Lesson(t, float(a)) for t, a in zip(trajectories, advantages.flatten(), strict=True) if a != 0
         ]
-        shuffle = torch.Generator().manual_seed(self._seed(rank))
-        try:
-            stats = self._update(
-                lessons,
-                epochs=recipe.run.inner_epochs,
-                minibatches=recipe.run.minibatches,
-                generator=shuffle,
-            )
-        except TrainingError as error:
-            state = last_state(recipe.output / "states")
-            kept = (
-                f"{state} is untouched: lower the learning rate and go on from it" if state else "lower the "
-            )
-            kept += "" if state else "learning rate and start again"
-            raise TrainingError(f"step {self._step + 1}: {error}; {kept}") from error
+        stats = self._update(
+            lessons,
+            epochs=recipe.run.inner_epochs,
+            minibatches=recipe.run.minibatches,
+            generator=torch.Generator().manual_seed(self._seed(rank)),
+        )
         self._step += 1
         self._report(trajectories, rewards, advantages, stats, rate, rolled_out - started, started)
 
@@ -315,6 +316,12 @@ class GRPOTrainer:
         """State to go on from and checkpoint; the ones before stay until these are whole."""
         if not self._process.is_main_process:
             return
+        broken = [name for name, value in self.model.named_parameters() if not torch.isfinite(value).all()]
+        if broken:
+            raise TrainingError(
+                f"weights are not finite after step {self._step}: {', '.join(broken[:3])}; what was saved "
+                "before is untouched: lower the learning rate and go on from it"
+            )
         states, name = self._recipe.output / "states", f"checkpoint-{self._step}"
         folder = temporary(states) / name
         with disk_errors(name, states):
@@ -371,38 +378,3 @@ class GRPOTrainer:
 
     def _tensor(self, values: list[Any]) -> Tensor:
         return torch.tensor([float(v) for v in values], dtype=torch.float64, device=self._device)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM ends training after the running step; a second one interrupts."""
-        signalled = -math.inf
-
-        def stop(number: int, frame: Any) -> None:
-            nonlocal signalled
-            now = time.monotonic()
-            if self._stopped and now - signalled > ECHO_S:
-                raise KeyboardInterrupt
-            if not self._stopped:
-                signalled, self._stopped = now, True
-                self._reporter.say("stopping after this step; interrupt again to stop at once")
-
-        handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-
-def _judge(settings: JudgeSettings) -> AbstractContextManager[Judge]:
-    llm = settings.kind == "llm"
-    return JudgeOptions(
-        name=settings.kind,
-        url=settings.url if llm else None,
-        model=settings.model if llm else None,
-        cache=settings.cache,
-        budget=settings.budget,
-        price=None,
-        extra=None,
-        workers=settings.workers,
-    ).open()

@@ -8,7 +8,7 @@ whole clip, as in supervised training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from benchmarks.streampro.annotations import Response
 from edge_runtime.protocol import TurnEncoder
 from train.choices import Place, TokenRules
+from train.errors import TrainingError
 from train.model.base import StreamModel, Visual
 from train.row_cache import RowCache
 from train.trajectory import Prompt, Trajectory
@@ -77,7 +78,8 @@ def rollout(
     """``group`` trajectories for each prompt: sampled by ``generator``, or the likeliest when it is None.
 
     The likeliest trajectory is what the runtime does with the same model and threshold, as long as its window
-    holds the whole clip. Runs under the caller's autocast, on the model's device.
+    holds the whole clip. Runs under the caller's autocast, on the model's device. Raises TrainingError when
+    the model gives NaN.
     """
     return _LockStep(model, rules, prompts, group, generator).run()
 
@@ -184,6 +186,9 @@ class _LockStep:
         log_probs = self._rules.log_probs(
             self._model.logits(hidden), torch.tensor(places, device=self._device)
         )  # [A, vocab]
+        if torch.isnan(log_probs).any():
+            where = ", ".join(dict.fromkeys(row.prompt.annotation.id for row in rows))
+            raise TrainingError(f"the model's logits are NaN on {where}")
         if self._generator is None:
             tokens = log_probs.argmax(-1)
         else:
@@ -236,9 +241,3 @@ def visual_of(
             features.append(prompt.features)
     visual = model.visual(torch.cat(features).to(device), list(map(len, features)))
     return visual, [first[id(p.features)] for p in prompts]
-
-
-def batches(prompts: Sequence[Prompt], most: int) -> Iterator[list[Prompt]]:
-    """At most ``most`` prompts at a time, in order."""
-    for i in range(0, len(prompts), most):
-        yield list(prompts[i : i + most])

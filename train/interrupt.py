@@ -1,0 +1,42 @@
+"""Ctrl-C in the middle of a training: finish the step, save, leave."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+ECHO_S = 2.0
+"""A second interrupt this soon is the first one's echo: a launcher hands on what the terminal sent to all."""
+
+
+class Interrupt:
+    """While entered, the first SIGINT or SIGTERM sets ``asked`` and tells so; a later one interrupts at
+    once.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.asked = False
+        self._say = say
+        self._when = -math.inf
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.asked and now - self._when > ECHO_S:
+            raise KeyboardInterrupt
+        if not self.asked:
+            self.asked, self._when = True, now
+            self._say("stopping after this step; interrupt again to stop at once")
