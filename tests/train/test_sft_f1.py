@@ -21,7 +21,8 @@ def test_the_best_checkpoint_is_kept_beside_the_last(recipe):
     run_sft(recipe)
     last, best = (load_checkpoint(recipe.output / name).config for name in ("checkpoint", "best"))
     f1 = best["metrics"]["f1"]
-    assert f1["W-Avg"] == f1["OU"] > 80 and f1["step"] in (20, 40, 60)
+    # Every answer is right and a second after its change: three quarters of the score for time.
+    assert f1["W-Avg"] == f1["OU"] == pytest.approx(75.0) and f1["step"] in (20, 40, 60)
     assert last["metrics"]["step"] == 60 and best["metrics"]["step"] == f1["step"]
     assert "StreamPro-F1 at step 20" in (recipe.output / "train.log").read_text()
 
