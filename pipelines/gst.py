@@ -6,7 +6,9 @@ What is missing is answered with the Debian/Ubuntu packages that bring it.
 
 from __future__ import annotations
 
+import ctypes
 import threading
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from edge_runtime.errors import SourceError
@@ -56,6 +58,7 @@ def load() -> Modules:
 
 
 def _load() -> Modules:
+    _prefer_libgcc()
     try:
         import gi
     except ImportError as error:
@@ -77,6 +80,16 @@ def _load() -> Modules:
             f"GStreamer cannot be loaded ({reason}); install it with `{APT_BASE}`", permanent=True
         ) from None
     return Modules(Gst, GstVideo, GstPbutils, GLib)
+
+
+def _prefer_libgcc() -> None:
+    """Let C++ exceptions be unwound by libgcc.
+
+    GStreamer brings libunwind, which has functions of the same names; found first, they crash the process when
+    libsrt throws while an SRT source is closed. The first library loaded for all to see is found first.
+    """
+    with suppress(OSError):
+        ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)
 
 
 def make(factory: str, **properties: Any) -> Any:

@@ -200,7 +200,8 @@ def _authorise(element: Any, source: HttpSource, options: ConnectionOptions) -> 
 
 
 def _srt_element(source: SrtSource) -> Any:
-    element = make("srtsrc", uri=source.location)
+    # A lost sender is answered like any lost source: reported, and replaced by a new connection.
+    element = make("srtsrc", uri=source.location, auto_reconnect=False)
     for name, value in source.settings:
         load().Gst.util_set_object_arg(element, name, value)
     return element

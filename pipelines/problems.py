@@ -124,6 +124,8 @@ def explain(
         found = _explain_file(domain, code)
     else:
         found = None
+    if "privacy mask" in detail:
+        found = Problem(detail, "check the mask's corners; nothing is shown without it", "permanent")
     if found is None and domain == "resource" and code == 14:
         found = Problem("no space left on the device", "free some disk space")
     return found or Problem(f"GStreamer stopped: {detail}", "see `edge-run doctor`")

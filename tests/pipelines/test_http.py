@@ -139,13 +139,12 @@ def test_credentials_reach_playlist_and_segments(server: Server, tmp_path: Path)
     assert sum(isinstance(item, Frame) for item in items) >= 2
 
     once = CameraOptions(give_up_s=0)
+    wrong = server.url.replace("//", "//viewer:wr0ngword@")
     with (
         pytest.raises(SourceError, match="refuses the user name or password") as caught,
-        open_camera(
-            f"{server.url.replace('//', '//viewer:wr0ngword@')}/list.m3u8", fps=2.0, options=once
-        ) as c,
+        open_camera(f"{wrong}/list.m3u8", fps=2.0, options=once) as camera,
     ):
-        list(c)
+        list(camera)
     assert "wr0ngword" not in str(caught.value)
 
 
