@@ -155,7 +155,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
 
     def _in_pieces(self, epoch: np.ndarray) -> np.ndarray:
         """The same excerpts, those of long clips replaced by all their pieces with something to learn."""
-        if self._max_turns is None:
+        if self._max_turns is None or not len(epoch):
             return epoch
         parts = []
         for i in epoch:
