@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from benchmarks.command_line import run_command
+from train.base import base
 from train.check import check
 from train.rubrics import rubrics
 
@@ -24,6 +25,7 @@ def main() -> None:
     """
 
 
+main.add_command(base)
 main.add_command(check)
 main.add_command(rubrics)
 

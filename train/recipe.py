@@ -14,6 +14,7 @@ from edge_runtime.protocol import Protocol
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
 from train.model.compact import CompactConfig
+from train.model.lora import LoraSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -126,7 +127,8 @@ class SFTRecipe:
     """One supervised training.
 
     ``init``: "scratch", or a checkpoint folder, whose model and tokenizer are taken and ``model`` and
-    ``tokenizer`` ignored. ``tokenizer``: "world" (made from the generated world's texts) or a tokenizer.json.
+    ``tokenizer`` ignored. ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``:
+    "world" (made from the generated world's texts) or a tokenizer.json.
     Paths are relative to where training is started.
     """
 
@@ -136,6 +138,7 @@ class SFTRecipe:
     tokenizer: str = "world"
     seed: int = 1
     model: CompactConfig = field(default_factory=CompactConfig)
+    lora: LoraSettings | None = None
     protocol: Protocol = field(default_factory=Protocol)
     offsets: OffsetSampling = field(default_factory=OffsetSampling)
     loss: LossSettings = field(default_factory=LossSettings)
@@ -185,6 +188,9 @@ def _convert(hint: Any, value: Any, path: Path, where: str) -> Any:
     if is_dataclass(hint):
         return _build(hint, value, path, where)  # type: ignore[arg-type]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        inside = next(argument for argument in arguments if argument is not types.NoneType)
+        return _convert(inside, value, path, where)
     if origin is tuple:
         if not isinstance(value, list):
             raise RecipeError(f"{path}: {where}: expected a list, got {value!r}")
@@ -193,8 +199,6 @@ def _convert(hint: Any, value: Any, path: Path, where: str) -> Any:
         if value not in arguments:
             raise RecipeError(f"{path}: {where}: expected one of {', '.join(arguments)}, got {value!r}")
         return value
-    if origin is types.UnionType:
-        hint = next(argument for argument in arguments if argument is not types.NoneType)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

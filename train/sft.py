@@ -36,7 +36,8 @@ from train.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.model.base import StreamModel
 from train.model.checkpoint import load_checkpoint, save_checkpoint
 from train.model.compact import CompactModel
-from train.model.tokenizer import PAD, train_tokenizer
+from train.model.lora import start_adapters
+from train.model.tokenizer import train_tokenizer
 from train.recipe import LossSettings, RecipeError, SFTRecipe
 from train.reporting import check_reporting, reporters
 from train.sharding import sharding_arguments
@@ -107,7 +108,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     encoder = turn_encoder(recipe.protocol, tokenizer)
     ids = DecisionIds(encoder.silence_id, encoder.response_id)
     with process.main_process_first():  # one process computes the features, the others find them
-        training, validation = _datasets(recipe, TimelineEncoder(encoder))
+        training, validation = _datasets(recipe, TimelineEncoder(encoder), model)
     if process.is_main_process:
         with disk_errors("the run's settings", output / "states"):
             (output / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
@@ -124,7 +125,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
         args=_arguments(recipe, model, validation is not None),
         train_dataset=training,
         eval_dataset=validation,
-        data_collator=Collator(tokenizer.token_to_id(PAD)),
+        data_collator=Collator(encoder.stop_id),  # any token: nothing looks at what follows a row
         loss=_loss(recipe.loss, ids),
         ids=ids,
         optimizer=recipe.optimizer,
@@ -154,15 +155,15 @@ def turn_encoder(protocol: Protocol, tokenizer: Tokenizer) -> TurnEncoder:
         raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
 
 
-def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[CompactModel, Tokenizer]:
+def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[StreamModel, Tokenizer]:
     """The model that training starts from, and its tokenizer; ``saved``: the tokenizer of a run gone on with.
 
     Raises RecipeError for a tokenizer or a checkpoint's protocol that does not fit, CheckpointError.
     """
     if recipe.init != "scratch":
-        checkpoint = load_checkpoint(Path(recipe.init))
-        _check_protocol(Path(recipe.init), checkpoint.protocol, recipe.protocol)
-        return checkpoint.model.train(), checkpoint.tokenizer
+        return _from_checkpoint(recipe)
+    if recipe.lora is not None:
+        raise RecipeError("lora needs a pretrained model to adapt: give its checkpoint as init")
     if saved is not None:  # the texts it was made from may have changed since this run began
         tokenizer = Tokenizer.from_file(str(saved))
     elif recipe.tokenizer == "world":
@@ -177,7 +178,30 @@ def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[Compact
     if tokenizer.get_vocab_size() > recipe.model.vocab_size:
         have, need = recipe.model.vocab_size, tokenizer.get_vocab_size()
         raise RecipeError(f"model.vocab_size is {have}, the tokenizer has {need} tokens")
-    return CompactModel(recipe.model), tokenizer
+    model = CompactModel(recipe.model)
+    model.name_concepts(tokenizer)
+    return model, tokenizer
+
+
+def _from_checkpoint(recipe: SFTRecipe) -> tuple[StreamModel, Tokenizer]:
+    """With ``lora``: the adapters of a checkpoint that has some go on, any other is their base."""
+    folder = Path(recipe.init)
+    checkpoint = load_checkpoint(folder, merge=recipe.lora is None)
+    _check_protocol(folder, checkpoint.protocol, recipe.protocol)
+    model = checkpoint.model
+    if recipe.lora is None:
+        model.float()  # a step may be smaller than what half precision can add
+    elif model.adapters is None:
+        encoder = turn_encoder(recipe.protocol, checkpoint.tokenizer)
+        try:
+            start_adapters(model, recipe.lora, folder, (encoder.silence_id, encoder.response_id))
+        except ValueError as error:
+            raise RecipeError(f"lora: {error}") from error
+    elif model.adapters.settings != recipe.lora:
+        raise RecipeError(
+            f"{folder}: was trained with {model.adapters.settings}; give the same lora, or none"
+        )
+    return model.train(), checkpoint.tokenizer
 
 
 def _check_protocol(folder: Path, found: Protocol, wanted: Protocol) -> None:
@@ -192,9 +216,11 @@ def _check_protocol(folder: Path, found: Protocol, wanted: Protocol) -> None:
             )
 
 
-def _datasets(recipe: SFTRecipe, encoder: TimelineEncoder) -> tuple[TrajectoryDataset, Subset[Any] | None]:
+def _datasets(
+    recipe: SFTRecipe, encoder: TimelineEncoder, model: StreamModel
+) -> tuple[TrajectoryDataset, Subset[Any] | None]:
     data, run = recipe.data, recipe.run
-    cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers)
+    cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers, model.vision)
     training = TrajectoryDataset(
         data.train,
         cache,
@@ -230,7 +256,7 @@ def _scorer(
         return None
     if not data.validation:
         raise RecipeError("run.f1_items needs questions to ask: give data.validation, or leave it out")
-    cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers)
+    cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers, model.vision)
     prompts = Prompts(data.validation, cache, shuffle=False)
     vocabulary = model.decoder.get_input_embeddings().num_embeddings
     rules = TokenRules(encoder, tokenizer, vocabulary, threshold=recipe.protocol.threshold)

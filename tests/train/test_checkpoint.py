@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from edge_runtime.protocol import Protocol
 from train.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.model.compact import CompactConfig, CompactModel
 from train.model.tokenizer import train_tokenizer
+from train.model.weights import load_weights, save_weights, weight_files, weights_sha256
 
 CONFIG = CompactConfig(
     vocab_size=1300,
@@ -102,3 +104,30 @@ def test_unknown_keys_are_ignored(folder):
     config = json.loads((folder / "config.json").read_text())
     edit(folder, model={**config["model"], "later": 1}, protocol={**config["protocol"], "later": 1})
     assert load_checkpoint(folder).model.config == CONFIG
+
+
+def test_large_weights_are_written_in_parts_and_read_back(tmp_path):
+    weights = {f"w{i}": torch.randn(100) for i in range(5)}
+    save_weights(tmp_path, weights, shard_bytes=900)
+    assert len(weight_files(tmp_path)) == 3 and not (tmp_path / "model.safetensors").exists()
+    loaded = load_weights(tmp_path)
+    assert loaded.keys() == weights.keys() and all(torch.equal(loaded[k], weights[k]) for k in weights)
+    before = weights_sha256(tmp_path)
+    save_weights(tmp_path, weights | {"w0": torch.zeros(100)}, shard_bytes=900)
+    assert weights_sha256(tmp_path) != before
+
+
+def test_parts_that_are_missing_or_lie_elsewhere_are_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_weights(folder, weights, shard_bytes=100_000)
+    assert load_checkpoint(folder).model.config == CONFIG
+    part = weight_files(folder)[1]
+    part.rename(folder / "aside")
+    with pytest.raises(CheckpointError, match=part.name):
+        load_checkpoint(folder)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    index["weight_map"] = {name: "../x.safetensors" for name in index["weight_map"]}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="not a file beside it"):
+        load_checkpoint(folder)

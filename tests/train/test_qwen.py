@@ -5,10 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     DynamicCache,
     LlamaConfig,
@@ -19,6 +15,8 @@ from transformers import (
 )
 
 from edge_runtime.protocol import TurnEncoder
+from tests.train.chat import chat_tokenizer
+from train.model.base import UNUSED
 from train.model.base_models import make_qwen, save_tower
 from train.model.checkpoint import load_checkpoint, save_checkpoint
 from train.model.qwen import QWEN2_5, QWEN3, WHOLE, qwen_protocol, take_apart
@@ -26,19 +24,6 @@ from train.model.qwen_vision import QwenVision
 from train.model.smollm import BaseModelError
 
 PICTURES = {QWEN2_5: (112, 168), QWEN3: (64, 96)}
-VOCAB = 320
-
-
-def chat_tokenizer():
-    """Bytes, and the special tokens of Qwen's chat format."""
-    alphabet = sorted(ByteLevel.alphabet())
-    tokenizer = Tokenizer(BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = ByteLevelDecoder()
-    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
-    names += ["<|image_pad|>", "<|video_pad|>"]
-    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    return tokenizer
 
 
 def tiny_config(family, tied):
@@ -127,10 +112,13 @@ def test_logits_equal_the_whole_model_on_real_processor_output(tiny, tmp_path):
     ).logits
     found = tiny.model(ids, tiny.features(pictures, tmp_path), tiny.encoder.image_id)
     used = tiny.tokenizer.get_vocab_size()
-    assert found.shape[-1] == used
-    torch.testing.assert_close(found, expected[..., :used], rtol=0, atol=5e-3)  # features are half precision
+    assert found.shape[-1] == len(tiny.model.decoder.get_input_embeddings().weight)
+    assert (found[..., used:] == UNUSED).all()
+    torch.testing.assert_close(
+        found[..., :used], expected[..., :used], rtol=0, atol=5e-3
+    )  # features are half precision
     blind = tiny.model(ids, torch.zeros_like(tiny.features(pictures, tmp_path)), tiny.encoder.image_id)
-    assert (blind - expected[..., :used]).abs().max() > 0.05
+    assert (blind - found).abs().max() > 0.05
 
 
 def test_positions_equal_transformers_rope_index(tiny):

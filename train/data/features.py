@@ -88,7 +88,10 @@ class FeatureCache:
                 missing[key] = clip
         if missing:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.vision.prepare(self.folder)
+            try:
+                self.vision.prepare(self.folder)
+            except (ValueError, ImportError) as error:
+                raise FeatureError(str(error)) from error
             bad |= self._compute(missing)
         if bad:
             named = [f"{clip}: {reason}" for clip, reason in bad.items()]

@@ -15,6 +15,9 @@ from train.model.vision import FrozenVision
 if TYPE_CHECKING:
     from train.model.lora import Adapters, TokenRows
 
+UNUSED = -1e4
+"""Logit of an embedding row that only pads the matrix: no probability, and finite in every precision."""
+
 
 @dataclass(frozen=True)
 class Visual:
@@ -99,7 +102,9 @@ class StreamModel(nn.Module, ABC):
 
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
-        """[..., D] -> [..., vocab]."""
+        """[..., D] -> [..., vocab], one for each row of the embedding; :data:`UNUSED` for rows that are no
+        token.
+        """
 
     @abstractmethod
     def output_matrix(self) -> nn.Linear | None:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from edge_runtime.errors import ConfigError
 from edge_runtime.protocol import Protocol
 from train.model.base import StreamModel
 from train.model.families import FAMILIES
@@ -31,7 +32,7 @@ WEIGHTS, ADAPTER = "model.safetensors", "adapter.safetensors"
 _TIED = "decoder.lm_head.weight"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ConfigError, ValueError):
     """A checkpoint folder can't be used; the message names the file and what is wrong with it."""
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Cache, LlamaConfig, LlamaForCausalLM
 
-from train.model.base import StreamModel, Visual
+from train.model.base import UNUSED, StreamModel, Visual
 from train.model.concept import ConceptToken, name_embeddings
 from train.model.lite0 import Lite0Vision
 
@@ -35,7 +35,7 @@ class CompactConfig:
 
     ``visual_grid`` 3: 3 x 3 regions; 2: 2 x 2; each is a visual token, and ``concept_token`` adds one.
     ``motion``: a region's token is made from the frame before as well, so it can say what moved.
-    ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding and has no logits.
+    ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding, never said.
     """
 
     vocab_size: int = 2048
@@ -252,7 +252,9 @@ class CompactModel(StreamModel):
         logits = self.decoder.lm_head(hidden)
         if self.token_rows is not None:
             logits = self.token_rows.logits(hidden, logits)
-        return logits[..., : self.config.used_vocab] if self.config.used_vocab else logits
+        if self.config.used_vocab:
+            logits[..., self.config.used_vocab :] = UNUSED
+        return logits
 
     def output_matrix(self) -> nn.Linear:
         return self.decoder.lm_head

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from train.model.base import StreamModel
+from train.model.weights import weights_sha256
 
 ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -91,6 +93,16 @@ class Adapters:
         settings = dict(data["settings"])
         settings["targets"] = tuple(settings["targets"])
         return cls(LoraSettings(**settings), Base(**data["base"]), tuple(data["token_ids"]))
+
+
+def start_adapters(
+    model: StreamModel, settings: LoraSettings, base: Path, token_ids: tuple[int, ...]
+) -> None:
+    """Give ``model``, just loaded from the checkpoint ``base``, fresh adapters.
+
+    ``token_ids``: tokens whose embeddings are trained, the decision tokens. Raises as :func:`add_adapters`.
+    """
+    add_adapters(model, Adapters(settings, Base(str(base), weights_sha256(base)), token_ids))
 
 
 def add_adapters(model: StreamModel, adapters: Adapters) -> None:

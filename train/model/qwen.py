@@ -28,7 +28,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
 )
 
 from edge_runtime.protocol import Protocol
-from train.model.base import StreamModel, Visual
+from train.model.base import UNUSED, StreamModel, Visual
 from train.model.chat import add_tokens, chatml, padded_rows, plain, start_rows
 from train.model.vision import FrozenVision
 
@@ -43,7 +43,7 @@ IMAGE_TOKEN = "<|image_pad|>"
 class QwenConfig:
     """``text``, ``vision``: the configurations of transformers. ``picture``: height and width of a frame.
 
-    ``used_vocab``: rows of the embedding that are tokens; the rest is padding and has no logits.
+    ``used_vocab``: rows of the embedding that are tokens; the rest is padding, never said.
     """
 
     text: dict[str, Any]
@@ -190,7 +190,8 @@ class QwenModel(StreamModel):
             logits = nn.functional.linear(hidden, self.decoder.get_input_embeddings().weight)
         if self.token_rows is not None:
             logits = self.token_rows.logits(hidden, logits)
-        return logits[..., : self.config.used_vocab]
+        logits[..., self.config.used_vocab :] = UNUSED
+        return logits
 
     def output_matrix(self) -> nn.Linear | None:
         return self.lm_head

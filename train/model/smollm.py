@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from edge_runtime.errors import ConfigError
 from edge_runtime.protocol import Protocol
 from train.model.chat import add_tokens, chatml, padded_rows, start_rows
 from train.model.compact import CompactConfig, CompactModel
@@ -27,7 +28,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 IMAGE_TOKEN = "<|image|>"
 
 
-class BaseModelError(ValueError):
+class BaseModelError(ConfigError, ValueError):
     """A pretrained model can't be taken; the message says which and why."""
 
 
