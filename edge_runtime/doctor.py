@@ -7,6 +7,7 @@ is missing or broken). A check never raises: what it could not find out is a fin
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import platform
 import shlex
@@ -70,6 +71,7 @@ def examine(bundle: str, video: Video, *, threads: int | None = None) -> Iterato
     yield from check_python()
     yield from check_packages()
     yield from check_engine()
+    yield from check_tensorrt()
     yield from _guarded("GStreamer", lambda: check_gstreamer(video))
     yield from _guarded("decoders", lambda: check_decoders(video))
     yield from _guarded("cameras", lambda: check_cameras(video))
@@ -132,6 +134,24 @@ def check_engine() -> Iterator[Finding]:
             "this machine has an NVIDIA driver, but the installed engine runs on the CPU alone",
             f"{_python()} -m pip uninstall -y onnxruntime, then {_pip('streampro-edge[gpu]')}",
         )
+
+
+def check_tensorrt() -> Iterator[Finding]:
+    """TensorRT where it is installed, and whether it would find a GPU. Its absence is nothing to mention."""
+    from edge_runtime.backends.cuda import Cuda
+
+    for module in ("tensorrt", "tensorrt_rtx"):
+        if sys.modules.get(module, module) is None or importlib.util.find_spec(module) is None:
+            continue
+        try:
+            version = importlib.import_module(module).__version__
+            device = Cuda.load().device
+        except EdgeError as err:
+            yield Finding(module, "warn", f"installed, but cannot be used: {err}")
+        except Exception as err:  # a broken binary raises anything
+            yield Finding(module, "warn", f"cannot be imported: {_first_line(err)}", _pip(module))
+        else:
+            yield Finding(module, "ok", f"{version} on {device.name} (SM{device.sm})")
 
 
 def check_gstreamer(video: Video) -> Iterator[Finding]:

@@ -155,20 +155,19 @@ def parity_command(checkpoint: Path, timesteps: int, only: tuple[str, ...], json
     progress = _progress()
     with _one_line(checkpoint):
         progress("loading PyTorch")
+        from export.bundle_writer import open_checkpoint
         from export.parity_table import all_cases, as_table, measure_all
-        from train.model.checkpoint import load_checkpoint
-        from train.model.lite0 import load_lite0
 
         cases = [case for case in all_cases() if not only or {case.lowering, case.precision} & set(only)]
         if not cases:
             raise click.UsageError(f"--only {' '.join(only)}: no lowering or precision of that name")
-        loaded = load_checkpoint(checkpoint)
+        loaded, backbone = open_checkpoint(checkpoint)
         rows = list(
             measure_all(
                 loaded.model,
                 loaded.tokenizer,
                 loaded.protocol,
-                load_lite0(),
+                backbone,
                 timesteps=timesteps,
                 cases=cases,
                 progress=progress,
@@ -180,6 +179,40 @@ def parity_command(checkpoint: Path, timesteps: int, only: tuple[str, ...], json
     click.echo(as_table(rows))
     if not all(row.passed for row in rows):
         sys.exit(3)
+
+
+@main.command("engines")
+@click.argument("bundle", type=_PATH)
+@click.option("--out", required=True, type=_PATH, help="Folder to write the engines to.")
+@click.option(
+    "--sm",
+    "sms",
+    type=int,
+    multiple=True,
+    default=(86, 89, 120),
+    show_default=True,
+    help="Compute capability to build for, 89 for 8.9; may be repeated.",
+)
+def engines_command(bundle: Path, out: Path, sms: tuple[int, ...]) -> None:
+    """Build the TensorRT-RTX engines of BUNDLE ahead of time; no GPU is needed."""
+    progress = _progress()
+    with _one_line(out):
+        from export.engines import build_engines
+
+        for plan in build_engines(bundle, out, sms, progress=progress):
+            click.echo(plan)
+
+
+@main.command("adopt")
+@click.argument("folder", type=_PATH)
+def adopt_command(folder: Path) -> None:
+    """Take the engines in FOLDER, which you built and trust, into this device's engine cache."""
+    with _one_line(folder):
+        from edge_runtime.backends.engine_cache import EngineCache
+
+        cache = EngineCache()
+        for slot in cache.adopt(folder):
+            click.echo(cache.folder / f"{slot}.plan")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from export.targets import LOWERINGS, Target, find_target
 from export.to_onnx import export_decoder, to_opset_17
 from export.vision_graph import VisionGraph, export_vision
 from export.weights import save_graphs
-from train.model.checkpoint import CheckpointError, load_checkpoint
+from train.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from train.model.compact import CompactModel
 from train.model.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, load_lite0
 
@@ -79,15 +79,7 @@ def export_bundle(
     engine = find_target(target)
     engine.lowerings(precision or engine.default)  # before anything is loaded
     progress("checkpoint")
-    try:
-        checkpoint = load_checkpoint(Path(checkpoint_folder))
-        backbone = load_lite0()
-    except (CheckpointError, ImportError, ValueError) as error:
-        raise ExportError(str(error)) from error
-    if not isinstance(checkpoint.model, CompactModel):
-        raise ExportError(
-            f"{checkpoint_folder}: family {checkpoint.model.family} cannot be exported yet, only compact"
-        )
+    checkpoint, backbone = open_checkpoint(checkpoint_folder)
     protocol = checkpoint.protocol
     if threshold is not None:
         protocol = replace(protocol, threshold=threshold)
@@ -106,6 +98,18 @@ def export_bundle(
         parity_steps=parity_steps,
         progress=progress,
     )
+
+
+def open_checkpoint(folder: Path) -> tuple[Checkpoint, nn.Module]:
+    """The checkpoint and its frozen vision network. Raises ExportError, also for a family without graphs."""
+    try:
+        checkpoint = load_checkpoint(Path(folder))
+        backbone = load_lite0()
+    except (CheckpointError, ImportError, ValueError) as error:
+        raise ExportError(str(error)) from error
+    if not isinstance(checkpoint.model, CompactModel):
+        raise ExportError(f"{folder}: family {checkpoint.model.family} cannot be exported yet, only compact")
+    return checkpoint, backbone
 
 
 def export_model(

@@ -156,7 +156,7 @@ def _attention_fp32(graph: _Graph) -> Iterator[Finding]:
 def _dynamic_picture(graph: _Graph) -> Iterator[Finding]:
     for value in graph.inputs:
         shape = graph.shape(value.name)
-        is_picture = value.name == "pixels" or (len(shape) == 4 and shape[1] in (1, 3))
+        is_picture = value.name == "pixels" or (len(shape) == 4 and shape[1] == 3)
         if is_picture and None in shape:
             problem = "the picture's size varies, so that the grid of patches would too"
             yield Finding("dynamic-vision-grid", value.name, problem, "export one graph for each resolution")
@@ -186,7 +186,7 @@ def _opset(graph: _Graph) -> Iterator[Finding]:
 
 def _fp32_on_cuda(graph: _Graph) -> Iterator[Finding]:
     for node in graph.nodes:
-        if node.op_type == "GroupQueryAttention" and graph.is_float32(node.input[3]):
+        if node.op_type == "GroupQueryAttention" and any(map(graph.is_float32, node.input[3:5])):
             problem = "CUDA has half-precision kernels only: an fp32 cache is copied to the CPU in every step"
             yield Finding("attention-fp32", _name(node), problem, "export with --target ort-cuda")
 

@@ -60,8 +60,6 @@ class Cuda:
 
     def _examine(self) -> Device:
         driver, runtime = self.call("cudaDriverGetVersion"), self.call("cudaRuntimeGetVersion")
-        if driver == 0:
-            raise BackendError("GPU: no NVIDIA driver is installed; install one, or choose backend cpu")
         if driver // 1000 < runtime // 1000:
             raise BackendError(_mismatch(driver, runtime))
         if self.call("cudaGetDeviceCount") == 0:
@@ -176,6 +174,9 @@ class Cuda:
 
 
 def _mismatch(driver: int, runtime: int) -> str:
+    if driver == 0:
+        return "GPU: no NVIDIA driver is installed; install one, or choose backend cpu"
+
     def version(number: int) -> str:
         return f"{number // 1000}.{number % 1000 // 10}"
 

@@ -24,6 +24,7 @@ from edge_runtime.backends.ort import OrtBackend
 from edge_runtime.backends.select import select_backend
 from edge_runtime.backends.tensorrt import TensorRTBackend
 from edge_runtime.bundle import load_bundle
+from edge_runtime.doctor import check_tensorrt
 from edge_runtime.errors import BackendError
 from edge_runtime.model import Model
 from edge_runtime.window import Move
@@ -255,3 +256,17 @@ def test_auto_falls_back_to_the_cpu_and_says_why(bundle, monkeypatch):
     said = []
     assert "cpu" in select_backend("auto", bundle, say=said.append).description
     assert said == [f"bundle {bundle.name} is made for TensorRT; using the CPU (GPU: none was found)"]
+
+
+@pytest.mark.parametrize("driver", [12040, 0])
+def test_doctor_says_what_tensorrt_would_run_on(monkeypatch, driver):
+    module = make("tensorrt", "10.3.0")
+    module.__spec__ = pytest
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    monkeypatch.setattr(Cuda, "load", classmethod(lambda cls: cls(StandInCuda(driver=driver))))
+    (finding,) = [finding for finding in check_tensorrt() if finding.check == "tensorrt"]
+    if driver:
+        assert (finding.status, finding.detail) == ("ok", "10.3.0 on Stand-in GPU (SM89)")
+    else:
+        assert finding.status == "warn" and "no NVIDIA driver is installed" in finding.detail

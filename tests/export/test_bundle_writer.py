@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -144,3 +146,95 @@ def test_an_old_bundle_is_replaced_and_parity_is_recorded(tiny_model, tiny_bundl
     assert parity["decision_agreement"] == 1.0
     assert parity["logit_max_abs_diff"] < 0.05  # fp16 embeddings and vision weights
     assert parity["kl_mean"] < 1e-4
+
+
+def test_a_tensorrt_bundle_holds_both_flavours_over_one_file_of_weights(tiny_bundle_tensorrt):
+    bundle = load_bundle(tiny_bundle_tensorrt)
+    assert [graph.lowering for graph in (bundle.decoder, *bundle.alternatives)] == ["native-kv", "legacy-kv"]
+    assert bundle.decoder_for(["legacy-kv"]).outputs[1].name == "new_kv"
+    assert bundle.decoder_for(["legacy-kv", "native-kv"]).lowering == "legacy-kv"
+    assert bundle.decoder_for(["ort-gqa"]) is None
+    sizes = {name: spec.size for name, spec in bundle.files.items()}
+    assert sizes["decoder.weights"] > 3 * max(sizes["decoder.onnx"], sizes["decoder-legacy-kv.onnx"])
+    native, legacy = (onnx.load(tiny_bundle_tensorrt / f"decoder{x}.onnx") for x in ("", "-legacy-kv"))
+    assert [model.opset_import[0].version for model in (native, legacy)] == [24, 17]
+    weights = [{tensor.name: tensor for tensor in model.graph.initializer} for model in (native, legacy)]
+    assert weights[0]["lm_head"].raw_data == weights[1]["lm_head"].raw_data != b""
+    attention = [node for node in native.graph.node if node.op_type == "Attention"]
+    assert all(len(node.output) == 1 and len(node.input) == 4 for node in attention)
+
+
+def test_a_damaged_alternative_is_noticed(tiny_bundle_tensorrt, tmp_path):
+    out = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle_tensorrt, out)
+    with (out / "decoder-legacy-kv.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(edge_runtime.EdgeError, match=r"decoder-legacy-kv\.onnx"):
+        load_bundle(out)
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "message"),
+    [
+        (
+            "ort-cuda",
+            "fp32",
+            "ort-cuda cannot do precision fp32; it can do fp16, int8, int4 (fp32 is for ort-cpu",
+        ),
+        (
+            "ort-cpu",
+            "fp8",
+            "ort-cpu cannot do precision fp8; it can do fp32, int8, int4 (fp8 is for tensorrt",
+        ),
+        ("tensorrt-rtx", "fp32", "it can do fp16, int8, int4, fp8 (fp32 is for ort-cpu, tensorrt)"),
+        (
+            "coral",
+            "int8",
+            "target 'coral' is not known; choose one of ort-cpu, ort-cuda, tensorrt, tensorrt-rtx",
+        ),
+    ],
+)
+def test_a_precision_the_target_cannot_do(tiny_model, tmp_path, target, precision, message):
+    with pytest.raises(ExportError) as caught:
+        export(tiny_model, tmp_path / "bundle", target=target, precision=precision)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_is_noticed_before_the_work(tiny_model, tmp_path, monkeypatch):
+    usage = type("usage", (), {"free": 1_000_000})
+    monkeypatch.setattr(bundle_writer.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(ExportError, match=r"1 MB free, the bundle may need \d+ MB; make room"):
+        export(tiny_model, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+out = Path(sys.argv[1])
+work = out.with_name(f".{out.name}.{os.getpid()}")
+work.mkdir()
+(work / "decoder.onnx").write_bytes(b"half")
+if sys.argv[2] == "old":
+    os.replace(out, f"{work}.old")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("when", ["writing", "old"])
+def test_what_a_killed_export_leaves_is_swept_and_never_used(tmp_path, when):
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "bundle.json").write_text("the old one")
+    command = [sys.executable, "-c", KILLED, str(out), when]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    bundle_writer.sweep(out)  # it still lives: nothing of it is touched
+    assert len(list(tmp_path.iterdir())) == 2
+    process.kill()
+    process.communicate()
+    bundle_writer.sweep(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (out / "bundle.json").read_text() == "the old one"

@@ -1,0 +1,181 @@
+"""Ahead-of-time builds: quick with a stand-in, real with TensorRT-RTX, which needs no GPU to build.
+
+Nothing here runs an engine: that takes a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from click.testing import CliRunner  # noqa: E402
+from tensorrt_standin import make  # noqa: E402
+
+from edge_runtime.backends.engine_cache import EngineCache  # noqa: E402
+from edge_runtime.backends.tensorrt_api import BuildRequest, TensorRT  # noqa: E402
+from edge_runtime.bundle import load_bundle  # noqa: E402
+from edge_runtime.errors import BackendError  # noqa: E402
+from export.__main__ import main  # noqa: E402
+from export.engines import build_engines  # noqa: E402
+from export.errors import ExportError  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+SMS = [86, 89, 120]
+
+
+def sidecar(plan: Path) -> dict:
+    return json.loads(plan.with_suffix(".json").read_text())
+
+
+def test_plans_and_sidecars_the_device_can_adopt(tiny_bundle_tensorrt, tmp_path, monkeypatch):
+    module = make("tensorrt_rtx", "1.7.1")
+    plans = build_engines(tiny_bundle_tensorrt, tmp_path / "out", SMS, module=module)
+    assert [plan.name.split("-")[3] for plan in plans] == ["vision", "decoder"]
+    assert list(module.builds[1].config.capabilities.values()) == ["SM86", "SM89", "SM120"]
+    content = sidecar(plans[1])
+    assert content["key"]["sm"] == SMS and content["key"]["version"] == "1.7.1"
+    tensors = {tensor["name"]: tensor for tensor in content["tensors"]}
+    assert tensors["inputs_embeds"]["shape"] == [1, -1, 64]
+    assert tensors["present_k.0"]["dtype"] == "float16"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    result = CliRunner().invoke(main, ["adopt", str(tmp_path / "out")])
+    assert result.exit_code == 0 and len(result.output.splitlines()) == 2
+    here = content["key"] | {"sm": 120, "gpu": "RTX 5090", "cuda_major": 13}
+    assert EngineCache().get(plans[1].stem, here, lambda _: pytest.fail("built again")).plan
+
+
+@pytest.mark.parametrize(
+    ("sms", "version", "message"),
+    [
+        ([87], "1.7.1", "cannot build for SM87, only for 120, 86, 89; for others use classic tensorrt"),
+        ([89], "10.15.1", "builds for the GPU of this machine only; ahead of time needs tensorrt_rtx"),
+    ],
+)
+def test_what_cannot_be_built_here(tiny_bundle_tensorrt, tmp_path, sms, version, message):
+    module = make("tensorrt_rtx" if version.startswith("1.") else "tensorrt", version)
+    with pytest.raises(BackendError, match=message):
+        build_engines(tiny_bundle_tensorrt, tmp_path, sms, module=module)
+
+
+def test_a_bundle_for_another_engine(tiny_bundle, tmp_path):
+    with pytest.raises(ExportError, match="holds no graph for TensorRT; export it with --target"):
+        build_engines(tiny_bundle, tmp_path, SMS, module=make("tensorrt_rtx", "1.7.1"))
+
+
+@pytest.mark.slow
+class TestReally:
+    """With the tensorrt_rtx of PyPI."""
+
+    @pytest.fixture(scope="class")
+    def rtx(self):
+        return pytest.importorskip("tensorrt_rtx")
+
+    def test_a_tiny_bundle(self, rtx, tiny_bundle_tensorrt, tmp_path):
+        plans = build_engines(tiny_bundle_tensorrt, tmp_path, SMS)
+        assert all(plan.stat().st_size > 100_000 for plan in plans)
+        tensors = {tensor["name"]: tensor for tensor in sidecar(plans[1])["tensors"]}
+        graph = load_bundle(tiny_bundle_tensorrt).decoder
+        assert set(tensors) == {tensor.name for tensor in (*graph.inputs, *graph.outputs)}
+        assert tensors["past_k.1"] == {
+            **{"name": "past_k.1", "is_input": True, "shape": [1, 2, 384, 16], "dtype": "float16"}
+        }
+
+    @pytest.mark.parametrize("precision", ["int8", "int4", "fp8"])
+    def test_weights_in_few_bits(self, rtx, tmp_path, precision):
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        config = LlamaConfig(
+            vocab_size=512,
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+        )
+        path = write_decoder(LlamaForCausalLM(config), tmp_path, precision, rows=128)
+        sms = (89, 120) if precision == "fp8" else (86, 89, 120)
+        assert TensorRT(rtx).build(BuildRequest(path, precision, (1, 17, 64), sms)).plan
+
+    def test_nano(self, rtx, tmp_path):
+        checkpoint = ROOT / "runs" / "nano-d-checkpoint"
+        if not checkpoint.is_dir():
+            pytest.skip("no checkpoint of nano here")
+        from export.bundle_writer import export_bundle
+
+        bundle = export_bundle(checkpoint, tmp_path / "nano", target="tensorrt-rtx", parity_timesteps=0)
+        plans = build_engines(bundle, tmp_path / "engines", SMS)
+        assert plans[1].stat().st_size > 10_000_000
+
+    def test_a_decoder_of_smollm2s_size(self, rtx, tmp_path):
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        config = LlamaConfig(
+            vocab_size=49216,
+            hidden_size=576,
+            intermediate_size=1536,
+            num_hidden_layers=30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
+            tie_word_embeddings=True,
+        )
+        path = write_decoder(LlamaForCausalLM(config), tmp_path, "fp16", rows=2560)
+        built = TensorRT(rtx).build(BuildRequest(path, "fp16", (1, 16, 256), (86, 89, 120)))
+        assert 200_000_000 < len(built.plan) < 400_000_000
+        assert len(built.tensors) == 3 + 60 + 1 + 60
+
+    @pytest.mark.parametrize("fault", ["contrib-op", "attention-fp32", "attention-outputs"])
+    def test_what_the_lint_forbids_does_not_build(
+        self, rtx, tiny_bundle_tensorrt, tiny_bundle_fp32, tmp_path, fault
+    ):
+        from export.lint import lint
+
+        path = tmp_path / "decoder.onnx"
+        if fault == "contrib-op":
+            path = tiny_bundle_fp32 / "decoder.onnx"
+        elif fault == "attention-outputs":
+            model = onnx.load(tiny_bundle_tensorrt / "decoder.onnx")
+            node = next(node for node in model.graph.node if node.op_type == "Attention")
+            node.output.extend(["extra_k", "extra_v"])
+            onnx.save(model, path)
+        else:
+            path.write_bytes(attention_fp32().SerializeToString())
+        assert fault in {finding.rule for finding in lint(onnx.load(path), "tensorrt-rtx")}
+        with pytest.raises(BackendError):
+            TensorRT(rtx).build(BuildRequest(path, "fp16", (1, 17, 64), (89,)))
+
+
+def write_decoder(decoder, folder: Path, precision: str, rows: int) -> Path:
+    """``decoder`` with random weights, as the bundle for TensorRT-RTX holds it."""
+    from export.decoder_graph import DecoderGraph
+    from export.lowering_native import NativeLowering
+    from export.quantize import quantize_for_tensorrt
+    from export.quiet import quiet
+    from export.to_onnx import export_decoder
+
+    with quiet(), torch.no_grad():
+        model = export_decoder(DecoderGraph(decoder, NativeLowering(), rows, torch.float16))
+        if precision != "fp16":
+            model = quantize_for_tensorrt(model, precision)
+    path = folder / "decoder.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def attention_fp32() -> onnx.ModelProto:
+    value, kind = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    node = onnx.helper.make_node("Attention", ["q", "k", "v", "mask"], ["y"], name="attention")
+    inputs = [
+        value("q", kind, [1, 4, "S", 16]),
+        value("k", kind, [1, 2, 64, 16]),
+        value("v", kind, [1, 2, 64, 16]),
+    ]
+    inputs.append(value("mask", onnx.TensorProto.BOOL, [1, 1, "S", 64]))
+    graph = onnx.helper.make_graph([node], "g", inputs, [value("y", kind, [1, 4, "S", 16])])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 24)], ir_version=11)
