@@ -100,7 +100,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
                 drawn.append(first + _draw(len(file), source.weight, rng if shuffle else None))
                 first += len(file)
             epoch = self._in_pieces(self._packed(np.concatenate(drawn), questions_per_clip, rng))
-            schedule.append(self._bucketed(epoch, batch_size, rng) if shuffle else epoch)
+            schedule.append(self._bucketed(epoch, batch_size, rng) if shuffle and len(epoch) else epoch)
         self._schedule = np.concatenate(schedule)
         if not len(self._schedule):
             raise EmptyData("the weights of the sources leave no question in an epoch; raise them")
