@@ -8,42 +8,27 @@ Ctrl-C). Heavy imports happen inside the commands, so that ``--help`` answers at
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from edge_runtime.config import Ask, CameraConfig, Config, find_config
-from edge_runtime.display import (
-    Console,
-    LiveDisplay,
-    NoDisplay,
-    show_error,
-    show_summary,
-    show_summary_json,
-    warner,
-)
-from edge_runtime.errors import ConfigError, EdgeError, SinkError, SourceError
+from edge_runtime.config import find_config
+from edge_runtime.display import Console, show_error
+from edge_runtime.errors import EdgeError
 from edge_runtime.plugin_command import plugin
+from edge_runtime.run_command import SAMPLES, run, scrub
 
 if TYPE_CHECKING:
     from edge_runtime.doctor import Decoder
-    from edge_runtime.model import Model
-    from edge_runtime.sinks import Sink
 
-SAMPLE = "sample"
-SAMPLES = Path(__file__).parent / "samples"
+__all__ = ["SAMPLES", "commands", "main"]
+
 DEBUG = "EDGE_RUN_DEBUG"
 _TERMINATED = 128 + signal.SIGTERM
 _INTERRUPTED = 128 + signal.SIGINT
@@ -78,16 +63,6 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
         ctx.exit()
 
 
-class Number(click.FloatRange):
-    """A float range that refuses ``nan`` and ``inf``."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="The version."
@@ -101,8 +76,9 @@ def commands() -> None:
       camera0           the first camera of this machine
       NAME              a camera of edge-run.toml
       /dev/video0       a camera by its device
-      rtsp://host/path  a network camera
-      clip.mp4          a video file
+      rtsp://host/path  a network camera; also http://, https:// (HLS, MJPEG) and srt://
+      csi://0           a camera on a Jetson's or Raspberry Pi's CSI connector
+      clip.mp4          a video file, or a folder of pictures
       test:             a test pattern
 
     \b
@@ -110,75 +86,6 @@ def commands() -> None:
     edge-run camera0 --ask "Tell me when someone comes in."
     edge-run clip.mp4 --ask "Tell me each step." --events events.jsonl
     """
-
-
-@commands.command("run", hidden=True)
-@click.argument("sources", nargs=-1, metavar="SOURCE")
-@click.option("--ask", "asks", multiple=True, metavar="TEXT", help="What to watch for. May be given again.")
-@click.option(
-    "--ask-at",
-    "ask_at",
-    multiple=True,
-    type=Number(min=0),
-    metavar="SECONDS",
-    help="When the question is asked; the first --ask-at belongs to the first --ask.  [default: 0]",
-)
-@click.option("--bundle", metavar="NAME|FOLDER", help="The model.  [default: nano]")
-@click.option(
-    "--fps", type=Number(min=0, min_open=True, max=60), help="Decisions a second.  [default: the model's]"
-)
-@click.option("--threshold", type=Number(0, 1), help="Score from which it speaks.  [default: the bundle's]")
-@click.option(
-    "--min-gap", type=Number(min=0), metavar="SECONDS", help="Least time between two responses.  [default: 0]"
-)
-@click.option("--duration", type=Number(min=0, min_open=True), metavar="SECONDS", help="Stop after so long.")
-@click.option(
-    "--events", type=click.Path(path_type=Path), metavar="FILE", help="Append the events to this file, too."
-)
-@click.option(
-    "--json", "as_json", is_flag=True, help="No live lines; the summary on stderr is one JSON object."
-)
-@click.option("--quiet", is_flag=True, help="No live lines and no summary; warnings and errors alone.")
-@click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.  [default: chosen]")
-def run(
-    sources: tuple[str, ...],
-    asks: tuple[str, ...],
-    ask_at: tuple[float, ...],
-    bundle: str | None,
-    fps: float | None,
-    threshold: float | None,
-    min_gap: float | None,
-    duration: float | None,
-    events: Path | None,
-    as_json: bool,
-    quiet: bool,
-    config: str | None,
-    threads: int | None,
-) -> int:
-    """Watch SOURCE and write an event for each response."""
-    if not sources:
-        raise click.UsageError("a source is missing, e.g. sample, camera0, clip.mp4 or rtsp://host/path")
-    if len(sources) > 1:
-        raise click.UsageError(
-            f"one source at a time, got {len(sources)}; start edge-run once for each camera"
-        )
-    settings = find_config(config)
-    camera = _camera(sources[0], settings)
-    policy = {
-        name: value for name, value in (("threshold", threshold), ("min_gap_s", min_gap)) if value is not None
-    }
-    questions = _questions(camera, asks, ask_at, policy)
-    runtime = replace(
-        settings.runtime,
-        bundle=bundle or settings.runtime.bundle,
-        threads=threads or settings.runtime.threads,
-        events=events or settings.runtime.events,
-    )
-    job = _Job(
-        replace(camera, fps=fps or camera.fps, asks=questions), replace(settings, runtime=runtime), duration
-    )
-    return _watch(job, Console(sys.stderr), as_json=as_json, quiet=quiet)
 
 
 @commands.command("doctor")
@@ -210,6 +117,7 @@ def doctor(bundle: str | None, config: str | None, as_json: bool) -> int:
     return 1 if broken(findings) else 0
 
 
+commands.add_command(run)
 commands.add_command(plugin)
 
 
@@ -233,11 +141,11 @@ def _main(args: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except EdgeError as err:
-        _scrub(console)
+        scrub(console)
         show_error(console, str(err))
         return err.exit_code
     except Exception as err:
-        _scrub(console)
+        scrub(console)
         if os.environ.get(DEBUG) == "1":
             console.line(traceback.format_exc())
         first = next(iter(str(err).splitlines()), "")
@@ -246,161 +154,6 @@ def _main(args: list[str]) -> int:
             f"unexpected {type(err).__name__}: {first}; please report it with what {DEBUG}=1 prints",
         )
         return 1
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One camera to watch, and how."""
-
-    camera: CameraConfig
-    settings: Config
-    duration_s: float | None
-
-
-def _watch(job: _Job, console: Console, *, as_json: bool, quiet: bool) -> int:
-    """Watch until the end; the exit code."""
-    import edge_runtime
-    from edge_runtime.events import EventMaker, file_identity
-    from edge_runtime.runner import Runner, stop_on_signals, with_fps
-    from edge_runtime.sinks import FileSink, ReaderGoneError, Sinks, StdoutSink
-
-    source = _source(job.camera)
-    _scrub(console)
-    runtime = job.settings.runtime
-    warn = warner(console)
-    # stdout last: when its reader goes away, the file has the event already.
-    outputs: list[Sink] = [FileSink(runtime.events, warn)] if runtime.events else []
-    sinks = Sinks([*outputs, StdoutSink(warn)])
-    display = NoDisplay() if quiet or as_json else LiveDisplay(console)
-
-    model = edge_runtime.load(runtime.bundle, threads=runtime.threads)
-    model = with_fps(model, job.camera.fps or model.protocol.fps)
-    identity = None if source.live else file_identity(source.path, _model_identity(model))
-    runner = Runner(
-        model,
-        job.camera.asks,
-        EventMaker(job.camera.name or source.label, identity),
-        sinks,
-        display,
-        duration_s=job.duration_s,
-        stats_every_s=runtime.stats_every_s,
-    )
-    error: EdgeError | None = None
-    reader_gone = False
-    with stop_on_signals(runner.stop) as signals, _open(source, model) as camera:
-        if isinstance(display, LiveDisplay):
-            display.questions(job.camera.asks)
-        try:
-            runner.run(camera)
-        except ReaderGoneError:
-            reader_gone = True
-        except EdgeError as err:
-            error = err
-        lost = sinks.close()
-        report = runner.report(camera)
-    if quiet or (reader_gone and not signals):  # after `edge-run ... | head -1` nobody is watching
-        pass
-    elif as_json:
-        show_summary_json(console, report, lost)
-    elif error is None or report.telemetry.timesteps:  # a source that never came has nothing to sum up
-        show_summary(console, report, lost)
-    for name, count in lost.items():
-        show_error(console, f"{count} events could not be written to {name} and are lost")
-    if error is not None:
-        raise error
-    if signals:
-        return 128 + signals[0]
-    return SinkError.exit_code if lost else 0
-
-
-def _camera(source: str, settings: Config) -> CameraConfig:
-    """The camera that SOURCE means. Its name is empty when the source is its own best name."""
-    if source == SAMPLE:
-        return _sample()
-    configured = settings.camera(source)
-    if configured is not None:
-        return configured
-    plain = re.fullmatch(r"[\w-]+", source) and not re.fullmatch(r"camera\d*|test", source)
-    if plain and not Path(source).exists():
-        names = [camera.name for camera in settings.cameras]
-        known = [*names, SAMPLE, "camera0", "doctor"]
-        near = get_close_matches(source, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "give a file, rtsp://..., camera0 or sample"
-        file = f" in {settings.path}" if settings.path else ", and there is no edge-run.toml"
-        raise ConfigError(f"{source}: no such file, and no camera of that name{file}; {hint}")
-    name = Path(source).name if "://" not in source and Path(source).is_file() else ""
-    return CameraConfig(name=name, source=source)
-
-
-def _sample() -> CameraConfig:
-    """The clip that comes with the program, with its questions."""
-    clip, about = SAMPLES / "sample.mp4", SAMPLES / "sample.json"
-    try:
-        data = json.loads(about.read_text(encoding="utf-8"))
-        queries = data["queries"] if "queries" in data else [data["query"]]
-        asks = tuple(Ask(query["text"], float(query["time"])) for query in queries)
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise SourceError(
-            f"{about}: the sample's question cannot be read ({err!r}); install the program again"
-        ) from err
-    return CameraConfig(name=SAMPLE, source=str(clip), asks=asks)
-
-
-def _questions(
-    camera: CameraConfig, texts: Sequence[str], times: Sequence[float], policy: dict[str, float]
-) -> tuple[Ask, ...]:
-    """What is asked: the command line's questions, else the camera's, under the command line's policy."""
-    if len(times) > len(texts):
-        raise click.UsageError(
-            f"{len(times)} --ask-at for {len(texts)} --ask; each --ask-at belongs to one --ask"
-        )
-    if any(not text.strip() for text in texts):
-        raise click.UsageError("--ask is empty; say what to watch for")
-    if texts:
-        padded = [*times, *[0.0] * (len(texts) - len(times))]
-        asks = tuple(Ask(text, at, camera.policy) for text, at in zip(texts, padded, strict=True))
-    else:
-        asks = camera.asks
-    if not asks:
-        raise click.UsageError('nothing to watch for; add --ask "..."')
-    return tuple(replace(ask, policy=replace(ask.policy, **policy)) for ask in asks)
-
-
-def _source(camera: CameraConfig) -> Any:
-    """The parsed source, with the configuration's credentials; a file has been looked at."""
-    from pipelines import problems, secrets, sources
-
-    source = sources.parse_source(camera.source)
-    if camera.user is not None or camera.password_env is not None:
-        if not isinstance(source, sources.RtspSource):
-            raise ConfigError(f"camera {camera.name}: user and password_env are for rtsp:// sources alone")
-        password = camera.password()
-        secrets.register(password)
-        source = replace(source, user=camera.user, password=password)
-    if isinstance(source, sources.FileSource) and (problem := problems.check_file(source.path)):
-        raise SourceError(problem.line(source.label), permanent=True)
-    return source
-
-
-def _open(source: Any, model: Model) -> Any:
-    from pipelines.camera import open_camera
-
-    height, width = model.bundle.model.image_size
-    return open_camera(source, fps=model.protocol.fps, size=(width, height))
-
-
-def _model_identity(model: Model) -> str:
-    """Tells models apart: a file's events have the same ids only when the same model made them."""
-    hashes = sorted((name, spec.sha256) for name, spec in model.bundle.files.items())
-    return json.dumps([hashes, model.protocol.to_dict()], sort_keys=True)
-
-
-def _scrub(console: Console) -> None:
-    """From now on take passwords out of what is shown, where pipelines has any to know of."""
-    with suppress(ImportError):
-        from pipelines import secrets
-
-        console.scrub = secrets.scrub
 
 
 class _Video:

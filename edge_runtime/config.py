@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.framing import Framing
 from edge_runtime.policy import PolicySettings
 from edge_runtime.tomlpos import KeyPath, key_lines
 
@@ -38,6 +39,8 @@ else:
 
 FILE_NAME = "edge-run.toml"
 DEFAULT_BUNDLE = "nano"
+TRANSPORTS = ("tcp", "udp", "auto")
+"""Of RTSP."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,18 @@ class Ask:
     text: str
     at: float = 0.0
     policy: PolicySettings = field(default_factory=PolicySettings)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a camera is read. None: the default of ``pipelines.camera.CameraOptions``."""
+
+    framing: Framing = field(default_factory=Framing)
+    transport: str | None = None
+    decoder: str | None = None
+    connect_timeout_s: float | None = None
+    stall_timeout_s: float | None = None
+    give_up_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ class CameraConfig:
     policy: PolicySettings = field(default_factory=PolicySettings)
     """What this camera's questions start from, also those asked on the command line."""
     asks: tuple[Ask, ...] = ()
+    options: SourceOptions = field(default_factory=SourceOptions)
 
     def password(self, environment: Mapping[str, str] = os.environ) -> str | None:
         """The password from the environment. Raises ConfigError when its variable is not set."""
@@ -165,7 +181,7 @@ class _Reader:
         )
 
     def _camera(self, table: dict[str, Any], at: KeyPath) -> CameraConfig:
-        keys = ("name", "source", "fps", "user", "password_env", "ask", *_POLICY_KEYS)
+        keys = ("name", "source", "fps", "user", "password_env", "ask", *_SOURCE_KEYS, *_POLICY_KEYS)
         if "password" in table:
             self._fail(
                 (*at, "password"),
@@ -200,6 +216,35 @@ class _Reader:
             password_env=self._text(table, (*at, "password_env"), None),
             policy=policy,
             asks=tuple(asks),
+            options=self._source_options(table, at),
+        )
+
+    def _source_options(self, table: dict[str, Any], at: KeyPath) -> SourceOptions:
+        transport = self._text(table, (*at, "transport"), None)
+        if transport not in (None, *TRANSPORTS):
+            self._fail((*at, "transport"), f"expected one of {', '.join(TRANSPORTS)}, got {transport!r}")
+        seconds = {}
+        for key in ("connect_timeout", "stall_timeout", "give_up"):
+            seconds[key] = self._number(table, (*at, key), None)
+            if seconds[key] is not None and (seconds[key] < 0 or (seconds[key] == 0 and key != "give_up")):
+                self._fail((*at, key), f"expected seconds greater than 0, got {seconds[key]}")
+        masks = tuple(
+            tuple(self._numbers(corner, (*at, "mask"), 2) for corner in self._list(polygon, (*at, "mask")))
+            for polygon in self._list(table.get("mask", []), (*at, "mask"))
+        )
+        crop = self._numbers(table["crop"], (*at, "crop"), 4) if "crop" in table else None
+        try:
+            framing = Framing(masks, crop, table.get("rotate", 0))
+        except ValueError as err:
+            key = str(err).split()[0].strip(":")
+            self._fail((*at, key), str(err))
+        return SourceOptions(
+            framing,
+            transport,
+            self._text(table, (*at, "decoder"), None),
+            seconds["connect_timeout"],
+            seconds["stall_timeout"],
+            seconds["give_up"],
         )
 
     def _ask(self, table: dict[str, Any], at: KeyPath, base: PolicySettings) -> Ask:
@@ -260,6 +305,17 @@ class _Reader:
             self._fail(at, f"expected a number, got {value!r}")
         return float(value)
 
+    def _list(self, value: Any, at: KeyPath) -> list[Any]:
+        if not isinstance(value, list):
+            self._fail(at, f"expected a list in brackets, got {value!r}")
+        return value
+
+    def _numbers(self, value: Any, at: KeyPath, count: int) -> Any:
+        numbers = self._list(value, at)
+        if len(numbers) != count or not all(type(number) in (int, float) for number in numbers):
+            self._fail(at, f"expected {count} numbers, got {value!r}")
+        return tuple(map(float, numbers))
+
     def _value(self, table: dict[str, Any], at: KeyPath, *default: Any) -> Any:
         key = str(at[-1])
         if key in table:
@@ -281,6 +337,16 @@ class _Reader:
 # A password may hold '/' and '@'; but after host and port an '@' belongs to the path.
 _USER_IN_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://(?![^:/@?]*(:\d+)?[/?]).*@", re.IGNORECASE)
 _POLICY_KEYS = ("threshold", "min_gap", "repeat")
+_SOURCE_KEYS = (
+    "mask",
+    "crop",
+    "rotate",
+    "transport",
+    "decoder",
+    "connect_timeout",
+    "stall_timeout",
+    "give_up",
+)
 
 
 def _dotted(at: KeyPath) -> str:

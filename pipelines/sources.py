@@ -91,7 +91,7 @@ class ImagesSource:
             wanted = [name for name in names if os.path.splitext(name)[1].lower() in PICTURE_TYPES]
             return [os.path.join(self.path, name) for name in wanted]
         number = next((n for n in range(_FIRST_NUMBERS) if os.path.exists(self.path % n)), 0)
-        found = []
+        found: list[str] = []
         while os.path.exists(path := self.path % (number + len(found))):
             found.append(path)
         return found

@@ -203,7 +203,7 @@ def start(bundle: Path, folder: Path, *args: str) -> subprocess.Popen[str]:
 
 
 def test_the_sample_brings_its_questions(tmp_path, monkeypatch):
-    from edge_runtime import cli
+    from edge_runtime import run_command as cli
 
     monkeypatch.setattr(cli, "SAMPLES", tmp_path)
     with pytest.raises(SourceError, match=r"sample\.json: .*install the program again"):
@@ -321,12 +321,14 @@ def test_a_model_that_is_not_there(edge_run, clip):
 
 @pytest.mark.gst
 def test_passwords_are_never_shown(edge_run, tmp_path):
-    typed = edge_run("rtsp://viewer:hunter2@127.0.0.1:1/live", "--ask", "a", EDGE_RUN_DEBUG="1")
+    typed = edge_run(
+        "rtsp://viewer:hunter2@127.0.0.1:1/live", "--ask", "a", "--give-up", "0", EDGE_RUN_DEBUG="1"
+    )
     (tmp_path / "edge-run.toml").write_text(
         '[[camera]]\nname = "door"\nsource = "rtsp://127.0.0.1:1/live"\nuser = "viewer"\n'
         'password_env = "DOOR"\n[[camera.ask]]\ntext = "Who comes?"\n'
     )
-    configured = edge_run("door", DOOR="hunter2")
+    configured = edge_run("door", "--give-up", "0", DOOR="hunter2")
     for done in (typed, configured):
         assert done.returncode == 4, done.stderr
         assert "hunter2" not in done.stdout + done.stderr
@@ -343,12 +345,12 @@ def test_a_mistake_in_the_configuration_names_its_line(edge_run, tmp_path):
 
 
 def test_what_is_not_the_users_mistake_asks_for_a_report(tmp_path, monkeypatch, capsys):
-    from edge_runtime import cli
+    from edge_runtime import cli, run_command
 
     def broken(path):
         raise KeyError("who knows")
 
-    monkeypatch.setattr(cli, "find_config", broken)
+    monkeypatch.setattr(run_command, "find_config", broken)
     assert cli._main(["test:", "--ask", "a"]) == 1
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and "unexpected KeyError: 'who knows'; please report it" in err
