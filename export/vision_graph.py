@@ -67,14 +67,15 @@ def fold_batch_norms(module: nn.Module) -> None:
 
 
 def _fold_input_norm(projector: Projector) -> None:
-    """The projector's norm stands before a 1 x 1 convolution: w (s x + t) + b = (w s) x + (w t + b)."""
-    norm, conv = projector.norm, projector.cell
-    assert norm.running_mean is not None and norm.running_var is not None and conv.bias is not None
+    """The projector's norm stands before 1 x 1 convolutions: w (s x + t) + b = (w s) x + (w t + b)."""
+    norm = projector.norm
+    assert norm.running_mean is not None and norm.running_var is not None
     with torch.no_grad():
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
-        conv.bias += (conv.weight * shift[None, :, None, None]).sum(dim=(1, 2, 3))
-        conv.weight *= scale[None, :, None, None]
+        for conv in (projector.cell, *([] if projector.trace is None else projector.trace[:1])):
+            conv.bias += (conv.weight * shift[None, :, None, None]).sum(dim=(1, 2, 3))
+            conv.weight *= scale[None, :, None, None]
     projector.norm = nn.Identity()  # type: ignore[assignment]
 
 

@@ -53,7 +53,8 @@ class AlignSettings:
     lr: float = 3e-3
     place_weight: float = 2.0
     present_weight: float = 8.0
-    doing_weight: float = 1.0
+    doing_weight: float = 4.0
+    motion_lr_share: float = 0.1
     seed: int = 1
 
 
@@ -192,10 +193,16 @@ def align(
 
     names = _word_embeddings(model, tokenizer, [key.replace("/", " ") for key in keys])
     reader = Reader(names, _word_embeddings(model, tokenizer, list(VERBS.values())))
-    parameters = [*model.projector.parameters(), *(p for p in reader.parameters() if p.requires_grad)]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.02)
+    fresh = [p for p in reader.parameters() if p.requires_grad]
+    taught = []  # by teach_motion, on cleaner evidence than regions give
+    for name, parameter in model.projector.named_parameters():
+        (taught if name.startswith(("trace", "change")) else fresh).append(parameter)
+    rates = [settings.lr, settings.lr * settings.motion_lr_share]
+    groups = [{"params": fresh, "lr": rates[0]}, {"params": taught, "lr": rates[1]}]
+    optimizer = torch.optim.AdamW(groups if taught else groups[:1], weight_decay=0.02)
+    rates = rates[: len(optimizer.param_groups)]
     steps = settings.epochs * math.ceil(len(train) / settings.clips_per_step)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1)
     _watch(model)
     result: dict[str, float] = {}
     for epoch in range(settings.epochs):
@@ -205,7 +212,7 @@ def align(
             loss = _loss(model, reader, [data[j][0] for j in batch], [truths[j] for j in batch], settings)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
+            nn.utils.clip_grad_norm_(fresh + taught, 1.0)
             optimizer.step()
             schedule.step()
         result = _measure(model, reader, [data[j][0] for j in test], [truths[j] for j in test])

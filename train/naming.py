@@ -33,9 +33,12 @@ KINDS = ("names", "events", "changes", "alarms")
 
 @dataclass(frozen=True)
 class NamingSettings:
-    """``labels``: interval labels are drawn from 0 to this many timesteps."""
+    """The first ``names_first`` of ``steps`` ask for names alone: who does not know what a thing is called
+    cannot say what it does. ``labels``: interval labels are drawn from 0 to this many timesteps.
+    """
 
-    steps: int = 900
+    steps: int = 1200
+    names_first: int = 300
     batch_size: int = 32
     lr: float = 1.5e-3
     embedding_lr: float = 3e-4
@@ -83,7 +86,8 @@ def teach_naming(
     right: dict[str, list[bool]] = {kind: [] for kind in lesson.kinds}
     started = time.monotonic()
     for step in range(1, settings.steps + 1):
-        loss = lesson.loss(settings.batch_size, settings.labels, right)
+        kinds = lesson.kinds[:1] if step <= settings.names_first else lesson.kinds
+        loss = lesson.loss(kinds, settings.batch_size, settings.labels, right)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -169,9 +173,9 @@ class _Lesson:
         self._facts = {kind: found for kind, found in facts.items() if found}
         self.kinds = list(self._facts)
 
-    def loss(self, size: int, labels: int, right: dict[str, list[bool]]) -> Tensor:
-        """Of ``size`` random facts; whether each was answered rightly is added to ``right``."""
-        kinds = [self.kinds[int(self._rng.integers(len(self.kinds)))] for _ in range(size)]
+    def loss(self, among: Sequence[str], size: int, labels: int, right: dict[str, list[bool]]) -> Tensor:
+        """Of ``size`` random facts of the kinds ``among``; adds to ``right`` which were answered rightly."""
+        kinds = [among[int(self._rng.integers(len(among)))] for _ in range(size)]
         facts = [self._facts[kind][int(self._rng.integers(len(self._facts[kind])))] for kind in kinds]
         rows, starts, answers = [], [], []
         for fact in facts:
@@ -205,7 +209,7 @@ class _Lesson:
         hit[asked] = wanted.gather(1, logits.argmax(-1, keepdim=True)).squeeze(1) > 0
         for kind, ok in zip(kinds, (hit | ~asked).all(1).tolist(), strict=True):
             right[kind].append(ok)
-        return -(wanted * logits.log_softmax(-1)).sum(-1).mean()
+        return -(wanted * logits.log_softmax(-1)).sum() / size
 
     def _see(self, facts: Sequence[Fact]) -> Tensor:
         """Visual tokens [B, V, D] of the facts' frames, each seen after the frame before it."""

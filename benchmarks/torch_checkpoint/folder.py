@@ -103,10 +103,12 @@ def project(
     """
     f = nn.functional
     norm = (weights[f"norm.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
-    x = f.gelu(f.conv2d(f.batch_norm(features, *norm), weights["cell.weight"], weights["cell.bias"]))
+    normed = f.batch_norm(features, *norm)
+    x = f.gelu(f.conv2d(normed, weights["cell.weight"], weights["cell.bias"]))
     trace = None
-    if "trace.weight" in weights:
-        trace = f.conv2d(x, weights["trace.weight"], weights["trace.bias"])
+    if "trace.0.weight" in weights:
+        trace = f.gelu(f.conv2d(normed, weights["trace.0.weight"], weights["trace.0.bias"]))
+        trace = f.conv2d(trace, weights["trace.2.weight"], weights["trace.2.bias"])
         both = torch.cat([trace, torch.zeros_like(trace) if previous is None else previous], dim=1)
         change = f.gelu(f.conv2d(both, weights["change.weight"], weights["change.bias"], padding=1))
         x = torch.cat([x, change], dim=1)

@@ -13,7 +13,7 @@ from export.quiet import quiet  # noqa: E402
 from export.vision_graph import VisionGraph, export_vision  # noqa: E402
 
 
-TRACE = np.random.default_rng(2).standard_normal((1, 32, 7, 7)).astype(np.float32)
+TRACE = np.random.default_rng(2).standard_normal((1, 48, 7, 7)).astype(np.float32)
 """Of the frame before."""
 
 

@@ -50,7 +50,7 @@ def test_a_region_sees_the_frame_before_but_not_across_streams():
     apart = torch.cat([projector(frames[:2]), projector(frames[2:])])
     torch.testing.assert_close(projector(frames, [2, 3]), apart)
     assert not torch.allclose(projector(frames)[2], apart[2])
-    trace = torch.zeros(1, 32, 7, 7)
+    trace = torch.zeros(1, 48, 7, 7)
     for frame, expected in zip(frames, projector(frames), strict=True):
         tokens, trace = projector.see(frame[None], trace)
         torch.testing.assert_close(tokens[0], expected, rtol=1e-4, atol=1e-5)

@@ -22,9 +22,9 @@ from train.model.lite0 import Lite0Vision
 
 FEATURE_CHANNELS = 320
 FEATURE_GRID = 7
-TRACE_CHANNELS = 32
+TRACE_CHANNELS = 48
 """What is kept of a cell to compare the next frame with."""
-CHANGE_CHANNELS = 64
+CHANGE_CHANNELS = 128
 _WINDOWS = {2: (4, 3), 3: (3, 2)}
 """Regions a side: cells a window is wide, cells from one window to the next; together they cover the grid."""
 
@@ -112,7 +112,11 @@ class Projector(nn.Module):
         seen = config.cell_channels
         self.trace = self.change = None
         if config.motion:
-            self.trace = nn.Conv2d(seen, TRACE_CHANNELS, kernel_size=1)
+            self.trace = nn.Sequential(
+                nn.Conv2d(config.feature_channels, CHANGE_CHANNELS, kernel_size=1),
+                nn.GELU(),
+                nn.Conv2d(CHANGE_CHANNELS, TRACE_CHANNELS, kernel_size=1),
+            )
             self.change = nn.Conv2d(2 * TRACE_CHANNELS, CHANGE_CHANNELS, kernel_size=3, padding=1)
             seen += CHANGE_CHANNELS
         self.region = nn.Conv2d(seen, 2 * d, kernel_size=width, stride=step)
@@ -131,30 +135,31 @@ class Projector(nn.Module):
 
     def read_regions(self, features: Tensor, streams: Sequence[int] | None = None) -> Tensor:
         """As :meth:`forward`, but only the tokens of the picture's regions [N, grid x grid, D]."""
-        cells = self._cells(features)
+        features = self.norm(features)
         if self.trace is None:
-            return self._regions(cells)
-        trace = self.trace(cells)
-        return self._regions(cells, trace, frame_before(trace, streams))
+            return self._regions(features)
+        trace = self.trace(features)
+        return self._regions(features, self.compare(trace, frame_before(trace, streams)))
 
     def see(self, features: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
         """One frame of a stream, with ``motion``: features [1, 320, 7, 7] and the trace of the frame before,
-        zeros for the first -> visual tokens [1, V, D] and its own trace [1, 32, 7, 7].
+        zeros for the first -> visual tokens [1, V, D] and its own trace [1, 48, 7, 7].
         """
         assert self.trace is not None
-        cells = self._cells(features)
-        trace = self.trace(cells)
-        return self._with_concept(self._regions(cells, trace, previous), features), trace
+        normed = self.norm(features)
+        trace = self.trace(normed)
+        return self._with_concept(self._regions(normed, self.compare(trace, previous)), features), trace
 
-    def _cells(self, features: Tensor) -> Tensor:
-        """[N, 320, 7, 7] -> [N, C, 7, 7]."""
-        return nn.functional.gelu(self.cell(self.norm(features)))
+    def compare(self, trace: Tensor, previous: Tensor) -> Tensor:
+        """Traces of frames and of the one before each, [N, 48, 7, 7] -> what changed [N, 128, 7, 7]."""
+        assert self.change is not None
+        return nn.functional.gelu(self.change(torch.cat([trace, previous], dim=1)))
 
-    def _regions(self, x: Tensor, trace: Tensor | None = None, previous: Tensor | None = None) -> Tensor:
-        """Cells [N, C, 7, 7], their trace and that of the frame before each -> [N, grid x grid, D]."""
-        if trace is not None and previous is not None and self.change is not None:
-            change = nn.functional.gelu(self.change(torch.cat([trace, previous], dim=1)))
-            x = torch.cat([x, change], dim=1)  # [N, C + 64, 7, 7]
+    def _regions(self, normed: Tensor, change: Tensor | None = None) -> Tensor:
+        """Normalised features [N, 320, 7, 7], and what changed, -> [N, grid x grid, D]."""
+        x = nn.functional.gelu(self.cell(normed))  # [N, C, 7, 7]
+        if change is not None:
+            x = torch.cat([x, change], dim=1)  # [N, C + 128, 7, 7]
         x = nn.functional.gelu(self.region(x))  # [N, 2D, grid, grid]
         x = self.out(x.flatten(2).transpose(1, 2))  # [N, V, D]
         return self.out_norm(x) + self.region_embedding
