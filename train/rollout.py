@@ -81,10 +81,12 @@ def rollout(
     holds the whole clip. Runs under the caller's autocast, on the model's device. Raises TrainingError when
     the model gives NaN.
     """
-    return _LockStep(model, rules, prompts, group, generator).run()
+    return LockStep(model, rules, prompts, group, generator).run()
 
 
-class _LockStep:
+class LockStep:
+    """One batch of rollouts, see :func:`rollout`."""
+
     def __init__(
         self,
         model: StreamModel,

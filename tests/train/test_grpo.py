@@ -313,7 +313,8 @@ def test_two_processes_make_the_same_update(recipe):
         "--nproc_per_node=2",
         str(script),
     ]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=280)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run(command, check=True, env=environment, timeout=280)
     alone, start = one_update(folder), weights(recipe.init)
     for rank in range(2):
         found = load_file(folder / f"rank{rank}.safetensors")

@@ -14,6 +14,7 @@ from train.data.encode import TimelineEncoder
 from train.data.timeline import build_timeline
 from train.policy_loss import policy_log_probs
 from train.rollout import rollout
+from train.rollout_speed import WithoutCache
 from train.trajectory import Prompt, shifted
 
 QUERY = "What does the person do?"
@@ -79,6 +80,17 @@ def test_says_what_the_runtime_says(tiny_model, tiny_bundle_fp32, rules_at):
     counts = [len(t.responses) for t in found]
     turns = sum(len(p.timesteps) - p.query_turn for p in prompts)
     assert 0 < sum(counts) < turns, "the threshold decides nothing here"
+
+
+def test_cache_changes_nothing(tiny_model, rules_at):
+    rules = rules_at(middle_threshold(tiny_model, rules_at(0.999999)))
+    prompt = make_prompt(0, query_turn=1)
+    with torch.no_grad():
+        [[expected]] = WithoutCache(tiny_model.model, rules, [prompt], 1, None).run()
+    found = rollout(tiny_model.model, rules, [prompt])[0][0]
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert said(found) == said(expected) != []
+    torch.testing.assert_close(found.log_probs, expected.log_probs, atol=1e-4, rtol=0)
 
 
 def test_rows_do_not_see_each_other(tiny_model, rules_at):
