@@ -141,7 +141,7 @@ def check_tensorrt() -> Iterator[Finding]:
     from edge_runtime.backends.cuda import Cuda
 
     for module in ("tensorrt", "tensorrt_rtx"):
-        if sys.modules.get(module, module) is None or importlib.util.find_spec(module) is None:
+        if importlib.util.find_spec(module) is None:
             continue
         try:
             version = importlib.import_module(module).__version__
