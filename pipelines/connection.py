@@ -26,10 +26,10 @@ import numpy as np
 
 from edge_runtime.framing import Framing
 
-from . import bus, decoders
+from . import bus, decoders, secrets
 from .decoding import Decoding, dimensions
 from .frames import to_array
-from .gst import load
+from .gst import hush, load
 from .heads import ConnectionOptions, add_head
 from .problems import NO_VIDEO, Problem
 from .progress import Progress
@@ -73,6 +73,8 @@ class Connection:
     ) -> None:
         """Build the elements. ``size``: (width, height). Raises SourceError when one is missing."""
         self._modules = load()
+        if secrets.known():
+            hush()
         self._source = source
         self._options = options
         self._listener = listener

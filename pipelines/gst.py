@@ -35,6 +35,33 @@ _ELEMENT_PACKAGES = {
 }
 
 
+_TALKATIVE = (
+    "rtsp*",
+    "sdp*",
+    "soup*",
+    "hls*",
+    "adaptive*",
+    "uridownloader",
+    "fragment",
+    "srt*",
+    "GST_URI*",
+    "GST_PARAMS",
+    "GST_EVENT",
+    "structure",
+    "basesrc",
+    "task",
+    "typefind*",
+    "decodebin",
+    "query",
+    "GST_CONTEXT",
+    "GST_BUS",
+    "GST_MESSAGE",
+    "bin",
+    "pipeline",
+)
+"""Categories that have been seen to show locations, requests or headers, and their kin."""
+
+
 class Modules(NamedTuple):
     """The introspected libraries in use."""
 
@@ -82,11 +109,22 @@ def _load() -> Modules:
     return Modules(Gst, GstVideo, GstPbutils, GLib)
 
 
+def hush() -> None:
+    """Let GStreamer's own debug log (GST_DEBUG) not show credentials.
+
+    Its C code writes whole requests and locations there, and nothing of ours sees that text: the parts that
+    know credentials are silent from now on. What they report as errors still comes, scrubbed.
+    """
+    Gst = load().Gst
+    for category in _TALKATIVE:
+        Gst.debug_set_threshold_for_name(category, Gst.DebugLevel.NONE)
+
+
 def _prefer_libgcc() -> None:
     """Let C++ exceptions be unwound by libgcc.
 
-    GStreamer brings libunwind, which has functions of the same names; found first, they crash the process when
-    libsrt throws while an SRT source is closed. The first library loaded for all to see is found first.
+    GStreamer brings libunwind, which has functions of the same names; found first, they crash the process
+    when libsrt throws while an SRT source is closed. The first library loaded for all to see is found first.
     """
     with suppress(OSError):
         ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)

@@ -2,7 +2,8 @@
 
 Two nets: values registered here (taken from source strings), and anything that looks like user information or
 a secret query value inside a URL, registered or not. GStreamer's own debug log (GST_DEBUG) comes from C code
-and does not pass here; so credentials are given to elements as properties and never as part of a location.
+and does not pass here: see :func:`pipelines.gst.hush`. Credentials are given to elements as properties and
+never as part of a location.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ def register(secret: str | None) -> None:
     forms = {secret, unquote(secret), quote(secret, safe="")}
     with _lock:
         _registered.update(form for form in forms if len(form) >= _SHORTEST)
+
+
+def known() -> bool:
+    """True when there is anything to hide."""
+    return bool(_registered)
 
 
 def register_url_values(url: str) -> None:

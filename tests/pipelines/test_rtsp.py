@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -244,3 +248,68 @@ def test_waiting_for_a_server_that_starts_late(start_rtsp: Callable) -> None:
         server.start()
         read_until(camera, "live")
         assert frames_of(read_for(camera, 1.0))[0].pts < 1.0
+
+
+WATCH = """
+import sys
+from pipelines.camera import CameraOptions, Frame, open_camera
+try:
+    with open_camera(sys.argv[1], fps=5.0, options=CameraOptions(give_up_s=0)) as camera:
+        for item in camera:
+            print(item if not isinstance(item, Frame) else item.pts)
+            if isinstance(item, Frame):
+                break
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["right password", "wrong password", "token", "http"])
+def test_no_credential_at_any_log_level(start_rtsp: Callable, kind: str) -> None:
+    """GST_DEBUG=6 prints requests, headers and locations; none of ours may be among them."""
+    server = start_rtsp("--user", "viewer", "--password", "s3cretword")
+    word = {"wrong password": "wr0ngs3cret"}.get(kind, "s3cretword")
+    url = server.url.replace("//", f"//viewer:{word}@")
+    if kind == "token":
+        url = f"{server.url}?token={word}"
+    elif kind == "http":
+        url = url.replace("rtsp://", "http://") + f".m3u8?token={word}"
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, url],
+        capture_output=True,
+        timeout=120,
+        cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "GST_DEBUG": "6", "GST_DEBUG_NO_COLOR": "1"},
+    )
+    output = done.stdout + done.stderr
+    assert len(output) > 100_000  # it did log
+    assert word.encode() not in output
+    assert base64.b64encode(f"viewer:{word}".encode()) not in output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_hundredth_reconnect_is_as_quick_as_the_first(start_rtsp: Callable) -> None:
+    """A server killed and started a hundred times: back in seconds each time, and nothing piles up."""
+    psutil = pytest.importorskip("psutil")
+    process = psutil.Process()
+    server = start_rtsp()
+    back: list[float] = []
+    memory: list[int] = []
+    options = replace(FAST, stable_s=0.0)
+    with open_camera(server.url, fps=5.0, options=options) as camera:
+        read_until(camera, "live")
+        for _ in range(100):
+            server.kill()
+            read_until(camera, "stalled", 10)
+            server.start()
+            started = time.monotonic()
+            read_until(camera, "live", 20)
+            back.append(time.monotonic() - started)
+            memory.append(process.memory_info().rss)
+        assert camera.reconnects == 100
+    first, last = sorted(back[:20])[10], sorted(back[-20:])[10]
+    assert last < first + 1.0, (first, last)
+    assert sorted(back)[95] < 3.0
+    growth = (sorted(memory[-10:])[5] - sorted(memory[20:30])[5]) / 1e6
+    assert growth < 5, f"{growth:.1f} MB more after 70 reconnects"
