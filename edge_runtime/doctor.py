@@ -74,6 +74,7 @@ def examine(bundle: str, video: Video, *, threads: int | None = None) -> Iterato
     yield from check_tensorrt()
     yield from _guarded("GStreamer", lambda: check_gstreamer(video))
     yield from _guarded("decoders", lambda: check_decoders(video))
+    yield from check_element()
     yield from _guarded("cameras", lambda: check_cameras(video))
     yield from _guarded("model", lambda: check_bundle(bundle, threads))
     yield from check_disk()
@@ -186,6 +187,23 @@ def check_decoders(video: Video) -> Iterator[Finding]:
                 f"hardware decoder that delivers no picture: {decoder.proof}; software is used instead",
                 "check the GPU's driver and, in a container, that its device is passed in",
             )
+
+
+def check_element() -> Iterator[Finding]:
+    """The element `streampro` is optional: only one that was installed and does not load is a warning."""
+    from edge_runtime.plugin_command import LOADER, plugin_folder, prove
+
+    if not (plugin_folder(user=True) / LOADER).exists():
+        yield Finding(
+            "element streampro", "ok", "not installed; `edge-run plugin install` adds it to GStreamer"
+        )
+    elif (problem := prove()) is None:
+        yield Finding("element streampro", "ok", "found by gst-inspect-1.0")
+    else:
+        detail, _, remedy = problem.partition("; ")
+        yield Finding(
+            "element streampro", "warn", detail, remedy or f"{_python()} -m edge_runtime.cli plugin install"
+        )
 
 
 def check_cameras(video: Video, devices: Sequence[Path] | None = None) -> Iterator[Finding]:
