@@ -328,7 +328,7 @@ class GRPOTrainer:
             folder.mkdir(parents=True, exist_ok=True)
             save_model(self.model, str(folder / "model.safetensors"))
             torch.save(self._optimizer.state_dict(), folder / "optimizer.pt")
-            facts = {"step": self._step, "spent_s": self._clock.spent, "best": self._best}
+            facts = {"step": self._step, "spent_s": self._clock.spent}
             (folder / "trainer_state.json").write_text(json.dumps(facts), encoding="utf-8")
             put_in_place(states, name, keep=1)
         self._export("checkpoint", self._best.get("threshold", self._protocol.threshold))
@@ -342,10 +342,12 @@ class GRPOTrainer:
             optimizer = torch.load(folder / "optimizer.pt", map_location=self._device, weights_only=True)
             self._optimizer.load_state_dict(optimizer)
             facts = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            self._step, self._best = int(facts["step"]), dict(facts["best"])
-            self._clock.spent = float(facts["spent_s"])
+            self._step, self._clock.spent = int(facts["step"]), float(facts["spent_s"])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise TrainingError(f"{folder}: can't be read ({str(error).splitlines()[0]})") from error
+        best = self._recipe.output / "best" / "config.json"
+        if best.is_file():
+            self._best = json.loads(best.read_text(encoding="utf-8"))["metrics"]["f1"]
 
     # Small things
 

@@ -90,9 +90,9 @@ def main(
     generator = torch.Generator(device).manual_seed(0)
     bf16 = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
-    def timed(way: str) -> tuple[float, int]:
-        """Trajectories a second, and tokens of one trajectory."""
-        started = time.perf_counter()
+    def timed(way: str) -> tuple[float, float, int]:
+        """Trajectories a second, seconds of processor time and tokens of one trajectory."""
+        started, processor = time.perf_counter(), time.process_time()
         made: list[Trajectory] = []
         if way == "lock_step":
             for trajectories in rollout(model, rules, chosen, group=group, generator=generator):
@@ -103,15 +103,18 @@ def main(
                 [[trajectory]] = WithoutCache(model, rules, [prompt], 1, generator).run()
                 made.append(trajectory)
         seconds = time.perf_counter() - started
-        return len(made) / seconds, sum(len(t.ids) for t in made) // len(made)
+        processor = (time.process_time() - processor) / len(made)
+        return len(made) / seconds, processor, sum(len(t.ids) for t in made) // len(made)
 
     rates: dict[str, list[float]] = {"lock_step": [], "alone": []}
+    processor: dict[str, list[float]] = {"lock_step": [], "alone": []}
     tokens: dict[str, list[int]] = {"lock_step": [], "alone": []}
     with torch.no_grad(), bf16:
         rollout(model, rules, chosen[:1], generator=generator)  # warm up
         for number in range(rounds):
             for way in rates:
-                rate, length = timed(way)
+                rate, cpu_s, length = timed(way)
+                processor[way].append(cpu_s)
                 rates[way].append(rate)
                 tokens[way].append(length)
                 click.echo(f"round {number + 1}: {way.replace('_', '-')} {rate:.3f} trajectories/s", err=True)
@@ -126,6 +129,7 @@ def main(
         "torch": torch.__version__,
         "tokens_per_trajectory": {way: statistics.median(values) for way, values in tokens.items()},
         "trajectories_per_s": medians,
+        "cpu_s_per_trajectory": {way: statistics.median(values) for way, values in processor.items()},
         "all_rounds": rates,
         "ratio": medians["lock_step"] / medians["alone"],
     }

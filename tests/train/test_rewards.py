@@ -1,14 +1,29 @@
 """The reward against cases worked out by hand, for every task."""
 
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from benchmarks.streampro.annotations import Annotation, Answer, Query, Response
 from benchmarks.streampro.judges import ExactJudge
 from edge_runtime.errors import ConfigError
+from train.grpo_recipe import JudgeSettings
+from train.reward_judges import open_rubric_judge, read_verdicts
 from train.rewards import RewardModel, RewardSettings, format_reward, turn_reward
 from train.trajectory import Prompt, Trajectory
 from train.world.rubrics import write_rubric
+
+_spec = importlib.util.spec_from_file_location(
+    "chat_server_of_the_benchmarks", Path(__file__).parents[1] / "benchmarks" / "conftest.py"
+)
+_servers = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = _servers
+_spec.loader.exec_module(_servers)
+chat_server = _servers.chat_server
 
 RIGHT, WRONG = "The lock is now open.", "The lock is now shut."
 
@@ -132,6 +147,34 @@ def test_rubrics_are_checked_beforehand():
     with pytest.raises(ConfigError, match="language model"):
         reward.check([question("OU", (1, 2, RIGHT), rubric=written)])
     RewardModel(RewardSettings(trajectory_weight=0.0), ExactJudge()).check([question("OU", (1, 2, RIGHT))])
+
+
+def test_rubrics_in_words_are_judged_by_a_language_model(chat_server, tmp_path):
+    def answer(request, number):
+        asked = json.loads(request["messages"][1]["content"])
+        lock = [said["text"] for said in asked["said"]] == [RIGHT]
+        return json.dumps({"verdicts": [lock for _ in asked["statements"]]})
+
+    chat_server.answer = answer
+    words = [{"rubric_id": 7, "dimension": "coverage", "rubric": f"It tells of the lock {i}."} for i in "ab"]
+    asked = question("OU", (10, 11, RIGHT), rubric=[*write_rubric([RIGHT])[:2], *words])
+    settings = JudgeSettings(url=chat_server.url, model="judge", cache=tmp_path / "replies.jsonl")
+    told, mute = trajectory(asked, (10, RIGHT)), trajectory(asked)
+    with open_rubric_judge(settings) as judge:
+        reward = RewardModel(RewardSettings(), ExactJudge(), judge)
+        reward.check([asked])
+        assert [r.trajectory for r in reward([told, mute, told])] == [1.0, 0.25, 1.0]
+        reward([mute])
+    assert len(chat_server.requests) == 2  # one for each trajectory that differs
+    with open_rubric_judge(JudgeSettings()) as judge:
+        assert judge is None
+
+
+@pytest.mark.parametrize("reply", ["true", '{"verdicts": [true]}', '{"verdicts": [true, 1]}', "[]"])
+def test_verdicts_that_cannot_be_read(reply):
+    with pytest.raises(ValueError, match=r"JSON object|verdicts"):
+        read_verdicts(reply, 2)
+    assert read_verdicts('```json\n{"verdicts": [true, false]}\n```', 2) == [True, False]
 
 
 def test_format_reward():

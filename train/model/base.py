@@ -96,7 +96,9 @@ class StreamModel(nn.Module, ABC):
         placeholders, row by row.
 
         ``cache``: what came before, appended to. ``attention_mask`` [B, past + T]: 0 where a row has a hole;
-        ``positions`` must then skip the holes. Without it rows are padded on the right only, or not at all.
+        ``positions`` must then skip the holes; or bool [B, 1, T, S]: what each token sees of what the cache
+        gives (:class:`train.row_cache.RowCache`). Without it rows are padded on the right only, or not at
+        all.
         Raises ValueError when placeholders and visual tokens differ in number.
         """
 
