@@ -76,8 +76,8 @@ def add_head(
     elif isinstance(source, DeviceSource):
         elements = _device_elements(source)
     elif isinstance(source, HttpSource):
-        elements = [_http_element(source, options)]
-        connect(pipeline, "deep-element-added", lambda *a: _authorise(a[2], source, options))
+        elements = [_http_element(source)]
+        connect(pipeline, "deep-element-added", lambda *a: _set_up_part(a[2], source, options))
     elif isinstance(source, SrtSource):
         elements = [_srt_element(source)]
     else:
@@ -176,18 +176,20 @@ def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:
     return bool(caps.get_structure(0).get_string("media") == "video")
 
 
-def _http_element(source: HttpSource, options: ConnectionOptions) -> Any:
+def _http_element(source: HttpSource) -> Any:
     # A camera's endless answer carries no times: they are taken from the clock.
     endless = source.live and not source.playlist
     element = make("souphttpsrc", location=source.location, is_live=endless, do_timestamp=endless)
-    _authorise(element, source, options)
     return element
 
 
-def _authorise(element: Any, source: HttpSource, options: ConnectionOptions) -> None:
-    """Set up one HTTP client; a playlist makes one for each of its segments."""
+def _set_up_part(element: Any, source: HttpSource, options: ConnectionOptions) -> None:
+    """Set up what comes into the pipeline: HTTP clients (a playlist makes more), and the demuxer of MJPEG."""
     factory = element.get_factory()
-    if factory is None or factory.get_name() != "souphttpsrc":
+    name = factory.get_name() if factory is not None else ""
+    if name == "multipartdemux":
+        element.set_property("single-stream", True)  # else decodebin waits for more streams
+    if name != "souphttpsrc":
         return
     element.set_property("ssl-strict", options.tls_verify)
     element.set_property("timeout", _HTTP_TIMEOUT_S)
