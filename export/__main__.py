@@ -162,17 +162,19 @@ def parity_command(checkpoint: Path, timesteps: int, only: tuple[str, ...], json
         if not cases:
             raise click.UsageError(f"--only {' '.join(only)}: no lowering or precision of that name")
         loaded, backbone = open_checkpoint(checkpoint)
-        rows = list(
-            measure_all(
-                loaded.model,
-                loaded.tokenizer,
-                loaded.protocol,
-                backbone,
-                timesteps=timesteps,
-                cases=cases,
-                progress=progress,
-            )
-        )
+        rows = []
+        for row in measure_all(
+            loaded.model,
+            loaded.tokenizer,
+            loaded.protocol,
+            backbone,
+            timesteps=timesteps,
+            cases=cases,
+            progress=progress,
+        ):
+            rows.append(row)
+            decisions, kl = row.parity["decision_agreement"], row.parity["kl_mean"]
+            progress(f"{row.case}: decisions agree {decisions:.2%}, KL {kl:.2g}")
         if json_out is not None:
             text = json.dumps([row.to_dict() for row in rows], indent=1)
             json_out.write_text(text + "\n", encoding="utf-8")
