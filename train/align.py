@@ -40,6 +40,9 @@ _SMALLEST = 20.0
 """Pixels below which a sprite need not be seen."""
 _LOOK = 0.9
 """Second of a timestep at which its frame shows the world."""
+_VERB_SCALE = 2.0
+"""Logits that a unit of length in a verb's direction is worth. Left to be learned it grows, verbs become a
+whisper in tokens that shout names, and the decoder does not hear them."""
 _SHARE = 0.35
 """Seconds of an event that must lie between two frames for the second one to show it."""
 
@@ -154,18 +157,17 @@ class Reader(nn.Module):
         width = names.shape[1]
         self.names = nn.Parameter(nn.functional.normalize(names, dim=-1), requires_grad=False)
         self.verbs = nn.Parameter(nn.functional.normalize(verbs, dim=-1), requires_grad=False)
-        self.scale = nn.Parameter(torch.full((2,), 2.0))
+        self.scale = nn.Parameter(torch.tensor(2.0))
         self.name_bias = nn.Parameter(torch.full((len(names),), -4.0))
         self.verb_bias = nn.Parameter(torch.full((len(verbs),), -4.0))
         self.place = nn.Linear(width, len(names) * _PLACE)
 
     def forward(self, tokens: Tensor) -> Reading:
         """``tokens`` [N, V, D]."""
-        scale = self.scale.exp()
         return Reading(
-            scale[0] * tokens @ self.names.T + self.name_bias,
+            self.scale.exp() * tokens @ self.names.T + self.name_bias,
             self.place(tokens).unflatten(-1, (-1, _PLACE)),
-            scale[1] * tokens @ self.verbs.T + self.verb_bias,
+            _VERB_SCALE * tokens @ self.verbs.T + self.verb_bias,
         )
 
 

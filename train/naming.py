@@ -28,6 +28,8 @@ from train.world.scene import SIZE
 from train.world.stage import Story
 from train.world.texts import QUESTIONS
 
+_RECENT = 400
+"""Answers by which a kind of fact is judged."""
 KINDS = ("names", "events", "changes", "alarms")
 
 
@@ -102,7 +104,7 @@ def teach_naming(
 
 
 def _ends(right: dict[str, list[bool]]) -> dict[str, float]:
-    return {kind: float(np.mean(values[-400:])) for kind, values in right.items() if values}
+    return {kind: float(np.mean(values[-_RECENT:])) for kind, values in right.items() if values}
 
 
 def facts_of(
@@ -146,7 +148,7 @@ def _sudden(
 
 
 class _Lesson:
-    """Random facts of all kinds, equally often, and the loss of the decoder's answers to them."""
+    """Random facts of all kinds, and the loss of the decoder's answers to them."""
 
     def __init__(
         self,
@@ -174,8 +176,12 @@ class _Lesson:
         self.kinds = list(self._facts)
 
     def loss(self, among: Sequence[str], size: int, labels: int, right: dict[str, list[bool]]) -> Tensor:
-        """Of ``size`` random facts of the kinds ``among``; adds to ``right`` which were answered rightly."""
-        kinds = [among[int(self._rng.integers(len(among)))] for _ in range(size)]
+        """Of ``size`` random facts of the kinds ``among``; adds to ``right`` which were answered rightly.
+
+        The more often a kind was answered wrongly of late, the more often it is asked.
+        """
+        wrong = np.array([1.1 - np.mean(right[kind][-_RECENT:] or [0.0]) for kind in among])
+        kinds = [among[i] for i in self._rng.choice(len(among), size, p=wrong / wrong.sum())]
         facts = [self._facts[kind][int(self._rng.integers(len(self._facts[kind])))] for kind in kinds]
         rows, starts, answers = [], [], []
         for fact in facts:

@@ -181,7 +181,8 @@ def frame_before(traces: Tensor, streams: Sequence[int] | None) -> Tensor:
     shifted = torch.cat([torch.zeros_like(traces[:1]), traces[:-1]])
     if streams is None:
         return shifted
-    starts = torch.tensor([0, *streams[:-1]], device=traces.device).cumsum(0)
+    seen = [frames for frames in streams if frames]  # a stream may have no frame at all
+    starts = torch.tensor([0, *seen[:-1]], device=traces.device).cumsum(0)
     goes_on = torch.ones(len(traces), dtype=traces.dtype, device=traces.device)
     goes_on[starts] = 0.0
     return shifted * goes_on.view(-1, *[1] * (traces.ndim - 1))
