@@ -49,32 +49,14 @@ def sft(recipe: Path, resume: bool) -> None:
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True)
 def align(recipe: Path, out: Path, epochs: int) -> None:
-    """Stage 0 for RECIPE's model: visual tokens learn names and places, the decoder to say them."""
-    from benchmarks.streampro.annotations import read_annotations
-    from train.align import AlignSettings
-    from train.align import align as run
-    from train.data.features import FeatureCache
-    from train.model.checkpoint import save_checkpoint
-    from train.naming import NamingSettings, teach_naming
+    """Stage 0 for RECIPE's model: it learns to see what moves, what is where, and to say it.
+
+    Started again with the same --out, it goes on with the part that was not done.
+    """
     from train.recipe import load_recipe
-    from train.sft import initial_model
+    from train.stage_zero import run_stage_zero
 
-    loaded = load_recipe(recipe)
-    model, tokenizer = initial_model(loaded)
-    clips = sorted({a.video_path for source in loaded.data.train for a in read_annotations(source.path)})
-    cache = FeatureCache(loaded.data.cache, loaded.protocol.fps, loaded.data.workers)
-    cache.ensure(clips)
-    settings = AlignSettings(epochs=epochs, seed=loaded.seed)
-
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
-    metrics = run(model, tokenizer, clips, cache, settings, say)
-    naming = NamingSettings(seed=loaded.seed)
-    metrics |= teach_naming(model, tokenizer, loaded.protocol, clips, cache, naming, say)
-    save_checkpoint(
-        out, model, tokenizer, loaded.protocol, [], {"align": loaded.to_dict()}, {"align": metrics}
-    )
+    run_stage_zero(load_recipe(recipe), out, epochs, lambda line: click.echo(line, err=True))
     click.echo(str(out))
 
 

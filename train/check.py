@@ -36,7 +36,9 @@ def check(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Every problem of the annotations in FILES with file and line, and statistics. Ends with 1 if there is one.
+    """Every problem of the annotations in FILES with file and line, and statistics.
+
+    Ends with 1 if there is a problem.
 
     Texts are measured in tokens when a recipe or a checkpoint says by which tokenizer.
     """

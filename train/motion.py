@@ -14,20 +14,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from train.align import story_of, under_way
 from train.data.features import FeatureCache
 from train.model.compact import CHANGE_CHANNELS, Projector
+from train.recipe import RecipeError
 from train.world.stage import VERBS
 
 
 @dataclass(frozen=True)
 class MotionSettings:
-    """``dropout``: share of feature channels that are hidden, for both frames of a pair alike."""
+    """``dropout``: share of feature channels that are hidden, for both frames of a pair alike.
 
-    epochs: int = 5
+    ``pairs``: at most so many are learned from; they are held in memory, 63 kB each.
+    """
+
+    epochs: int = 6
+    pairs: int = 30_000
     batch_size: int = 64
     lr: float = 3e-3
     weight_decay: float = 0.02
@@ -68,7 +72,8 @@ def teach_motion(
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     held = max(1, len(clips) // 10)
-    train, test = (_pairs(part, cache) for part in (clips[:-held], clips[-held:]))
+    train = _pairs(clips[:-held], cache, settings.pairs, rng)
+    test = _pairs(clips[-held:], cache, settings.pairs, rng)
     _measure_statistics(projector, train[0])
     model = _Verdict(projector, settings.dropout)
     assert projector.trace is not None and projector.change is not None
@@ -96,18 +101,22 @@ def teach_motion(
     return {"motion": right}
 
 
-def _pairs(clips: Sequence[Path], cache: FeatureCache) -> tuple[Tensor, Tensor]:
+def _pairs(
+    clips: Sequence[Path], cache: FeatureCache, most: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """Frames that show an event, each before its predecessor, float16 [P, 2, 320, 7, 7]; kinds [P]."""
     verbs = {kind: i for i, kind in enumerate(VERBS)}
-    pairs: list[NDArray[np.float16]] = []
-    kinds: list[int] = []
-    for clip in clips:
-        seen = cache.load(clip)
-        for frame, event in under_way(story_of(clip), seen.timesteps):
-            if frame:
-                pairs.append(seen.features[[frame, frame - 1]])
-                kinds.append(verbs[event.kind])
-    return torch.from_numpy(np.stack(pairs)), torch.tensor(kinds)
+    found = [
+        (clip, frame, verbs[event.kind])
+        for clip in clips
+        for frame, event in under_way(story_of(clip), cache.load(clip).timesteps)
+        if frame
+    ]
+    if not found:
+        raise RecipeError("stage 0: no clip shows an event of an actor; generate more clips")
+    chosen = [found[i] for i in sorted(rng.permutation(len(found))[:most])]
+    pairs = [cache.load(clip).features[[frame, frame - 1]] for clip, frame, _ in chosen]
+    return torch.from_numpy(np.stack(pairs)), torch.tensor([kind for *_, kind in chosen])
 
 
 @torch.no_grad()

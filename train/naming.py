@@ -39,7 +39,7 @@ class NamingSettings:
     cannot say what it does. ``labels``: interval labels are drawn from 0 to this many timesteps.
     """
 
-    steps: int = 1200
+    steps: int = 1500
     names_first: int = 300
     batch_size: int = 32
     lr: float = 1.5e-3

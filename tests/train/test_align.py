@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,14 @@ import torch
 
 from edge_runtime.protocol import Protocol
 from train.align import AlignSettings, align, clip_truth, story_of, under_way
+from train.data.dataset import Source
 from train.data.features import FeatureCache
+from train.model.checkpoint import load_checkpoint
 from train.model.compact import CompactConfig, CompactModel
 from train.model.tokenizer import train_tokenizer
 from train.naming import NamingSettings, teach_naming
-from train.recipe import RecipeError
+from train.recipe import Data, RecipeError, SFTRecipe
+from train.stage_zero import run_stage_zero
 from train.world.catalog import sprite_table
 from train.world.generate import WorldConfig, generate, make_story
 from train.world.texts import corpus
@@ -75,6 +79,37 @@ def test_projector_keeps_its_input_statistics_in_training():
     before = model.projector.norm.running_mean.clone()
     model.projector(torch.randn(4, 320, 7, 7))
     assert torch.equal(before, model.projector.norm.running_mean)
+
+
+@pytest.mark.slow
+def test_stage_zero_saves_its_parts_and_goes_on_after_the_last(tmp_path):
+    annotations = generate(WorldConfig(seed=9, count=8, out=tmp_path / "data", watched_only=True))
+    recipe = SFTRecipe(
+        data=Data(train=(Source(annotations),), cache=tmp_path / "features"),
+        output=tmp_path / "unused",
+        protocol=Protocol(frame_tokens=9),
+        model=CompactConfig(num_layers=1, motion=True),
+    )
+    lines: list[str] = []
+    out = tmp_path / "stage0"
+
+    def stop_at_words(line: str) -> None:
+        lines.append(line)
+        if line.startswith("naming"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage_zero(recipe, out, 1, stop_at_words)
+    assert any(line.startswith("motion 6/6") for line in lines)
+    saved = load_checkpoint(out)
+    assert set(saved.config["metrics"]) == {"motion", "regions"} and saved.model.config.motion
+
+    lines.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run_stage_zero(recipe, out, 1, stop_at_words)
+    assert lines[:2] == ["motion: done before", "regions: done before"]
+    with pytest.raises(RecipeError, match="another recipe"):
+        run_stage_zero(replace(recipe, seed=5), out, 1, stop_at_words)
 
 
 @pytest.mark.slow
