@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edge_runtime
+from benchmarks.command_line import run_command
 from edge_runtime.errors import EdgeError
 from edge_runtime.model import Model
 from edge_runtime.sampling import TimestepSampler
@@ -97,4 +98,4 @@ def main(bundle: str, clip: Path, question: str, at: float, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

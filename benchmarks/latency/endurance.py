@@ -20,6 +20,7 @@ import click
 import numpy as np
 
 import edge_runtime
+from benchmarks.command_line import run_command
 from benchmarks.latency.facts import bundle_facts, machine_facts, resident_mb
 from benchmarks.latency.frames import Frames
 from benchmarks.latency.quantiles import summarise
@@ -108,4 +109,4 @@ def _silent(values: np.ndarray) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.command_line import run_command
 from benchmarks.latency.facts import bundle_facts, machine_facts
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.backends.ort import OrtBackend
@@ -91,4 +92,4 @@ def main(bundle: str, rounds: int, threads: tuple[int, ...], out: Path | None) -
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
