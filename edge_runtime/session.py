@@ -131,6 +131,11 @@ class StreamSession:
         """Active queries, id to text, in the order they were asked."""
         return {query.id: query.text for query in self._active.values()}
 
+    @property
+    def rows(self) -> int:
+        """Rows of the cache in use; there are ``model.context_rows`` of the bundle."""
+        return self._window.rows
+
     def ask(self, text: str, *, id: str | None = None) -> str:
         """Ask something to be answered while the stream goes on; returns the query's id (``q1``, ``q2``,
         ...).
