@@ -175,7 +175,7 @@ def test_system_packages_of_the_tests_are_for_the_tests(machine: Machine) -> Non
     assert machine.setup("demo").returncode == 0
     assert "plugins-ugly" not in machine.installs()[0]
     assert machine.setup("test").returncode == 0
-    of_tests = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly chromium chromium-driver"
+    of_tests = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly mosquitto chromium chromium-driver"
     assert machine.installs()[0].endswith(f" {of_tests}")
 
 

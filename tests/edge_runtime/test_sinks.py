@@ -10,9 +10,8 @@ import threading
 
 import pytest
 
-from edge_runtime import sinks
 from edge_runtime.errors import SinkError
-from edge_runtime.sinks import FileSink, LineSink, Sinks
+from edge_runtime.sinks import FileSink, LineSink, Sinks, lines
 
 
 def event(number: int) -> dict:
@@ -65,7 +64,7 @@ def test_a_full_device_is_said_once_and_counted():
 
 
 def test_no_more_than_the_backlog_is_kept(monkeypatch):
-    monkeypatch.setattr(sinks, "BACKLOG_LINES", 3)
+    monkeypatch.setattr(lines, "BACKLOG_LINES", 3)
     sink = FileSink("/dev/full", lambda text: None)
     for number in range(10):
         sink.write(event(number))

@@ -1,4 +1,4 @@
-"""Where events go: stdout and a file, one JSON line each, written whole or not at all.
+"""Sinks of this machine: stdout and a file, one JSON line an event, written whole or not at all.
 
 A sink that cannot write (disk full, most often) never stops the run. It says so once, keeps the newest lines
 in memory, writes them when there is room again, and counts what was lost in the end.
@@ -11,12 +11,10 @@ import os
 import select
 import stat
 import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from edge_runtime.errors import SinkError
 from edge_runtime.events import Event, encode
@@ -27,18 +25,6 @@ BACKLOG_LINES = 1000
 
 class ReaderGoneError(Exception):
     """Whoever read stdout has closed it (``edge-run ... | head -1``): the run ends, quietly."""
-
-
-class Sink(Protocol):
-    """Takes events. ``write`` returns whether the event is out; it may still go out later if not."""
-
-    name: str
-
-    def write(self, event: Event) -> bool: ...
-
-    def close(self) -> int:
-        """Flush, let go of the output, and return how many events were lost."""
-        ...
 
 
 class LineSink:
@@ -201,22 +187,3 @@ class FileSink(LineSink):
                 return file.read(1) == b"\n"
         except OSError:  # may be written but not read
             return True
-
-
-class Sinks:
-    """Several sinks as one, for any number of threads."""
-
-    def __init__(self, sinks: Iterable[Sink]) -> None:
-        self._sinks = list(sinks)
-        self._lock = threading.Lock()
-
-    def write(self, event: Event) -> bool:
-        """Write to each; True when at least one took it at once."""
-        with self._lock:
-            return any([sink.write(event) for sink in self._sinks])
-
-    def close(self) -> dict[str, int]:
-        """Close all; the names of those that lost events, with how many."""
-        lost = {sink.name: sink.close() for sink in self._sinks}
-        self._sinks = []
-        return {name: count for name, count in lost.items() if count}
