@@ -27,9 +27,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+from edge_runtime.delivery import (
+    DEFAULT_TYPES,
+    EVENT_TYPES,
+    MqttConfig,
+    ReceiverConfig,
+    Secret,
+    WebhookConfig,
+    default_outbox,
+)
 from edge_runtime.errors import ConfigError
 from edge_runtime.framing import Framing
-from edge_runtime.policy import PolicySettings
+from edge_runtime.policy import PolicySettings, parse_quiet_hours
 from edge_runtime.tomlpos import KeyPath, key_lines
 
 if sys.version_info >= (3, 11):
@@ -102,6 +111,10 @@ class RuntimeConfig:
     """Seconds between the ``stats`` events of a live source."""
     events: Path | None = None
     """A file that events are appended to, beside stdout."""
+    outbox: Path = field(default_factory=default_outbox)
+    """The folder in which events wait for webhooks and MQTT brokers."""
+    metrics: tuple[str, int] | None = None
+    """Host and port of the Prometheus endpoint; None for none."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,8 @@ class Config:
     path: Path | None = None
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     cameras: tuple[CameraConfig, ...] = ()
+    receivers: tuple[ReceiverConfig, ...] = ()
+    """Webhooks, then MQTT brokers."""
 
     def camera(self, name: str) -> CameraConfig | None:
         return next((camera for camera in self.cameras if camera.name == name), None)
@@ -144,15 +159,24 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     return _Reader(path, key_lines(text)).config(data)
 
 
+def parse_address(text: str) -> tuple[str, int]:
+    """``HOST:PORT``, ``[IPv6]:PORT`` or ``PORT`` (loopback). Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 <= int(port) <= 65535 or (":" in host and host[0] + host[-1] != "[]"):
+        raise ValueError(f"expected HOST:PORT such as 127.0.0.1:9464, got {text!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
 class _Reader:
     """Turns parsed TOML into the dataclasses above, and mistakes into messages with their line."""
 
     def __init__(self, path: Path, lines: Mapping[KeyPath, int]) -> None:
         self._path = path
         self._lines = lines
+        self._receiver_names: set[tuple[object, str]] = set()
 
     def config(self, data: dict[str, Any]) -> Config:
-        self._known(data, (), ("runtime", "camera"))
+        self._known(data, (), ("runtime", "camera", "webhook", "mqtt"))
         runtime = self._runtime(self._table(data, ("runtime",)))
         cameras = self._tables(data, ("camera",), self._camera)
         names: dict[str, int] = {}
@@ -160,11 +184,15 @@ class _Reader:
             first = names.setdefault(camera.name, index)
             if first != index:
                 self._fail(("camera", index, "name"), f"{camera.name!r} is taken by an earlier camera")
-        return Config(self._path, runtime, tuple(cameras))
+        receivers = (
+            *self._tables(data, ("webhook",), self._webhook),
+            *self._tables(data, ("mqtt",), self._mqtt),
+        )
+        return Config(self._path, runtime, tuple(cameras), receivers)
 
     def _runtime(self, table: dict[str, Any]) -> RuntimeConfig:
         at: KeyPath = ("runtime",)
-        self._known(table, at, ("bundle", "threads", "stats_every", "events"))
+        self._known(table, at, ("bundle", "threads", "stats_every", "events", "outbox", "metrics"))
         bundle = self._text(table, (*at, "bundle"), DEFAULT_BUNDLE)
         events = self._text(table, (*at, "events"), None)
         threads = table.get("threads")
@@ -173,12 +201,99 @@ class _Reader:
         stats_every = self._number(table, (*at, "stats_every"), 60.0)
         if stats_every <= 0:
             self._fail((*at, "stats_every"), f"expected seconds greater than 0, got {stats_every}")
+        outbox = self._text(table, (*at, "outbox"), None)
+        metrics = self._text(table, (*at, "metrics"), None)
+        try:
+            address = parse_address(metrics) if metrics else None
+        except ValueError as err:
+            self._fail((*at, "metrics"), str(err))
         return RuntimeConfig(
             bundle=self._near(bundle) if bundle and os.sep in bundle else bundle or DEFAULT_BUNDLE,
             threads=threads,
             stats_every_s=stats_every,
             events=Path(self._near(events)) if events else None,
+            outbox=Path(self._near(outbox)) if outbox else default_outbox(),
+            metrics=address,
         )
+
+    def _webhook(self, table: dict[str, Any], at: KeyPath) -> WebhookConfig:
+        from edge_runtime.sinks.webhook import check_url
+
+        self._known(table, at, (*_RECEIVER_KEYS, *_WEBHOOK_KEYS))
+        url, url_from = table.get("url", ""), self._secret(table, at, "url")
+        given = [bool(url), url_from.env is not None, url_from.file is not None]
+        if sum(given) != 1:
+            self._fail((*at, "url"), "expected exactly one of url, url_env and url_file")
+        problem = "expected a text in quotes" if not isinstance(url, str) else check_url(url) if url else None
+        if problem:
+            self._fail((*at, "url"), problem)
+        return WebhookConfig(
+            **self._receiver(table, at),
+            url=url,
+            url_from=url_from,
+            secret=self._secret(table, at, "secret"),
+            connect_timeout_s=self._positive(table, (*at, "connect_timeout"), 5.0),
+            read_timeout_s=self._positive(table, (*at, "read_timeout"), 10.0),
+        )
+
+    def _mqtt(self, table: dict[str, Any], at: KeyPath) -> MqttConfig:
+        self._known(table, at, (*_RECEIVER_KEYS, *_MQTT_KEYS))
+        host = self._text(table, (*at, "host"))
+        if not re.fullmatch(r"[\w.:-]+", host):
+            self._fail((*at, "host"), "expected a host's name or address alone")
+        port = table.get("port")
+        if port is not None and (type(port) is not int or not 0 < port < 65536):
+            self._fail((*at, "port"), f"expected a port from 1 to 65535, got {port!r}")
+        topic = self._text(table, (*at, "topic"), "edge-run")
+        if not topic.strip("/") or re.search(r"[+#\x00]", topic):
+            self._fail((*at, "topic"), f"expected a topic without wildcards, got {topic!r}")
+        tls = table.get("tls", False)
+        if type(tls) is not bool:
+            self._fail((*at, "tls"), f"expected true or false, got {tls!r}")
+        return MqttConfig(
+            **self._receiver(table, at),
+            host=host,
+            port=port,
+            topic=topic.strip("/"),
+            tls=tls,
+            user=self._text(table, (*at, "user"), None),
+            password=self._secret(table, at, "password"),
+        )
+
+    def _receiver(self, table: dict[str, Any], at: KeyPath) -> dict[str, Any]:
+        """What every receiver may say; two of one kind may not share a name, which is their outbox's."""
+        name = self._text(table, (*at, "name"))
+        if not re.fullmatch(r"[\w-]+", name):
+            self._fail((*at, "name"), f"expected a name of letters, digits, '-' and '_', got {name!r}")
+        if (at[0], name) in self._receiver_names:
+            self._fail((*at, "name"), f"{name!r} is taken by an earlier {at[0]}")
+        self._receiver_names.add((at[0], name))
+        types = self._list(table.get("events", list(DEFAULT_TYPES)), (*at, "events"))
+        if not types or not all(kind in EVENT_TYPES for kind in types):
+            self._fail((*at, "events"), f"expected some of {', '.join(EVENT_TYPES)}, got {types!r}")
+        ca_file = self._text(table, (*at, "ca_file"), None)
+        return {
+            "name": name,
+            "types": tuple(types),
+            "outbox_bytes": int(self._positive(table, (*at, "outbox_megabytes"), 64.0) * (1 << 20)),
+            "outbox_age_s": self._positive(table, (*at, "outbox_days"), 7.0) * 86400,
+            "ca_file": Path(self._near(ca_file)) if ca_file else None,
+        }
+
+    def _secret(self, table: dict[str, Any], at: KeyPath, key: str) -> Secret:
+        if key != "url" and key in table:
+            self._fail((*at, key), f"secrets do not belong in this file; use {key}_env or {key}_file")
+        env = self._text(table, (*at, f"{key}_env"), None)
+        file = self._text(table, (*at, f"{key}_file"), None)
+        if env is not None and file is not None:
+            self._fail((*at, f"{key}_file"), f"expected one of {key}_env and {key}_file")
+        return Secret(env, Path(self._near(file)) if file is not None else None)
+
+    def _positive(self, table: dict[str, Any], at: KeyPath, default: float) -> float:
+        value = self._number(table, at, default)
+        if value <= 0:
+            self._fail(at, f"expected a number greater than 0, got {value:g}")
+        return float(value)
 
     def _camera(self, table: dict[str, Any], at: KeyPath) -> CameraConfig:
         keys = ("name", "source", "fps", "user", "password_env", "ask", *_SOURCE_KEYS, *_POLICY_KEYS)
@@ -268,7 +383,26 @@ class _Reader:
             seconds[key] = self._number(table, (*at, key), default)
             if seconds[key] < 0:
                 self._fail((*at, key), f"expected seconds from 0, got {seconds[key]}")
-        return PolicySettings(threshold, seconds["min_gap"], seconds["repeat"])
+        debounce = base.debounce
+        if "debounce" in table:
+            first, last = self._numbers(table["debounce"], (*at, "debounce"), 2)
+            if not (1 <= first <= last <= 1000 and first.is_integer() and last.is_integer()):
+                self._fail(
+                    (*at, "debounce"), f"expected [k, n] with k of n timesteps, got {table['debounce']!r}"
+                )
+            debounce = (int(first), int(last))
+        budget = table.get("budget", base.budget_per_hour)
+        if budget is not None and (type(budget) is not int or budget < 1):
+            self._fail(
+                (*at, "budget"), f"expected a whole number of responses per hour from 1, got {budget!r}"
+            )
+        quiet = base.quiet_hours
+        if "quiet_hours" in table:
+            try:
+                quiet = parse_quiet_hours(self._text(table, (*at, "quiet_hours")))
+            except ValueError as err:
+                self._fail((*at, "quiet_hours"), str(err))
+        return PolicySettings(threshold, seconds["min_gap"], seconds["repeat"], debounce, budget, quiet)
 
     def _known(self, table: dict[str, Any], at: KeyPath, known: Sequence[str]) -> None:
         for key in table:
@@ -336,7 +470,12 @@ class _Reader:
 
 # A password may hold '/' and '@'; but after host and port an '@' belongs to the path.
 _USER_IN_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://(?![^:/@?]*(:\d+)?[/?]).*@", re.IGNORECASE)
-_POLICY_KEYS = ("threshold", "min_gap", "repeat")
+_POLICY_KEYS = ("threshold", "min_gap", "repeat", "debounce", "budget", "quiet_hours")
+_RECEIVER_KEYS = ("name", "events", "ca_file", "outbox_megabytes", "outbox_days")
+_WEBHOOK_KEYS = (
+    *("url", "url_env", "url_file", "secret", "secret_env", "secret_file", "connect_timeout", "read_timeout"),
+)
+_MQTT_KEYS = ("host", "port", "topic", "tls", "user", "password", "password_env", "password_file")
 _SOURCE_KEYS = (
     "mask",
     "crop",

@@ -149,7 +149,7 @@ def run(
         )
     settings = find_config(config)
     camera = _camera(sources[0], settings)
-    policy = {
+    policy: dict[str, Any] = {
         name: value for name, value in (("threshold", threshold), ("min_gap_s", min_gap)) if value is not None
     }
     questions = _questions(camera, asks, ask_at, policy)
@@ -188,6 +188,7 @@ class _Job:
 def _watch(job: _Job, console: Console, *, as_json: bool, quiet: bool) -> int:
     """Watch until the end; the exit code."""
     import edge_runtime
+    from edge_runtime.delivery import open_receivers
     from edge_runtime.events import EventMaker
     from edge_runtime.runner import Runner, stop_on_signals, with_fps
     from edge_runtime.sinks import FileSink, ReaderGoneError, Sinks, StdoutSink
@@ -198,6 +199,7 @@ def _watch(job: _Job, console: Console, *, as_json: bool, quiet: bool) -> int:
     warn = warner(console)
     # stdout last: when its reader goes away, the file has the event already.
     outputs: list[Sink] = [FileSink(runtime.events, warn)] if runtime.events else []
+    outputs += open_receivers(job.settings.receivers, runtime.outbox, warn, _hide)
     sinks = Sinks([*outputs, StdoutSink(warn)])
     display = NoDisplay() if quiet or as_json else LiveDisplay(console)
 
@@ -275,7 +277,7 @@ def _sample() -> CameraConfig:
 
 
 def _questions(
-    camera: CameraConfig, texts: Sequence[str], times: Sequence[float], policy: dict[str, float]
+    camera: CameraConfig, texts: Sequence[str], times: Sequence[float], policy: dict[str, Any]
 ) -> tuple[Ask, ...]:
     """What is asked: the command line's questions, else the camera's, under the command line's policy."""
     if len(times) > len(texts):
@@ -367,6 +369,12 @@ def _model_identity(model: Model) -> str:
     """Tells models apart: a file's events have the same ids only when the same model made them."""
     hashes = sorted((name, spec.sha256) for name, spec in model.bundle.files.items())
     return json.dumps([hashes, model.protocol.to_dict()], sort_keys=True)
+
+
+def _hide(secret: str) -> None:
+    from pipelines import secrets
+
+    secrets.register(secret)
 
 
 def scrub(console: Console) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -169,7 +170,9 @@ class Runner:
         self._now_s = 0.0
         self._next_index = 0
         self._started = self._next_stats = 0.0
-        self._watchers = [_open_watcher(model, f"q{number}", ask) for number, ask in enumerate(asks, start=1)]
+        self._watchers = [
+            _open_watcher(model, f"q{number}", ask, events.live) for number, ask in enumerate(asks, start=1)
+        ]
 
     def stop(self, cause: str) -> None:
         """Ask the run to end after the timestep in hand. May be called from a signal handler."""
@@ -277,6 +280,7 @@ class Runner:
         if watcher.asked:
             self.telemetry.decision.add(latency["decision"])
         suppressed = None
+        watcher.policy.observe(decision.speak)
         if decision.speak:
             self.telemetry.first_text.add(latency["first_token"])
             suppressed = self._respond(watcher, decision, latency)
@@ -341,12 +345,12 @@ class Runner:
         return self._sinks.write(event)
 
 
-def _open_watcher(model: Model, query: str, ask: Ask) -> _Watcher:
+def _open_watcher(model: Model, query: str, ask: Ask, live: bool) -> _Watcher:
     session = model.session(threshold=ask.policy.threshold)
     session.remove(
         session.ask(ask.text)
     )  # a question that cannot be asked is said now, not when its time comes
-    return _Watcher(query, ask, session, ResponsePolicy(ask.policy))
+    return _Watcher(query, ask, session, ResponsePolicy(ask.policy, datetime.now if live else None))
 
 
 def with_fps(model: Model, fps: float) -> Model:

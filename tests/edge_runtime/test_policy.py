@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, time
+
 import pytest
 
-from edge_runtime.policy import PolicySettings, ResponsePolicy, normalise
+from edge_runtime.policy import PolicySettings, ResponsePolicy, normalise, parse_quiet_hours
 
 
 def say(policy: ResponsePolicy, time_s: float, text: str) -> str | None:
@@ -67,7 +69,17 @@ def test_memory_of_what_was_said_stays_small():
     assert len(policy._said) <= 6
 
 
-@pytest.mark.parametrize("bad", [{"threshold": 1.5}, {"min_gap_s": -1}, {"repeat_s": float("nan")}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"threshold": 1.5},
+        {"min_gap_s": -1},
+        {"repeat_s": float("nan")},
+        {"debounce": (3, 2)},
+        {"debounce": (0, 2)},
+        {"budget_per_hour": 0},
+    ],
+)
 def test_impossible_settings_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad)).removesuffix("_s")):
         PolicySettings(**bad)
@@ -75,3 +87,52 @@ def test_impossible_settings_are_named(bad):
 
 def test_normalise_keeps_numbers_apart():
     assert normalise("12s-15s.") != normalise("12s-16s.")
+
+
+def test_debounce_waits_for_k_of_the_last_n_timesteps():
+    policy = ResponsePolicy(PolicySettings(repeat_s=0, debounce=(2, 3)))
+    outcomes = []
+    for second, spoke in enumerate([1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 1]):
+        policy.observe(bool(spoke))
+        outcomes.append(say(policy, float(second), "fire") if spoke else "-")
+    #                    1           0    0    1           0    1     1     0    0    0    1
+    assert outcomes == ["debounce", "-", "-", "debounce", "-", None, None, "-", "-", "-", "debounce"]
+
+
+def test_what_debounce_held_back_starts_no_cooldown():
+    policy = ResponsePolicy(PolicySettings(min_gap_s=100, debounce=(2, 2)))
+    policy.observe(True)
+    assert say(policy, 1.0, "fire") == "debounce"
+    policy.observe(True)
+    assert say(policy, 2.0, "fire") is None
+
+
+def test_the_budget_is_of_any_hour_and_counts_deliveries_alone():
+    policy = ResponsePolicy(PolicySettings(budget_per_hour=2, repeat_s=0))
+    assert policy.review(0.0, "lost on its way") is None
+    assert [say(policy, t, f"a{t}") for t in (0, 1800, 1801, 3599)] == [None, None, "budget", "budget"]
+    assert say(policy, 3600.0, "b") is None  # the first is an hour ago
+    assert say(policy, 3601.0, "c") == "budget"
+    assert say(policy, 5400.0, "d") is None
+
+
+@pytest.mark.parametrize(
+    ("hours", "quiet", "loud"),
+    [
+        ("22:00-06:30", ["22:00", "23:59", "00:00", "06:29"], ["06:30", "12:00", "21:59"]),
+        ("12:00-13:00", ["12:00", "12:59"], ["11:59", "13:00", "00:00"]),
+    ],
+)
+def test_quiet_hours_are_of_the_local_clock_and_may_pass_midnight(hours, quiet, loud):
+    settings = PolicySettings(quiet_hours=parse_quiet_hours(hours), repeat_s=0)
+    for moments, expected in ((quiet, "quiet_hours"), (loud, None)):
+        for moment in moments:
+            now = datetime.combine(datetime(2026, 3, 1), time.fromisoformat(moment))
+            assert say(ResponsePolicy(settings, lambda now=now: now), 1.0, "fire") == expected
+    assert say(ResponsePolicy(settings), 1.0, "fire") is None  # a recording
+
+
+@pytest.mark.parametrize("text", ["", "22-6", "25:00-06:00", "10:00-10:00", "22:00"])
+def test_hours_that_cannot_be_read_are_refused(text):
+    with pytest.raises(ValueError, match="such as 22:00-06:30"):
+        parse_quiet_hours(text)
