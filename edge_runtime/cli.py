@@ -20,7 +20,7 @@ import click
 
 from edge_runtime.config import find_config
 from edge_runtime.display import Console, show_error
-from edge_runtime.errors import EdgeError
+from edge_runtime.errors import ConfigError, EdgeError
 from edge_runtime.plugin_command import plugin
 from edge_runtime.run_command import SAMPLES, run, scrub
 
@@ -115,6 +115,22 @@ def doctor(bundle: str | None, config: str | None, as_json: bool) -> int:
         report = {"ok": not broken(findings), "findings": [finding.to_dict() for finding in findings]}
         click.echo(json.dumps(report, indent=2))
     return 1 if broken(findings) else 0
+
+
+@commands.command(
+    "bench",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> int:
+    """How fast this machine watches: a latency report, or two of them compared."""
+    try:
+        from benchmarks.latency.bench.command import bench as command
+    except ImportError as err:
+        missing = (err.name or "a package").partition(".")[0]
+        raise ConfigError(f"bench: {missing} is not installed; pip install 'streampro-edge[bench]'") from err
+    return int(command.main(list(arguments), prog_name="edge-run bench", standalone_mode=False) or 0)
 
 
 commands.add_command(run)

@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ["export", "train", "benchmarks", "pipelines", "edge_runtime"]  # each imports only those after it
-EXCEPTIONS = {("edge_runtime/cli.py", "pipelines"), ("edge_runtime/run_command.py", "pipelines")}
+# The command line starts what lies above it, inside its commands;
+# the rest of the runtime knows nothing of it.
+EXCEPTIONS = {
+    ("edge_runtime/cli.py", "pipelines"),
+    ("edge_runtime/run_command.py", "pipelines"),
+    ("edge_runtime/cli.py", "benchmarks"),
+}
 
 BLOCK_AND_IMPORT = """
 import importlib, pkgutil, sys

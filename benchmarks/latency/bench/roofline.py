@@ -1,9 +1,9 @@
 """How near a timestep comes to what the machine can do at best.
 
 A step must at least read its weights and the rows of the cache, and do its multiplications. The floor is the
-longer of the two times: bytes over the memory bandwidth and operations over the arithmetic rate, both measured
-here and now. Weights that fit into the last cache may be read faster than from memory: the floor by bytes is
-then no floor, which the report says.
+longer of the two times: bytes over the memory bandwidth and operations over the arithmetic rate, both
+measured here and now. Weights that fit into the last cache may be read faster than from memory: the floor by
+bytes is then no floor, which the report says.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _SIZES = {"float32": 4, "float16": 2}
 def step_bytes(bundle: Bundle, decoder: GraphSpec, rows: int, chunk: int) -> dict[str, int]:
     """Bytes of one silent timestep of ``chunk`` rows with ``rows`` rows in the cache, activations left out.
 
-    ``weights``: both graphs' files, which are nearly all weights. ``cache_read``: keys and values of all rows;
-    ``cache_written``: those of the chunk. ``embedding``: its rows of the table (float16).
+    ``weights``: both graphs' files, which are nearly all weights. ``cache_read``: keys and values of all
+    rows; ``cache_written``: those of the chunk. ``embedding``: its rows of the table (float16).
     """
     model = bundle.model
     row = 2 * model.num_layers * model.num_kv_heads * model.head_dim * _SIZES[decoder.input("past_k.0").dtype]
@@ -65,7 +65,7 @@ def step_flops(bundle: Bundle, decoder: GraphSpec, rows: int, chunk: int) -> dic
     return {**parts, "total": sum(parts.values())}
 
 
-def measure_bandwidth(threads: int, repeats: int = 5) -> float:
+def measure_bandwidth(threads: int, repeats: int = 8) -> float:
     """GB/s (10^9) that ``threads`` threads copy at, read and written together; the best of ``repeats``."""
     buffers = [(np.ones(_BUFFER, np.uint8), np.zeros(_BUFFER, np.uint8)) for _ in range(threads)]
     best = math.inf
@@ -80,7 +80,7 @@ def measure_bandwidth(threads: int, repeats: int = 5) -> float:
     return 2 * _BUFFER * threads / best / 1e9
 
 
-def measure_arithmetic(repeats: int = 5, size: int = 768) -> float:
+def measure_arithmetic(repeats: int = 12, size: int = 768) -> float:
     """GFLOP/s of a float32 matrix product in numpy, with as many threads as its library takes."""
     one = np.ones((size, size), np.float32)
     other, out = one.copy(), one.copy()
@@ -153,8 +153,8 @@ def roofline(
 
 
 def _file_bytes(bundle: Bundle, graph: GraphSpec) -> int:
-    """The graph's file and its external data (``NAME.data`` or ``NAME_data``), when it has any."""
-    names = {graph.file, f"{graph.file}.data", f"{graph.file}_data", f"{Path(graph.file).stem}.data"}
+    """The graph's file and, of a decoder that keeps them apart, its weights."""
+    names = {graph.file, "decoder.weights"} if graph.file != bundle.vision.file else {graph.file}
     return sum(spec.size for name, spec in bundle.files.items() if name in names)
 
 

@@ -18,6 +18,9 @@ _POLL_S = 0.2
 """How long the model waits for a frame before it looks whether there will be any more."""
 
 Picture = Callable[[], NDArray[np.uint8]]
+Feeder = Callable[[int, Slots, threading.Event], None]
+OnSecond = Callable[[float, int], None]
+"""Is called about once a second with the seconds since the start and the decisions so far."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +67,40 @@ def run_open_loop(
     duration_s: float,
     pictures: Sequence[Picture],
     step: Callable[[Arrival], Sample],
-    on_second: Callable[[float, int], None] = lambda elapsed, done: None,
+    on_second: OnSecond = lambda elapsed, done: None,
 ) -> Run:
     """Load ``step`` with one stream per entry of ``pictures``; each entry is called in a thread of its own.
 
     Ctrl-C ends the run early and keeps what was measured. Errors of ``pictures`` and ``step`` are raised.
     """
-    clock = time.monotonic
     # A moment ahead, so that the threads stand ready when the first frame is due.
-    schedule = Schedule(rate, len(pictures), clock() + 0.05, duration_s)
-    slots = Slots(len(pictures))
+    schedule = Schedule(rate, len(pictures), time.monotonic() + 0.05, duration_s)
+    grace_s = max(1.0, 2 / rate)
+
+    def feeder(stream: int, slots: Slots, stop: threading.Event) -> None:
+        feed(schedule, stream, pictures[stream], slots, time.monotonic, stop.wait, grace_s)
+
+    return run_feeders(schedule, feeder, step, on_second, schedule.offered)
+
+
+def run_feeders(
+    schedule: Schedule,
+    feeder: Feeder,
+    step: Callable[[Arrival], Sample],
+    on_second: OnSecond,
+    offered: int | None,
+) -> Run:
+    """As :func:`run_open_loop`, with ``feeder(stream, slots, stop)`` in a thread per stream. ``offered``:
+    None when only the feeders know what came.
+    """
+    clock = time.monotonic
+    slots = Slots(schedule.streams)
     stop = threading.Event()
     errors: list[BaseException] = []
 
-    def feeder(stream: int, picture: Picture) -> None:
+    def run_feeder(stream: int) -> None:
         try:
-            feed(schedule, stream, picture, slots, clock, stop.wait, grace_s=max(1.0, 2 / rate))
+            feeder(stream, slots, stop)
         except BaseException as error:
             errors.append(error)
             stop.set()
@@ -87,8 +108,8 @@ def run_open_loop(
             slots.feeder_done()
 
     threads = [
-        threading.Thread(target=feeder, args=(stream, picture), name=f"feeder {stream}", daemon=True)
-        for stream, picture in enumerate(pictures)
+        threading.Thread(target=run_feeder, args=(stream,), name=f"feeder {stream}", daemon=True)
+        for stream in range(schedule.streams)
     ]
     samples: list[Sample] = []
     resident: list[tuple[float, float]] = []
@@ -113,15 +134,16 @@ def run_open_loop(
             thread.join(5.0)
     if errors:
         raise errors[0]
-    offered, lasted = schedule.offered, duration_s
+    lasted = schedule.duration_s
     if interrupted:  # what waited or was not due yet is neither processed nor dropped
         lasted = max(0.0, clock() - schedule.start)
+    if interrupted or offered is None:
         offered = len(samples) + len(slots.dropped)
     return Run(
         schedule.start,
         lasted,
-        rate,
-        len(pictures),
+        schedule.rate,
+        schedule.streams,
         offered,
         samples,
         slots.dropped,

@@ -1,11 +1,13 @@
 """Temperature, clocks, power and throttling while a benchmark runs, from whoever on this machine tells.
 
-Linux tells through files under /sys; NVIDIA's cards through NVML (package nvidia-ml-py, module ``pynvml``, used
-when it is installed); a Jetson's power through the program ``tegrastats``. What nobody tells is not measured.
+Linux tells through files under /sys; NVIDIA's cards through NVML (package nvidia-ml-py, module ``pynvml``,
+used when it is installed); a Jetson's power through the program ``tegrastats``. What nobody tells is not
+measured.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -150,10 +152,8 @@ def read_nvml(nvml: Any, card: Any) -> Reading:
     reading: Reading = {}
 
     def take(name: str, read: Callable[[], float]) -> None:
-        try:
+        with contextlib.suppress(nvml.NVMLError):
             reading[name] = read()
-        except nvml.NVMLError:
-            pass
 
     slow = (
         nvml.nvmlClocksThrottleReasonHwSlowdown

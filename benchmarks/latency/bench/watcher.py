@@ -5,8 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.latency.bench.open_loop import Arrival
 from edge_runtime.model import Model
+from edge_runtime.session import StreamSession
+from edge_runtime.vision_stream import VisionStream
 
 QUERY = "Tell me each step as it is finished."
 STAGES = ("late", "decode", "queue", "preprocess", "vision", "evict", "append", "decide")
@@ -33,27 +38,53 @@ class Sample:
 
 
 class Watcher:
-    """One model, ``streams`` sessions with one question each. For one thread.
+    """One model and a session per stream, with one question each. For one thread.
 
     ``speak_every``: each stream is made to speak at every so-manieth timestep and is silent otherwise, so
     that the share of text does not hang on what a clip happens to show; 0: never.
     """
 
-    def __init__(self, model: Model, streams: int, speak_every: int) -> None:
+    def __init__(self, model: Model, speak_every: int) -> None:
         self.model = model
         self._speak_every = speak_every
-        self._sessions = [model.session(threshold=1.0) for _ in range(streams)]
-        self._visions = [model.open_vision() for _ in range(streams)]
-        self._first = [0] * streams
+        self._sessions: list[StreamSession] = []
+        self._visions: list[VisionStream] = []
+        self._first: list[int] = []
         """Timestep of each stream's frame 0."""
-        self._steps = [0] * streams
-        for session in self._sessions:
-            session.ask(QUERY)
+        self._steps: list[int] = []
 
     @property
-    def rows(self) -> list[int]:
-        """Rows of the cache in use, per stream."""
-        return [session.rows for session in self._sessions]
+    def streams(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def full_after(self) -> int:
+        """Timesteps after which a stream's window is full and has been cut back once."""
+        return self.model.protocol.window_turns + 1
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that a silent timestep appends: its turn and the decision before it."""
+        encoder = self.model.encoder
+        return len(encoder.turn_ids(max(self._steps, default=0))) + len(encoder.silence_ids())
+
+    def rows(self, streams: int) -> list[int]:
+        """Rows of the cache in use, of each of the first ``streams`` streams."""
+        return [session.rows for session in self._sessions[:streams]]
+
+    def add_stream(self) -> None:
+        session = self.model.session(threshold=1.0)
+        session.ask(QUERY)
+        self._sessions.append(session)
+        self._visions.append(self.model.open_vision())
+        self._first.append(0)
+        self._steps.append(0)
+
+    def show(self, stream: int, image: NDArray[np.uint8]) -> Sample:
+        """A stream's next timestep at once, outside any timetable."""
+        now = time.monotonic()
+        self._first[stream] = self._steps[stream]
+        return self.step(Arrival(stream, 0, now, now, image, now))
 
     def next_run(self) -> None:
         """Frame 0 of what comes is each stream's next timestep."""
