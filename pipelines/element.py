@@ -22,7 +22,9 @@ from typing import Any, ClassVar
 
 import gi
 
-gi.require_version("Gst", "1.0")
+from .gst import load
+
+load()  # caps are made while the class is: GStreamer must be initialised before
 gi.require_version("GstBase", "1.0")
 from gi.repository import GLib, GObject, Gst, GstBase  # noqa: E402
 

@@ -72,8 +72,8 @@ def test_endurance_of_the_tiny_model(tiny_bundle, tmp_path):
     assert result["evict_ms"]["n"] > 500
 
 
-@pytest.mark.parametrize("grid", [2, 3])
-def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid):
+@pytest.mark.parametrize(("grid", "motion"), [(2, False), (3, False), (3, True)])
+def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid, motion):
     """Its own projector and loading against the model as it is trained, and its cache against none."""
     pytest.importorskip("geffnet")
     import torch
@@ -85,8 +85,14 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid):
     from train.model.checkpoint import save_checkpoint
     from train.model.compact import CompactConfig, CompactModel
 
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_layers": 2, "visual_grid": grid}
-    model = CompactModel(CompactConfig(**sizes)).eval()
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_layers": 2,
+        "visual_grid": grid,
+        "motion": motion,
+    }
+    model = CompactModel(CompactConfig(**sizes, visual_grid=grid, motion=motion)).eval()
     protocol = Protocol(frame_tokens=grid**2)
     save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, protocol, [], {}, {})
     stream = TorchEager(tmp_path / "checkpoint", threads=1)
@@ -94,7 +100,7 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid):
 
     features = torch.randn(1, 320, 7, 7)
     with torch.no_grad():
-        torch.testing.assert_close(project(checkpoint.projector, features), model.projector(features))
+        torch.testing.assert_close(project(checkpoint.projector, features)[0], model.projector(features))
     stream.start("What does the person do?")
     frames = Frames((224, 224))
     scores = [stream.step(frames(k), k)[0] for k in range(3)]

@@ -12,7 +12,6 @@ from export.half_storage import store_in_half  # noqa: E402
 from export.quiet import quiet  # noqa: E402
 from export.vision_graph import VisionGraph, export_vision  # noqa: E402
 
-
 TRACE = np.random.default_rng(2).standard_normal((1, 48, 7, 7)).astype(np.float32)
 """Of the frame before."""
 

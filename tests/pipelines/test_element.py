@@ -164,17 +164,17 @@ def test_the_element_sees_what_a_camera_sees(
     make_clip: Callable[..., Path], streampro: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pictures that reach the model through the element are those of `open_camera`, to the last bit."""
-    from edge_runtime.model import Model
+    from edge_runtime.vision_stream import VisionStream
 
     seen: list[np.ndarray] = []
-    vision = Model.vision
+    see = VisionStream.see
 
-    def look(self: Model, image: np.ndarray) -> Any:
+    def look(self: VisionStream, image: np.ndarray) -> Any:
         seen.append(image.copy())
-        return vision(self, image)
+        return see(self, image)
 
     clip = make_clip("clip.mp4", seconds=3)  # its first picture is stamped 0.2 s, in a segment from 0.2 s
-    monkeypatch.setattr(Model, "vision", look)
+    monkeypatch.setattr(VisionStream, "see", look)
     run = Run(f"filesrc location={clip} ! decodebin ! identity sync=true ! {streampro} ! fakesink").play()
     assert run.wait().problem == ""
     height, width = seen[0].shape[:2]

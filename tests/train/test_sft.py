@@ -246,7 +246,7 @@ GOOD = 'output = "out"\n[data]\ntrain = [{path = "a.jsonl"}]\n'
 
 def test_the_shipped_recipe_loads():
     recipe = load_recipe(Path(__file__).parents[2] / "train" / "recipes" / "nano-sft.toml")
-    assert recipe.model == CompactConfig()
+    assert recipe.model == CompactConfig(motion=True)
     assert (recipe.protocol.window_turns, recipe.protocol.evict_turns) == (80, 16)
     assert recipe.protocol.max_response_tokens == 24
     json.dumps(recipe.to_dict())
