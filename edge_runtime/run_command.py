@@ -6,8 +6,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.config import TRANSPORTS, Ask, CameraConfig, Config, SourceOptions, find_config
+from edge_runtime.config import (
+    TRANSPORTS,
+    Ask,
+    CameraConfig,
+    Config,
+    SourceOptions,
+    find_config,
+    parse_address,
+)
 from edge_runtime.display import (
     Console,
     LiveDisplay,
@@ -30,7 +38,9 @@ from edge_runtime.framing import ROTATIONS, Framing, Polygon, parse_crop, parse_
 
 if TYPE_CHECKING:
     from edge_runtime.model import Model
+    from edge_runtime.runner import Runner
     from edge_runtime.sinks import Sink
+    from edge_runtime.sinks.remote import RemoteSink
 
 SAMPLE = "sample"
 SAMPLES = Path(__file__).parent / "samples"
@@ -112,6 +122,12 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     "--events", type=click.Path(path_type=Path), metavar="FILE", help="Append the events to this file, too."
 )
 @click.option(
+    "--metrics",
+    type=Parsed("address", parse_address),
+    metavar="HOST:PORT",
+    help="Serve Prometheus metrics and /health there.  [default: off; of a PORT alone, loopback]",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="No live lines; the summary on stderr is one JSON object."
 )
 @click.option("--quiet", is_flag=True, help="No live lines and no summary; warnings and errors alone.")
@@ -135,6 +151,7 @@ def run(
     give_up: float | None,
     duration: float | None,
     events: Path | None,
+    metrics: tuple[str, int] | None,
     as_json: bool,
     quiet: bool,
     config: str | None,
@@ -158,6 +175,7 @@ def run(
         bundle=bundle or settings.runtime.bundle,
         threads=threads or settings.runtime.threads,
         events=events or settings.runtime.events,
+        metrics=metrics or settings.runtime.metrics,
     )
     given: dict[str, Any] = {
         "framing": _framing(camera.options.framing, masks, crop, rotate),
@@ -199,8 +217,8 @@ def _watch(job: _Job, console: Console, *, as_json: bool, quiet: bool) -> int:
     warn = warner(console)
     # stdout last: when its reader goes away, the file has the event already.
     outputs: list[Sink] = [FileSink(runtime.events, warn)] if runtime.events else []
-    outputs += open_receivers(job.settings.receivers, runtime.outbox, warn, _hide)
-    sinks = Sinks([*outputs, StdoutSink(warn)])
+    receivers = open_receivers(job.settings.receivers, runtime.outbox, warn, _hide)
+    sinks = Sinks([*outputs, *receivers, StdoutSink(warn)])
     display = NoDisplay() if quiet or as_json else LiveDisplay(console)
 
     model = edge_runtime.load(runtime.bundle, threads=runtime.threads)
@@ -221,7 +239,8 @@ def _watch(job: _Job, console: Console, *, as_json: bool, quiet: bool) -> int:
         if isinstance(display, LiveDisplay):
             display.questions(job.camera.asks)
         try:
-            runner.run(camera)
+            with _metrics(runtime.metrics, runner, model, camera, receivers):
+                runner.run(camera)
         except ReaderGoneError:
             reader_gone = True
         except EdgeError as err:
@@ -241,6 +260,25 @@ def _watch(job: _Job, console: Console, *, as_json: bool, quiet: bool) -> int:
     if signals:
         return 128 + signals[0]
     return SinkError.exit_code if lost else 0
+
+
+@contextmanager
+def _metrics(
+    address: tuple[str, int] | None,
+    runner: Runner,
+    model: Model,
+    camera: Any,
+    receivers: Sequence[RemoteSink],
+) -> Iterator[None]:
+    """Serve metrics while the run lasts, if an address is given. Raises SinkError when it cannot be had."""
+    if address is None:
+        yield
+        return
+    from edge_runtime.metrics_server import MetricsServer, StreamMetrics
+
+    stream = StreamMetrics(runner.stream, model.protocol.fps, runner.telemetry, camera)
+    with closing(MetricsServer(*address, [stream], receivers)):
+        yield
 
 
 def _camera(source: str, settings: Config) -> CameraConfig:

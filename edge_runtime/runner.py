@@ -155,6 +155,7 @@ class Runner:
         stats_every_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.stream = events.stream
         self.telemetry = Telemetry()
         self._model = model
         self._vision = model.open_vision()
@@ -215,6 +216,7 @@ class Runner:
 
     def _watch(self, camera: Camera) -> None:
         while not self._over(camera.live):
+            self.telemetry.last_turn = self._clock()
             try:
                 item = camera.read(_POLL_S)
             except StopIteration:
@@ -264,6 +266,7 @@ class Runner:
 
         views = [self._decide(watcher, tokens, frame.index, start) for watcher in self._watchers]
         self.telemetry.timesteps += 1
+        self.telemetry.last_frame = self._clock()
         self._display.step(self._now_s, views)
 
     def _decide(self, watcher: _Watcher, tokens: NDArray[np.float32], index: int, start: float) -> StepView:

@@ -7,6 +7,7 @@ true one whatever the number of values. Exporting them (Prometheus) is left to w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _LOWEST_MS = 0.01
@@ -53,6 +54,20 @@ class Histogram:
                 return min(max(middle, self.min_ms), self.max_ms)
         raise AssertionError("the buckets hold every counted value")
 
+    def cumulative(self, bounds_ms: Sequence[float]) -> tuple[list[int], int]:
+        """How many durations lie at or below each of the ascending bounds (to 2 %), and how many there are.
+
+        Both are of the same moment, also while another thread adds.
+        """
+        counts = self._counts.copy()
+        totals, seen, bucket = [], 0, 0
+        for bound in bounds_ms:
+            while bucket <= _BUCKETS and _LOWEST_MS * math.pow(_GROWTH, bucket) <= bound * math.sqrt(_GROWTH):
+                seen += counts[bucket]
+                bucket += 1
+            totals.append(seen)
+        return totals, sum(counts)
+
     def summary(self) -> dict[str, float | int]:
         """``{"n": ..}`` and, when there are values, ``p50 p90 p99 max`` in milliseconds."""
         result: dict[str, float | int] = {"n": self.count}
@@ -86,6 +101,11 @@ class Telemetry:
     """Frame to the first token of a response's text, one value per response."""
     stages: dict[str, Histogram] = field(default_factory=dict)
     """Share of each stage of a timestep: queue, preprocess, vision, append."""
+
+    last_turn: float | None = None
+    """When the run's loop last turned, on its own clock: it is not stuck."""
+    last_frame: float | None = None
+    """When a frame was last decided on."""
 
     def add_stage(self, name: str, value_ms: float) -> None:
         self.stages.setdefault(name, Histogram()).add(value_ms)

@@ -193,6 +193,11 @@ class RemoteSink:
         return self._outbox.depth() + len(self._unsaved)
 
     @property
+    def delivered(self) -> int:
+        """Events that the receiver has acknowledged in this run."""
+        return self.sender.delivered
+
+    @property
     def lost(self) -> int:
         """Events dropped for size or age, refused, or too many for memory while the disk was full."""
         return self._outbox.dropped + self.sender.refused + self._overflowed
