@@ -54,7 +54,8 @@ def run_cameras(
                 for _ in range(camera.dropped - dropped):  # replaced before this thread could fetch them
                     slots.never_came(stream, time.monotonic())
                 dropped = camera.dropped
-                if isinstance(item, Frame):
+                # Frames of a backlog from before the start belong to no measurement.
+                if isinstance(item, Frame) and item.captured_at >= schedule.start:
                     ready = time.monotonic()
                     slots.put(Arrival(stream, item.index, item.captured_at, ready, item.image))
 

@@ -108,7 +108,7 @@ def draw_histogram(edges_ms: Sequence[float], counts: Sequence[int]) -> str:
     )
     for tick, anchor in ((edges_ms[0], "start"), (edges_ms[-1], "end")):
         parts.append(
-            f'<text x="{x(tick):.1f}" y="{top + tall + 15}" text-anchor="{anchor}">{tick:.3g} ms</text>'
+            f'<text x="{x(tick):.1f}" y="{top + tall + 15}" text-anchor="{anchor}">{_short(tick)} ms</text>'
         )
     return _svg(left + width + 8, top + tall + 20, "Histogram", parts)
 
@@ -119,6 +119,10 @@ def ticks(highest: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     return [round(step * place, 10) for place in range(int(highest / step) + 1)]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:

@@ -163,6 +163,8 @@ def remarks(report: dict[str, Any]) -> list[str]:
         told.append("faster than the floor: the machine was slower when its rates were measured")
     if report["roofline"]["weights_fit_last_cache"] is True:
         told.append("the weights fit into the processor's last cache: memory bandwidth need not bound a step")
+    if report["latency"]["clock"] == CLOCK[True]:
+        told.append("decode is the time from capture to picture: transport, buffering and decoding together")
     if report["settings"]["source"] == "world":
         told.append("world is the clip that comes with the program, looped and changed from lap to lap")
     return told

@@ -31,7 +31,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         highlight=False,
     )
     table = Table(box=None, pad_edge=False)
-    table.add_column("milliseconds")
+    table.add_column("milliseconds", no_wrap=True)
     for column in _COLUMNS:
         table.add_column(column, justify="right")
     rows = {
@@ -43,8 +43,10 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     }
     for name, row in rows.items():
         style = "bold" if name == "frame to decision" else None
-        table.add_row(name, *(_cell(row[column]) for column in _COLUMNS), style=style)
+        cells = ["-" if row[column] == NOT_MEASURED else _cell(row[column]) for column in _COLUMNS]
+        table.add_row(name, *cells, style=style)
     console.print(table)
+    console.print("-: not measured", style="dim", highlight=False)
     for name, text in facts(report):
         console.print(f"{name + ':':<16} {escape(text)}", highlight=False)
     for remark in report["remarks"]:

@@ -40,8 +40,8 @@ class Sample:
 class Watcher:
     """One model and a session per stream, with one question each. For one thread.
 
-    ``speak_every``: each stream is made to speak at every so-manieth timestep and is silent otherwise, so
-    that the share of text does not hang on what a clip happens to show; 0: never.
+    ``speak_every``: each stream is made to speak at every so-manieth timestep and is silent otherwise,
+    so that the share of text does not hang on what a clip happens to show; 0: never.
     """
 
     def __init__(self, model: Model, speak_every: int) -> None:
@@ -52,6 +52,8 @@ class Watcher:
         self._first: list[int] = []
         """Timestep of each stream's frame 0."""
         self._steps: list[int] = []
+        self._silent: list[int] = []
+        """Timesteps since each stream last spoke."""
 
     @property
     def streams(self) -> int:
@@ -79,6 +81,7 @@ class Watcher:
         self._visions.append(self.model.open_vision())
         self._first.append(0)
         self._steps.append(0)
+        self._silent.append(0)
 
     def show(self, stream: int, image: NDArray[np.uint8]) -> Sample:
         """A stream's next timestep at once, outside any timetable."""
@@ -95,7 +98,11 @@ class Watcher:
         clock, stream = time.monotonic, arrival.stream
         session, vision = self._sessions[stream], self._visions[stream]
         index = self._first[stream] + arrival.number
-        speaks = self._speak_every and index % self._speak_every == self._speak_every - 1
+        self._silent[stream] += 1
+        # By timesteps processed, not by frame numbers: the one due to speak may be a frame that was dropped.
+        speaks = self._silent[stream] == self._speak_every
+        if speaks:
+            self._silent[stream] = 0
         session.threshold = 0.0 if speaks else 1.0
         taken = clock()
         pixels = vision.preprocess(arrival.image)

@@ -1,7 +1,10 @@
 """``edge-run bench`` from its options to its files, on the tiny bundle, for about a second."""
 
 import json
+import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import av
 import pytest
@@ -16,6 +19,7 @@ from benchmarks.latency.bench.schema import first_fault, read_schema
 from benchmarks.latency.bench.watcher import STAGES, Sample
 from edge_runtime.cli import _main
 
+SERVE_CLIP = Path(__file__).resolve().parents[2] / "serve_clip.py"
 QUICK = ("--warm-up", "0", "--threads", "1")
 
 
@@ -220,6 +224,36 @@ def test_the_search_reports_what_the_machine_carries(monkeypatch):
     assert 48 <= found.rate < 50
     assert found.streams == 12
     assert sum(not trial.carried for trial in found.trials) % 2 == 0  # each failure was tried twice
+
+
+@pytest.mark.gst
+@pytest.mark.slow
+def test_a_network_camera_sets_the_pace(tiny_bundle):
+    gi = pytest.importorskip("gi")
+    try:
+        gi.require_version("GstRtspServer", "1.0")
+    except ValueError:
+        pytest.skip("needs GstRtspServer")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    command = [sys.executable, str(SERVE_CLIP), str(port), str(WORLD_CLIP)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout.readline() == "ready\n"
+            address = f"rtsp://127.0.0.1:{port}/clip"
+            plan = Plan(str(tiny_bundle), source=address, rate=2.0, duration_s=4, warm_up_s=0, threads=1)
+            report = measure(plan, lambda line: None)
+        finally:
+            server.kill()
+    assert first_fault(report) is None
+    load = report["load"]
+    assert 1 <= load["offered"] <= 10  # 8 in 4 s, and what a slow machine shifts
+    assert load["offered"] == load["processed"] + load["dropped"]
+    assert "capture" in report["latency"]["clock"]
+    assert "late" not in report["stages_ms"]  # a camera has no timetable of ours
+    assert report["stages_ms"]["decode"]["n"] == load["processed"]
+    assert any("transport" in remark for remark in report["remarks"])
 
 
 def test_a_file_as_source_and_no_speech(tiny_bundle):
