@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.config import load_config, parse_address
+from edge_runtime.config import (
+    _MQTT_KEYS,
+    _RECEIVER_KEYS,
+    _WEBHOOK_KEYS,
+    load_config,
+    parse_address,
+)
 from edge_runtime.delivery import MqttConfig, Secret, WebhookConfig, open_receivers
 from edge_runtime.errors import ConfigError, SinkError
 
@@ -168,3 +174,16 @@ def test_edge_run_delivers_what_it_prints(tiny_bundle, tmp_path):
     assert posts == printed and any(event["type"] == "response" for event in posts)
     for output in (waiting.stdout, waiting.stderr, done.stdout, done.stderr):
         assert "t0ken" not in output and "s3cret" not in output
+
+
+def test_the_reference_names_every_key_of_receivers(tmp_path):
+    """What docs/edge-run.toml shows commented out can be used as it stands."""
+    text = (ROOT / "docs" / "edge-run.toml").read_text()
+    shown = [line[2:] for line in text.partition("# [[webhook]]")[2].splitlines() if line.startswith("# ")]
+    chosen = [line for line in shown if not line.startswith(("url_env", "url_file"))]
+    (tmp_path / "edge-run.toml").write_text("\n".join(["[[webhook]]", *chosen]))
+    webhook, mqtt = load_config(tmp_path / "edge-run.toml").receivers
+    assert (webhook.name, mqtt.name) == ("alerts", "home")
+    keys = {line.split(" = ")[0] for line in shown}
+    known = {*_RECEIVER_KEYS, *_WEBHOOK_KEYS, *_MQTT_KEYS} - {"secret", "password"}
+    assert known - keys <= {"secret_file", "password_file"}  # named in the comments beside *_env
