@@ -92,7 +92,7 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid, mot
         "visual_grid": grid,
         "motion": motion,
     }
-    model = CompactModel(CompactConfig(**sizes, visual_grid=grid, motion=motion)).eval()
+    model = CompactModel(CompactConfig(**sizes)).eval()
     protocol = Protocol(frame_tokens=grid**2)
     save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, protocol, [], {}, {})
     stream = TorchEager(tmp_path / "checkpoint", threads=1)

