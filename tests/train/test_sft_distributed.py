@@ -39,6 +39,9 @@ for path in map(Path, sys.argv[1:]):
     if prepared.trainer.accelerator.is_main_process:
         gradients = {n.removeprefix("module."): g for n, g in keep.gradients.items()}
         save_file(gradients, path.with_suffix(".grads"))
+# A rank that ends while its gloo threads run dies of SIGABRT now and then.
+prepared.trainer.accelerator.wait_for_everyone()
+prepared.trainer.accelerator.end_training()
 """
 
 
