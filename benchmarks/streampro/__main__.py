@@ -21,6 +21,7 @@ from benchmarks.streampro.page.command import plot
 from benchmarks.streampro.polled_command import Polling, polling_options, run_polled
 from benchmarks.streampro.run_facts import sha256, write_facts
 from benchmarks.streampro.score import score as compute_score
+from benchmarks.streampro.silence import silence_command
 from benchmarks.streampro.sweep import sweep
 from edge_runtime.errors import ConfigError
 
@@ -36,6 +37,7 @@ def cli() -> None:
 
 
 cli.add_command(plot)
+cli.add_command(silence_command)
 cli.add_command(sweep)
 
 

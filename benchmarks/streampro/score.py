@@ -103,14 +103,7 @@ def score(
     """
     if not annotations:
         raise FormatError("annotations: expected at least one question, got an empty file")
-    _check_distinct(annotations)
-    _check_distinct(predictions)
-    said = {prediction.id: prediction for prediction in predictions}
-    unknown = said.keys() - {annotation.id for annotation in annotations}
-    if unknown:
-        first = min((said[name] for name in unknown), key=lambda p: p.line)
-        where = f"{first.path}, line {first.line}, key 'id'"
-        raise FormatError(f"{where}: expected the id of an annotated question, got {first.id!r}")
+    said = by_question(annotations, predictions)
     # One order of summation, so that a permuted file gives the same score to the last bit.
     ordered = sorted(annotations, key=lambda a: a.id)
     prepare(judge, [case for a in ordered if a.id in said for case in _cases(a, said[a.id])])
@@ -155,6 +148,21 @@ def score_question(annotation: Annotation, prediction: Prediction | None, judge:
         f1=2 * total / (said + true) if said and true else 0.0,  # = 2PR / (P + R), and defined when S is 0
         missing=prediction is None,
     )
+
+
+def by_question(
+    annotations: Sequence[Annotation], predictions: Sequence[Prediction]
+) -> dict[str, Prediction]:
+    """Predictions by their question's id. Raises FormatError for an id that is unknown or comes twice."""
+    _check_distinct(annotations)
+    _check_distinct(predictions)
+    said = {prediction.id: prediction for prediction in predictions}
+    unknown = said.keys() - {annotation.id for annotation in annotations}
+    if unknown:
+        first = min((said[name] for name in unknown), key=lambda p: p.line)
+        where = f"{first.path}, line {first.line}, key 'id'"
+        raise FormatError(f"{where}: expected the id of an annotated question, got {first.id!r}")
+    return said
 
 
 def _check_distinct(records: Sequence[Annotation] | Sequence[Prediction]) -> None:
