@@ -135,3 +135,27 @@ def test_annotation_lines_are_json(tmp_path):
     path = generate(WorldConfig(seed=12, count=1, out=tmp_path, split="train", watched_only=True))
     for line in path.read_text().splitlines():
         assert json.loads(line)["rubric"][0]["check"]["kind"]
+
+
+def test_quiet_questions_ask_for_what_the_clip_never_shows(tmp_path):
+    done = CliRunner().invoke(
+        main,
+        ["quiet", "--split", "test", "--seed", "3", "--count", "40", "--out", str(tmp_path / "quiet.jsonl")],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0
+    asked = read_annotations(tmp_path / "quiet.jsonl")
+    assert {a.task for a in asked} == {"EU", "OU", "AA", "TP", "TG"}
+    for question in asked:
+        index = int(question.id.split("/")[0].rpartition("-")[2])
+        _, story = make_story(3, index, "test")
+        assert not question.answers and 0 <= question.query.time < story.scene.duration - 10
+        assert question.duration == story.scene.duration
+        shown = {actor.name for actor in story.scene.actors}
+        if question.task == "AA":
+            assert not story.anomalies
+        else:
+            words = question.query.text.replace(":", " ").replace(".", " ").replace("?", " ").split()
+            assert not shown & set(words), question.query.text
+        check = question.rubric[0]["check"]
+        assert holds(check, []) and not holds(check, ["The cat enters."])

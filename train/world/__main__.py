@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from benchmarks.command_line import run_command
 from train.world.generate import SPLITS, WorldConfig, generate
+from train.world.quiet import write_quiet
 
 
 @click.group()
@@ -48,5 +50,20 @@ def generate_command(
     click.echo(str(path))
 
 
+@main.command("quiet")
+@click.option("--seed", type=click.IntRange(min=0), required=True, help="Of the clips.")
+@click.option("--count", type=click.IntRange(min=1), required=True, help="Number of clips.")
+@click.option("--split", type=click.Choice(SPLITS), default="train", show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="File to write, beside annotations.jsonl.",
+)
+def quiet_command(seed: int, count: int, split: str, out: Path) -> None:
+    """Write questions about what never happens in clips that `generate` made, where silence is right."""
+    click.echo(f"{write_quiet(split, seed, count, out)} questions: {out}")
+
+
 if __name__ == "__main__":
-    main()
+    run_command(main)

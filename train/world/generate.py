@@ -42,6 +42,11 @@ class WorldConfig:
     watched_only: bool = False
 
 
+def clip_name(split: str, seed: int, index: int) -> str:
+    """What clip ``index`` of a split is called."""
+    return f"{split}-{seed}-{index:05d}"
+
+
 def make_story(seed: int, index: int, split: str) -> tuple[np.random.Generator, Story]:
     """Story ``index`` of a split, and the generator to go on with. Splits never share a random stream."""
     rng = np.random.default_rng([SPLITS.index(split), seed, index])
@@ -58,7 +63,7 @@ def make_story(seed: int, index: int, split: str) -> tuple[np.random.Generator, 
 def make_clip(config: WorldConfig, index: int) -> list[dict[str, Any]]:
     """Write clip ``index`` unless it is there already; returns its annotation records."""
     rng, story = make_story(config.seed, index, config.split)
-    clip = f"{config.split}-{config.seed}-{index:05d}"
+    clip = clip_name(config.split, config.seed, index)
     video = f"clips/{clip}.mp4"
     records = ask_all(rng, story, clip, video, training=config.split == "train")
     if not (config.out / video).exists():

@@ -53,12 +53,13 @@ def ask_all(
     return records
 
 
-def _phrase(rng: np.random.Generator, kind: str, **names: str) -> str:
+def phrase(rng: np.random.Generator, kind: str, **names: str) -> str:
+    """One of the phrasings of QUESTIONS[``kind``]."""
     templates = QUESTIONS[kind]
     return templates[int(rng.integers(len(templates)))].format(**names)
 
 
-def _query_time(rng: np.random.Generator, latest: float = 8.0) -> float:
+def query_time(rng: np.random.Generator, latest: float = 8.0) -> float:
     """A whole second from 0 to ``latest``; a third of the questions come at the start."""
     return 0.0 if rng.random() < 0.34 else float(rng.integers(0, max(1, int(latest)) + 1))
 
@@ -70,29 +71,29 @@ def _after(events: list[Event], time: float) -> list[Answer]:
 def _events(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str, list[Answer]]]:
     if story.family == "walk" or not story.events:
         return []
-    time = _query_time(rng)
-    made = [("EU", time, _phrase(rng, "EU-all"), _after(story.events, time))]
+    time = query_time(rng)
+    made = [("EU", time, phrase(rng, "EU-all"), _after(story.events, time))]
     later = Counter(e.subject for e in story.events if e.start >= time)
     busy = [name for name, n in later.items() if n >= 2]
     if busy and story.family == "stage":
         subject = busy[int(rng.integers(len(busy)))]
         mine = [e for e in story.events if e.subject == subject]
-        made.append(("EU", time, _phrase(rng, "EU", subject=subject), _after(mine, time)))
+        made.append(("EU", time, phrase(rng, "EU", subject=subject), _after(mine, time)))
     return made
 
 
 def _changes(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str, list[Answer]]]:
     if not story.changes:
         return []
-    time = _query_time(rng, story.changes[-1].start - 3)
-    return [("OU", time, _phrase(rng, "OU", subject=story.changes[0].subject), _after(story.changes, time))]
+    time = query_time(rng, story.changes[-1].start - 3)
+    return [("OU", time, phrase(rng, "OU", subject=story.changes[0].subject), _after(story.changes, time))]
 
 
 def _anomalies(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str, list[Answer]]]:
     if not story.anomalies:
         return []
-    time = _query_time(rng, story.anomalies[0].start - 1)
-    return [("AA", time, _phrase(rng, "AA"), _after(story.anomalies, time))]
+    time = query_time(rng, story.anomalies[0].start - 1)
+    return [("AA", time, phrase(rng, "AA"), _after(story.anomalies, time))]
 
 
 def _next(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str, list[Answer]]]:
@@ -104,9 +105,9 @@ def _next(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str,
     if not pairs:
         return []
     first, second = pairs[int(rng.integers(len(pairs)))]
-    time = _query_time(rng, min(first.start, 20.0))
+    time = query_time(rng, min(first.start, 20.0))
     time = min(time, float(np.floor(first.start)))
-    return [("TP", time, _phrase(rng, "TP", event=first.text), [(second.start, second.end, second.text)])]
+    return [("TP", time, phrase(rng, "TP", event=first.text), [(second.start, second.end, second.text)])]
 
 
 def _grounding(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str, list[Answer]]]:
@@ -120,20 +121,20 @@ def _grounding(rng: np.random.Generator, story: Story) -> list[tuple[str, float,
     often = Counter(e.text for e in story.events)
     for e in story.events:
         if often[e.text] == 1 and e.end - e.start >= 3.0:
-            choices.append((e.start, e.end, _phrase(rng, "TG-event", event=e.text)))
+            choices.append((e.start, e.end, phrase(rng, "TG-event", event=e.text)))
     for name in {e.subject for e in story.events}:
         mine = [e for e in story.events if e.subject == name]
         came = [e for e in mine if e.kind in ("enters", "appears")]
         went = [e for e in mine if e.kind in ("leaves", "fades")]
         if len(came) == 1 and len(went) == 1 and came[0].start < went[0].start and mine[0] is came[0]:
-            choices.append((came[0].start, went[0].end, _phrase(rng, "TG-view", subject=name)))
+            choices.append((came[0].start, went[0].end, phrase(rng, "TG-view", subject=name)))
     for e in story.anomalies:
-        choices.append((e.start, e.end, _phrase(rng, "TG-view", subject=e.subject)))
+        choices.append((e.start, e.end, phrase(rng, "TG-view", subject=e.subject)))
     choices = [c for c in choices if c[1] < story.scene.duration - 2]
     if not choices:
         return []
     start, end, text = choices[int(rng.integers(len(choices)))]
-    time = min(_query_time(rng), float(np.floor(start)))
+    time = min(query_time(rng), float(np.floor(start)))
     return [("TG", time, text, [(start, end, f"{int(start)}s-{int(end)}s")])]
 
 
@@ -146,14 +147,14 @@ def _plan(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str,
         (begin, step.end, add_text(step.subject)) for begin, step in zip(begins, story.events, strict=False)
     ]
     answers.append((begins[-1], begins[-1] + 1.0, ready_text(dish)))
-    return [("GP", asked, _phrase(rng, "GP", dish=dish), answers)]
+    return [("GP", asked, phrase(rng, "GP", dish=dish), answers)]
 
 
 def _hazards(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str, list[Answer]]]:
     if story.family != "walk":
         return []
-    time = _query_time(rng, story.events[0].start - 5)
-    return [("RF", time, _phrase(rng, "RF"), [a for a in _after(story.events, time) if a[0] - 3 >= time])]
+    time = query_time(rng, story.events[0].start - 5)
+    return [("RF", time, phrase(rng, "RF"), [a for a in _after(story.events, time) if a[0] - 3 >= time])]
 
 
 def _in_view(actors: list[Actor], t: float) -> list[Actor]:
@@ -168,7 +169,7 @@ def _names(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str
     for end in range(int(time) + 1, min(int(time) + 16, int(story.scene.duration)) + 1):
         names = [a.name for a in _in_view(story.scene.actors, end - 0.1)]
         answers.append((end - 1.0, float(end), ", ".join(names[:5]) or "nothing"))
-    return [("EC", time, _phrase(rng, "EC"), answers)]
+    return [("EC", time, phrase(rng, "EC"), answers)]
 
 
 def _doing(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str, list[Answer]]]:
@@ -185,4 +186,4 @@ def _doing(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str
         now = [e for e in mine if e.start + 0.4 <= end - 0.1 <= e.end + 0.45]
         idle = "still" if actor.visible(end - 0.1) else "not there"
         answers.append((end - 1.0, float(end), now[-1].text.split(" ", 2)[2].rstrip(".") if now else idle))
-    return [("AC", time, _phrase(rng, "AC", subject=subject), answers)]
+    return [("AC", time, phrase(rng, "AC", subject=subject), answers)]
