@@ -66,6 +66,8 @@ class Problem:
     cause: str
     hint: str
     kind: Kind = "transient"
+    unreachable: bool = False
+    """Nothing answered at all: asking again soon costs nobody anything."""
 
     def line(self, label: str) -> str:
         """The whole message: which input, what happened, what to do next."""

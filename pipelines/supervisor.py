@@ -30,6 +30,8 @@ class RetryPolicy:
     """Without a picture for so long, a live source is stalled and gets replaced."""
     retry_first_s: float = 0.25
     retry_limit_s: float = 15.0
+    retry_limit_unreachable_s: float = 2.0
+    """The longest wait while nothing answers: one packet is no burden, and who comes back is soon seen."""
     retry_factor: float = 2.0
     retry_jitter: float = 0.2
     """Each wait is drawn from ``[1 - jitter, 1 + jitter]`` times its nominal length."""
@@ -37,6 +39,8 @@ class RetryPolicy:
     """Between attempts with refused credentials: cameras lock accounts."""
     stable_s: float = 10.0
     """A connection this old counts as good: the next wait starts short again."""
+    repeat_s: float = 60.0
+    """That nothing answers, for the same cause, is told again after so long: a night is not a flood."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ class Supervisor:
         self._deadline = 0.0
         self._live_since = 0.0
         self._last_frame = 0.0
+        self._told: tuple[str, float] | None = None
+        """The last cause of a failed attempt, and when it was told; None once there is a picture."""
 
     def start(self) -> list[Action]:
         self._started = self._clock()
@@ -99,7 +105,7 @@ class Supervisor:
         if self.phase != "connecting":
             return []
         self.reconnects += self.was_live
-        self.phase, self.was_live = "live", True
+        self.phase, self.was_live, self._told = "live", True, None
         self._live_since = self._last_frame = self._clock()
         return [Report("live", detail)]
 
@@ -137,10 +143,20 @@ class Supervisor:
             self.phase = "over"
             reports = [Report("auth-failed", problem.cause)] if auth else []
             return [Disconnect(), *reports, Report("failed", problem.cause), GiveUp(problem)]
-        wait = min(left, policy.auth_retry_s if auth else self._backoff())
+        wait = min(left, policy.auth_retry_s if auth else self._backoff(problem))
         self.phase, self._deadline = "waiting", self._clock() + wait
         state = "auth-failed" if auth else "stalled" if was == "live" else "connecting"
+        if problem.unreachable and self._told_lately(problem.cause):
+            return [Disconnect()]
+        self._told = problem.cause, self._clock()
         return [Disconnect(), Report(state, f"{problem.cause}; trying again in {wait:.1f} s")]
+
+    def _told_lately(self, cause: str) -> bool:
+        return (
+            self._told is not None
+            and self._told[0] == cause
+            and self._clock() - self._told[1] < self._policy.repeat_s
+        )
 
     def _time_left(self) -> float:
         """Seconds until it gives up."""
@@ -153,9 +169,10 @@ class Supervisor:
         self.phase, self._deadline = "connecting", self._clock() + self._policy.connect_timeout_s
         return [Connect()]
 
-    def _backoff(self) -> float:
+    def _backoff(self, problem: Problem) -> float:
         policy = self._policy
-        nominal = min(
-            policy.retry_limit_s, policy.retry_first_s * policy.retry_factor ** min(self._failures - 1, 30)
-        )
+        limit = policy.retry_limit_s
+        if problem.unreachable:
+            limit = min(limit, policy.retry_limit_unreachable_s)
+        nominal = min(limit, policy.retry_first_s * policy.retry_factor ** min(self._failures - 1, 30))
         return nominal * (1 + policy.retry_jitter * (2 * self._draw() - 1))

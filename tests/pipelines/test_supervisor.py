@@ -68,6 +68,33 @@ def test_a_week_without_a_camera() -> None:
     life.go_live()
 
 
+def test_a_night_without_a_camera_that_answers() -> None:
+    """Asked every 2 s, so that its return is seen at once; told once a minute, or when the cause changes."""
+    away = Problem("127.0.0.1 refuses connections on port 554", "check the port", unreachable=True)
+    life, told, attempts = Life(), 0, 0
+    life.go_live()
+    assert states(life.does("lost", LOST)) == ["stalled"]
+    end = life.now + 8 * 3600
+    while life.now < end:
+        while Connect() not in life.wait(0.1):
+            pass
+        attempts += 1
+        told += len(states(life.does("lost", away)))
+    assert 8 * 1800 * 0.9 < attempts <= 8 * 1800 + 5
+    assert 8 * 55 < told <= 8 * 60 + 1
+    other = Problem("the name door cannot be resolved", "check it", unreachable=True)
+    while Connect() not in life.wait(0.1):
+        pass
+    assert states(life.does("lost", other)) == ["connecting"]
+    while Connect() not in life.wait(0.1):
+        pass
+    life.go_live()
+    life.does("lost", LOST)
+    while Connect() not in life.wait(0.1):
+        pass
+    assert states(life.does("lost", other)) == ["connecting"]  # a new outage is told anew
+
+
 def test_connect_timeout() -> None:
     life = Life(connect_timeout_s=3, give_up_s=0)
     assert life.wait(2.8) == []
