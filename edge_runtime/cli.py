@@ -21,8 +21,9 @@ import click
 from edge_runtime.config import find_config
 from edge_runtime.display import Console, show_error
 from edge_runtime.errors import ConfigError, EdgeError
+from edge_runtime.opening import scrub
 from edge_runtime.plugin_command import plugin
-from edge_runtime.run_command import SAMPLES, run, scrub
+from edge_runtime.run_command import SAMPLES, run
 
 if TYPE_CHECKING:
     from edge_runtime.doctor import Decoder
@@ -43,7 +44,7 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage("edge-run", "SOURCE [OPTIONS]")
+        formatter.write_usage("edge-run", "SOURCE ... [OPTIONS]")
         formatter.write_usage("edge-run", "COMMAND [OPTIONS]", prefix="       ")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,4 +1,4 @@
-"""What people see of a run, on stderr: a line per timestep and a summary.
+"""What people see of a run, on stderr: a line per timestep; :mod:`edge_runtime.summary` is what it ends with.
 
 On a terminal a silent timestep's line is written over by the next one, so that what was said stays in
 sight; into a file or a pipe every timestep gets a line of its own. Nothing here may fail a run: a stderr
@@ -7,22 +7,21 @@ that cannot be written is ignored.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:  # `edge-run --help` must not wait for numpy
     from edge_runtime.config import Ask
-    from edge_runtime.runner import RunReport, StepView
+    from edge_runtime.runner import StepView
 
 _BAR_CELLS = 10
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _CLEAR_LINE = "\r\x1b[K"
-_DIM, _BOLD, _YELLOW, _RED, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
+_DIM, _BOLD, YELLOW, _RED, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
 
 
 class Console:
@@ -65,31 +64,44 @@ class Console:
 
 
 class LiveDisplay:
-    """A line per timestep and per change of the stream."""
+    """A line per timestep and per change of the stream.
 
-    def __init__(self, console: Console) -> None:
+    With several cameras ``name`` says whose it is; ``board``, which they share, holds the last silent
+    timestep of each, so that the line that is written over shows them all.
+    """
+
+    def __init__(self, console: Console, name: str = "", board: dict[str, str] | None = None) -> None:
         self._console = console
+        self._name = name
+        self._prefix = f"{printable(name)}  " if name else ""
+        self._board = {} if board is None else board
 
     def questions(self, asks: Sequence[Ask]) -> None:
         """What is asked, before anything is shown."""
         for number, ask in enumerate(asks, start=1):
             when = f" (from {ask.at:g} s)" if ask.at else ""
-            self._console.line(f"q{number}{when}: {printable(ask.text)}")
+            self._console.line(f"{self._prefix}q{number}{when}: {printable(ask.text)}")
 
     def state(self, state: str, cause: str) -> None:
         bad = state not in ("connecting", "live", "ended")
-        self._console.line(printable(f"{state}: {cause}" if cause else state), style=_YELLOW if bad else _DIM)
+        text = printable(f"{state}: {cause}" if cause else state)
+        self._console.line(f"{self._prefix}{text}", style=YELLOW if bad else _DIM)
+        if state in ("ended", "failed"):
+            self._board.pop(self._name, None)
 
     def step(self, time_s: float, views: Sequence[StepView]) -> None:
         clock = f"{time_s:7.1f}s" if time_s % 1 else f"{time_s:5.0f}s"
         silent = [view for view in views if not view.decision.speak]
         for view in views:
             if view.decision.speak:
-                self._console.line(f"{clock}  {self._spoken(view, name=len(views) > 1)}", style=_BOLD)
+                said = self._spoken(view, name=len(views) > 1)
+                self._console.line(f"{self._prefix}{clock}  {said}", style=_BOLD)
         if silent:
-            line = f"{clock}  {'  '.join(self._silent(view, name=len(views) > 1) for view in silent)}"
+            scores = "  ".join(self._silent(view, name=len(views) > 1) for view in silent)
+            line = f"{self._prefix}{clock}  {scores}"
             if self._console.terminal:
-                self._console.transient(line)
+                self._board[self._name] = line
+                self._console.transient("   ".join(self._board.values()))
             else:
                 self._console.line(line)
 
@@ -126,88 +138,20 @@ class NoDisplay:
         pass
 
 
-def summary(report: RunReport, lost: dict[str, int]) -> dict[str, Any]:
-    """A run's figures as a JSON object; ``lost`` counts events by the sink that lost them."""
-    told = report.telemetry
-    return {
-        "stream": report.stream,
-        "source": report.source,
-        "decoder": report.decoder,
-        "bundle": report.bundle,
-        "engine": report.engine,
-        "ended": report.ended,
-        "stream_s": round(report.stream_s, 3),
-        "wall_s": round(report.wall_s, 3),
-        "timesteps": told.timesteps,
-        "skipped": told.skipped,
-        "dropped": report.dropped,
-        "reconnects": report.reconnects,
-        "responses": told.responses,
-        "suppressed": dict(sorted(told.suppressed.items())),
-        "never_asked": list(report.never_asked),
-        "latency_from": "capture" if report.live else "decoded frame",
-        "decision_ms": told.decision.summary(),
-        "first_text_ms": told.first_text.summary(),
-        "stages_ms": {name: histogram.summary() for name, histogram in sorted(told.stages.items())},
-        "events_lost": lost,
-    }
-
-
-def show_summary(console: Console, report: RunReport, lost: dict[str, int]) -> None:
-    """A run's figures for people."""
-    told = report.telemetry
-    figures = summary(report, lost)
-    suppressed = ", ".join(f"{count} {reason}" for reason, count in figures["suppressed"].items())
-    skipped = f", {told.skipped} skipped" if told.skipped else ""
-    speed = (
-        f", {report.stream_s / report.wall_s:.1f} times real time"
-        if not report.live and report.wall_s
-        else ""
-    )
-    rows = [
-        ("stream", f"{report.stream}: {report.ended or 'failed'}"),
-        ("watched", f"{report.stream_s:g} s in {report.wall_s:.1f} s{speed}"),
-        ("timesteps", f"{told.timesteps}{skipped}"),
-        (
-            "responses",
-            f"{told.responses}, held back {told.suppressed_total}{f' ({suppressed})' if suppressed else ''}",
-        ),
-        (f"decision, from {figures['latency_from']}", _latency(figures["decision_ms"])),
-        ("first text", _latency(figures["first_text_ms"])),
-        ("dropped frames", f"{report.dropped}"),
-        ("decoder", report.decoder or "none: no picture came"),
-        ("engine", f"{report.engine}; model {report.bundle}"),
-    ]
-    if report.live:
-        rows.insert(7, ("reconnects", f"{report.reconnects}"))
-    console.line("")
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        console.line(f"{name:<{width}}  {printable(value)}")
-    for query in report.never_asked:
-        console.line(f"{query} was never asked: the stream ended before its --ask-at time", style=_YELLOW)
-
-
-def show_summary_json(console: Console, report: RunReport, lost: dict[str, int]) -> None:
-    """A run's figures as one line of JSON."""
-    console.line(json.dumps(summary(report, lost)))
-
-
 def show_error(console: Console, message: str) -> None:
     console.line(f"edge-run: error: {printable(message)}", style=_RED)
 
 
+def teller(console: Console) -> Callable[[str], None]:
+    """A function that tells people of something that went as it should."""
+    return lambda message: console.line(f"edge-run: {printable(message)}")
+
+
 def warner(console: Console) -> Callable[[str], None]:
     """A function that tells people of something that went wrong but does not end the run."""
-    return lambda message: console.line(f"edge-run: warning: {printable(message)}", style=_YELLOW)
+    return lambda message: console.line(f"edge-run: warning: {printable(message)}", style=YELLOW)
 
 
 def printable(text: str) -> str:
     """``text`` without what a terminal would obey rather than show."""
     return _OBEYED.sub("\ufffd", text)
-
-
-def _latency(figures: dict[str, Any]) -> str:
-    if not figures["n"]:
-        return "none"
-    return "  ".join(f"{name} {figures[name]:.1f}" for name in ("p50", "p90", "p99", "max")) + " ms"

@@ -72,6 +72,8 @@ class ResponsePolicy:
     ``observe`` each timestep, ``review`` each response, and call ``delivered`` once it has really gone out.
     ``now`` is the local time; None for a recording, which keeps no quiet hours.
 
+    ``settings`` may be replaced at any time; what was delivered before still counts.
+
     A response that could not be written starts no gap and counts as no repeat: the next try must not be lost.
     """
 
@@ -111,8 +113,7 @@ class ResponsePolicy:
     def delivered(self, time_s: float, text: str) -> None:
         """Note that a response went out at ``time_s`` of the stream."""
         self._last = time_s
-        if self.settings.budget_per_hour is not None:
-            self._sent.append(time_s)
+        self._sent.append(time_s)  # also without a budget: one may be set while the stream runs
         oldest = time_s - self.settings.repeat_s
         self._said = {words: said for words, said in self._said.items() if said > oldest}
         self._said[normalise(text)] = time_s

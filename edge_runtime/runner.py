@@ -1,83 +1,33 @@
 """One camera to the sessions that watch it: frames in, decisions, policy, events out.
 
 A frame's visual tokens are computed once and given to one session per question, so that each response names
-its question with certainty. One :class:`~edge_runtime.model.Model` serves any number of runners. Live sources
-are watched with their newest frame, files with every frame a timestep needs; the camera sees to both.
+its question with certainty. One :class:`~edge_runtime.model.Model` serves any number of runners, which take
+turns (:mod:`edge_runtime.rounds`). Live sources are watched with their newest frame, files with every frame a
+timestep needs; the camera sees to both.
 """
 
 from __future__ import annotations
 
 import copy
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.camera import Camera, Picture
 from edge_runtime.config import Ask
+from edge_runtime.errors import EdgeError
 from edge_runtime.events import Event, EventMaker
 from edge_runtime.model import Model
-from edge_runtime.policy import ResponsePolicy
 from edge_runtime.protocol import TurnEncoder
-from edge_runtime.session import Decision, StreamSession
+from edge_runtime.question import Question, Revision, match, open_question
+from edge_runtime.session import Decision
 from edge_runtime.sinks import ReaderGoneError, Sinks
 from edge_runtime.telemetry import Telemetry
-
-_POLL_S = 0.2
-"""How long to wait for a frame before looking at the clock: Ctrl-C, --duration and stats are due then."""
-
-
-class Picture(Protocol):
-    """A frame as the camera gives it; see ``pipelines.mailbox.Frame``."""
-
-    @property
-    def image(self) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] RGB."""
-        ...
-
-    @property
-    def captured_at(self) -> float:
-        """``time.monotonic()`` of its capture."""
-        ...
-
-    @property
-    def index(self) -> int:
-        """The timestep it closes."""
-        ...
-
-
-class Camera(Protocol):
-    """What the runner needs of ``pipelines.camera.Camera``."""
-
-    @property
-    def live(self) -> bool: ...
-
-    @property
-    def description(self) -> str: ...
-
-    @property
-    def decoder(self) -> str:
-        """Empty until the first picture came."""
-        ...
-
-    @property
-    def dropped(self) -> int:
-        """Frames that a newer one replaced before they were looked at."""
-        ...
-
-    @property
-    def reconnects(self) -> int: ...
-
-    def read(self, timeout_s: float) -> Any:
-        """A Picture, a state change (``state``, ``cause``) or None. StopIteration or SourceError ends it."""
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -125,22 +75,12 @@ class RunReport:
     """Why the run ended, in words."""
 
 
-@dataclass
-class _Watcher:
-    """One question, its session and its policy."""
-
-    query: str
-    ask: Ask
-    session: StreamSession
-    policy: ResponsePolicy
-    asked: bool = field(default=False)
-
-
 class Runner:
     """Watches one camera until it ends, ``duration_s`` is over or :meth:`stop` is called.
 
-    ``duration_s`` counts seconds of the stream for a file and seconds on the clock for a live source.
-    Raises EdgeError when a question cannot be asked: before any camera is opened.
+    ``begin``, then ``turn`` until ``over``, then ``finish``, whatever happened: :mod:`edge_runtime.rounds`
+    does so. ``duration_s`` counts seconds of the stream for a file and seconds on the clock for a live
+    source. Raises EdgeError when a question cannot be asked: before any camera is opened.
     """
 
     def __init__(
@@ -157,7 +97,11 @@ class Runner:
     ) -> None:
         self.stream = events.stream
         self.telemetry = Telemetry()
-        self._model = model
+        self.over = False
+        """No turn may follow."""
+        self.error: Exception | None = None
+        """What ended it, if it did not end well."""
+        self.model = model
         self._vision = model.open_vision()
         self._events = events
         self._sinks = sinks
@@ -171,8 +115,12 @@ class Runner:
         self._now_s = 0.0
         self._next_index = 0
         self._started = self._next_stats = 0.0
-        self._watchers = [
-            _open_watcher(model, f"q{number}", ask, events.live) for number, ask in enumerate(asks, start=1)
+        self._wall_s = 0.0
+        self._numbered = len(asks)
+        self._camera: Camera
+        self._questions = [
+            open_question(model, f"q{number}", ask, live=events.live)
+            for number, ask in enumerate(asks, start=1)
         ]
 
     def stop(self, cause: str) -> None:
@@ -180,68 +128,127 @@ class Runner:
         self._ended = self._ended or cause
         self._stopping = True  # no lock: a signal handler may run anywhere
 
-    def run(self, camera: Camera) -> RunReport:
-        """Run to the end, once. Raises EdgeError when source or engine fail; :meth:`report` works then, too.
-
-        Events, the last statistics included, are written in any case; the caller closes camera and sinks.
-        """
+    def begin(self, camera: Camera) -> None:
+        """Watch this camera from now on, once; the caller closes it."""
+        self._camera = camera
         self._started = self._clock()
         self._next_stats = self._started + self._stats_every_s
-        try:
-            self._watch(camera)
-        except ReaderGoneError:
-            self.stop("whoever read the events has gone")
-            raise
-        finally:
-            self._finish(camera)
-        return self.report(camera)
 
-    def report(self, camera: Camera) -> RunReport:
-        """What the run has come to so far."""
+    def turn(self, timeout_s: float) -> bool:
+        """Do what is next, one timestep at most; False when nothing came within ``timeout_s``.
+
+        Raises EdgeError when source or engine fail, ReaderGoneError when nobody reads the events any more.
+        """
+        camera = self._camera
+        self.telemetry.last_turn = self._clock()
+        item = None
+        if self._is_over(camera.live):
+            self.over = True
+            return True
+        try:
+            item = camera.read(timeout_s)
+        except StopIteration:
+            self._ended = self._ended or "the source ended"
+            self.over = True
+            return True
+        if item is None:
+            pass
+        elif not hasattr(item, "image"):
+            self._change_state(item.state, item.cause)
+        elif not camera.live and self._is_beyond_duration(item.index):
+            self.over = True
+        else:
+            self._step(item, camera.live)
+        if camera.live and self._clock() >= self._next_stats:
+            self._next_stats = self._clock() + self._stats_every_s
+            self._emit_stats()
+        return item is not None
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Say how it ended, last statistics included, and free the sessions. Once, after the last turn."""
+        self.over, self.error = True, error
+        self._wall_s = self._clock() - self._started
+        # A reader that leaves only now changes nothing any more.
+        with suppress(ReaderGoneError):
+            if self._state not in ("ended", "failed"):
+                if error is not None:
+                    self._change_state("failed", " ".join(str(error).split()))
+                elif self._stopping:
+                    self._change_state("ended", self._ended)
+        with suppress(ReaderGoneError):
+            self._emit_stats()
+        for question in self._questions:
+            question.session.close()
+        self.telemetry.ended = "well" if error is None else "failed"
+
+    def report(self) -> RunReport:
+        """What the run came to, after :meth:`finish`."""
+        camera = self._camera
         return RunReport(
             stream=self._events.stream,
             source=camera.description,
             decoder=camera.decoder,
-            bundle=f"{self._model.bundle.name} {self._model.bundle.precision}",
-            engine=self._model.backend,
+            bundle=f"{self.model.bundle.name} {self.model.bundle.precision}",
+            engine=self.model.backend,
             live=camera.live,
             stream_s=self._now_s,
-            wall_s=self._clock() - self._started,
+            wall_s=self._wall_s,
             dropped=camera.dropped,
             reconnects=camera.reconnects,
             telemetry=self.telemetry,
-            never_asked=tuple(w.query for w in self._watchers if not w.asked),
+            never_asked=tuple(question.id for question in self._questions if not question.asked),
             ended=self._ended,
         )
 
-    def _watch(self, camera: Camera) -> None:
-        while not self._over(camera.live):
-            self.telemetry.last_turn = self._clock()
-            try:
-                item = camera.read(_POLL_S)
-            except StopIteration:
-                self._ended = self._ended or "the source ended"
-                return
-            if item is None:
-                pass
-            elif hasattr(item, "image"):
-                if not camera.live and self._beyond_duration(item.index):
-                    return
-                self._step(item, camera.live)
-            else:
-                self._change_state(item.state, item.cause)
-            if camera.live and self._clock() >= self._next_stats:
-                self._next_stats = self._clock() + self._stats_every_s
-                self._emit_stats(camera)
+    def prepare(self, asks: Sequence[Ask]) -> Revision:
+        """Make ready to watch for ``asks`` instead. Nothing changes until :meth:`revise`; EdgeError if one of
+        them cannot be asked.
+        """
+        found, removed = match(self._questions, asks)
+        added: list[Question] = []
+        questions: list[Question] = []
+        try:
+            for ask, question in zip(asks, found, strict=True):
+                if question is None:
+                    name = f"q{self._numbered + len(added) + 1}"
+                    due = max(ask.at, self._now_s)
+                    question = open_question(self.model, name, ask, live=self._events.live, due=due)
+                    added.append(question)
+                questions.append(question)
+        except EdgeError:
+            for question in added:
+                question.session.close()
+            raise
+        return Revision(tuple(questions), tuple(asks), tuple(added), tuple(removed))
 
-    def _over(self, live: bool) -> bool:
+    def revise(self, revision: Revision) -> list[str]:
+        """Take over, between two turns: in force from the next timestep. What changed, in words."""
+        changes = []
+        for question in revision.removed:
+            if question.asked:
+                self._emit(self._events.query("removed", question.id, question.ask.text, self._now_s))
+            question.session.close()
+            changes.append(f"{question.id} removed")
+        for question, ask in zip(revision.questions, revision.asks, strict=True):
+            if question in revision.added:
+                changes.append(f"{question.id} added")
+            elif question.ask != ask:
+                question.adopt(ask, self.model)
+                changes.append(f"{question.id} changed")
+                if question.asked:
+                    self._emit(self._events.query("changed", question.id, ask.text, self._now_s))
+        self._numbered += len(revision.added)
+        self._questions = list(revision.questions)
+        return changes
+
+    def _is_over(self, live: bool) -> bool:
         if live and self._duration_s is not None and self._clock() - self._started >= self._duration_s:
             self.stop(f"{self._duration_s:g} s are over")
         return self._stopping
 
-    def _beyond_duration(self, index: int) -> bool:
+    def _is_beyond_duration(self, index: int) -> bool:
         """A file's end by ``duration_s`` depends on its own time alone, so that events stay the same."""
-        if self._duration_s is None or self._model.protocol.interval(index)[1] <= self._duration_s:
+        if self._duration_s is None or self.model.protocol.interval(index)[1] <= self._duration_s:
             return False
         self.stop(f"{self._duration_s:g} s are over")
         return True
@@ -252,7 +259,7 @@ class Runner:
         start = frame.captured_at if live else taken
         self.telemetry.skipped += frame.index - self._next_index
         self._next_index = frame.index + 1
-        self._now_s = self._model.protocol.interval(frame.index)[1]
+        self._now_s = self.model.protocol.interval(frame.index)[1]
         self._ask_what_is_due()
         if live:
             self.telemetry.add_stage("queue", (taken - start) * 1e3)
@@ -264,15 +271,15 @@ class Runner:
         self.telemetry.add_stage("preprocess", (preprocessed - taken) * 1e3)
         self.telemetry.add_stage("vision", (encoded - preprocessed) * 1e3)
 
-        views = [self._decide(watcher, tokens, frame.index, start) for watcher in self._watchers]
+        views = [self._decide(question, tokens, frame.index, start) for question in self._questions]
         self.telemetry.timesteps += 1
         self.telemetry.last_frame = self._clock()
         self._display.step(self._now_s, views)
 
-    def _decide(self, watcher: _Watcher, tokens: NDArray[np.float32], index: int, start: float) -> StepView:
+    def _decide(self, question: Question, tokens: NDArray[np.float32], index: int, start: float) -> StepView:
         """One question's decision, and its response sent out when the policy lets it."""
         before_ms = (self._clock() - start) * 1e3
-        decision = watcher.session.push_tokens(tokens, index)
+        decision = question.session.push_tokens(tokens, index)
         # The session counts from its push; latencies count from the frame.
         latency: dict[str, float] = {
             name: before_ms + decision.timing[name]
@@ -280,54 +287,44 @@ class Runner:
             if name in decision.timing
         }
         self.telemetry.add_stage("append", decision.timing["append"])
-        if watcher.asked:
+        if question.asked:
             self.telemetry.decision.add(latency["decision"])
         suppressed = None
-        watcher.policy.observe(decision.speak)
+        question.policy.observe(decision.speak)
         if decision.speak:
             self.telemetry.first_text.add(latency["first_token"])
-            suppressed = self._respond(watcher, decision, latency)
-        return StepView(watcher.query, decision, latency["decision"], suppressed)
+            suppressed = self._respond(question, decision, latency)
+        return StepView(question.id, decision, latency["decision"], suppressed)
 
-    def _respond(self, watcher: _Watcher, decision: Decision, latency: dict[str, float]) -> str | None:
+    def _respond(self, question: Question, decision: Decision, latency: dict[str, float]) -> str | None:
         """Send a response out; the reason when the policy holds it back."""
         text = decision.text or ""
-        reason = watcher.policy.review(decision.time, text)
+        reason = question.policy.review(decision.time, text)
         if reason is not None:
             self.telemetry.suppress(reason)
             return reason
         event = self._events.response(
-            watcher.query, watcher.ask.text, decision.time, decision.interval, text, decision.score, latency
+            question.id, question.ask.text, decision.time, decision.interval, text, decision.score, latency
         )
         self.telemetry.responses += 1
         if self._emit(event):
-            watcher.policy.delivered(decision.time, text)
+            question.policy.delivered(decision.time, text)
         return None
 
     def _ask_what_is_due(self) -> None:
         """Put the questions whose time lies at or before the end of this timestep: in force from it."""
-        for watcher in self._watchers:
-            if not watcher.asked and watcher.ask.at <= self._now_s:
-                watcher.session.ask(watcher.ask.text, id=watcher.query)
-                watcher.asked = True
-                self._emit(self._events.query("asked", watcher.query, watcher.ask.text, watcher.ask.at))
+        for question in self._questions:
+            if not question.asked and question.due <= self._now_s:
+                question.session.ask(question.ask.text, id=question.id)
+                question.asked = True
+                self._emit(self._events.query("asked", question.id, question.ask.text, question.due))
 
     def _change_state(self, state: str, cause: str) -> None:
         self._state = state
         self._emit(self._events.state(state, cause, self._now_s))
         self._display.state(state, cause)
 
-    def _finish(self, camera: Camera) -> None:
-        # A reader that leaves only now changes nothing any more.
-        with suppress(ReaderGoneError):
-            if self._stopping and self._state not in ("ended", "failed"):
-                self._change_state("ended", self._ended)
-        with suppress(ReaderGoneError):
-            self._emit_stats(camera)
-        for watcher in self._watchers:
-            watcher.session.close()
-
-    def _emit_stats(self, camera: Camera) -> None:
+    def _emit_stats(self) -> None:
         told = self.telemetry
         counts: dict[str, Any] = {
             "timesteps": told.timesteps,
@@ -336,8 +333,8 @@ class Runner:
             "suppressed": dict(sorted(told.suppressed.items())),
         }
         timing: dict[str, Any] = {
-            "dropped": camera.dropped,
-            "reconnects": camera.reconnects,
+            "dropped": self._camera.dropped,
+            "reconnects": self._camera.reconnects,
             "decision_ms": told.decision.summary(),
             "first_text_ms": told.first_text.summary(),
         }
@@ -348,14 +345,6 @@ class Runner:
         return self._sinks.write(event)
 
 
-def _open_watcher(model: Model, query: str, ask: Ask, live: bool) -> _Watcher:
-    session = model.session(threshold=ask.policy.threshold)
-    session.remove(
-        session.ask(ask.text)
-    )  # a question that cannot be asked is said now, not when its time comes
-    return _Watcher(query, ask, session, ResponsePolicy(ask.policy, datetime.now if live else None))
-
-
 def with_fps(model: Model, fps: float) -> Model:
     """The same loaded model, deciding ``fps`` times per second of stream instead of as it was trained to."""
     if fps == model.protocol.fps:
@@ -364,22 +353,3 @@ def with_fps(model: Model, fps: float) -> Model:
     changed.protocol = replace(model.protocol, fps=fps)
     changed.encoder = TurnEncoder(changed.protocol, model.tokenizer.encode)
     return changed
-
-
-@contextmanager
-def stop_on_signals(stop: Callable[[str], None]) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM call ``stop`` and are noted in the list; a second one ends the process at once."""
-    received: list[int] = []
-
-    def handle(number: int, _frame: Any) -> None:
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
-        stop("stopped by Ctrl-C" if number == signal.SIGINT else "stopped by SIGTERM")
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            with suppress(ValueError, TypeError):  # a handler not set from Python cannot be put back
-                signal.signal(number, handler)

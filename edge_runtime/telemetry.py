@@ -7,7 +7,7 @@ true one whatever the number of values. Exporting them (Prometheus) is left to w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 _LOWEST_MS = 0.01
@@ -68,6 +68,14 @@ class Histogram:
             totals.append(seen)
         return totals, sum(counts)
 
+    def merge(self, other: Histogram) -> None:
+        """Count all that ``other`` counted."""
+        self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
+        self.count += other.count
+        self.sum_ms += other.sum_ms
+        self.min_ms = min(self.min_ms, other.min_ms)
+        self.max_ms = max(self.max_ms, other.max_ms)
+
     def summary(self) -> dict[str, float | int]:
         """``{"n": ..}`` and, when there are values, ``p50 p90 p99 max`` in milliseconds."""
         result: dict[str, float | int] = {"n": self.count}
@@ -106,6 +114,8 @@ class Telemetry:
     """When the run's loop last turned, on its own clock: it is not stuck."""
     last_frame: float | None = None
     """When a frame was last decided on."""
+    ended: str = ""
+    """``well`` or ``failed`` once the run of this stream is over."""
 
     def add_stage(self, name: str, value_ms: float) -> None:
         self.stages.setdefault(name, Histogram()).add(value_ms)
@@ -116,3 +126,19 @@ class Telemetry:
     @property
     def suppressed_total(self) -> int:
         return sum(self.suppressed.values())
+
+
+def total(streams: Iterable[Telemetry]) -> Telemetry:
+    """What several streams did together."""
+    result = Telemetry()
+    for one in streams:
+        result.timesteps += one.timesteps
+        result.skipped += one.skipped
+        result.responses += one.responses
+        for reason, count in one.suppressed.items():
+            result.suppressed[reason] = result.suppressed.get(reason, 0) + count
+        result.decision.merge(one.decision)
+        result.first_text.merge(one.first_text)
+        for name, histogram in one.stages.items():
+            result.stages.setdefault(name, Histogram()).merge(histogram)
+    return result

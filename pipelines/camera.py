@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import SourceError
-from edge_runtime.framing import Framing
+from edge_runtime.framing import Framing, Polygon
 from edge_runtime.sampling import TimestepSampler
 
 from . import container
@@ -66,20 +66,29 @@ def open_camera(
     fps: float,
     size: tuple[int, int] = (224, 224),
     options: CameraOptions | None = None,
+    wake: Callable[[], None] | None = None,
 ) -> Camera:
     """Open ``source`` (see :mod:`pipelines.sources`) and start reading it, at ``fps`` timesteps per second.
 
-    ``size``: (width, height). What can be known at once (no such file, no GStreamer, no camera) is raised
-    here as SourceError; what takes a connection to find out is raised by the iteration.
+    ``size``: (width, height). ``wake`` is called, from whatever thread, when there is something to read: for
+    who reads several cameras in one thread. What can be known at once (no such file, no GStreamer, no camera)
+    is raised here as SourceError; what takes a connection to find out is raised by the iteration.
     """
     parsed = parse_source(source) if isinstance(source, str) else source
-    return Camera(parsed, fps, size, options or CameraOptions())
+    return Camera(parsed, fps, size, options or CameraOptions(), wake)
 
 
 class Camera:
     """An open source. Iterate once; ``close()``, from any thread, or leaving the ``with`` block ends it."""
 
-    def __init__(self, source: Source, fps: float, size: tuple[int, int], options: CameraOptions) -> None:
+    def __init__(
+        self,
+        source: Source,
+        fps: float,
+        size: tuple[int, int],
+        options: CameraOptions,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
         load()
         if (problem := check_source(source)) is not None:
             raise SourceError(problem.line(source.label), permanent=True)
@@ -89,7 +98,7 @@ class Camera:
         self._fps = fps
         self._sampler = TimestepSampler(fps)
         self._timeline = Timeline(live=source.live)
-        self._mailbox = Mailbox(newest_only=source.live)
+        self._mailbox = Mailbox(newest_only=source.live, wake=wake)
         # Trying a file again brings nothing new.
         policy = options if source.live else replace(options, give_up_s=0)
         self._supervisor = Supervisor(policy, clock=time.monotonic)
@@ -159,6 +168,16 @@ class Camera:
         item = self._mailbox.get()
         assert item is not None  # without a timeout there is always an item or an exception
         return item
+
+    def set_masks(self, masks: Sequence[Polygon]) -> None:
+        """Black out these polygons in place of those before, from the next picture decoded on; from any
+        thread. The connection stays. Raises ValueError for polygons that cannot be.
+        """
+        framing = replace(self._options.framing, masks=tuple(masks))
+        with self._lock:
+            self._options = replace(self._options, framing=framing)
+            if self._connection is not None:
+                self._connection.set_masks(framing.masks)
 
     def close(self) -> None:
         """Stop reading and release everything. May be called again, and from any thread."""
@@ -253,10 +272,11 @@ class Camera:
         if problem is not None:
             return self._tell("lost", problem)
         self._timeline.new_connection()
-        connection = Connection(
-            self._source, self._size, self._options, self, framing=self._options.framing, fps=self._fps
-        )
-        self._connection = connection
+        with self._lock:  # new masks come before it is made, or reach it afterwards
+            connection = Connection(
+                self._source, self._size, self._options, self, framing=self._options.framing, fps=self._fps
+            )
+            self._connection = connection
         connection.start()
 
     def _preflight(self) -> Problem | None:

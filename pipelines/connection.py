@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edge_runtime.framing import Framing
+from edge_runtime.framing import Framing, Polygon
 
 from . import bus, decoders, secrets
 from .decoding import Decoding, dimensions
@@ -94,8 +94,9 @@ class Connection:
         """What a file's header, or a playlist that has an end, says."""
         # A playlist's segments come in bursts; their own times set the pace.
         paced = isinstance(source, HttpSource) and source.playlist
-        self._tail_head, sink = add_tail(self._pipeline, size, framing, paced=paced)
-        self._connect(sink, "new-sample", self._on_sample)
+        tail = add_tail(self._pipeline, size, framing or Framing(), paced=paced)
+        self._tail_head, self._mask = tail.head, tail.mask
+        self._connect(tail.sink, "new-sample", self._on_sample)
         decodebin = None
         if not isinstance(source, (TestSource, CsiSource)):
             self._decoding = Decoding(
@@ -255,6 +256,10 @@ class Connection:
         """Make a waiting :meth:`poll` return at once (any thread)."""
         Gst = self._modules.Gst
         self._bus.post(Gst.Message.new_application(self._pipeline, Gst.Structure.new_empty("wake")))
+
+    def set_masks(self, masks: tuple[Polygon, ...]) -> None:
+        """Black out these polygons from the next picture on (any thread)."""
+        self._mask.set_masks(masks)
 
     def poll(self, timeout_s: float) -> Problem | EndOfStream | None:
         """Wait for news. A Problem or EndOfStream comes once and is final."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +45,15 @@ class StateChange:
 
 
 class Mailbox:
-    """See the module's text. ``capacity`` counts frames; ``newest_only`` makes it the live kind."""
+    """See the module's text. ``capacity`` counts frames; ``newest_only`` makes it the live kind.
 
-    def __init__(self, *, newest_only: bool, capacity: int = 4) -> None:
+    ``wake`` is called, from whatever thread, when there is something new to get: for who waits for several.
+    """
+
+    def __init__(
+        self, *, newest_only: bool, capacity: int = 4, wake: Callable[[], None] | None = None
+    ) -> None:
+        self._wake = wake
         self.newest_only = newest_only
         self.capacity = 1 if newest_only else capacity
         self.dropped = 0
@@ -75,7 +82,7 @@ class Mailbox:
                 self._drop_waiting()
             self._items.append(frame)
             self._frames += 1
-            self._changed.notify_all()
+            self._announce()
             return True
 
     def put_state(self, change: StateChange) -> None:
@@ -83,14 +90,14 @@ class Mailbox:
             if sum(isinstance(item, StateChange) for item in self._items) >= _KEPT_STATES:
                 self._items.remove(next(item for item in self._items if isinstance(item, StateChange)))
             self._items.append(change)
-            self._changed.notify_all()
+            self._announce()
 
     def end(self, error: SourceError | None = None) -> None:
         """No more will come: what is waiting is still delivered, then iteration stops or raises ``error``."""
         with self._changed:
             if not self._end:
                 self._end = error or True
-            self._changed.notify_all()
+            self._announce()
 
     def close(self) -> None:
         """Drop what is waiting and release both sides."""
@@ -98,7 +105,7 @@ class Mailbox:
             self._closed = True
             self._items.clear()
             self._frames = 0
-            self._changed.notify_all()
+            self._announce()
 
     def get(self, timeout_s: float | None = None) -> Frame | StateChange | None:
         """The next item, or None after ``timeout_s``. At the end: StopIteration or SourceError."""
@@ -120,6 +127,11 @@ class Mailbox:
                 self._run = 0
                 self._changed.notify_all()
             return item
+
+    def _announce(self) -> None:
+        self._changed.notify_all()
+        if self._wake is not None:
+            self._wake()
 
     def _drop_waiting(self) -> None:
         waiting = next(item for item in self._items if isinstance(item, Frame))

@@ -1,10 +1,11 @@
 """The element that blacks out privacy masks: right behind the conversion to RGB, before anything looks.
 
-It fails closed: a picture that cannot be masked is never passed on.
+It fails closed: a picture that cannot be masked is never passed on. Without masks it is passed by, untouched.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import gi
@@ -35,15 +36,26 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
 
     def __init__(self, masks: tuple[Polygon, ...]) -> None:
         super().__init__()
+        self._lock = threading.Lock()  # between who sets masks and the streaming thread
         self._masks = masks
         self._info: Any = None
         self._hidden: np.ndarray | None = None  # [H, W] bool
         self.set_in_place(True)
+        self.set_passthrough(not masks)
+
+    def set_masks(self, masks: tuple[Polygon, ...]) -> None:
+        """Take other polygons from the next picture on, from any thread, also while playing."""
+        with self._lock:
+            self._masks = masks
+            if self._info is not None:
+                self._hidden = raster(masks, self._info.width, self._info.height)
+        self.set_passthrough(not masks)
 
     def do_set_caps(self, caps: Any, _out: Any) -> bool:
         try:
-            self._info = GstVideo.VideoInfo.new_from_caps(caps)
-            self._hidden = raster(self._masks, self._info.width, self._info.height)
+            with self._lock:
+                self._info = GstVideo.VideoInfo.new_from_caps(caps)
+                self._hidden = raster(self._masks, self._info.width, self._info.height)
             return True
         except Exception as error:
             self._report(error)

@@ -32,7 +32,7 @@ class PictureScaler:
         self._pipeline = self._Gst.Pipeline.new(None)
         self._source = make("appsrc", format=self._Gst.Format.TIME, max_buffers=1)
         self._pipeline.add(self._source)
-        head, self._sink = add_tail(self._pipeline, size)
+        head, self._sink, _ = add_tail(self._pipeline, size)
         self._sink.set_property("emit-signals", False)
         link(self._source, head)
         self._pipeline.set_state(self._Gst.State.PLAYING)

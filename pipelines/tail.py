@@ -2,33 +2,43 @@
 
 ::
 
-    videoconvert ! RGB (! mask) (! videocrop) ! videoscale ! videoflip ! appsink
+    videoconvert ! RGB ! mask (! videocrop) ! videoscale ! videoflip ! appsink
 
-Masks come first behind the conversion: nothing else ever holds what they hide.
+Masks come first behind the conversion: nothing else ever holds what they hide. Their element is there without
+masks too, and lets everything pass then: masks may come while the video runs.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_runtime.errors import SourceError
-from edge_runtime.framing import Framing
+from edge_runtime.framing import Framing, Polygon
 
 from .gst import load, make
 
 _TURNS = {90: "90r", 180: "180", 270: "90l"}
 
 
+class Tail(NamedTuple):
+    """The first and the last element, and the one that masks; None where there is no framing."""
+
+    head: Any
+    sink: Any
+    mask: Any
+
+
 def add_tail(
     pipeline: Any, size: tuple[int, int], framing: Framing | None = None, *, paced: bool = False
-) -> tuple[Any, Any]:
-    """Add the elements above; returns the first and the last of them.
+) -> Tail:
+    """Add the elements above; without ``framing`` no mask and no crop.
 
     ``size``: (width, height). The appsink hands over at once (no preroll; no clock either, unless ``paced``:
     then a picture is handed over when its time has come).
     """
     Gst = load().Gst
+    mask = _mask(framing.masks) if framing is not None else None
     framing = framing or Framing()
     width, height = size
     rgb = Gst.Caps.from_string("video/x-raw, format=(string)RGB")
@@ -42,7 +52,8 @@ def add_tail(
     elements = [
         convert,
         make("capsfilter", caps=rgb),
-        *_framing_elements(framing),
+        *([mask] if mask is not None else []),
+        *([_crop(framing.crop)] if framing.crop is not None else []),
         scale,
         make("capsfilter", caps=sized),
     ]
@@ -57,18 +68,13 @@ def add_tail(
         pipeline.add(element)
     for one, next_one in itertools.pairwise(elements):
         link(one, next_one)
-    return convert, sink
+    return Tail(convert, sink, mask)
 
 
-def _framing_elements(framing: Framing) -> list[Any]:
-    elements = []
-    if framing.masks:
-        from .mask_element import PrivacyMask
+def _mask(masks: tuple[Polygon, ...]) -> Any:
+    from .mask_element import PrivacyMask
 
-        elements.append(PrivacyMask(framing.masks))
-    if framing.crop is not None:
-        elements.append(_crop(framing.crop))
-    return elements
+    return PrivacyMask(masks)
 
 
 def _crop(crop: tuple[float, float, float, float]) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.cli import SAMPLES
-from edge_runtime.config import Ask
+from edge_runtime.config import Ask, Config
 from edge_runtime.errors import SourceError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,16 +203,16 @@ def start(bundle: Path, folder: Path, *args: str) -> subprocess.Popen[str]:
 
 
 def test_the_sample_brings_its_questions(tmp_path, monkeypatch):
-    from edge_runtime import run_command as cli
+    from edge_runtime import cameras
 
-    monkeypatch.setattr(cli, "SAMPLES", tmp_path)
+    monkeypatch.setattr(cameras, "SAMPLES", tmp_path)
     with pytest.raises(SourceError, match=r"sample\.json: .*install the program again"):
-        cli._sample()
+        cameras.find_camera("sample", Config())
     about = tmp_path / "sample.json"
     about.write_text('{"query": {"time": 4, "text": "What?"}, "answers": []}')
-    assert cli._sample().asks == (Ask("What?", 4.0),)
+    assert cameras.find_camera("sample", Config()).asks == (Ask("What?", 4.0),)
     about.write_text('{"queries": [{"time": 0, "text": "a"}, {"time": 1, "text": "b"}]}')
-    camera = cli._sample()
+    camera = cameras.find_camera("sample", Config())
     assert [ask.text for ask in camera.asks] == ["a", "b"]
     assert (camera.name, camera.source) == ("sample", str(tmp_path / "sample.mp4"))
 
@@ -286,7 +286,7 @@ def test_an_event_file_that_cannot_be_written_is_said_before_the_run(edge_run, c
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["clip.mp4", "other.mp4", "--ask", "What?"], "one source at a time, got 2"),
+        (["test:", "test:", "--ask", "What?"], "test: is given twice"),
         (["--ask", "What?"], "a source is missing"),
         (["test:"], 'add --ask "..."'),
         (["test:", "--ask", " "], "--ask is empty"),

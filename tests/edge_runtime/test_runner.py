@@ -16,7 +16,8 @@ from edge_runtime.display import NoDisplay
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events import Event, EventMaker, encode
 from edge_runtime.policy import PolicySettings, normalise
-from edge_runtime.runner import Runner, with_fps
+from edge_runtime.rounds import take_turns
+from edge_runtime.runner import Runner, RunReport, with_fps
 from edge_runtime.sinks import ReaderGoneError, Sinks
 
 ALWAYS = PolicySettings(threshold=0.0, repeat_s=0.0)
@@ -53,6 +54,8 @@ class ScriptedCamera:
             raise self._error or StopIteration
         item = self._items.pop(0)
         return item() if callable(item) else item
+
+    def set_masks(self, masks: Any) -> None: ...
 
     def close(self) -> None: ...
 
@@ -103,12 +106,14 @@ def watch(model, camera: ScriptedCamera, *asks: Ask, sink: Any = None, **options
     sink = sink or ListSink()
     events = EventMaker("scripted", None if camera.live else "identity")
     runner = Runner(model, asks, events, Sinks([sink]), NoDisplay(), **options)
-    error = None
-    try:
-        runner.run(camera)
-    except SourceError as err:
-        error = err
-    return getattr(sink, "events", []), runner.report(camera), error
+    run(runner, camera)
+    return getattr(sink, "events", []), runner.report(), runner.error
+
+
+def run(runner: Runner, camera: ScriptedCamera) -> RunReport:
+    runner.begin(camera)
+    take_turns([runner])
+    return runner.report()
 
 
 def of_type(events: list[Event], kind: str) -> list[Event]:
@@ -261,7 +266,7 @@ def test_stop_finishes_the_timestep_in_hand_and_writes_the_end(model):
         runner.stop("stopped by Ctrl-C")  # as the signal's handler does, while a frame is on its way
         return frames[1]
 
-    report = runner.run(ScriptedCamera([frames[0], stop_now, frames[2]], live=True))
+    report = run(runner, ScriptedCamera([frames[0], stop_now, frames[2]], live=True))
     assert [event["time"] for event in of_type(sink.events, "response")] == [1.0, 2.0]
     assert [event["type"] for event in sink.events[-2:]] == ["stream", "stats"]
     assert sink.events[-2]["cause"] == "stopped by Ctrl-C"
@@ -292,7 +297,7 @@ def test_when_the_reader_of_stdout_goes_the_other_sink_hears_of_it(model):
         model, [Ask("What?", 0.0, ALWAYS)], EventMaker("scripted"), Sinks([file, GoneSink()]), NoDisplay()
     )
     with pytest.raises(ReaderGoneError):
-        runner.run(ScriptedCamera(pictures(0, 1)))
+        run(runner, ScriptedCamera(pictures(0, 1)))
     assert [event["type"] for event in file.events] == ["query", "response", "stream", "stats"]
     assert "gone" in file.events[2]["cause"]
 

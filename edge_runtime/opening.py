@@ -1,0 +1,151 @@
+"""From a camera's configuration to the open camera: the runtime's one bridge to :mod:`pipelines`.
+
+Imports of that room stand inside the functions, so that what needs no camera needs no GStreamer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.config import CameraConfig, SourceOptions
+from edge_runtime.errors import ConfigError, SourceError
+
+if TYPE_CHECKING:
+    from edge_runtime.camera import Camera
+    from edge_runtime.display import Console
+    from edge_runtime.model import Model
+
+
+def parse(camera: CameraConfig) -> Any:
+    """The parsed source, with the configuration's credentials; a file or device has been looked at.
+
+    Raises SourceError for a source that cannot be used, ConfigError for credentials that do not fit it.
+    """
+    from pipelines import devices, problems, secrets, sources
+
+    source = sources.parse_source(camera.source)
+    if camera.user is not None or camera.password_env is not None:
+        if not isinstance(source, (sources.RtspSource, sources.HttpSource)):
+            raise ConfigError(
+                f"camera {camera.name}: user and password_env are for rtsp:// and http:// sources alone"
+            )
+        password = camera.password()
+        secrets.register(password)
+        source = replace(source, user=camera.user, password=password)
+    if (problem := problems.check_source(source)) is not None:
+        raise SourceError(problem.line(source.label), permanent=True)
+    if isinstance(source, sources.DeviceSource) and not camera.name:
+        # Somebody sits in front of it: say at once that there is no such camera. A configured one may come.
+        devices.resolve(source)
+    return source
+
+
+def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
+    """Names with their parsed sources: raises ConfigError for two of one name, as events would not tell them
+    apart, and for two readers of what gives each picture once (a device, a pipe).
+    """
+    names: set[str] = set()
+    readers: dict[object, str] = {}
+    for name, source in sources:
+        if name in names:
+            raise ConfigError(f"two cameras are called {name}; give them names of their own in edge-run.toml")
+        names.add(name)
+        key = _read_once(source)
+        if key is None:
+            continue
+        if key in readers:
+            raise ConfigError(
+                f"{readers[key]} and {name} are the same camera or pipe; it can be read once only"
+            )
+        readers[key] = name
+
+
+def _read_once(source: Any) -> object:
+    """What tells one device, pipe or listening port from another; None for what anybody may read."""
+    from pipelines import devices
+    from pipelines.sources import CsiSource, DeviceSource, FileSource, SrtSource
+
+    if isinstance(source, DeviceSource):
+        with suppress(SourceError):
+            source = devices.resolve(source)
+        return os.path.realpath(source.path) if source.path else source
+    if isinstance(source, CsiSource):
+        return source
+    if isinstance(source, SrtSource) and ("mode", "listener") in source.settings:
+        return ("srt", source.port)
+    if isinstance(source, FileSource):
+        with suppress(OSError):
+            if not stat.S_ISREG(os.stat(source.path).st_mode):
+                return os.path.realpath(source.path)
+    return None
+
+
+def identity(source: Any, model: Model) -> str | None:
+    """What a recording's event ids are made from; None for what is never the same again."""
+    from edge_runtime.events import file_identity
+    from pipelines.sources import FileSource, ImagesSource
+
+    if isinstance(source, FileSource):
+        return file_identity(source.path, _model_identity(model))
+    if isinstance(source, ImagesSource):
+        files = [file_identity(path) for path in source.files]
+        return file_identity(source.files[0], *files, _model_identity(model))
+    return None
+
+
+def open_camera(
+    source: Any, model: Model, options: SourceOptions, wake: Callable[[], None] | None = None
+) -> Camera:
+    """Start reading; ``wake`` is called, from any thread, when there is something to read. SourceError."""
+    from pipelines import camera
+
+    given = {
+        "rtsp_transport": options.transport,
+        "decoder": options.decoder,
+        "connect_timeout_s": options.connect_timeout_s,
+        "stall_timeout_s": options.stall_timeout_s,
+        "give_up_s": options.give_up_s,
+    }
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    height, width = model.bundle.model.image_size
+    opened: Camera = camera.open_camera(
+        source,
+        fps=model.protocol.fps,
+        size=(width, height),
+        options=camera.CameraOptions(framing=options.framing, **chosen),
+        wake=wake,
+    )
+    return opened
+
+
+def _model_identity(model: Model) -> str:
+    """Tells models apart: a file's events have the same ids only when the same model made them."""
+    hashes = sorted((name, spec.sha256) for name, spec in model.bundle.files.items())
+    return json.dumps([hashes, model.protocol.to_dict()], sort_keys=True)
+
+
+def hide(secret: str) -> None:
+    """From now on take this out of what is shown."""
+    from pipelines import secrets
+
+    secrets.register(secret)
+
+
+def without_secrets(text: str) -> str:
+    from pipelines import secrets
+
+    return str(secrets.scrub(text))
+
+
+def scrub(console: Console) -> None:
+    """From now on take passwords out of what is shown, where pipelines has any to know of."""
+    with suppress(ImportError):
+        from pipelines import secrets
+
+        console.scrub = secrets.scrub
