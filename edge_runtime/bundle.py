@@ -18,7 +18,8 @@ from typing import Any, TypeVar, cast
 from edge_runtime.errors import BundleError
 from edge_runtime.protocol import Protocol
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Newest that is read. 2: M-RoPE and DeepStack (``model.visual_grid``, ``model.deepstack``)."""
 MANIFEST = "bundle.json"
 EMBEDDING = "embedding.npy"
 TOKENIZER = "tokenizer.json"
@@ -68,6 +69,11 @@ class ModelSpec:
     """Height and width."""
     image_mean: float
     image_std: float
+    visual_grid: tuple[int, int] | None = None
+    """Rows and columns of a frame's visual tokens where positions follow them (M-RoPE); None where a row's
+    index is its position."""
+    deepstack: int = 0
+    """Layers that take in visual tokens of their own."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,11 @@ class Bundle:
     """The whole of bundle.json, keys unknown to this version included."""
     alternatives: tuple[GraphSpec, ...] = ()
     """The same decoder written for other engines, over the same weights."""
+
+    @property
+    def visual_shape(self) -> tuple[int, int, int]:
+        """Of a frame's visual tokens: [1 + DeepStack's layers, V, D]."""
+        return 1 + self.model.deepstack, self.protocol.frame_tokens, self.model.hidden_size
 
     def decoder_for(self, lowerings: Sequence[str]) -> GraphSpec | None:
         """The decoder an engine takes that runs ``lowerings``, its preferred one first; None without one."""
@@ -157,6 +168,8 @@ def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
             image_size=(image_size[0], image_size[1]),
             image_mean=model.number("image_mean"),
             image_std=model.number("image_std"),
+            visual_grid=_visual_grid(model),
+            deepstack=model.positive("deepstack") if "deepstack" in model.data else 0,
         ),
         vision=_graph(graphs.section("vision")),
         decoder=_graph(graphs.section("decoder")),
@@ -164,6 +177,9 @@ def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
         files=_files(root.section("files")),
         manifest=manifest,
     )
+    grid = bundle.model.visual_grid
+    if grid is not None and grid[0] * grid[1] != bundle.protocol.frame_tokens:
+        raise model.wrong("visual_grid", f"{bundle.protocol.frame_tokens} visual tokens, as the protocol has")
     decoders = [graph.file for graph in (bundle.decoder, *bundle.alternatives)]
     for needed in (bundle.vision.file, *decoders, EMBEDDING, TOKENIZER):
         if needed not in bundle.files:
@@ -219,6 +235,15 @@ class _Section:
 
     def section(self, key: str) -> _Section:
         return _Section(self.get(key, dict), self.path, f"{self.place}{key}.")
+
+
+def _visual_grid(model: _Section) -> tuple[int, int] | None:
+    if "visual_grid" not in model.data:
+        return None
+    grid = model.get("visual_grid", list)
+    if len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
+        raise model.wrong("visual_grid", "two positive integers: rows, columns")
+    return grid[0], grid[1]
 
 
 def _protocol(section: _Section) -> Protocol:

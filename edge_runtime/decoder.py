@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends.base import DecoderCache
 from edge_runtime.errors import BackendError
+from edge_runtime.positions import RowPositions
 from edge_runtime.window import EvictionPlan
 
 
@@ -34,16 +35,28 @@ class Generated:
 
 class CachedDecoder:
     """``embedding`` [vocab, D] float16 (memory-mapped); ``image_id``: the token that stands for a visual
-    token.
+    token; ``grid``: rows and columns of a picture's tokens with M-RoPE, else None; ``deepstack``: how many
+    layers take in visual tokens of their own (Qwen3-VL).
     """
 
-    def __init__(self, cache: DecoderCache, embedding: NDArray[np.float16], image_id: int) -> None:
+    def __init__(
+        self,
+        cache: DecoderCache,
+        embedding: NDArray[np.float16],
+        image_id: int,
+        *,
+        grid: tuple[int, int] | None = None,
+        deepstack: int = 0,
+    ) -> None:
         self._cache = cache
         self._embedding = embedding
         self._image_id = image_id
         # Virtual memory until it is written: a chunk touches its first few rows only.
         self._inputs = np.empty((cache.capacity, embedding.shape[1]), dtype=np.float32)
         self._scratch = np.empty(embedding.shape[0], dtype=np.float32)
+        self._positions = None if grid is None else RowPositions(cache.capacity, image_id, grid)
+        self._deepstack_layers = deepstack
+        self._deepstack = np.empty(deepstack * self._inputs.size, dtype=np.float32)
         self.calls = 0
         """Engine calls so far; a silent timestep is exactly one."""
 
@@ -53,8 +66,9 @@ class CachedDecoder:
         """Append ``ids`` at rows ``start ..`` and return the logits after the last one, float32 [vocab].
 
         ``visual`` [n, D]: the n visual tokens that take the places of the image tokens in ``ids``, in
-        order. The result is a view that the next call overwrites. Raises ValueError when counts differ or
-        the rows do not fit, BackendError when the engine fails or gives NaN.
+        order; with DeepStack [1 + layers, n, D], the first for the input and one for each layer. The result
+        is a view that the next call overwrites. Raises ValueError when counts differ or the rows do not fit,
+        BackendError when the engine fails or gives NaN.
         """
         index = np.asarray(ids, dtype=np.int64)
         inputs = self._inputs[: len(index)]
@@ -62,17 +76,34 @@ class CachedDecoder:
             raise ValueError(f"append of {len(index)} rows in a cache of {self._cache.capacity}")
         inputs[:] = self._embedding[index]
         places = index == self._image_id
-        if np.count_nonzero(places) != (0 if visual is None else len(visual)):
+        if np.count_nonzero(places) != (0 if visual is None else visual.shape[-2]):
             raise ValueError("append: as many image tokens as visual tokens are needed")
         if visual is not None:
-            inputs[places] = visual
+            inputs[places] = visual if visual.ndim == 2 else visual[0]
         self.calls += 1
-        logits = self._cache.step(inputs, start)
+        if self._positions is None:
+            logits = self._cache.step(inputs, start)
+        else:
+            positions = self._positions.place(index, start)
+            logits = self._cache.step(inputs, start, positions, self._spread_deepstack(places, visual))
         if np.isnan(logits[0]):  # one NaN anywhere before the last layer makes all of them NaN
             raise BackendError(
                 "decoder graph: the logits are NaN; the frame's tokens or the bundle are damaged"
             )
         return logits
+
+    def _spread_deepstack(
+        self, places: NDArray[np.bool_], visual: NDArray[np.float32] | None
+    ) -> NDArray[np.float32] | None:
+        """What is added after each of the first layers, [layers, S, D]: zeros but at the picture's tokens."""
+        if not self._deepstack_layers:
+            return None
+        shape = (self._deepstack_layers, len(places), self._inputs.shape[1])
+        dense = self._deepstack[: int(np.prod(shape))].reshape(shape)
+        dense[:] = 0.0
+        if visual is not None:
+            dense[:, places] = visual[1:]
+        return dense
 
     def generate(
         self,
@@ -110,7 +141,12 @@ class CachedDecoder:
 
     def evict(self, plan: EvictionPlan) -> None:
         """Move what the plan keeps. The window takes the plan over afterwards."""
-        self._cache.move_rows(plan.moves)
+        if self._positions is None:
+            self._cache.move_rows(plan.moves)
+            return
+        moves, after = self._positions.turned(plan.moves)
+        self._cache.move_rows(moves)
+        self._positions.take(after)
 
     def close(self) -> None:
         """Free the cache. No call may follow."""

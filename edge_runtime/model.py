@@ -46,7 +46,7 @@ class Model:
         self._vision = engine.load_vision(self.bundle)
         self._decoder = engine.load_decoder(self.bundle)
         height, width = self.bundle.model.image_size
-        expected = (1, self.protocol.frame_tokens, self.bundle.model.hidden_size)
+        expected = self.bundle.visual_shape
         blank = np.zeros((1, 3, height, width), dtype=np.float32)
         shape = self.open_vision().encode(blank).shape  # also warms the engine
         if shape != expected:
@@ -65,7 +65,13 @@ class Model:
 
     def open_decoder(self) -> CachedDecoder:
         """A decoder with an empty cache of its own."""
-        return CachedDecoder(self._decoder.open_cache(), self.embedding, self.encoder.image_id)
+        return CachedDecoder(
+            self._decoder.open_cache(),
+            self.embedding,
+            self.encoder.image_id,
+            grid=self.bundle.model.visual_grid,
+            deepstack=self.bundle.model.deepstack,
+        )
 
     def _text_bias(self) -> NDArray[np.float32]:
         bias = np.zeros(self.bundle.model.vocab_size, dtype=np.float32)

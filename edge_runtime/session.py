@@ -215,8 +215,8 @@ class StreamSession:
             return decision
 
     def push_tokens(self, visual_tokens: NDArray[np.float32], index: int) -> Decision:
-        """As :meth:`push`, with the frame's visual tokens [1, V, D] (:meth:`Model.open_vision`) and its
-        timestep.
+        """As :meth:`push`, with the frame's visual tokens [1, V, D] (:meth:`Model.open_vision`; more than one
+        level of them with DeepStack) and its timestep.
 
         ``index`` must grow from call to call; gaps are allowed. Raises ConfigError otherwise.
         """
@@ -352,8 +352,8 @@ class StreamSession:
         return text, generated.ids, [*unwritten, *encoder.response_end_ids]
 
     def _check_tokens(self, visual_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-        expected = (1, self._protocol.frame_tokens, self._model.bundle.model.hidden_size)
+        expected = self._model.bundle.visual_shape
         if np.shape(visual_tokens) != expected:
             got = list(np.shape(visual_tokens))
             raise ConfigError(f"visual tokens: expected shape {list(expected)}, got {got}")
-        return visual_tokens.reshape(expected[1:])
+        return visual_tokens[0] if expected[0] == 1 else visual_tokens

@@ -1,12 +1,13 @@
 """Which rows of the cache hold what, and what has to move when old turns are evicted. Bookkeeping, no
 tensors.
 
-The cache is a run of rows, one per token, contiguous from 0, and a row's index is its rotary position. It
-is divided into segments: the prefix (system prompt), queries, and turns. Prefix and queries are pinned:
-they stay, wherever they lie, until a query is removed. Turns leave oldest first, whole, in blocks. What is
-kept then moves down to close the gaps, and each kept range turns its keys by its own shift: positions stay
-contiguous, which is what keeps a long stream within the positions a model was trained on, and keeping the
-first tokens is what keeps attention sane (StreamingLLM, arXiv 2309.17453).
+The cache is a run of rows, one per token, contiguous from 0, and a row's index is its rotary position (but
+with M-RoPE, see :mod:`edge_runtime.positions`). It is divided into segments: the prefix (system prompt),
+queries, and turns. Prefix and queries are pinned: they stay, wherever they lie, until a query is removed.
+Turns leave oldest first, whole, in blocks. What is kept then moves down to close the gaps, and each kept
+range turns its keys by its own shift: positions stay contiguous, which is what keeps a long stream within the
+positions a model was trained on, and keeping the first tokens is what keeps attention sane (StreamingLLM,
+arXiv 2309.17453).
 
 Plans are made first and applied after the rows have really moved, so that a failure in between changes
 nothing.
@@ -40,11 +41,14 @@ class Move:
     source: int
     target: int
     rows: int
+    turn: int | None = None
+    """By how many positions the keys turn, negative, where a row is not a position
+    (:mod:`edge_runtime.positions`)."""
 
     @property
     def shift(self) -> int:
         """By how many positions the keys turn; negative."""
-        return self.target - self.source
+        return self.target - self.source if self.turn is None else self.turn
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
+from export.decoder_parts import DecoderParts, decoder_parts
 from export.errors import ExportError
+from train.model.qwen import QwenModel
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,21 @@ class DecoderShape:
     """Rows of the static cache (C): no graph call may write beyond them."""
 
     @classmethod
-    def of(cls, config: LlamaConfig, context_rows: int) -> DecoderShape:
-        """Raises ExportError for a Llama whose attention or rotation this graph does not have."""
+    def of(cls, config: Any, context_rows: int) -> DecoderShape:
+        """Of a text model's configuration. Raises ExportError when this graph does not have its attention or
+        rotation."""
         rope = config.rope_parameters
         if rope.get("rope_type", "default") != "default":
             raise ExportError(f"decoder: rope type {rope['rope_type']!r} is not supported, only 'default'")
-        if config.attention_bias or config.mlp_bias or config.hidden_act != "silu":
+        biases = getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False)
+        if biases or config.hidden_act != "silu":
             raise ExportError("decoder: only a Llama without biases and with silu can be exported")
         return cls(
             hidden_size=config.hidden_size,
             num_layers=config.num_hidden_layers,
             num_heads=config.num_attention_heads,
             num_kv_heads=config.num_key_value_heads,
-            head_dim=config.head_dim or config.hidden_size // config.num_attention_heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
             rope_theta=float(rope["rope_theta"]),
             vocab_size=config.vocab_size,
             context_rows=context_rows,
@@ -66,11 +70,18 @@ class Lowering(Protocol):
     opset: int
 
     def start(
-        self, write_index: Tensor, position_ids: Tensor, cos: Tensor, sin: Tensor, shape: DecoderShape
+        self,
+        write_index: Tensor,
+        position_ids: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        pair_axes: Tensor | None,
+        shape: DecoderShape,
     ) -> Any:
         """What all layers share (rotations, mask), computed once a call and handed to :meth:`attention`.
 
-        ``write_index`` [1]; ``position_ids`` [1, 1, S]; ``cos``, ``sin`` [C, Dh / 2].
+        ``write_index`` [1]; ``position_ids`` [1, 1, S], or [3, 1, S] with ``pair_axes`` [Dh / 2] (M-RoPE);
+        ``cos``, ``sin`` [C, Dh / 2].
         """
         ...
 
@@ -122,6 +133,17 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+def chunk_rotation(
+    position_ids: Tensor, cos: Tensor, sin: Tensor, pair_axes: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """cos and sin [S, Dh / 2] of a chunk's positions, from tables of all positions; as of ``start``."""
+    if pair_axes is None:
+        positions = position_ids[0, 0]  # [S]
+        return cos.index_select(0, positions), sin.index_select(0, positions)
+    positions = position_ids[:, 0].index_select(0, pair_axes).T  # [S, Dh / 2], each pair by its own axis
+    return cos.gather(0, positions), sin.gather(0, positions)
+
+
 def rotary_tables(shape: DecoderShape) -> tuple[Tensor, Tensor]:
     """cos and sin [C, Dh / 2] of the half-split rotation that Llama uses, in fp32."""
     exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
@@ -131,12 +153,25 @@ def rotary_tables(shape: DecoderShape) -> tuple[Tensor, Tensor]:
 
 
 class DecoderLayer(nn.Module):
-    """One Llama block with its weights packed: one product for q, k and v, one for gate and up."""
+    """One block with its weights packed: one product for q, k and v, one for gate and up.
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+    As Llama has it; with biases of q, k and v (Qwen2.5) or norms of each query and key head (Qwen3) where the
+    block has them.
+    """
+
+    def __init__(self, layer: nn.Module, shape: DecoderShape, eps: float, dtype: torch.dtype) -> None:
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
-        qkv = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
+        self.shape, self.eps = shape, eps
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        qkv = torch.cat([part.weight for part in parts])
+        self.qkv_bias = self.head_norm = None
+        if parts[0].bias is not None:
+            self.qkv_bias = _frozen(torch.cat([part.bias for part in parts]), dtype)
+        if hasattr(attention, "q_norm"):
+            queries = attention.q_norm.weight.expand(shape.num_heads, -1)
+            keys = attention.k_norm.weight.expand(shape.num_kv_heads, -1)
+            self.head_norm = _frozen(torch.cat([queries, keys]), dtype)  # [H + K, Dh]
         # Weights are kept [in, out], as MatMul wants them: no transpose is left in the graph to fold.
         self.qkv = _frozen(qkv.T, dtype)
         self.out = _frozen(attention.o_proj.weight.T, dtype)
@@ -144,14 +179,26 @@ class DecoderLayer(nn.Module):
         self.down = _frozen(mlp.down_proj.weight.T, dtype)
         self.mlp_norm = _frozen(layer.post_attention_layernorm.weight, dtype)
 
+    def queries_keys_values(self, x: Tensor) -> Tensor:
+        """[1, S, D] -> [1, S, (H + 2K) Dh], not rotated yet."""
+        qkv = torch.matmul(x, self.qkv)
+        if self.qkv_bias is not None:
+            qkv = qkv + self.qkv_bias
+        if self.head_norm is None:
+            return qkv
+        heads = qkv.unflatten(-1, (-1, self.shape.head_dim))  # [1, S, H + 2K, Dh]
+        values = self.shape.num_kv_heads
+        turned, kept = heads.split([heads.shape[2] - values, values], dim=2)
+        return torch.cat([rms_norm(turned, self.head_norm, self.eps), kept], dim=2).flatten(2)
+
     def mlp(self, x: Tensor) -> Tensor:
         gate, up = torch.matmul(x, self.gate_up).chunk(2, dim=-1)
         return torch.matmul(nn.functional.silu(gate) * up, self.down)
 
 
 class DecoderGraph(nn.Module):
-    """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)`` to
-    ``(logits, ...)``, the rest as the lowering says.
+    """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)``, and ``deepstack`` where the
+    decoder has that, to ``(logits, ...)``, the rest as the lowering says.
 
     Weights are copied from ``decoder``, which is not changed. ``dtype``: of weights, activations and cache,
     float32 or float16; embeddings and logits are float32 all the same.
@@ -159,60 +206,73 @@ class DecoderGraph(nn.Module):
 
     def __init__(
         self,
-        decoder: LlamaForCausalLM,
+        decoder: LlamaForCausalLM | QwenModel,
         lowering: Lowering,
         context_rows: int,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.shape = DecoderShape.of(decoder.config, context_rows)
+        parts: DecoderParts = decoder_parts(decoder)
+        self.shape = shape = DecoderShape.of(parts.config, context_rows)
         self.lowering = lowering
         self.dtype = dtype
-        self.eps = float(decoder.config.rms_norm_eps)
-        layers = list(decoder.model.layers)
-        self.layers = nn.ModuleList(DecoderLayer(layer, dtype) for layer in layers)
+        self.eps = eps = float(parts.config.rms_norm_eps)
+        self.axes, self.deepstack = parts.axes, parts.deepstack
+        self.layers = nn.ModuleList(DecoderLayer(layer, shape, eps, dtype) for layer in parts.layers)
         # The norm in front of each attention, then the final one: norm i closes block i - 1.
-        norms = [layer.input_layernorm for layer in layers] + [decoder.model.norm]
+        norms = [layer.input_layernorm for layer in parts.layers] + [parts.norm]
         self.norms = nn.ParameterList(_frozen(norm.weight, dtype) for norm in norms)
-        self.lm_head = _frozen(decoder.lm_head.weight.T, dtype)
+        self.lm_head = _frozen(parts.head.T, dtype)
+        self.register_buffer("pair_axes", torch.tensor(parts.pair_axes) if parts.pair_axes else None)
         cos, sin = rotary_tables(self.shape)
         self.register_buffer("cos", cos.to(dtype))
         self.register_buffer("sin", sin.to(dtype))
 
     def input_names(self) -> list[str]:
         cache = [f"past_{kv}.{i}" for i in range(self.shape.num_layers) for kv in "kv"]
-        return ["inputs_embeds", "position_ids", "write_index", *cache]
+        deepstack = ["deepstack"] if self.deepstack else []
+        return ["inputs_embeds", "position_ids", "write_index", *cache, *deepstack]
 
     def output_names(self) -> list[str]:
         return ["logits", *self.lowering.output_names(self.shape.num_layers)]
 
-    def example_inputs(self, length: int = 3) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """Inputs of the right shapes for a chunk of ``length`` written after two rows."""
+    def example_inputs(self, length: int = 3) -> tuple[Any, ...]:
+        """Arguments of :meth:`forward` of the right shapes, for a chunk of ``length`` after two rows."""
         s = self.shape
         rows = (1, s.num_kv_heads, s.context_rows, s.head_dim)
         cache = [torch.zeros(rows, dtype=self.dtype) for _ in range(2 * s.num_layers)]
-        return (
+        inputs = (
             torch.zeros(1, length, s.hidden_size),
-            torch.arange(2, 2 + length).reshape(1, 1, length),
+            torch.arange(2, 2 + length).repeat(self.axes, 1, 1),
             torch.tensor([2]),
             cache,
         )
+        return (*inputs, torch.zeros(self.deepstack, 1, length, s.hidden_size)) if self.deepstack else inputs
 
     def forward(
-        self, inputs_embeds: Tensor, position_ids: Tensor, write_index: Tensor, cache: list[Tensor]
+        self,
+        inputs_embeds: Tensor,
+        position_ids: Tensor,
+        write_index: Tensor,
+        cache: list[Tensor],
+        deepstack: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """``inputs_embeds`` [1, S, D] float32; ``position_ids`` [1, 1, S]; ``write_index`` [1]; ``cache``:
-        keys and values of each layer in turn, [1, K, C, Dh] each.
+        """``inputs_embeds`` [1, S, D] float32; ``position_ids`` [1, 1, S], or [3, 1, S] with M-RoPE;
+        ``write_index`` [1]; ``cache``: keys and values of each layer in turn, [1, K, C, Dh] each;
+        ``deepstack`` [n, 1, S, D] float32: added after each of the first n layers, zeros where there is no
+        picture.
 
         Returns logits [1, vocab] float32 of the last position and what the lowering gives.
         """
-        shared = self.lowering.start(write_index, position_ids, self.cos, self.sin, self.shape)
+        shared = self.lowering.start(
+            write_index, position_ids, self.cos, self.sin, self.pair_axes, self.shape
+        )
         written: list[tuple[Tensor, Tensor]] = []
         residual = inputs_embeds.to(self.dtype)
         x = rms_norm(residual, self.norms[0], self.eps)
         for i, layer in enumerate(self.layers):
             past_k, past_v = cache[2 * i : 2 * i + 2]
-            qkv = torch.matmul(x, layer.qkv)
+            qkv = layer.queries_keys_values(x)
             x, k, v = self.lowering.attention(qkv, past_k, past_v, shared, self.shape)
             written.append((k, v))
             if i == len(self.layers) - 1:
@@ -220,7 +280,10 @@ class DecoderGraph(nn.Module):
                 x, residual = x[:, -1:], residual[:, -1:]
             x = torch.matmul(x, layer.out)
             x, residual = self.lowering.add_norm(x, residual, layer.mlp_norm, self.eps)
-            x, residual = self.lowering.add_norm(layer.mlp(x), residual, self.norms[i + 1], self.eps)
+            x = layer.mlp(x)
+            if deepstack is not None and i < self.deepstack:
+                x = x + deepstack[i].to(self.dtype)[:, -x.shape[1] :]
+            x, residual = self.lowering.add_norm(x, residual, self.norms[i + 1], self.eps)
         logits = torch.matmul(x[:, 0], self.lm_head).float()
         return logits, *self.lowering.outputs(written)
 

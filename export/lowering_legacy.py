@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from export.decoder_graph import DecoderShape, rms_norm, rotate, split_heads
+from export.decoder_graph import DecoderShape, chunk_rotation, rms_norm, rotate, split_heads
 
 _BLOCKED = -30_000.0
 """Added to a score that must not count: beyond any score, and within the range of fp16."""
@@ -27,19 +27,20 @@ class LegacyLowering:
     translations: ClassVar[dict[Callable[..., Any], Callable[..., Any]]] = {}
 
     def start(
-        self, write_index: Tensor, position_ids: Tensor, cos: Tensor, sin: Tensor, shape: DecoderShape
+        self,
+        write_index: Tensor,
+        position_ids: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        pair_axes: Tensor | None,
+        shape: DecoderShape,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        positions = position_ids[0, 0]  # [S]
         rows = torch.arange(shape.context_rows)
-        chunk = rows[: positions.shape[0]]  # [S]
+        chunk = rows[: position_ids.shape[2]]  # [S]
         cached = rows[None, :] < write_index[:, None]  # [1, C]
         own = chunk[None, :] <= chunk[:, None]  # [S, S]
         blocked = torch.cat([~cached.expand(chunk.shape[0], -1), ~own], dim=1)  # [S, C + S]
-        return (
-            cos.index_select(0, positions),
-            sin.index_select(0, positions),
-            blocked.to(cos.dtype) * _BLOCKED,
-        )
+        return *chunk_rotation(position_ids, cos, sin, pair_axes), blocked.to(cos.dtype) * _BLOCKED
 
     def attention(
         self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: tuple[Tensor, ...], shape: DecoderShape

@@ -14,7 +14,7 @@ import torch
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
-from export.decoder_graph import DecoderShape, present_names, rms_norm, rotate, split_heads
+from export.decoder_graph import DecoderShape, chunk_rotation, present_names, rms_norm, rotate, split_heads
 
 _ONNX = Opset("", 24)
 
@@ -67,13 +67,18 @@ class NativeLowering:
     }
 
     def start(
-        self, write_index: Tensor, position_ids: Tensor, cos: Tensor, sin: Tensor, shape: DecoderShape
+        self,
+        write_index: Tensor,
+        position_ids: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        pair_axes: Tensor | None,
+        shape: DecoderShape,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        positions = position_ids[0, 0]  # [S]
         rows = torch.arange(shape.context_rows)
-        last = write_index + rows[: positions.shape[0]]  # [S], the row that each position is written to
+        last = write_index + rows[: position_ids.shape[2]]  # [S], the row that each position is written to
         mask = rows[None, :] <= last[:, None]  # [S, C]
-        return cos.index_select(0, positions), sin.index_select(0, positions), write_index, mask[None, None]
+        return *chunk_rotation(position_ids, cos, sin, pair_axes), write_index, mask[None, None]
 
     def attention(
         self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: tuple[Tensor, ...], shape: DecoderShape

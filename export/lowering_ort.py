@@ -3,6 +3,9 @@
 Each custom operator below has a plain torch body, so that the graph module also runs (and is tested) eagerly,
 and an ONNX translation. With past and present bound to one buffer, GroupQueryAttention writes only the
 chunk's rows: what a timestep costs depends on the rows in use, not on the cache's capacity.
+
+GroupQueryAttention can rotate by one position a token. With M-RoPE queries and keys are rotated in front of
+it, and the tables of that are gathered once a chunk.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from onnxscript import opset18 as op
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
-from export.decoder_graph import DecoderShape, present_names, rotate
+from export.decoder_graph import DecoderShape, chunk_rotation, present_names, rotate
 
 _MS = Opset("com.microsoft", 1)
 
@@ -71,6 +74,57 @@ def _(
     return out, torch.empty_like(past_k), torch.empty_like(past_v)
 
 
+@torch.library.custom_op("edge_export::turned_attention", mutates_args=())
+def turned_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    past_k: Tensor,
+    past_v: Tensor,
+    write_index: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`cached_attention`, of queries [1, S, H Dh] and keys [1, S, K Dh] that are rotated already."""
+    length, head_dim = q.shape[1], past_k.shape[-1]
+    start = int(write_index)
+    q, k, v = (x.unflatten(-1, (-1, head_dim)).transpose(1, 2) for x in (q, k, v))
+    k_cache, v_cache = past_k.clone(), past_v.clone()
+    k_cache[:, :, start : start + length] = k
+    v_cache[:, :, start : start + length] = v
+    rows = torch.arange(start + length)
+    mask = rows[None, :] <= start + torch.arange(length)[:, None]
+    keys, values = k_cache[:, :, : start + length], v_cache[:, :, : start + length]
+    out = nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=True)
+    return out.transpose(1, 2).reshape(1, length, -1), k_cache, v_cache
+
+
+@turned_attention.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    past_k: Tensor,
+    past_v: Tensor,
+    write_index: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(q), torch.empty_like(past_k), torch.empty_like(past_v)
+
+
+@torch.library.custom_op("edge_export::rotate_heads", mutates_args=())
+def rotate_heads(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Heads side by side [1, S, n Dh], turned by the chunk's own ``cos``, ``sin`` [S, Dh / 2]."""
+    heads = x.unflatten(-1, (-1, 2 * cos.shape[-1])).transpose(1, 2)
+    return rotate(heads, cos, sin).transpose(1, 2).reshape(x.shape)
+
+
+@rotate_heads.register_fake
+def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
 @torch.library.custom_op("edge_export::add_rms_norm", mutates_args=())
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     total = x + residual
@@ -112,10 +166,13 @@ _GROUP_QUERY_ATTENTION = _contrib_op(
     "GroupQueryAttention",
     [
         *("query", "key?", "value?", "past_key", "past_value", "seqlens_k", "total_sequence_length"),
-        *("cos_cache", "sin_cache", "position_ids"),
+        *("cos_cache?", "sin_cache?", "position_ids?"),
     ],
     ["output", "present_key", "present_value"],
     {"num_heads": "INT", "kv_num_heads": "INT", "do_rotary": "INT"},
+)
+_ROTARY_EMBEDDING = _contrib_op(
+    "RotaryEmbedding", ["input", "position_ids", "cos_cache", "sin_cache"], ["output"], {}
 )
 _SKIP_NORM = _contrib_op(
     "SkipSimplifiedLayerNormalization",
@@ -155,6 +212,35 @@ def _cached_attention_onnx(
     )
 
 
+def _turned_attention_onnx(
+    q: FLOAT,
+    k: FLOAT,
+    v: FLOAT,
+    past_k: FLOAT,
+    past_v: FLOAT,
+    write_index: INT64,
+    num_heads: int,
+    num_kv_heads: int,
+):
+    total = op.Add(write_index, op.Shape(q, start=1, end=2))
+    return _GROUP_QUERY_ATTENTION(
+        q,
+        k,
+        v,
+        past_k,
+        past_v,
+        op.Cast(op.Sub(total, op.Constant(value_ints=[1])), to=onnx.TensorProto.INT32),
+        op.Cast(op.Squeeze(total), to=onnx.TensorProto.INT32),
+        num_heads=num_heads,
+        kv_num_heads=num_kv_heads,
+        do_rotary=0,
+    )
+
+
+def _rotate_heads_onnx(x: FLOAT, cos: FLOAT, sin: FLOAT):
+    return _ROTARY_EMBEDDING(x, op.Constant(value_ints=[0]), cos, sin)  # [0]: rows of the tables from 0 on
+
+
 def _add_rms_norm_onnx(x: FLOAT, residual: FLOAT, weight: FLOAT, eps: float):
     normed, _, _, total = _SKIP_NORM(x, residual, weight, epsilon=eps)
     return normed, total
@@ -162,6 +248,8 @@ def _add_rms_norm_onnx(x: FLOAT, residual: FLOAT, weight: FLOAT, eps: float):
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.edge_export.cached_attention.default: _cached_attention_onnx,
+    torch.ops.edge_export.turned_attention.default: _turned_attention_onnx,
+    torch.ops.edge_export.rotate_heads.default: _rotate_heads_onnx,
     torch.ops.edge_export.add_rms_norm.default: _add_rms_norm_onnx,
 }
 
@@ -174,14 +262,29 @@ class OrtLowering:
     translations = TRANSLATIONS
 
     def start(
-        self, write_index: Tensor, position_ids: Tensor, cos: Tensor, sin: Tensor, shape: DecoderShape
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return write_index, position_ids[0], cos, sin
+        self,
+        write_index: Tensor,
+        position_ids: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        pair_axes: Tensor | None,
+        shape: DecoderShape,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """The second is None when the tables are the chunk's own: queries and keys are to be turned first."""
+        if pair_axes is None:
+            return write_index, position_ids[0], cos, sin
+        return write_index, None, *chunk_rotation(position_ids, cos, sin, pair_axes)
 
     def attention(
-        self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: tuple[Tensor, ...], shape: DecoderShape
+        self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: tuple[Any, ...], shape: DecoderShape
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return cached_attention(qkv, past_k, past_v, *shared, shape.num_heads, shape.num_kv_heads)
+        heads = shape.num_heads, shape.num_kv_heads
+        write_index, position_ids, cos, sin = shared
+        if position_ids is not None:
+            return cached_attention(qkv, past_k, past_v, write_index, position_ids, cos, sin, *heads)
+        q, k, v = qkv.split([number * shape.head_dim for number in (heads[0], heads[1], heads[1])], dim=-1)
+        q, k = rotate_heads(q, cos, sin), rotate_heads(k, cos, sin)
+        return turned_attention(q, k, v, past_k, past_v, write_index, *heads)
 
     def outputs(self, layers: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
         return [tensor for pair in layers for tensor in pair]

@@ -28,8 +28,11 @@ from edge_runtime.vision_stream import VisionStream
 from edge_runtime.window import EvictionPlan
 from export.clip import Step, world_stream
 from export.errors import ExportError
+from export.qwen_reference import QwenReference
 from export.torch_reference import TorchStreamingDecoder
+from train.model.base import StreamModel
 from train.model.compact import FEATURE_GRID, TRACE_CHANNELS, CompactModel
+from train.model.qwen import QwenModel
 
 TIMESTEPS = 512
 
@@ -130,10 +133,20 @@ class _ReferenceStream:
         self._decoder.evict([(0, still), *((move.source, move.source + move.rows) for move in moves)])
 
 
+Reference = _ReferenceStream | QwenReference
+
+
+def _reference(model: StreamModel, backbone: nn.Module, image_id: int) -> Reference:
+    if isinstance(model, QwenModel):
+        return QwenReference(model, backbone, image_id)
+    assert isinstance(model, CompactModel)
+    return _ReferenceStream(model, backbone, image_id)
+
+
 class _WatchedDecoder(CachedDecoder):
     """The runtime's decoder; every call is repeated in PyTorch and compared."""
 
-    def __init__(self, inner: CachedDecoder, reference: _ReferenceStream, comparison: Comparison) -> None:
+    def __init__(self, inner: CachedDecoder, reference: Reference, comparison: Comparison) -> None:
         self.__dict__.update(inner.__dict__)
         self._reference, self._comparison = reference, comparison
 
@@ -156,7 +169,7 @@ class _WatchedDecoder(CachedDecoder):
 class _WatchedVision(VisionStream):
     """The runtime's vision; PyTorch sees every frame too."""
 
-    def __init__(self, graph: VisionGraph, model: ModelSpec, reference: _ReferenceStream) -> None:
+    def __init__(self, graph: VisionGraph, model: ModelSpec, reference: Reference) -> None:
         super().__init__(graph, model)
         self._reference = reference
 
@@ -169,14 +182,14 @@ class _WatchedModel(Model):
     """The runtime's model, whose decoders are watched."""
 
     def __init__(
-        self, folder: Path, model: CompactModel, backbone: nn.Module, threads: int, backend: str
+        self, folder: Path, model: StreamModel, backbone: nn.Module, threads: int, backend: str
     ) -> None:
-        self._seen_by: _ReferenceStream | None = None
+        self._seen_by: Reference | None = None
         super().__init__(folder, threads=threads, backend=backend)
         self.comparison = Comparison(
             self.encoder.silence_id, self.encoder.response_id, self.protocol.threshold
         )
-        self._seen_by = _ReferenceStream(model, backbone, self.encoder.image_id)
+        self._seen_by = _reference(model, backbone, self.encoder.image_id)
 
     def open_vision(self) -> VisionStream:
         if self._seen_by is None:  # a first try, while the bundle is loaded
@@ -190,7 +203,7 @@ class _WatchedModel(Model):
 
 def measure_parity(
     folder: Path,
-    model: CompactModel,
+    model: StreamModel,
     backbone: nn.Module,
     *,
     timesteps: int = TIMESTEPS,

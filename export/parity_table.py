@@ -16,7 +16,7 @@ from export.bundle_writer import check_parity, export_model
 from export.errors import ExportError
 from export.parity import measure_parity
 from export.targets import TARGETS
-from train.model.compact import CompactModel
+from train.model.base import StreamModel
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def all_cases() -> list[Case]:
 
 
 def measure_all(
-    model: CompactModel,
+    model: StreamModel,
     tokenizer: Tokenizer,
     protocol: Protocol,
     backbone: nn.Module,

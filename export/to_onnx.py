@@ -17,6 +17,7 @@ def export_decoder(graph: DecoderGraph) -> onnx.ModelProto:
     lowering = graph.lowering
     length = torch.export.Dim("S", min=1, max=graph.shape.context_rows)
     cache = [None] * (2 * graph.shape.num_layers)
+    varying = [{1: length}, {2: length}, None, cache, *([{2: length}] if graph.deepstack else [])]
     program = torch.onnx.export(
         graph.eval(),
         graph.example_inputs(),
@@ -24,7 +25,7 @@ def export_decoder(graph: DecoderGraph) -> onnx.ModelProto:
         opset_version=max(lowering.opset, _TRACED_OPSET),
         input_names=graph.input_names(),
         output_names=graph.output_names(),
-        dynamic_shapes=({1: length}, {2: length}, None, cache),
+        dynamic_shapes=tuple(varying),
         custom_translation_table=lowering.translations,
         verbose=False,
     )

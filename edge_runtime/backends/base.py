@@ -52,9 +52,17 @@ class DecoderCache(Protocol):
 
     capacity: int
 
-    def step(self, embeddings: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+    def step(
+        self,
+        embeddings: NDArray[np.float32],
+        start: int,
+        positions: NDArray[np.int64] | None = None,
+        deepstack: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """Append ``embeddings`` [S, D] at rows ``start ..``, which overwrites what lay there before.
 
+        ``positions`` [3, S]: for graphs with M-RoPE; None where a row's index is its position. ``deepstack``
+        [n, S, D]: for graphs with that input, added after each of the first n layers.
         Returns the logits of the last position, float32 [vocab]: a view that the next step overwrites.
         ``start + S`` must not exceed ``capacity``. Raises BackendError when the engine fails; rows before
         ``start`` are untouched then.

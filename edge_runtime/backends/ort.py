@@ -140,15 +140,24 @@ class _OrtCache:
         self._bind_output("logits", self._logits[None])
         self._bind_caches(model.num_layers)
 
-    def step(self, embeddings: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+    def step(
+        self,
+        embeddings: NDArray[np.float32],
+        start: int,
+        positions: NDArray[np.int64] | None = None,
+        deepstack: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         length, width = embeddings.shape
         if not 0 < length <= self.capacity - start:
             raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
         self._write_index[0] = start
         self._before(length)
-        # All three anew in every step: their length varies, and on a GPU binding is what copies them there.
+        # All anew in every step: their length varies, and on a GPU binding is what copies them there.
         self._bind_input("inputs_embeds", embeddings, (1, length, width))
-        self._bind_input("position_ids", self._positions[start:], (1, 1, length))
+        rows = self._positions[start:][None] if positions is None else np.ascontiguousarray(positions)
+        self._bind_input("position_ids", rows, (len(rows), 1, length))
+        if deepstack is not None:
+            self._bind_input("deepstack", deepstack, (len(deepstack), 1, length, width))
         self._bind_input("write_index", self._write_index, (1,))
         try:
             self._session.run_with_iobinding(self._binding)

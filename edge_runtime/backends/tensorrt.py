@@ -194,7 +194,10 @@ class TensorRTCache:
         self._stream = cuda.stream()
         indices = {name: engine.tensors[name].dtype for name in ("position_ids", "write_index")}
         self._embeddings = cuda.allocate_host((longest, model.hidden_size), np.float32)
-        self._positions = cuda.allocate_host((longest,), indices["position_ids"])
+        self._axes = 1 if model.visual_grid is None else 3
+        self._positions = cuda.allocate_host((self._axes * longest,), indices["position_ids"])
+        self._deepstack_layers = model.deepstack
+        self._deepstack = cuda.allocate_host((model.deepstack * longest * model.hidden_size,), np.float32)
         self._write_index = cuda.allocate_host((1,), indices["write_index"])
         self._logits = cuda.allocate_host((model.vocab_size,), np.float32)
         self._kv = cuda.allocate(kv_bytes)
@@ -205,6 +208,8 @@ class TensorRTCache:
             "write_index": cuda.allocate(self._write_index.nbytes),
             "logits": cuda.allocate(self._logits.nbytes),
         }
+        if model.deepstack:
+            self._addresses["deepstack"] = cuda.allocate(self._deepstack.nbytes)
         self._own = [*self._addresses.values(), self._kv, *([self._new] if self._new else [])]
         part = kv_bytes // (2 * model.num_layers)
         for index in range(2 * model.num_layers):
@@ -220,27 +225,51 @@ class TensorRTCache:
         self._times: Counter[int] = Counter()
         self._captured: dict[int, tuple[int, Any]] = {}
 
-    def step(self, embeddings: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+    def step(
+        self,
+        embeddings: NDArray[np.float32],
+        start: int,
+        positions: NDArray[np.int64] | None = None,
+        deepstack: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         length = len(embeddings)
         if not 0 < length <= self.capacity - start:
             raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
+        if positions is None:
+            positions = np.arange(start, start + length)[None]
         for offset in range(0, length, self._longest):
-            self._run(embeddings[offset : offset + self._longest], start + offset)
+            part = slice(offset, offset + self._longest)
+            self._run(
+                embeddings[part],
+                start + offset,
+                positions[:, part],
+                None if deepstack is None else deepstack[:, part],
+            )
         self._cuda.copy_out(self._logits, self._addresses["logits"], self._stream)
         self._cuda.synchronize(self._stream)
         return self._logits
 
-    def _run(self, embeddings: NDArray[np.float32], start: int) -> None:
+    def _run(
+        self,
+        embeddings: NDArray[np.float32],
+        start: int,
+        positions: NDArray[np.int64],
+        deepstack: NDArray[np.float32] | None,
+    ) -> None:
         length = len(embeddings)
         self._cuda.synchronize(self._stream)  # the host buffers below may still be read
         self._embeddings[:length] = embeddings
-        self._positions[:length] = np.arange(start, start + length)
+        self._positions[: positions.size] = positions.ravel()
         self._write_index[0] = start
-        for name, array in (
-            ("inputs_embeds", self._embeddings[:length]),
-            ("position_ids", self._positions[:length]),
-            ("write_index", self._write_index),
-        ):
+        inputs = {
+            "inputs_embeds": self._embeddings[:length],
+            "position_ids": self._positions[: positions.size],
+            "write_index": self._write_index,
+        }
+        if deepstack is not None:
+            inputs["deepstack"] = self._deepstack[: deepstack.size]
+            inputs["deepstack"][:] = deepstack.ravel()
+        for name, array in inputs.items():
             self._cuda.copy_in(self._addresses[name], array, self._stream)
         graph = self._graph(length)
         if graph is not None:
@@ -260,8 +289,10 @@ class TensorRTCache:
 
     def _execute(self, context: Any, length: int) -> None:
         width = self._embeddings.shape[1]
-        shaped = context.set_input_shape("inputs_embeds", (1, length, width))
-        if not (shaped and context.set_input_shape("position_ids", (1, 1, length))):
+        shapes = {"inputs_embeds": (1, length, width), "position_ids": (self._axes, 1, length)}
+        if self._deepstack_layers:
+            shapes["deepstack"] = (self._deepstack_layers, 1, length, width)
+        if not all(context.set_input_shape(name, shape) for name, shape in shapes.items()):
             raise BackendError(f"decoder graph: TensorRT refuses a chunk of {length} positions")
         if not context.execute_async_v3(self._stream):
             raise self._engine.api.failed("decoder graph: it failed to run")

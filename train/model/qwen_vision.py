@@ -78,17 +78,25 @@ class QwenVision:
             raise ValueError(f"{self.file}: sha256 is {digest}, expected {self.sha256}; make the base again")
 
     def load(self, folder: Path) -> Encode:
-        config = json.loads(self.config)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         precision = torch.bfloat16 if device.type == "cuda" else torch.float32
         if device.type == "cpu":
             torch.set_num_threads(1)  # processes are the parallelism
+        return functools.partial(encode, self.tower(precision).to(device), self.processor())
+
+    def tower(self, precision: torch.dtype = torch.float32) -> nn.Module:
+        """The tower with its weights; what its mergers would take in is what it gives."""
+        config = json.loads(self.config)
         tower = _without_mergers(AutoModel.from_config(AutoConfig.for_model(**config)))
         tower.load_state_dict(load_file(self.file), assign=True)
         for parameter in tower.parameters():  # its buffers stay as they are: they must be exact
-            parameter.data = parameter.data.to(device, precision)
-        tower = tower.to(device).eval()
-        processor = Qwen2VLImageProcessorPil(
+            parameter.data = parameter.data.to(precision)
+        return tower.eval()
+
+    def processor(self) -> Qwen2VLImageProcessorPil:
+        """Pictures of the model's size to patches."""
+        config = json.loads(self.config)
+        return Qwen2VLImageProcessorPil(
             patch_size=config["patch_size"],
             temporal_patch_size=config["temporal_patch_size"],
             merge_size=config["spatial_merge_size"],
@@ -96,7 +104,6 @@ class QwenVision:
             image_std=list(self.std),
             do_resize=False,  # letterboxed to the model's size before
         )
-        return functools.partial(encode, tower, processor)
 
 
 @torch.inference_mode()
