@@ -5,6 +5,7 @@ Answers come from threads of their own, from figures that the run keeps anyway.
 
 ``live``: the loop of the run turns; a service manager restarts what does not. ``ready``: every stream had a
 frame decided on within the last seconds; a camera that is away makes it 503, and restarting would not help.
+Of several cameras one that has ended is asked no more; one that has failed makes it 503 until the run ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ READY_TIMESTEPS = 5
 """Timesteps that may pass without a decision, and at least :data:`READY_AT_LEAST_S`."""
 READY_AT_LEAST_S = 10.0
 
+_NO_FRAMES = "no frames"
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _REQUEST_TIMEOUT_S = 5.0
 
@@ -111,7 +113,7 @@ class MetricsServer:
                 "the loop stands still", lambda s: s.telemetry.last_turn, lambda s: LIVE_WITHIN_S
             )
         if path == "/health/ready":
-            return self._health("no frames", lambda s: s.telemetry.last_frame, StreamMetrics.ready_within_s)
+            return self._health(_NO_FRAMES, lambda s: s.telemetry.last_frame, StreamMetrics.ready_within_s)
         return 404, "see /metrics, /health/live and /health/ready\n"
 
     def _health(
@@ -123,7 +125,10 @@ class MetricsServer:
         lines = []
         for stream in self._streams:
             seen = moment(stream)
-            if seen is None:
+            if stream.telemetry.ended:
+                if problem == _NO_FRAMES and stream.telemetry.ended != "well":
+                    lines.append(f"{stream.name}: failed")
+            elif seen is None:
                 lines.append(f"{stream.name}: {problem} yet")
             elif (age := self._clock() - seen) > within_s(stream):
                 lines.append(f"{stream.name}: {problem} for {age:.0f} s")

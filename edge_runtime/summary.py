@@ -130,7 +130,7 @@ def show_summary_of_several(console: Console, reports: Sequence[RunReport]) -> N
         console.line(f"{name:<{widths[0]}}  {numbers}  {why}".rstrip())
     console.line(f"engine  {printable(f'{reports[0].engine}; model {reports[0].bundle}')}")
     for report in reports:
-        for query in report.never_asked:
+        for query in report.never_asked if report.telemetry.timesteps else ():
             text = f"{report.stream}: {query} was never asked: the stream ended before its time"
             console.line(printable(text), style=YELLOW)
 

@@ -118,6 +118,24 @@ def test_ready_means_that_frames_flow_and_live_that_the_loop_turns(stream):
         server.close()
 
 
+def test_of_several_streams_one_that_ended_is_no_trouble_and_one_that_failed_is(stream):
+    other = StreamMetrics("hall", 1.0, Telemetry(), Camera())
+    clock = Clock()
+    server = MetricsServer("127.0.0.1", 0, [stream, other], clock=clock)
+    try:
+        for one in (stream, other):
+            one.telemetry.last_turn = one.telemetry.last_frame = 100.0
+        clock.now = other.telemetry.last_turn = other.telemetry.last_frame = 200.0
+        assert get(server.address, "/health/live")[0] == get(server.address, "/health/ready")[0] == 503
+        stream.telemetry.ended = "well"
+        assert get(server.address, "/health/live") == get(server.address, "/health/ready") == (200, "ok\n")
+        stream.telemetry.ended = "failed"
+        assert get(server.address, "/health/live")[0] == 200
+        assert get(server.address, "/health/ready") == (503, 'do"or: failed\n')
+    finally:
+        server.close()
+
+
 def test_a_slow_stream_is_given_its_time():
     assert StreamMetrics("a", 0.1, Telemetry(), Camera()).ready_within_s() == 50
     assert StreamMetrics("a", 10.0, Telemetry(), Camera()).ready_within_s() == 10
