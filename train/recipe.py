@@ -81,7 +81,8 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Run:
-    """How long and how. ``batch_size`` is per device and micro-batch; ``max_minutes`` 0 means no limit.
+    """How long and how. ``batch_size`` is per device and micro-batch; ``max_minutes`` 0 means no limit, and
+    ``steps`` 0 all of the epochs.
 
     With a time limit the learning rate follows the larger of the shares of steps and of time that have
     passed, so the schedule ends complete either way. ``threads`` 0 leaves the choice to torch.
@@ -92,6 +93,7 @@ class Run:
     """
 
     epochs: int = 1
+    steps: int = 0
     batch_size: int = 16
     accumulation: int = 1
     max_minutes: float = 0.0
@@ -116,7 +118,14 @@ class Run:
             "eval_steps": 1,
             "eval_items": 1,
         }
-        least |= {"max_minutes": 0, "threads": 0, "save_minutes": 0, "loader_workers": 0, "f1_items": 0}
+        least |= {
+            "steps": 0,
+            "max_minutes": 0,
+            "threads": 0,
+            "save_minutes": 0,
+            "loader_workers": 0,
+            "f1_items": 0,
+        }
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise ValueError(f"run: {name} must be at least {smallest}, got {getattr(self, name)}")
@@ -157,12 +166,21 @@ def load_recipe(path: Path) -> SFTRecipe:
 
 def read_recipe(path: Path, kind: type[T]) -> T:
     """Read a recipe. Raises RecipeError for anything it does not know, and for values of the wrong kind."""
+    return build_recipe(kind, read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises RecipeError for a file that can't be read or is not TOML."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: can't be read ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML ({error})") from error
+
+
+def build_recipe(kind: type[T], data: dict[str, Any], path: Path) -> T:
+    """A recipe from the tables of ``path``. Raises as :func:`read_recipe`."""
     return _build(kind, data, path, "")
 
 
@@ -185,6 +203,8 @@ def _build(cls: type, data: Any, path: Path, where: str) -> Any:
 
 
 def _convert(hint: Any, value: Any, path: Path, where: str) -> Any:
+    if hint is Any:
+        return value
     if is_dataclass(hint):
         return _build(hint, value, path, where)  # type: ignore[arg-type]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -195,6 +215,10 @@ def _convert(hint: Any, value: Any, path: Path, where: str) -> Any:
         if not isinstance(value, list):
             raise RecipeError(f"{path}: {where}: expected a list, got {value!r}")
         return tuple(_convert(arguments[0], item, path, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise RecipeError(f"{path}: {where}: expected a table, got {value!r}")
+        return {key: _convert(arguments[1], item, path, _dotted(where, key)) for key, item in value.items()}
     if origin is Literal:
         if value not in arguments:
             raise RecipeError(f"{path}: {where}: expected one of {', '.join(arguments)}, got {value!r}")

@@ -109,6 +109,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     ids = DecisionIds(encoder.silence_id, encoder.response_id)
     with process.main_process_first():  # one process computes the features, the others find them
         training, validation = _datasets(recipe, TimelineEncoder(encoder), model)
+    _check_steps(recipe, len(training), process.num_processes)
     if process.is_main_process:
         with disk_errors("the run's settings", output / "states"):
             (output / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
@@ -239,6 +240,16 @@ def _datasets(
     return training, Subset(validation, range(0, len(validation), step)[: run.eval_items])
 
 
+def _check_steps(recipe: SFTRecipe, trajectories: int, processes: int) -> None:
+    """Raise RecipeError when ``run.steps`` asks for more than the epochs hold: data would come again in the
+    same order.
+    """
+    run = recipe.run
+    held = trajectories // (run.batch_size * run.accumulation * processes)
+    if run.steps > held:
+        raise RecipeError(f"run.steps is {run.steps}, but {run.epochs} epochs hold {held}: raise run.epochs")
+
+
 def _loss(settings: LossSettings, ids: DecisionIds) -> Loss:
     if settings.kind == "cross-entropy":
         return cross_entropy
@@ -281,6 +292,7 @@ def _arguments(recipe: SFTRecipe, model: StreamModel, evaluates: bool) -> Traini
         per_device_eval_batch_size=run.batch_size,
         gradient_accumulation_steps=run.accumulation,
         num_train_epochs=1,  # the dataset holds all epochs
+        max_steps=run.steps or -1,
         max_grad_norm=recipe.optimizer.grad_clip,
         bf16=run.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),

@@ -1,0 +1,162 @@
+"""One trial of a comparison: train unless that is done, test, and leave ``result.json``."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.streampro.annotations import Annotation, Prediction, write_predictions
+from benchmarks.streampro.judges import ExactJudge
+from benchmarks.streampro.score import score
+from benchmarks.streampro.silence import silence
+from benchmarks.whole_file import write_whole
+from train.choices import TokenRules
+from train.comparison import Comparison, Test, Trial
+from train.data.dataset import Source
+from train.data.features import FeatureCache
+from train.evaluation import points, predict
+from train.grpo import run_grpo
+from train.model.checkpoint import Checkpoint, load_checkpoint
+from train.recipe import RecipeError, SFTRecipe, plain
+from train.sft import run_sft, turn_encoder
+from train.states import last_state
+from train.trajectory import Prompts
+
+RESULT = "result.json"
+
+
+def run_trial(trial: Trial, comparison: Comparison, cache: Path) -> bool:
+    """Train and test; what was done before is not done again. Returns False when a signal stopped it.
+
+    ``cache``: folder of vision features. Raises what training and reading the tests raise.
+    """
+    if read_result(trial, comparison) is not None:
+        return True
+    started = time.monotonic()
+    if not _train(trial):
+        return False
+    trained = time.monotonic()
+    checkpoint = load_checkpoint(trial.checkpoint)
+    if trial.recipe is not None and trial.recipe.run.threads:
+        torch.set_num_threads(trial.recipe.run.threads)
+    tests = {
+        test.name: _examine(checkpoint, test, comparison, cache, trial.folder) for test in comparison.tests
+    }
+    result = {
+        "arm": trial.arm,
+        "seed": trial.seed,
+        "recipe": None if trial.recipe is None else trial.recipe.to_dict(),
+        "asked": _asked(comparison),
+        "training_minutes": (trained - started) / 60,  # of the last stretch, where training was interrupted
+        "testing_minutes": (time.monotonic() - trained) / 60,
+        "tests": tests,
+    }
+    write_whole(trial.folder / RESULT, [json.dumps(result, indent=2) + "\n"])
+    return True
+
+
+def read_result(trial: Trial, comparison: Comparison) -> dict[str, Any] | None:
+    """What a trial found before, None when it has to be run or tested (again).
+
+    Raises RecipeError when its folder holds the result of another recipe.
+    """
+    path = trial.folder / RESULT
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if result["recipe"] != (None if trial.recipe is None else trial.recipe.to_dict()):
+        raise RecipeError(f"{path}: is the result of another recipe; choose another --out, or remove it")
+    return result if result["asked"] == _asked(comparison) else None
+
+
+def _asked(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "tests": plain([asdict(test) for test in comparison.tests]),
+        "thresholds": [*comparison.thresholds],
+    }
+
+
+def _train(trial: Trial) -> bool:
+    recipe = trial.recipe
+    if recipe is None or _step(trial.checkpoint) >= recipe.run.steps:
+        return True
+    resume = last_state(trial.folder / "states") is not None
+    if isinstance(recipe, SFTRecipe):
+        return run_sft(recipe, resume=resume)
+    return run_grpo(recipe, resume=resume)
+
+
+def _step(checkpoint: Path) -> int:
+    """Steps that the model in this folder has been trained for, 0 when there is none."""
+    try:
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        return int(config["metrics"]["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def drawn(annotations: list[Annotation], test: Test) -> list[Annotation]:
+    """The questions of a test, in file order."""
+    if not 0 < test.questions < len(annotations):
+        return annotations
+    chosen = np.random.default_rng(test.seed).permutation(len(annotations))[: test.questions]
+    return [annotations[i] for i in sorted(chosen)]
+
+
+def _examine(
+    checkpoint: Checkpoint, test: Test, comparison: Comparison, cache: Path, folder: Path
+) -> dict[str, Any]:
+    """Figures of one test by threshold. What was said is kept beside the result."""
+    protocol, tokenizer = checkpoint.protocol, checkpoint.tokenizer
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = checkpoint.model.to(device).float().eval()
+    features = FeatureCache(cache, protocol.fps, vision=model.vision)
+    prompts = Prompts((Source(test.path),), features, shuffle=False)
+    questions = drawn(prompts.annotations, test)
+    found = {}
+    for threshold in comparison.thresholds or (protocol.threshold,):
+        rules = TokenRules(
+            turn_encoder(protocol, tokenizer),
+            tokenizer,
+            model.decoder.get_input_embeddings().num_embeddings,
+            threshold=threshold,
+        )
+        with _precision(device):
+            said = predict(model, rules, prompts, questions)
+        write_predictions(folder / f"{test.name}-{threshold:g}.jsonl", said)
+        found[f"{threshold:g}"] = figures(questions, said)
+    return found
+
+
+def _precision(device: torch.device) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def figures(questions: list[Annotation], said: list[Prediction]) -> dict[str, Any]:
+    """StreamPro-F1 in points on questions with answers, the rate of speech on those without."""
+    by_id = {prediction.id: prediction for prediction in said}
+    answered = [question for question in questions if question.answers]
+    found: dict[str, Any] = {"questions": len(questions)}
+    if answered:
+        mine = [by_id[question.id] for question in answered]
+        report = score(answered, mine, ExactJudge(), bootstrap=0)
+        found["f1"] = points(report)
+        found["responses_per_answer"] = sum(len(p.responses) for p in mine) / sum(
+            len(a.answers) for a in answered
+        )
+        if report.weighted is not None:
+            found["parts"] = {
+                name: 100 * getattr(report.weighted, name)
+                for name in ("time", "accuracy", "precision", "recall")
+            }
+    if len(answered) < len(questions):
+        found["silence"] = asdict(silence(questions, said, bootstrap=0))["overall"]
+    return found
