@@ -73,6 +73,16 @@ def _progress() -> Callable[[str], None]:
     help="Of the decoder's weights: int8 by default for ort-cpu, fp16 for the others.",
 )
 @click.option(
+    "--vision-precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="Of the vision graph: int8 is for ort-cpu; by default what the target computes in.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Video from which vision in int8 takes its scales; generated stories by default.",
+)
+@click.option(
     "--context-rows",
     type=click.IntRange(min=64),
     help="Tokens that the cache holds; enough for the protocol's window of turns by default.",
@@ -95,6 +105,8 @@ def bundle_command(
     name: str | None,
     target: str,
     precision: str | None,
+    vision_precision: str | None,
+    calibrate: Path | None,
     context_rows: int | None,
     threshold: float | None,
     parity_timesteps: int,
@@ -104,6 +116,7 @@ def bundle_command(
     with _one_line(out):
         progress("loading PyTorch")
         from export.bundle_writer import export_bundle  # here, so that --help is quick
+        from export.quantize_vision import frames_of
 
         folder = export_bundle(
             checkpoint,
@@ -111,6 +124,8 @@ def bundle_command(
             precision,
             context_rows,
             target=target,
+            vision_precision=vision_precision,
+            calibration=None if calibrate is None else frames_of(calibrate),
             name=name,
             threshold=threshold,
             parity_timesteps=parity_timesteps,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 
@@ -24,20 +25,20 @@ from edge_runtime.protocol import Protocol, TurnEncoder
 from export.clip import Step
 from export.decoder_graph import DecoderGraph
 from export.errors import ExportError
+from export.families import check_vision, decoder_of, names, open_backbone, picture, vision_graph
 from export.half_storage import store_in_half
 from export.lint import check_graph
 from export.parity import TIMESTEPS, measure_parity
 from export.quantize import quantize_for_ort, quantize_for_tensorrt
+from export.quantize_vision import quantize_vision, world_frames
 from export.quiet import quiet
 from export.targets import LOWERINGS, Target, find_target
 from export.to_onnx import export_decoder, to_opset_17
-from export.vision_graph import VisionGraph, export_vision
+from export.vision_graph import export_vision
 from export.weights import save_graphs
+from train.model.base import StreamModel
 from train.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from train.model.compact import CompactModel
-from train.model.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, load_lite0
 
-FORMAT_VERSION = 1
 KL_LIMITS = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-2, "fp8": 0.1, "int4": 1.0}
 """Mean KL divergence from PyTorch above which something is broken, not rounded. int8 gives about 0.001; int4
 rounded to nearest 0.3 for a decoder of 135 M."""
@@ -65,6 +66,8 @@ def export_bundle(
     context_rows: int | None = None,
     *,
     target: str = "ort-cpu",
+    vision_precision: str | None = None,
+    calibration: Iterable[NDArray[np.uint8]] | None = None,
     name: str | None = None,
     threshold: float | None = None,
     parity_timesteps: int = TIMESTEPS,
@@ -73,14 +76,22 @@ def export_bundle(
 ) -> Path:
     """Bundle of a checkpoint folder (:mod:`train.model.checkpoint`). Raises ExportError.
 
-    ``target``, ``precision``: see :mod:`export.targets`; the target's usual precision when None.
+    ``target``, ``precision``, ``vision_precision``: see :mod:`export.targets`; the target's usual ones when
+    None. ``calibration``: frames uint8 [H, W, 3] for vision in int8; those of generated stories when None.
     ``threshold``: the decision threshold that the bundle carries, the checkpoint's own when None.
     """
     engine = find_target(target)
     engine.lowerings(precision or engine.default)  # before anything is loaded
+    wanted = vision_precision
+    vision_precision = engine.vision(precision or engine.default, wanted)
     progress("checkpoint")
     checkpoint, backbone = open_checkpoint(checkpoint_folder)
     protocol = checkpoint.protocol
+    vision_precision = check_vision(checkpoint.model, engine.name, vision_precision, wanted)
+    if vision_precision != "int8":
+        calibration = None
+    elif calibration is None:
+        calibration = world_frames(protocol.fps)
     if threshold is not None:
         protocol = replace(protocol, threshold=threshold)
     return export_model(
@@ -91,6 +102,7 @@ def export_bundle(
         name=name,
         target=target,
         precision=precision,
+        calibration=calibration,
         context_rows=context_rows,
         backbone=backbone,
         training={key: checkpoint.config.get(key) for key in ("tasks", "recipe", "metrics")},
@@ -101,19 +113,16 @@ def export_bundle(
 
 
 def open_checkpoint(folder: Path) -> tuple[Checkpoint, nn.Module]:
-    """The checkpoint and its frozen vision network. Raises ExportError, also for a family without graphs."""
+    """The checkpoint and its frozen vision network. Raises ExportError."""
     try:
         checkpoint = load_checkpoint(Path(folder))
-        backbone = load_lite0()
     except (CheckpointError, ImportError, ValueError) as error:
         raise ExportError(str(error)) from error
-    if not isinstance(checkpoint.model, CompactModel):
-        raise ExportError(f"{folder}: family {checkpoint.model.family} cannot be exported yet, only compact")
-    return checkpoint, backbone
+    return checkpoint, open_backbone(checkpoint.model)
 
 
 def export_model(
-    model: CompactModel,
+    model: StreamModel,
     tokenizer: Tokenizer,
     protocol: Protocol,
     out: Path,
@@ -123,6 +132,7 @@ def export_model(
     name: str | None = None,
     target: str = "ort-cpu",
     precision: str | None = None,
+    calibration: Iterable[NDArray[np.uint8]] | None = None,
     lowerings: Sequence[str] | None = None,
     context_rows: int | None = None,
     training: Mapping[str, Any] | None = None,
@@ -132,9 +142,10 @@ def export_model(
 ) -> Path:
     """Write the bundle ``out`` from a model in memory; a bundle that is there already is replaced at the end.
 
-    ``backbone``: the vision network in front of the projector, pixels [N, 3, 224, 224] -> [N, 320, 7, 7];
-    EfficientNet-Lite0 by default.
+    ``backbone``: the vision network in front of the projector; the family's own by default. For a compact
+    model pixels [N, 3, 224, 224] -> [N, 320, 7, 7], called ``backbone_name``.
     ``target``, ``precision``: see :mod:`export.targets`; ``lowerings``: fewer than the target's.
+    ``calibration``: frames uint8 [H, W, 3] by which vision becomes int8; it stays floating point when None.
     ``context_rows``: capacity of the cache, see :func:`rows_for` for the default.
     ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see :mod:`export.parity`).
     Raises ExportError when the parts do not fit together, or when the bundle's logits are not the model's.
@@ -148,7 +159,7 @@ def export_model(
     if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out}: exists and is no bundle; choose another place, it would be replaced")
     model.eval()
-    backbone = backbone if backbone is not None else load_lite0()
+    backbone = backbone if backbone is not None else open_backbone(model)
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out)
     _check_room(out.parent, model)
@@ -156,18 +167,17 @@ def export_model(
     work.mkdir()
     try:
         manifest: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
+            **names(model, backbone_name),
             "name": name or out.name,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "commit": _commit(),
-            "family": "compact",
-            "backbone": {"decoder": "llama-scratch", "vision": backbone_name},
-            "license": "Apache-2.0",
             "target": target,
             "precision": precision,
             "protocol": protocol.to_dict(),
         }
-        manifest |= _write_graphs(model, backbone, work, engine, precision, lowerings, rows, progress)
+        manifest |= _write_graphs(
+            model, backbone, work, engine, precision, lowerings, rows, calibration, progress
+        )
         table = model.decoder.get_input_embeddings().weight.detach().float().numpy()
         np.save(work / "embedding.npy", table.astype(np.float16), allow_pickle=False)
         tokenizer.save(str(work / "tokenizer.json"))
@@ -207,44 +217,52 @@ def check_parity(parity: Mapping[str, Any], precision: str) -> None:
         raise ExportError(f"the bundle differs from the model, nothing was written: {dict(parity)}")
 
 
-def _check_fit(model: CompactModel, tokenizer: Tokenizer, protocol: Protocol) -> TurnEncoder:
+def _check_fit(model: StreamModel, tokenizer: Tokenizer, protocol: Protocol) -> TurnEncoder:
     try:
         encoder = TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     except ValueError as error:
         raise ExportError(str(error)) from error
-    tokens, rows = tokenizer.get_vocab_size(), model.config.vocab_size
+    tokens, rows = tokenizer.get_vocab_size(), len(model.decoder.get_input_embeddings().weight)
     if tokens > rows:
         raise ExportError(f"the tokenizer has {tokens} tokens, the model embeds only {rows}")
-    if protocol.frame_tokens != model.config.frame_tokens:
+    if protocol.frame_tokens != model.frame_tokens:
         raise ExportError(
             f"visual tokens per frame: {protocol.frame_tokens} in the protocol, "
-            f"{model.config.frame_tokens} in the model"
+            f"{model.frame_tokens} in the model"
         )
     return encoder
 
 
 def _write_graphs(
-    model: CompactModel,
+    model: StreamModel,
     backbone: nn.Module,
     folder: Path,
     target: Target,
     precision: str,
     lowerings: Sequence[str],
     rows: int,
+    calibration: Iterable[NDArray[np.uint8]] | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """The decoder's graphs and ``vision.onnx``; returns the manifest's sections about them."""
-    size = (IMAGE_SIZE, IMAGE_SIZE)
+    """The decoder's graphs and ``vision.onnx``; returns the manifest's sections about them.
+
+    ``calibration``: frames for vision in int8, None for the type the decoder computes in.
+    """
+    seen = picture(model)
     decoders: dict[str, onnx.ModelProto] = {}
     for lowering in lowerings:
         progress(f"decoder graph, {lowering}")
-        graph = DecoderGraph(model.decoder, LOWERINGS[lowering], rows, target.dtype(precision))
+        graph = DecoderGraph(decoder_of(model), LOWERINGS[lowering], rows, target.dtype(precision))
         with quiet(), torch.no_grad():
             decoders[lowering] = _quantize(export_decoder(graph), target, precision)
         check_graph(decoders[lowering], target.name, lowering)
     progress("vision graph")
     with quiet(), torch.no_grad():
-        vision = export_vision(VisionGraph(backbone, model.projector, target.dtype(precision)), size)
+        vision = export_vision(
+            vision_graph(model, backbone, target.dtype(precision)), tuple(seen["image_size"])
+        )
+        if calibration is not None:
+            vision = quantize_vision(vision, calibration)
     if target.name == "tensorrt":
         to_opset_17(vision)  # one file for every version
     elif target.name == "ort-cpu":
@@ -253,18 +271,16 @@ def _write_graphs(
     onnx.save(vision, folder / "vision.onnx")
     files = {name: "decoder.onnx" if i == 0 else f"decoder-{name}.onnx" for i, name in enumerate(decoders)}
     save_graphs({files[name]: decoder for name, decoder in decoders.items()}, folder, "decoder.weights")
+    computes = (
+        "int8" if calibration is not None else str(target.dtype(precision)).replace("torch.float", "fp")
+    )
     first, *others = (
         {"file": files[name], "lowering": name, **_tensors(decoder)} for name, decoder in decoders.items()
     )
     return {
-        "model": {
-            **graph.shape.to_dict(),
-            "image_size": list(size),
-            "image_mean": IMAGE_MEAN,
-            "image_std": IMAGE_STD,
-        },
+        "model": {**graph.shape.to_dict(), **seen},
         "graphs": {
-            "vision": {"file": "vision.onnx", **_tensors(vision)},
+            "vision": {"file": "vision.onnx", "precision": computes, **_tensors(vision)},
             "decoder": first | ({"alternatives": others} if others else {}),
         },
     }
@@ -346,7 +362,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _check_room(folder: Path, model: CompactModel) -> None:
+def _check_room(folder: Path, model: StreamModel) -> None:
     """Raises ExportError before hours of work when the disk cannot hold the result."""
     # fp32 weights at worst, those of a quantised graph while both exist, and the embedding table.
     needed = 6 * sum(weight.numel() for weight in model.parameters()) + (64 << 20)

@@ -58,7 +58,7 @@ class QwenReference:
     def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
         """Append ``ids`` at rows ``start ..`` and return the logits after the last one, [vocab]."""
         if start < len(self._ids):
-            self._keep(list(range(start)))
+            self.keep(list(range(start)))
         self._ids += ids
         visual = self._visual if with_frame else None
         if visual is None:
@@ -77,7 +77,7 @@ class QwenReference:
         moves = plan.moves
         still = moves[0].target if moves else plan.rows  # rows below the first move stay where they are
         ranges = [(0, still), *((move.source, move.source + move.rows) for move in moves)]
-        self._keep([row for first, end in ranges for row in range(first, end)])
+        self.keep([row for first, end in ranges for row in range(first, end)])
 
     def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keys and values of all rows, [L, Hkv, rows, Dh] each."""
@@ -92,7 +92,7 @@ class QwenReference:
         start = torch.zeros(1, dtype=torch.long)
         return self._model.positions(torch.tensor([list(ids)]), self._image_id, start)[0][:, 0]
 
-    def _keep(self, rows: list[int]) -> None:
+    def keep(self, rows: list[int]) -> None:
         """Drop the other rows, and turn the keys of the kept ones from their old positions to the new."""
         kept = [self._ids[row] for row in rows]
         turn = self._positions(kept) - self._positions(self._ids)[:, rows]  # [3, rows]

@@ -37,6 +37,20 @@ class Target:
             )
         return self.precisions[precision]
 
+    def vision(self, precision: str, wanted: str | None = None) -> str:
+        """Precision of the vision graph beside a decoder in ``precision``: ``wanted``, or the target's own.
+
+        int8 is for processors: their int8 products are what makes it faster. Raises ExportError.
+        """
+        own = "fp16" if self.dtype(precision) == torch.float16 else "fp32"
+        able = (own,) if self.name != "ort-cpu" else ("fp32", "int8")
+        if wanted is not None and wanted not in able:
+            raise ExportError(
+                f"target {self.name} cannot do vision in {wanted} beside a decoder in {precision}; "
+                f"it can do {', '.join(able)}"
+            )
+        return wanted or (own if precision == "fp32" else able[-1])
+
     def dtype(self, precision: str) -> torch.dtype:
         """Of activations and cache."""
         return torch.float16 if self.half and precision != "fp32" else torch.float32
