@@ -297,14 +297,15 @@ class Connection:
     def stop(self) -> bool:
         """Tear down; True when GStreamer obeyed in time. Call once, never from one of its threads."""
         self._stopped = True
-        Gst, pipeline = self._modules.Gst, self._pipeline
-        # A frozen camera or driver may hold the change of state: never let it hold the caller.
-        null = (Gst.State.NULL,)
-        worker = threading.Thread(target=pipeline.set_state, args=null, name="camera-stop", daemon=True)
+        # A frozen camera or driver may hold the change of state: never let it hold the caller. Whenever it
+        # lets go, what refers to this connection is cut, so that nothing of it stays.
+        worker = threading.Thread(target=self._tear_down, name="camera-stop", daemon=True)
         worker.start()
         worker.join(_STOP_TIMEOUT_S)
-        if worker.is_alive():
-            return False
+        return not worker.is_alive()
+
+    def _tear_down(self) -> None:
+        self._pipeline.set_state(self._modules.Gst.State.NULL)
         for element, handler in self._handlers:
             element.disconnect(handler)
         self._handlers.clear()
@@ -312,7 +313,6 @@ class Connection:
             for probe in self._probes:
                 self._probed_pad.remove_probe(probe)
         self._bus.set_flushing(True)
-        return True
 
 
 def _unexpected(error: Exception) -> Problem:

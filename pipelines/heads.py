@@ -17,6 +17,7 @@ from edge_runtime.errors import SourceError
 from . import formats
 from .gst import load, make
 from .problems import no_pictures
+from .rtp_guard import guard
 from .sources import (
     PICTURE_TYPES,
     CsiSource,
@@ -100,6 +101,7 @@ def _chain(pipeline: Any, *elements: Any) -> Any:
 def _join(pad: Any, decodebin: Any) -> None:
     sink = decodebin.get_static_pad("sink")
     if not sink.is_linked():
+        guard(pad)
         pad.link(sink)
 
 

@@ -110,9 +110,11 @@ def main(port: int, user: str | None, password: str, fps: int, size: str) -> Non
 
 
 def _ask_for_password(rtsp: Any, server: Any, factory: Any, user: str, password: str) -> None:
+    from gi.repository import GstRtsp
+
     auth, token = rtsp.RTSPAuth(), rtsp.RTSPToken()
     token.set_string("media.factory.role", "viewer")
-    auth.set_supported_methods(4)  # GST_RTSP_AUTH_DIGEST: its enumeration is of another library
+    auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
     auth.add_digest(user, password, token)
     server.set_auth(auth)
     permissions = rtsp.RTSPPermissions()
