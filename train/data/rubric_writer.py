@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.streampro.annotations import Annotation
-from benchmarks.streampro.chat import ChatClient, Message, Stopped, resumable
-from benchmarks.streampro.progress import RunProgress
+from benchmarks.streampro.chat import ChatClient, Message
+from benchmarks.streampro.side_by_side import ask_side_by_side
 from benchmarks.streampro.tasks import TASKS
-from edge_runtime.errors import EdgeError
 from train.data.check import DIMENSIONS
 
 FEWEST, MOST = 6, 10
@@ -62,30 +60,16 @@ def write_rubrics(
 
     Raises the error of the first request that failed (see :meth:`ChatClient.ask`), with how far it came.
     """
-    console = console or Console(quiet=True)
-    written: dict[str, Rubric] = {}
-    with (
-        RunProgress(console, len(questions), len(questions), unit="rubrics") as progress,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        futures = {pool.submit(_ask, client, question): question for question in questions}
-        try:
-            for future in as_completed(futures):
-                written[futures[future].id] = future.result()
-                progress.advance(1.0)
-        except BaseException as error:
-            client.stop()
-            pool.shutdown(cancel_futures=True)
-            if not isinstance(error, EdgeError):
-                raise
-            failures = [f.exception() for f in futures if not f.cancelled()]
-            cause = next((e for e in failures if e and not isinstance(e, Stopped)), error)
-            if not isinstance(cause, EdgeError):
-                raise cause from error
-            done = sum(not f.cancelled() and f.exception() is None for f in futures)
-            kept = f"{done} of {len(questions)} rubrics are written and kept in {client.cache.path}"
-            raise resumable(cause, kept) from cause
-    return written
+    written = ask_side_by_side(
+        client,
+        questions,
+        lambda question: _ask(client, question),
+        workers=workers,
+        console=console or Console(quiet=True),
+        unit="rubrics",
+        done="rubrics are written",
+    )
+    return {question.id: rubric for question, rubric in zip(questions, written, strict=True)}
 
 
 def read_rubric(reply: str) -> Rubric:
@@ -134,8 +118,4 @@ def _ask(client: ChatClient, question: Annotation) -> Rubric:
         {"role": "system", "content": SYSTEM_PROMPT},
         {"role": "user", "content": json.dumps(material, ensure_ascii=False)},
     ]
-    try:
-        return client.ask(messages, read_rubric, note={"question": question.id})
-    except BaseException:
-        client.stop()  # here, so that this thread begins nothing more
-        raise
+    return client.ask(messages, read_rubric, note={"question": question.id})

@@ -11,18 +11,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.streampro.annotations import Annotation, Answer, Response
-from benchmarks.streampro.chat import ChatClient, Message, Stopped, resumable
+from benchmarks.streampro.chat import ChatClient, Message
 from benchmarks.streampro.judges.base import Case, normalise
-from benchmarks.streampro.progress import RunProgress
 from benchmarks.streampro.reply_cache import content_key
+from benchmarks.streampro.side_by_side import ask_side_by_side
 from benchmarks.streampro.tasks import TASKS
-from edge_runtime.errors import EdgeError
 
 POINTS = 5
 
@@ -73,27 +71,15 @@ class LlmJudge:
         left = [text for text in wanted if text not in self._points]
         if not left:
             return
-        with (
-            RunProgress(self._console, len(left), len(left), unit="answers judged") as progress,
-            ThreadPoolExecutor(self._workers) as pool,
-        ):
-            futures = [pool.submit(self._judge, text) for text in left]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress.advance(1.0)
-            except BaseException as error:
-                self._client.stop()
-                pool.shutdown(cancel_futures=True)
-                if not isinstance(error, EdgeError):
-                    raise
-                failures = [f.exception() for f in futures if not f.cancelled()]
-                cause = next((e for e in failures if e and not isinstance(e, Stopped)), error)
-                if not isinstance(cause, EdgeError):
-                    raise cause from error
-                done = sum(text in self._points for text in left)
-                kept = f"{done} of {len(left)} answers are judged and kept in {self._client.cache.path}"
-                raise resumable(cause, kept) from cause
+        ask_side_by_side(
+            self._client,
+            left,
+            self._judge,
+            workers=self._workers,
+            console=self._console,
+            unit="answers judged",
+            done="answers are judged",
+        )
 
     def accuracy(self, annotation: Annotation, answer: Answer, response: Response) -> float:
         settled = _settled(answer, response)
@@ -109,11 +95,7 @@ class LlmJudge:
             {"role": "system", "content": SYSTEM_PROMPT},
             {"role": "user", "content": text},
         ]
-        try:
-            self._points[text] = self._client.ask(messages, read_points, note={"judged": json.loads(text)})
-        except BaseException:
-            self._client.stop()  # here, so that this thread begins nothing more
-            raise
+        self._points[text] = self._client.ask(messages, read_points, note={"judged": json.loads(text)})
 
 
 def read_points(reply: str) -> int:
