@@ -38,7 +38,7 @@ class Target:
         return self.precisions[precision]
 
     def vision(self, precision: str, wanted: str | None = None) -> str:
-        """Precision of the vision graph beside a decoder in ``precision``: ``wanted``, or the type it computes in.
+        """Precision of vision beside a decoder in ``precision``: ``wanted``, or the type it computes in.
 
         int8 is for processors: their int8 products are what makes it faster. It is a choice, because it costs
         decisions: about one in 300 of nano's are others. Raises ExportError.
