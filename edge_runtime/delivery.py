@@ -7,7 +7,7 @@ never in edge-run.toml. Whatever was read is handed to ``hide``, which takes it 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ class Secret:
     env: str | None = None
     file: Path | None = None
 
-    def read(self, owner: str) -> str | None:
+    def read(self, owner: str, environment: Mapping[str, str] = os.environ) -> str | None:
         """Its value. Raises ConfigError, which names ``owner``, when the variable or file is not there."""
         if self.file is not None:
             try:
@@ -41,11 +41,11 @@ class Secret:
             return value
         if self.env is None:
             return None
-        if not os.environ.get(self.env):
+        if not environment.get(self.env):
             raise ConfigError(
                 f"{owner}: the environment variable {self.env} is not set; export it before edge-run"
             )
-        return os.environ[self.env]
+        return environment[self.env]
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,10 @@ def parse(camera: CameraConfig) -> Any:
     from pipelines import devices, problems, secrets, sources
 
     source = sources.parse_source(camera.source)
-    if camera.user is not None or camera.password_env is not None:
+    if camera.has_credentials:
         if not isinstance(source, (sources.RtspSource, sources.HttpSource)):
             raise ConfigError(
-                f"camera {camera.name}: user and password_env are for rtsp:// and http:// sources alone"
+                f"camera {camera.name}: user and password are for rtsp:// and http:// sources alone"
             )
         password = camera.password()
         secrets.register(password)

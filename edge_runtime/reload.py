@@ -33,7 +33,7 @@ _RUNTIME_KEYS = {
     "outbox": "outbox",
     "metrics": "metrics",
 }
-_CAMERA_KEYS = {"source": "source", "fps": "fps", "user": "user", "password_env": "password_env"}
+_CAMERA_KEYS = {name: name for name in ("source", "fps", "user", "password_env", "password_file")}
 _OPTION_KEYS = {
     "transport": "transport",
     "decoder": "decoder",
