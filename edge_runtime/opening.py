@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -48,7 +47,7 @@ def parse(camera: CameraConfig) -> Any:
 
 def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
     """Names with their parsed sources: raises ConfigError for two of one name, as events would not tell them
-    apart, and for two readers of what gives each picture once (a device, a pipe).
+    apart, and for two readers of what gives each picture once (a device, a port).
     """
     names: set[str] = set()
     readers: dict[object, str] = {}
@@ -60,16 +59,14 @@ def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
         if key is None:
             continue
         if key in readers:
-            raise ConfigError(
-                f"{readers[key]} and {name} are the same camera or pipe; it can be read once only"
-            )
+            raise ConfigError(f"{readers[key]} and {name} are the same camera; it can be watched once only")
         readers[key] = name
 
 
 def _read_once(source: Any) -> object:
-    """What tells one device, pipe or listening port from another; None for what anybody may read."""
+    """What tells one device or listening port from another; None for what anybody may read."""
     from pipelines import devices
-    from pipelines.sources import CsiSource, DeviceSource, FileSource, SrtSource
+    from pipelines.sources import CsiSource, DeviceSource, SrtSource
 
     if isinstance(source, DeviceSource):
         with suppress(SourceError):
@@ -79,10 +76,6 @@ def _read_once(source: Any) -> object:
         return source
     if isinstance(source, SrtSource) and ("mode", "listener") in source.settings:
         return ("srt", source.port)
-    if isinstance(source, FileSource):
-        with suppress(OSError):
-            if not stat.S_ISREG(os.stat(source.path).st_mode):
-                return os.path.realpath(source.path)
     return None
 
 
