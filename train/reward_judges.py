@@ -8,7 +8,6 @@ twice.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from benchmarks.streampro.annotations import Annotation, Response
+from benchmarks.streampro.json_reply import read_json_object
 from benchmarks.streampro.judge_options import KEY_VARIABLE, JudgeOptions, default_cache
 from benchmarks.streampro.judges import Judge
 from benchmarks.streampro.tasks import TASKS
@@ -79,12 +79,7 @@ class LlmRubricJudge:
 
 def read_verdicts(reply: str, count: int) -> list[bool]:
     """The verdicts of a reply. Raises ValueError for anything but the JSON asked for, fenced or not."""
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", reply, re.DOTALL)
-    try:
-        data = json.loads(fenced[1] if fenced else reply)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("no JSON object") from error
-    verdicts = data.get("verdicts") if isinstance(data, dict) else None
+    verdicts = read_json_object(reply).get("verdicts")
     if not isinstance(verdicts, list) or not all(isinstance(verdict, bool) for verdict in verdicts):
         raise ValueError("without 'verdicts' as a list of true and false")
     if len(verdicts) != count:

@@ -7,7 +7,6 @@ ours. Every reply is kept, so that a run that was stopped or ran out of budget g
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from benchmarks.streampro.annotations import Annotation
 from benchmarks.streampro.chat import ChatClient, Message
+from benchmarks.streampro.json_reply import read_json_object
 from benchmarks.streampro.side_by_side import ask_side_by_side
 from benchmarks.streampro.tasks import TASKS
 from train.data.check import DIMENSIONS
@@ -77,12 +77,7 @@ def read_rubric(reply: str) -> Rubric:
 
     Raises ValueError, with what is missing, for anything but the JSON object asked for, fenced or not.
     """
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", reply, re.DOTALL)
-    try:
-        data = json.loads(fenced[1] if fenced else reply)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("no JSON object") from error
-    entries = data.get("rubric") if isinstance(data, dict) else None
+    entries = read_json_object(reply).get("rubric")
     if not isinstance(entries, list):
         raise ValueError("without 'rubric' as a list")
     if not FEWEST <= len(entries) <= MOST:

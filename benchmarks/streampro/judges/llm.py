@@ -9,7 +9,6 @@ what it judged until then is kept.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from benchmarks.streampro.annotations import Annotation, Answer, Response
 from benchmarks.streampro.chat import ChatClient, Message
+from benchmarks.streampro.json_reply import read_json_object
 from benchmarks.streampro.judges.base import Case, normalise
 from benchmarks.streampro.reply_cache import content_key
 from benchmarks.streampro.side_by_side import ask_side_by_side
@@ -100,12 +100,7 @@ class LlmJudge:
 
 def read_points(reply: str) -> int:
     """Points of a reply. Raises ValueError for anything but the JSON object asked for, fenced or not."""
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", reply, re.DOTALL)
-    try:
-        data = json.loads(fenced[1] if fenced else reply)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("no JSON object") from error
-    points = data.get("points") if isinstance(data, dict) else None
+    points = read_json_object(reply).get("points")
     if isinstance(points, bool) or not isinstance(points, int) or not 0 <= points <= POINTS:
         raise ValueError(f"without 'points' as a whole number from 0 to {POINTS}")
     return points
