@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from edge_runtime.framing import Framing, parse_crop, parse_polygon
-from pipelines.camera import CameraOptions, Frame, open_camera
+from pipelines.camera import Camera, CameraOptions, Frame, StateChange, open_camera
 
 pytest.importorskip("gi")
 pytestmark = pytest.mark.gst
@@ -109,3 +110,44 @@ def test_parsing() -> None:
     ):
         with pytest.raises(ValueError, match=next(iter(settings)).rstrip("s")):
             Framing(**settings)
+
+
+def test_masks_change_on_the_connection_that_is_there() -> None:
+    """Set while playing they hide from the next pictures on; taken away they hide no more."""
+    everything = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    states: list[str] = []
+
+    def pictures(camera: Camera, count: int) -> list[int]:
+        """The brightest point of each of the next pictures, without the one that may be waiting."""
+        items = (item for item in camera if isinstance(item, Frame) or states.append(item.state))
+        return [int(next(items).image.max()) for _ in range(count + 1)][1:]
+
+    with open_camera("test:white", fps=10.0, size=(64, 64)) as camera:
+        assert min(pictures(camera, 2)) > 250
+        camera.set_masks((everything,))
+        pictures(camera, 1)
+        assert max(pictures(camera, 3)) == 0
+        camera.set_masks((SQUARE,))
+        pictures(camera, 1)
+        assert min(pictures(camera, 2)) > 250
+        with pytest.raises(ValueError, match="mask"):
+            camera.set_masks((((0.0, 0.0), (1.0, 2.0)),))
+        camera.set_masks(())
+        pictures(camera, 1)
+        assert min(pictures(camera, 2)) > 250
+        assert camera.reconnects == 0
+    assert states == ["connecting", "live"]
+
+
+def test_masks_set_before_a_connection_hold_on_the_next_one(start_rtsp: Any) -> None:
+    server = start_rtsp()
+    options = CameraOptions(retry_first_s=0.1)
+    with open_camera(server.url, fps=10.0, size=(64, 64), options=options) as camera:
+        assert next(item for item in camera if isinstance(item, Frame)).image.max() > 50
+        server.kill()
+        next(item for item in camera if isinstance(item, StateChange) and item.state == "stalled")
+        camera.set_masks((((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)),))
+        server.start()
+        next(item for item in camera if isinstance(item, StateChange) and item.state == "live")
+        frames = (item for item in camera if isinstance(item, Frame))
+        assert [int(next(frames).image.max()) for _ in range(3)] == [0, 0, 0]
