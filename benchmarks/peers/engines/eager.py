@@ -1,0 +1,46 @@
+"""The checkpoint in eager PyTorch, fp32, with the cache transformers gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from transformers import DynamicCache
+
+from benchmarks.peers.engines.base import EngineSpec
+from benchmarks.torch_checkpoint.folder import load_torch_checkpoint
+
+
+class TorchEager:
+    """See :class:`benchmarks.peers.engines.base.Engine`."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        torch.set_num_threads(spec.threads)
+        self._decoder = load_torch_checkpoint(spec.path).decoder
+        config = self._decoder.config
+        self.version = f"torch {torch.__version__}, transformers {transformers.__version__}"
+        self.weight_bytes = sum(4 * weight.numel() for weight in self._decoder.parameters())
+        self.row_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
+        self._cache = DynamicCache()
+
+    @torch.inference_mode()
+    def feed(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        output = self._decoder(
+            torch.tensor([list(ids)]), past_key_values=self._cache, use_cache=True, logits_to_keep=1
+        )
+        logits: NDArray[np.float32] = output.logits[0, -1].numpy()
+        return logits
+
+    def rewind(self, rows: int) -> None:
+        if rows == 0:
+            self._cache = DynamicCache()
+        else:
+            self._cache.crop(rows)
+
+
+def open_engine(spec: EngineSpec) -> TorchEager:
+    """``spec.path``: a checkpoint folder. Raises CheckpointError."""
+    return TorchEager(spec)
