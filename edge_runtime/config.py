@@ -12,8 +12,8 @@
     [[camera.ask]]
     text = "Tell me when someone rings."
 
-Every problem names the file, the line and the key; a key nobody knows is a problem too, since it is most often
-a misspelt one. Passwords come from the environment or from files, never from this one.
+Every problem names the file, the line and the key; a key nobody knows is a problem too, since it is most
+often a misspelt one. Passwords come from the environment or from files, never from this one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from edge_runtime.camera_config import TRANSPORTS, Ask, CameraConfig, SourceOpti
 from edge_runtime.delivery import ReceiverConfig, default_outbox
 from edge_runtime.errors import ConfigError
 from edge_runtime.receivers import read_receivers
+from edge_runtime.sinks.file import Rotation
 from edge_runtime.toml_table import Problem, Problems, Table
 from edge_runtime.tomlpos import key_lines
 
@@ -65,6 +66,8 @@ class RuntimeConfig:
     """Seconds between the ``stats`` events of a live source."""
     events: Path | None = None
     """A file that events are appended to, beside stdout."""
+    rotation: Rotation = field(default_factory=Rotation)
+    """Of that file."""
     outbox: Path = field(default_factory=default_outbox)
     """The folder in which events wait for webhooks and MQTT brokers."""
     metrics: tuple[str, int] | None = None
@@ -156,6 +159,19 @@ def _runtime(table: Table) -> RuntimeConfig:
         threads=table.whole("threads", None, lambda n: n >= 1, "a whole number of threads from 1"),
         stats_every_s=table.number("stats_every", 60.0, lambda s: s > 0, "seconds greater than 0"),
         events=table.path("events"),
+        rotation=_rotation(table),
         outbox=table.path("outbox") or default_outbox(),
         metrics=table.parsed("metrics", parse_address, None),
+    )
+
+
+def _rotation(table: Table) -> Rotation:
+    expected = "a number greater than 0"
+    megabytes = table.number("events_megabytes", None, lambda value: 0 < value <= 1e9, expected)
+    days = table.number("events_days", None, lambda value: 0 < value <= 1e6, expected)
+    keep = table.whole("events_keep", 5, lambda n: 1 <= n <= 1000, "a whole number of files from 1 to 1000")
+    return Rotation(
+        None if megabytes is None else max(1, int(megabytes * (1 << 20))),
+        None if days is None else days * 86400.0,
+        keep,
     )

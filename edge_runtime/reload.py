@@ -30,6 +30,7 @@ _RUNTIME_KEYS = {
     "threads": "threads",
     "stats_every_s": "stats_every",
     "events": "events",
+    "rotation": "events_megabytes, events_days and events_keep",
     "outbox": "outbox",
     "metrics": "metrics",
 }

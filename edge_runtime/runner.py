@@ -337,6 +337,7 @@ class Runner:
             "reconnects": self._camera.reconnects,
             "decision_ms": told.decision.summary(),
             "first_text_ms": told.first_text.summary(),
+            "sinks": self._sinks.counts(),
         }
         self._emit(self._events.stats(self._now_s, counts, timing))
 

@@ -20,10 +20,10 @@ from edge_runtime.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.summary import show_summaries
 
 if TYPE_CHECKING:
+    from edge_runtime.metrics_server import Receiver
     from edge_runtime.model import Model
     from edge_runtime.runner import Display, Runner
-    from edge_runtime.sinks import Sink, Sinks
-    from edge_runtime.sinks.remote import RemoteSink
+    from edge_runtime.sinks import Sinks
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def watch(job: Job, console: Console) -> int:
     reader_gone = False
     with ExitStack() as stack:
         # stdout last: when its reader goes away, the file has the event already.
-        outputs: list[Sink] = [FileSink(runtime.events, warn)] if runtime.events else []
+        files = [FileSink(runtime.events, warn, runtime.rotation)] if runtime.events else []
         receivers = open_receivers(job.plan.receivers, runtime.outbox, warn, opening.hide)
-        sinks = Sinks([*outputs, *receivers, StdoutSink(warn)])
+        sinks = Sinks([*files, *receivers, StdoutSink(warn)])
         stack.callback(sinks.close)
         model = edge_runtime.load(runtime.bundle, threads=runtime.threads)
         runners = _runners(job, found, model, sinks, console)
@@ -103,7 +103,7 @@ def watch(job: Job, console: Console) -> int:
         signals = stack.enter_context(stop_on_signals(stop))
         watched = _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
-        _serve_metrics(job, watched, receivers, stack)
+        _serve_metrics(job, watched, [*files, *receivers], stack)
         reloader = None
         if job.plan.path is not None:
             tell = None if job.quiet or job.as_json else teller(console)
@@ -196,7 +196,7 @@ def _open_all(found: Sequence[_Found], runners: Sequence[Runner], wake: Callable
 
 
 def _serve_metrics(
-    job: Job, watched: Sequence[Watched], receivers: Sequence[RemoteSink], stack: ExitStack
+    job: Job, watched: Sequence[Watched], receivers: Sequence[Receiver], stack: ExitStack
 ) -> None:
     """While ``stack`` lasts, if an address is given. Raises SinkError when it cannot be had."""
     if job.plan.runtime.metrics is None:

@@ -1,6 +1,7 @@
 """Where events go: stdout, a file, and by way of an outbox on disk a webhook or an MQTT broker."""
 
 from edge_runtime.sinks.base import Sink, Sinks
-from edge_runtime.sinks.lines import FileSink, LineSink, ReaderGoneError, StdoutSink
+from edge_runtime.sinks.file import FileSink, Rotation
+from edge_runtime.sinks.lines import LineSink, ReaderGoneError, StdoutSink
 
-__all__ = ["FileSink", "LineSink", "ReaderGoneError", "Sink", "Sinks", "StdoutSink"]
+__all__ = ["FileSink", "LineSink", "ReaderGoneError", "Rotation", "Sink", "Sinks", "StdoutSink"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edge_runtime.events import Event
 
@@ -21,6 +21,15 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """A sink that tells how many events it has delivered in this run, keeps waiting and has lost."""
+
+    name: str
+
+    def counts(self) -> dict[str, int]: ...
+
+
 class Sinks:
     """Several sinks as one, for any number of threads."""
 
@@ -32,6 +41,11 @@ class Sinks:
         """Write to each; True when at least one took it at once."""
         with self._lock:
             return any([sink.write(event) for sink in self._sinks])
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By the name of each sink that counts."""
+        with self._lock:
+            return {sink.name: sink.counts() for sink in self._sinks if isinstance(sink, Counting)}
 
     def close(self) -> dict[str, int]:
         """Close all; the names of those that lost events, with how many."""

@@ -1,4 +1,4 @@
-"""Sinks of this machine: stdout and a file, one JSON line an event, written whole or not at all.
+"""Events as lines of JSON to a file descriptor, written whole or not at all; stdout is one.
 
 A sink that cannot write (disk full, most often) never stops the run. It says so once, keeps the newest lines
 in memory, writes them when there is room again, and counts what was lost in the end.
@@ -14,7 +14,6 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from edge_runtime.errors import SinkError
 from edge_runtime.events import Event, encode
@@ -32,12 +31,27 @@ class LineSink:
 
     def __init__(self, descriptor: int, name: str, say: Callable[[str], None]) -> None:
         self.name = name
+        self.delivered = 0
+        """Events written in this run."""
         self._fd = descriptor
         self._say = say
         self._waiting: deque[bytes] = deque()
         self._dropped = 0
         self._failing = False
         self._at_line_start = True
+
+    @property
+    def depth(self) -> int:
+        """Events kept in memory until they can be written."""
+        return len(self._waiting)
+
+    @property
+    def lost(self) -> int:
+        """Events given up because too many waited."""
+        return self._dropped
+
+    def counts(self) -> dict[str, int]:
+        return {"delivered": self.delivered, "waiting": self.depth, "lost": self.lost}
 
     def write(self, event: Event) -> bool:
         self._waiting.append(encode(event).encode() + b"\n")
@@ -59,6 +73,7 @@ class LineSink:
                 self._write_line(self._waiting[0])
                 self._waiting.popleft()
                 written += 1
+                self.delivered += 1
         except BrokenPipeError as err:
             self._reader_gone(err)
             return False
@@ -152,38 +167,3 @@ class StdoutSink(LineSink):
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise ReaderGoneError from err
-
-
-class FileSink(LineSink):
-    """Events appended to a file or a named pipe that has a reader. SinkError when it cannot be opened."""
-
-    def __init__(self, path: str | os.PathLike[str], say: Callable[[str], None]) -> None:
-        self.path = Path(path)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        try:
-            # Non-blocking, or a named pipe without a reader would hold the run here for ever.
-            descriptor = os.open(self.path, flags | os.O_NONBLOCK, 0o644)
-        except OSError as err:
-            reason = "nobody reads this named pipe" if self.path.is_fifo() else err.strerror
-            raise SinkError(
-                f"cannot write events to {self.path}: {reason}; give --events another file"
-            ) from err
-        os.set_blocking(descriptor, True)
-        super().__init__(descriptor, str(self.path), say)
-        self._at_line_start = self._ends_with_newline()
-
-    def close(self) -> int:
-        lost = super().close()
-        os.close(self._fd)
-        return lost
-
-    def _ends_with_newline(self) -> bool:
-        """False when an earlier run was cut off within a line, so that ours starts on a line of its own."""
-        if not self._regular_size():
-            return True
-        try:
-            with self.path.open("rb") as file:
-                file.seek(-1, os.SEEK_END)
-                return file.read(1) == b"\n"
-        except OSError:  # may be written but not read
-            return True

@@ -202,6 +202,9 @@ class RemoteSink:
         """Events dropped for size or age, refused, or too many for memory while the disk was full."""
         return self._outbox.dropped + self.sender.refused + self._overflowed
 
+    def counts(self) -> dict[str, int]:
+        return {"delivered": self.delivered, "waiting": self.depth, "lost": self.lost}
+
     def write(self, event: Event) -> bool:
         if event["type"] not in self._types:
             return False
