@@ -81,6 +81,7 @@ def commands() -> None:
       csi://0           a camera on a Jetson's or Raspberry Pi's CSI connector
       clip.mp4          a video file, or a folder of pictures
       test:             a test pattern
+    Several are watched at once, in turns on one loaded model.
 
     \b
     edge-run sample

@@ -1,0 +1,83 @@
+"""What a command line means: sources, and options on top of edge-run.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from edge_runtime.cameras import Given, make_plan
+from edge_runtime.config import Config, find_config
+from edge_runtime.errors import ConfigError
+
+FILE = """
+[runtime]
+threads = 3
+[[camera]]
+name = "door"
+source = "rtsp://192.0.2.7/stream"
+fps = 2
+min_gap = 4
+mask = [[[0, 0], [1, 0], [1, 1]]]
+transport = "udp"
+[[camera.ask]]
+text = "Who rings?"
+threshold = 0.7
+[[camera]]
+name = "hall"
+source = "test:"
+[[camera.ask]]
+text = "Who goes?"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Config:
+    (tmp_path / "edge-run.toml").write_text(FILE)
+    return find_config(tmp_path / "edge-run.toml")
+
+
+def test_each_camera_keeps_its_own_settings(settings):
+    plan = make_plan(Given(("hall", "door")), settings)
+    hall, door = plan.cameras
+    assert (hall.name, hall.fps, [ask.text for ask in hall.asks]) == ("hall", None, ["Who goes?"])
+    assert (door.fps, door.options.transport, len(door.options.framing.masks)) == (2.0, "udp", 1)
+    assert (door.asks[0].policy.threshold, door.asks[0].policy.min_gap_s) == (0.7, 4.0)
+    assert plan.runtime.threads == 3 and plan.path == settings.path
+
+
+def test_the_command_line_holds_for_every_camera(settings):
+    mask = ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5))
+    given = Given(
+        ("door", "hall", "test:snow"),
+        asks=("What happens?",),
+        ask_at=(3.0,),
+        fps=5.0,
+        masks=(mask,),
+        policy={"threshold": 0.2, "min_gap_s": None},
+        options={"transport": "tcp", "decoder": None},
+        runtime={"threads": 1, "bundle": None},
+    )
+    plan = make_plan(given, settings)
+    for camera in plan.cameras:
+        assert [(ask.text, ask.at, ask.policy.threshold) for ask in camera.asks] == [
+            ("What happens?", 3.0, 0.2)
+        ]
+        assert (camera.fps, camera.options.transport, camera.options.decoder) == (5.0, "tcp", None)
+        assert camera.options.framing.masks[-1] == mask
+    assert [len(camera.options.framing.masks) for camera in plan.cameras] == [2, 1, 1]
+    assert [camera.asks[0].policy.min_gap_s for camera in plan.cameras] == [4.0, 0.0, 0.0]
+    assert (plan.runtime.threads, plan.runtime.bundle) == (1, "nano")
+    assert plan.cameras[2].name == "" and plan.cameras[2].source == "test:snow"
+
+
+def test_mistakes_are_refused(settings):
+    with pytest.raises(click.UsageError, match="a source is missing"):
+        make_plan(Given(()), settings)
+    with pytest.raises(click.UsageError, match="hall is given twice"):
+        make_plan(Given(("hall", "door", "hall")), settings)
+    with pytest.raises(ConfigError, match="dor: .*did you mean door"):
+        make_plan(Given(("hall", "dor")), settings)
+    with pytest.raises(click.UsageError, match="nothing to watch for"):
+        make_plan(Given(("hall", "test:")), settings)
