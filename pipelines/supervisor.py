@@ -30,7 +30,7 @@ class RetryPolicy:
     """Without a picture for so long, a live source is stalled and gets replaced."""
     retry_first_s: float = 0.25
     retry_limit_s: float = 15.0
-    retry_limit_unreachable_s: float = 2.0
+    retry_limit_unreachable_s: float = 1.0
     """The longest wait while nothing answers: one packet is no burden, and who comes back is soon seen."""
     retry_factor: float = 2.0
     retry_jitter: float = 0.2

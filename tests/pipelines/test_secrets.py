@@ -15,6 +15,12 @@ def test_url_user_information_vanishes_without_registration() -> None:
     )
 
 
+def test_user_information_vanishes_where_the_scheme_was_forgotten() -> None:
+    assert secrets.scrub("me:never-seen@host:554/a: no such file") == "***@host:554/a: no such file"
+    for plain in ("12:30 at me@host/x", "clip.mp4:3: user@host", "a: b@c"):
+        assert secrets.scrub(plain) == plain
+
+
 def test_query_values_vanish_without_registration() -> None:
     assert secrets.scrub("http://h/x?token=abc123&n=2") == "http://h/x?token=***&n=2"
 

@@ -1,0 +1,206 @@
+"""A camera's password, searched for in everything that a whole `edge-run` puts out, GST_DEBUG=6 included."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+pytest.importorskip("gi")
+pytestmark = pytest.mark.gst
+
+ROOT = Path(__file__).resolve().parents[2]
+USER, PASSWORD, WRONG = "viewer", "S3kr/t @wörd+9", "Wr0ng/t @wörd+9"
+LIVE = b'"state": "live"'
+LONGEST_S = 60.0
+QUERY = "Tell me each step as it is finished."
+
+
+def forms(password: str) -> dict[str, bytes]:
+    """How a secret may look in an output."""
+    found = {
+        "raw": password.encode(),
+        "its first word": password.split(" ")[0].encode(),
+        "URL": quote(password, safe="").encode(),
+        "URL, slash kept": quote(password).encode(),
+        "form": quote_plus(password).encode(),
+        "repr": repr(password)[1:-1].encode(),
+        "unicode escapes": password.encode("unicode_escape"),
+        "basic authentication": base64.b64encode(f"{USER}:{password}".encode()),
+        "latin-1 basic authentication": base64.b64encode(f"{USER}:{password}".encode("latin-1")),
+        "digest, the hash that is as good as the password": hashlib.md5(
+            f"{USER}:GStreamer RTSP Server:{password}".encode()
+        )
+        .hexdigest()
+        .encode(),
+    }
+    # Of base64, whatever stands in front of it: the three ways its bytes may be aligned.
+    for shift in range(3):
+        whole = base64.b64encode(b"x" * shift + password.encode())
+        found[f"base64 at {shift}"] = whole[4 if shift else 0 : len(whole) // 4 * 4 - 4]
+    return found
+
+
+def leaks(outputs: dict[str, bytes], password: str) -> list[tuple[str, str]]:
+    """(output, form) of each place where the password shows."""
+    return [
+        (output, form)
+        for output, text in outputs.items()
+        for form, secret in forms(password).items()
+        if secret in text
+    ]
+
+
+@pytest.fixture
+def digest_server(_rtsp_possible: None) -> Iterator[str]:
+    """The URL of a server that asks for digest authentication; without credentials."""
+    from benchmarks.soak.rtsp_server import RtspServer
+
+    with RtspServer("--user", USER, "--password", PASSWORD) as server:
+        yield server.url
+
+
+def watch(folder: Path, source: str, *options: str, metrics: int, **environment: str) -> dict[str, bytes]:
+    """Run `edge-run SOURCE` to its end, or for 2 s of pictures; everything it put out, by name."""
+    outputs: dict[str, bytes] = {}
+    events, stop_at = folder / "events.jsonl", time.monotonic() + LONGEST_S
+    with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "edge_runtime.cli", source, "--events", str(events)),
+                *("--metrics", str(metrics), "--fps", "5", "--threads", "1", *options),
+            ],
+            cwd=ROOT,
+            stdout=stdout,
+            stderr=stderr,
+            env={**os.environ, "EDGE_RUN_DEBUG": "1", "GST_DEBUG_NO_COLOR": "1", **environment},
+        )
+        while process.poll() is None:
+            for page in ("metrics", "health/ready", "health/live"):
+                with contextlib.suppress(OSError):
+                    outputs[page] = fetch(f"http://127.0.0.1:{metrics}/{page}")
+            if LIVE in (events.read_bytes() if events.exists() else b""):
+                stop_at = min(stop_at, time.monotonic() + 2)
+            if time.monotonic() > stop_at:
+                process.send_signal(signal.SIGINT)
+                process.wait(30)
+            time.sleep(0.3)
+    assert process.returncode in (4, 130), (folder / "stderr").read_bytes()[-2000:]
+    for name in ("stdout", "stderr", "events.jsonl"):
+        outputs[name] = (folder / name).read_bytes()
+    return outputs
+
+
+def fetch(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.read()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["0", "6"])
+def test_a_password_in_the_url(
+    digest_server: str, tiny_bundle: Path, tmp_path: Path, free_port: int, level: str
+) -> None:
+    url = digest_server.replace("//", f"//{USER}:{quote(PASSWORD, safe='')}@")
+    more = ("--ask", QUERY, "--bundle", str(tiny_bundle), "--threshold", "0")
+    outputs = watch(tmp_path, url, *more, metrics=free_port, GST_DEBUG=level)
+    assert LIVE in outputs["events.jsonl"]
+    assert b"streampro" in outputs["metrics"] or b"edge_run" in outputs["metrics"]
+    assert (len(outputs["stderr"]) > 100_000) == (level == "6")  # it did log
+    assert leaks(outputs, PASSWORD) == []
+
+
+def configured(folder: Path, url: str, bundle: Path) -> Path:
+    path = folder / "edge-run.toml"
+    path.write_text(
+        f'[runtime]\nbundle = "{bundle}"\n[[camera]]\nname = "door"\nsource = "{url}"\nuser = "{USER}"\n'
+        f'password_env = "DOOR_PASSWORD"\n[[camera.ask]]\ntext = "{QUERY}"\nthreshold = 0.0\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_a_password_from_the_environment(
+    digest_server: str, tiny_bundle: Path, tmp_path: Path, free_port: int
+) -> None:
+    """Of another program's list of processes, too, it stays out; doctor reads the same file."""
+    config = configured(tmp_path, digest_server, tiny_bundle)
+    options = ("--config", str(config))
+    secret = {"DOOR_PASSWORD": PASSWORD, "GST_DEBUG": "6"}
+    outputs = watch(tmp_path, "door", *options, metrics=free_port, **secret)
+    assert LIVE in outputs["events.jsonl"]
+    for name in (["doctor"], ["doctor", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_runtime.cli", *name, "--config", str(config)],
+            cwd=ROOT,
+            capture_output=True,
+            timeout=120,
+            env={**os.environ, **secret},
+        )
+        outputs[" ".join(name)] = done.stdout + done.stderr
+    assert leaks(outputs, PASSWORD) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("give_up", ["0", "5"])
+def test_a_wrong_password(
+    digest_server: str, tiny_bundle: Path, tmp_path: Path, free_port: int, give_up: str
+) -> None:
+    """What the server is sent and answers is in the error's debug text, which is shown."""
+    url = digest_server.replace("//", f"//{USER}:{quote(WRONG, safe='')}@")
+    more = ("--ask", QUERY, "--bundle", str(tiny_bundle), "--give-up", give_up)
+    outputs = watch(tmp_path, url, *more, metrics=free_port, GST_DEBUG="6")
+    assert b"auth-failed" in outputs["events.jsonl"]
+    assert b"401" in outputs["stderr"]
+    assert leaks(outputs, WRONG) == []
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "rtsp://{user}:{word}@127.0.0.1:notaport/x",
+        "rtsp://{user}:{word}@",
+        "rtsp://{user}:{word}@[::1/x",
+        "rtspx://{user}:{word}@host/x",
+        "http://{user}:{word}@host:99999999/x",
+        "srt://host?passphrase={word}",
+        "srt://{user}:{word}@host",
+        "{user}:{word}@host/x",
+    ],
+)
+def test_a_mistyped_source_does_not_repeat_the_password(mistake: str) -> None:
+    word = "S3krtw0rd"
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_runtime.cli", mistake.format(user=USER, word=word), "--ask", QUERY],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "EDGE_RUN_DEBUG": "1"},
+    )
+    assert done.returncode != 0
+    assert word.encode() not in done.stdout + done.stderr
+
+
+def test_the_search_finds_what_it_should() -> None:
+    """Each form, hidden in a longer text, is found: or the tests above could not fail."""
+    for name, secret in forms(PASSWORD).items():
+        assert ("out", name) in leaks({"out": b"before " + secret + b" after"}, PASSWORD)
+    header = b"Authorization: Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode())
+    assert leaks({"out": header}, PASSWORD)
+    assert not leaks({"out": header}, WRONG)
