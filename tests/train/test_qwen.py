@@ -58,7 +58,8 @@ def tiny_config(family, tied):
 class Tiny:
     """A transformers model of random weights, our model of the same weights, and what goes around them."""
 
-    def __init__(self, family, tied, folder):
+    def __init__(self, family, tied, folder, picture=None):
+        picture = picture or PICTURES[family]
         torch.manual_seed(0)
         self.whole = WHOLE[family](tiny_config(family, tied)).eval()
         for parameter in self.whole.parameters():  # large enough that outputs depend on all of them
@@ -66,8 +67,8 @@ class Tiny:
                 torch.nn.init.normal_(parameter, std=0.15)
         self.tokenizer = chat_tokenizer()
         mean, std = ((0.48, 0.46, 0.41), (0.27, 0.26, 0.28)) if family == QWEN2_5 else ((0.5,) * 3,) * 2
-        self.vision = save_tower(self.whole, folder, PICTURES[family], mean, std)
-        self.model = take_apart(self.whole, self.tokenizer, PICTURES[family], self.vision).eval()
+        self.vision = save_tower(self.whole, folder, picture, mean, std)
+        self.model = take_apart(self.whole, self.tokenizer, picture, self.vision).eval()
         self.protocol = qwen_protocol(self.model.frame_tokens)
         self.encoder = TurnEncoder(
             self.protocol, lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids
