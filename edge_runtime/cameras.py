@@ -61,8 +61,9 @@ def make_plan(given: Given, settings: Config) -> Plan:
         raise click.UsageError("a source is missing, e.g. sample, camera0, clip.mp4 or rtsp://host/path")
     twice = next((one for n, one in enumerate(given.sources) if one in given.sources[:n]), None)
     if twice is not None:
+        shown = "one address" if "://" in twice or "@" in twice else twice  # it may hold a password
         raise click.UsageError(
-            f"{twice} is given twice; one camera is watched once, with any number of --ask"
+            f"{shown} is given twice; one camera is watched once, with any number of --ask"
         )
     return Plan(
         tuple(_planned(find_camera(source, settings), given) for source in given.sources),

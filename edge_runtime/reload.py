@@ -143,7 +143,7 @@ def needs_restart(running: Plan, new: Plan) -> list[str]:
         changed += _differing(
             old.options.framing, camera.options.framing, {"crop": "crop", "rotate": "rotate"}
         )
-        keys += [f"{camera.name or camera.source}: {key}" for key in changed]
+        keys += [f"{camera.name}: {key}" for key in changed]
     return keys
 
 

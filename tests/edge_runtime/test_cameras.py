@@ -77,7 +77,10 @@ def test_mistakes_are_refused(settings):
         make_plan(Given(()), settings)
     with pytest.raises(click.UsageError, match="hall is given twice"):
         make_plan(Given(("hall", "door", "hall")), settings)
-    with pytest.raises(ConfigError, match="dor: .*did you mean door"):
+    secret = "rtsp://viewer:hunter2@192.0.2.7/stream"
+    with pytest.raises(click.UsageError, match="one address is given twice"):
+        make_plan(Given((secret, secret), asks=("What?",)), settings)
+    with pytest.raises(ConfigError, match=r"dor: .*did you mean door"):
         make_plan(Given(("hall", "dor")), settings)
     with pytest.raises(click.UsageError, match="nothing to watch for"):
         make_plan(Given(("hall", "test:")), settings)
