@@ -38,7 +38,7 @@ _NEAR = 40.0
 """Pixels that count as 1 in a place."""
 _SMALLEST = 20.0
 """Pixels below which a sprite need not be seen."""
-_LOOK = 0.9
+LOOK = 0.9
 """Second of a timestep at which its frame shows the world."""
 _VERB_SCALE = 2.0
 """Logits that a unit of length in a verb's direction is worth. Left to be learned it grows, verbs become a
@@ -83,18 +83,16 @@ def story_of(clip: Path) -> Story:
 
 
 def clip_truth(
-    clip: Path, timesteps: tuple[int, ...], keys: dict[str, int], centres: list[float]
+    story: Story, timesteps: tuple[int, ...], keys: dict[str, int], centres: list[float]
 ) -> FrameTruth:
-    """What the generated ``clip`` shows at each timestep it was watched at (1 fps, 0.1 s before its end).
+    """What ``story``'s clip shows at each timestep it was watched at (1 fps, 0.1 s before its end).
 
-    ``centres``: pixels at which the regions of one side are centred; a sprite belongs to the nearest.
-
-    Raises RecipeError for a clip that the world did not name.
+    ``keys``: number of each sprite. ``centres``: pixels at which the regions of one side are centred; a
+    sprite belongs to the nearest.
     """
-    story = story_of(clip)
     where, place = [], []
     for frame, timestep in enumerate(timesteps):
-        t = timestep + _LOOK
+        t = timestep + LOOK
         pan = story.scene.camera_x.at(t)
         for actor in story.scene.actors:
             x, y, size = actor.x.at(t) - pan, actor.y.at(t), actor.size.at(t)
@@ -117,7 +115,7 @@ def under_way(story: Story, timesteps: tuple[int, ...]) -> Iterator[tuple[int, E
     """(frame, event) for everything an actor does that a frame and the one before it show."""
     for event in story.events:
         for frame, timestep in enumerate(timesteps):
-            now = timestep + _LOOK
+            now = timestep + LOOK
             if event.kind in VERBS and min(now, event.end) - max(now - 1.0, event.start) >= _SHARE:
                 yield frame, event
 
@@ -128,7 +126,7 @@ def doings(story: Story, timesteps: tuple[int, ...], centres: list[float]) -> li
     actors = {actor.name: actor for actor in story.scene.actors}
     found = []
     for frame, event in under_way(story, timesteps):
-        actor, seen = actors[event.subject], min(timesteps[frame] + _LOOK, event.end - 0.01)
+        actor, seen = actors[event.subject], min(timesteps[frame] + LOOK, event.end - 0.01)
         column, row = nearest(actor.x.at(seen), centres), nearest(actor.y.at(seen), centres)
         found.append((frame, row * len(centres) + column, verbs[event.kind]))
     return found
@@ -189,7 +187,7 @@ def align(
     torch.manual_seed(settings.seed)
     data = [(cache.load(clip), clip) for clip in clips]
     centres = [SIZE * share for share in model.config.region_centres()]
-    truths = [clip_truth(clip, features.timesteps, keys, centres) for features, clip in data]
+    truths = [clip_truth(story_of(clip), features.timesteps, keys, centres) for features, clip in data]
     held = max(1, len(data) // 10)
     train, test = range(len(data) - held), range(len(data) - held, len(data))
 

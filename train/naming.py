@@ -19,10 +19,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from edge_runtime.protocol import Protocol, TurnEncoder
-from train.align import clip_truth, story_of, under_way
+from edge_runtime.protocol import Protocol
+from train.align import LOOK, clip_truth, story_of, under_way
 from train.data.features import ClipFeatures, FeatureCache
 from train.model.compact import CompactModel
+from train.sft import turn_encoder
 from train.world.catalog import sprite_table
 from train.world.scene import SIZE
 from train.world.stage import Story
@@ -111,19 +112,21 @@ def facts_of(
     number: int,
     clip: Path,
     features: ClipFeatures,
-    names: Sequence[str],
+    keys: dict[str, int],
     motion: bool,
     centres: list[float],
     rng: np.random.Generator,
 ) -> Iterator[tuple[str, Fact]]:
-    """(kind, fact) for everything that the frames of the generated ``clip`` show."""
-    story = story_of(clip)
-    steps = features.timesteps
+    """(kind, fact) for everything that the frames of the generated ``clip`` show; ``keys``: as in
+    :func:`clip_truth`.
+    """
+    story, steps = story_of(clip), features.timesteps
+    names = [key.split("/")[0] for key in keys]
 
     def ask(kind: str, **words: str) -> str:
         return str(rng.choice(QUESTIONS[kind])).format(**words)
 
-    where = clip_truth(clip, steps, {key: i for i, key in enumerate(sprite_table())}, centres).where
+    where = clip_truth(story, steps, keys, centres).where
     for frame in range(len(steps)):
         seen = {names[sprite] for sprite in where[where[:, 0] == frame, 2]}
         if seen:
@@ -133,7 +136,7 @@ def facts_of(
             query = ask("EU-all") if rng.random() < 0.5 else ask("EU", subject=event.subject)
             yield "events", Fact(number, frame, query, (event.text,))
     for frame, now in enumerate(steps):
-        yield from _sudden(story, number, frame, now + 0.9, ask)
+        yield from _sudden(story, number, frame, now + LOOK, ask)
 
 
 def _sudden(
@@ -160,16 +163,14 @@ class _Lesson:
         rng: np.random.Generator,
     ) -> None:
         self._model, self._rng = model, rng
-        self._encoder = TurnEncoder(
-            protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
-        )
+        self._encoder = turn_encoder(protocol, tokenizer)
         self._clips = [cache.load(clip) for clip in clips]
-        names = [key.split("/")[0] for key in sprite_table()]
+        keys = {key: i for i, key in enumerate(sprite_table())}
         centres = [SIZE * share for share in model.config.region_centres()]
         facts: dict[str, list[Fact]] = {kind: [] for kind in KINDS}
         for number, clip in enumerate(clips):
             for kind, fact in facts_of(
-                number, clip, self._clips[number], names, model.config.motion, centres, rng
+                number, clip, self._clips[number], keys, model.config.motion, centres, rng
             ):
                 facts[kind].append(fact)
         self._facts = {kind: found for kind, found in facts.items() if found}

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 TURNS = 6
 
 
-def write_corpus(folder: Path, count: int = 8, turns: int = TURNS) -> Path:
-    """Clips of features only: the picture changes at some timestep, and the answer is due at the next end."""
+def write_corpus(
+    folder: Path, count: int = 8, turns: int = TURNS, rubric: list[dict[str, Any]] | None = None
+) -> Path:
+    """Clips of features only: the picture changes at some timestep, and the answer is due at the next end.
+
+    ``rubric``: of every question.
+    """
     from train.data.features import FeatureCache, write_features
 
     cache = FeatureCache(folder / "cache")
@@ -32,7 +37,8 @@ def write_corpus(folder: Path, count: int = 8, turns: int = TURNS) -> Path:
         answer = {"start": float(change), "end": float(change), "text": "It is on."}
         record = {"id": f"clip{i}", "video": clip.name, "duration": float(turns), "task": "OU"}
         query = {"time": 0.0, "text": "When?"}
-        lines.append(json.dumps({**record, "answers": [answer], "query": query}))
+        rest = {"rubric": rubric} if rubric else {}
+        lines.append(json.dumps({**record, "answers": [answer], "query": query, **rest}))
     (folder / "a.jsonl").write_text("\n".join(lines))
     return folder / "a.jsonl"
 

@@ -28,7 +28,7 @@ CENTRES = [48.0, 112.0, 176.0]
 
 def test_truth_names_what_is_visible_in_its_region():
     _, story = make_story(4, 0, "train")
-    truth = clip_truth(Path("clips/train-4-00000.mp4"), tuple(range(20)), KEYS, CENTRES)
+    truth = clip_truth(story_of(Path("clips/train-4-00000.mp4")), tuple(range(20)), KEYS, CENTRES)
     names = {key: name for name, key in KEYS.items()}
     for frame, region, key in truth.where:
         actor = next(a for a in story.scene.actors if a.look(frame + 0.9) == names[int(key)])
@@ -62,7 +62,7 @@ def test_a_region_sees_the_frame_before_but_not_across_streams():
 
 def test_a_clip_of_another_origin_is_refused():
     with pytest.raises(RecipeError, match="not a clip of the generated world"):
-        clip_truth(Path("holiday.mp4"), (0,), KEYS, CENTRES)
+        clip_truth(story_of(Path("holiday.mp4")), (0,), KEYS, CENTRES)
 
 
 def test_attention_starts_as_copying():

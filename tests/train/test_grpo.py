@@ -1,6 +1,5 @@
 """GRPO: its arithmetic by hand, and whole trainings of a tiny model."""
 
-import json
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from edge_runtime.protocol import Protocol, TurnEncoder
 from train.choices import TokenRules
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
-from train.data.features import FeatureCache, write_features
+from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.grpo import run_grpo
 from train.grpo_recipe import (
@@ -55,33 +54,9 @@ TURNS = 6
 ANSWER = "It is on."
 
 
-def write_corpus(folder, count=6):
-    """Clips of features only: the picture changes at some timestep, which is when to speak."""
-    cache = FeatureCache(folder / "cache")
-    pictures = np.random.default_rng(0).normal(size=(2, 320, 7, 7)).astype(np.float16)
-    lines = []
-    for i in range(count):
-        clip = folder / f"{i}.mp4"
-        clip.write_bytes(bytes([i]))
-        change = 1 + i % 4
-        array = np.stack([pictures[int(k >= change)] for k in range(TURNS)])
-        write_features(cache.path(clip), clip.name, 1.0, range(TURNS), array)
-        record = {
-            "id": f"clip{i}",
-            "video": clip.name,
-            "duration": float(TURNS),
-            "task": "OU",
-            "query": {"time": 0.0, "text": "When?"},
-            "answers": [{"start": float(change), "end": float(change), "text": ANSWER}],
-            "rubric": write_rubric([ANSWER]),
-        }
-        lines.append(json.dumps(record))
-    (folder / "a.jsonl").write_text("\n".join(lines))
-
-
 @pytest.fixture
-def recipe(tmp_path):
-    write_corpus(tmp_path)
+def recipe(tmp_path, sft_corpus):
+    sft_corpus(tmp_path, count=6, rubric=write_rubric([ANSWER]))
     tokenizer = train_tokenizer([ANSWER, "When?"], 1300)
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "start", CompactModel(TINY), tokenizer, PROTOCOL, ["OU"], {}, {})
