@@ -35,10 +35,11 @@ class TorchEager:
         return logits
 
     def rewind(self, rows: int) -> None:
+        beyond = int(self._cache.get_seq_length()) - rows
         if rows == 0:
             self._cache = DynamicCache()
-        else:
-            self._cache.crop(rows)
+        elif beyond > 0:
+            self._cache.crop(-beyond)
 
 
 def open_engine(spec: EngineSpec) -> TorchEager:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime_genai as og
 from numpy.typing import NDArray
+from onnx import helper
 
 from benchmarks.peers.engines.base import EngineSpec
 from edge_runtime.errors import ConfigError
@@ -23,8 +27,7 @@ class Genai:
             raise ConfigError(f"{config_file}: missing; run: python -m benchmarks.peers.prepare")
         decoder = json.loads(config_file.read_text(encoding="utf-8"))["model"]["decoder"]
         self.version = f"onnxruntime-genai {metadata.version('onnxruntime-genai')}"
-        # The embedding table, if it is stored by itself, is in this too: the floor errs in the peer's favour.
-        self.weight_bytes = sum(path.stat().st_size for path in spec.path.glob("*.onnx.data"))
+        self.weight_bytes = _weight_bytes(spec.path / decoder["filename"])
         heads, width, layers = (
             decoder[name] for name in ("num_key_value_heads", "head_size", "num_hidden_layers")
         )
@@ -45,6 +48,18 @@ class Genai:
 
     def rewind(self, rows: int) -> None:
         self._generator.rewind_to(rows)
+
+
+def _weight_bytes(path: Path) -> int:
+    """Bytes of a graph's stored tensors, without the table that tokens are looked up in."""
+    graph = onnx.load(path, load_external_data=False).graph
+    tables = {node.input[0] for node in graph.node if node.op_type.startswith("Gather")}
+    kinds = {tensor.name: helper.tensor_dtype_to_np_dtype(tensor.data_type) for tensor in graph.initializer}
+    return sum(
+        math.prod(tensor.dims) * kinds[tensor.name].itemsize
+        for tensor in graph.initializer
+        if tensor.name not in tables
+    )
 
 
 def open_engine(spec: EngineSpec) -> Genai:
