@@ -28,13 +28,19 @@ from tqdm import tqdm
 
 from benchmarks.command_line import run_command
 from benchmarks.latency.facts import machine_facts
-from benchmarks.soak.fuzz_cases import Kind, Material, kind_of, make_case, make_material, save_material
+from benchmarks.soak.fuzz_cases import (
+    HANG_S,
+    Kind,
+    Material,
+    kind_of,
+    make_case,
+    make_material,
+    save_material,
+)
 from benchmarks.soak.process import slope
 
 KINDS: tuple[Kind, ...] = ("config", "file", "rtsp")
 START_S = 60.0
-HANG_S: dict[Kind, float] = {"config": 5.0, "file": 60.0, "rtsp": 20.0}
-"""A file whose decoder says nothing is given up after 30 s; the others have their timeouts."""
 
 
 @click.command(help=(__doc__ or "").splitlines()[0])
@@ -122,7 +128,9 @@ class _Worker:
             if hangs or code not in (0, -9):
                 raise click.ClickException(f"the process that runs {self.kind} cases ended with {code}")
             return stop
-        what = f"hangs for {patience:g} s" if hangs else f"the process died ({code})"
+        stacks = self.folder / f"stacks-{self.kind}"
+        where = stacks.read_text(errors="replace")[-2000:] if stacks.exists() else ""
+        what = f"hangs for {patience:g} s: {where}" if hangs else f"the process died ({code})"
         self._note(
             {"case": number, "kind": self.kind, "result": "finding", "detail": what, "seconds": patience}
         )

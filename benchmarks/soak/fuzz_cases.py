@@ -15,6 +15,9 @@ from edge_runtime.errors import SourceError
 
 Kind = Literal["file", "rtsp", "config"]
 
+HANG_S: dict[Kind, float] = {"config": 10.0, "file": 60.0, "rtsp": 30.0}
+"""Who takes so long for a case hangs. A file whose decoder says nothing is given up after 30 s."""
+
 _CLIP = "videotestsrc num-buffers=20 pattern=ball ! video/x-raw,width=64,height=48,framerate=10/1"
 _H264 = "video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast threads=1 key-int-max=5"
 _ENCODINGS = {

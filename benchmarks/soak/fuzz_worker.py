@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soak.fuzz_cases import Case, Kind, kind_of, load_material, make_case
+from benchmarks.soak.fuzz_cases import HANG_S, Case, Kind, kind_of, load_material, make_case
 from benchmarks.soak.process import holdings
 from edge_runtime.errors import ConfigError, EdgeError, SourceError
 
@@ -53,7 +53,10 @@ def main(seed: int, first: int, stop: int, step: int, kinds: list[Kind], folder:
             _say(start=number)
             began = time.monotonic()
             case = make_case(seed, number, material)
-            outcome = run_case(case, Path(scratch))
+            with (folder / f"stacks-{case.kind}").open("w") as stacks:  # where it hangs, if it does
+                faulthandler.dump_traceback_later(0.9 * HANG_S[case.kind], file=stacks)
+                outcome = run_case(case, Path(scratch))
+                faulthandler.cancel_dump_traceback_later()
             if traceback := _new_traceback(stderr):
                 outcome = Outcome("finding", traceback)
             seconds = round(time.monotonic() - began, 3)
