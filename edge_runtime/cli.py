@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime.check_command import check
 from edge_runtime.config import find_config
 from edge_runtime.display import Console, show_error
 from edge_runtime.errors import ConfigError, EdgeError
@@ -136,6 +137,7 @@ def bench(arguments: tuple[str, ...]) -> int:
 
 
 commands.add_command(run)
+commands.add_command(check)
 commands.add_command(plugin)
 
 

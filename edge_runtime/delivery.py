@@ -109,7 +109,7 @@ def open_receivers(
     try:
         for receiver in receivers:
             kind = "webhook" if isinstance(receiver, WebhookConfig) else "mqtt"
-            transport = _transport(receiver, hide)
+            transport = open_transport(receiver, hide)
             outbox = Outbox(
                 folder / f"{kind}-{receiver.name}.sqlite",
                 max_bytes=receiver.outbox_bytes,
@@ -124,7 +124,13 @@ def open_receivers(
     return sinks
 
 
-def _transport(receiver: ReceiverConfig, hide: Callable[[str], None]) -> Transport:
+def open_transport(
+    receiver: ReceiverConfig, hide: Callable[[str], None], *, announce: bool = True
+) -> Transport:
+    """What brings events to this receiver. Without ``announce`` a broker is not told who is there.
+
+    Raises ConfigError and SinkError as :func:`open_receivers` does.
+    """
     if isinstance(receiver, WebhookConfig):
         from edge_runtime.sinks.webhook import Webhook
 
@@ -157,4 +163,5 @@ def _transport(receiver: ReceiverConfig, hide: Callable[[str], None]) -> Transpo
         ca_file=receiver.ca_file,
         user=receiver.user,
         password=password,
+        announce=announce,
     )

@@ -96,6 +96,22 @@ def open_camera(
     source: Any, model: Model, options: SourceOptions, wake: Callable[[], None] | None = None
 ) -> Camera:
     """Start reading; ``wake`` is called, from any thread, when there is something to read. SourceError."""
+    height, width = model.bundle.model.image_size
+    return _open(source, options, model.protocol.fps, (width, height), wake)
+
+
+def try_camera(source: Any, options: SourceOptions) -> Camera:
+    """Start reading without a model, to see whether a picture comes. SourceError."""
+    return _open(source, options, 1.0, (224, 224), None)
+
+
+def _open(
+    source: Any,
+    options: SourceOptions,
+    fps: float,
+    size: tuple[int, int],
+    wake: Callable[[], None] | None,
+) -> Camera:
     from pipelines import camera
 
     given = {
@@ -106,11 +122,10 @@ def open_camera(
         "give_up_s": options.give_up_s,
     }
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    height, width = model.bundle.model.image_size
     opened: Camera = camera.open_camera(
         source,
-        fps=model.protocol.fps,
-        size=(width, height),
+        fps=fps,
+        size=size,
         options=camera.CameraOptions(framing=options.framing, **chosen),
         wake=wake,
     )

@@ -29,6 +29,8 @@ _LEAVE_S = 2.0
 class Mqtt:
     """One connection to a broker, kept and mended by paho's own thread.
 
+    Without ``announce`` nobody is told who is there.
+
     Raises SinkError without paho-mqtt and ConfigError when ``ca_file`` is no certificate. With ``tls`` the
     broker's certificate is verified.
     """
@@ -46,9 +48,11 @@ class Mqtt:
         password: str | None = None,
         timeout_s: float = 10.0,
         longest_pause_s: float = 60.0,
+        announce: bool = True,
     ) -> None:
         self.name = f"MQTT {name} ({host})"
         self._topic = topic
+        self._announce = announce
         self._timeout_s = timeout_s
         self._connected = threading.Event()
         self._problem = "it cannot be reached"
@@ -61,8 +65,7 @@ class Mqtt:
 
     def send(self, parcel: Parcel) -> None:
         """Publish one event and wait for its PUBACK. Raises Unavailable."""
-        if not self._connected.wait(self._timeout_s):
-            raise Unavailable(self._problem)
+        self.reach()
         # paho sends an unacknowledged message again when the connection is back: publish only what is new.
         if self._under_way is None or self._under_way[0] != parcel.id:
             topic = f"{self._topic}/{topic_level(parcel.stream)}/{parcel.type}"
@@ -76,9 +79,14 @@ class Mqtt:
                 message.wait_for_publish(0.2)
         self._under_way = None
 
+    def reach(self) -> None:
+        """Wait for the connection. Raises Unavailable."""
+        if not self._connected.wait(self._timeout_s):
+            raise Unavailable(self._problem)
+
     def close(self) -> None:
         """Say that we leave, and disconnect."""
-        if self._connected.is_set():
+        if self._announce and self._connected.is_set():
             with suppress(RuntimeError, ValueError):
                 self._client.publish(self._availability, OFFLINE, qos=1, retain=True).wait_for_publish(
                     _LEAVE_S
@@ -108,7 +116,8 @@ class Mqtt:
                 client.tls_set(ca_certs=str(ca_file) if ca_file else None)
             except (OSError, ValueError) as err:
                 raise ConfigError(f"MQTT {name}: ca_file {ca_file} cannot be used: {err}") from err
-        client.will_set(self._availability, OFFLINE, qos=1, retain=True)
+        if self._announce:
+            client.will_set(self._availability, OFFLINE, qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_connect_fail = self._on_connect_fail
@@ -118,7 +127,8 @@ class Mqtt:
         if reason.is_failure:
             self._problem = f"it refuses the connection: {reason}"
             return
-        client.publish(self._availability, ONLINE, qos=1, retain=True)
+        if self._announce:
+            client.publish(self._availability, ONLINE, qos=1, retain=True)
         self._connected.set()
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:

@@ -47,6 +47,10 @@ class Transport(Protocol):
         """Return when the receiver has acknowledged. Raises Unavailable or Refused."""
         ...
 
+    def reach(self) -> None:
+        """Connect, as for an event, and send none. Raises Unavailable."""
+        ...
+
     def close(self) -> None: ...
 
 

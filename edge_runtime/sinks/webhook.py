@@ -17,7 +17,8 @@ import math
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -63,14 +64,25 @@ class Webhook:
 
     def send(self, parcel: Parcel) -> None:
         """POST one event. Raises Unavailable and Refused."""
-        connection = self._connection()
-        try:
-            connection.connect()
+        with self._connected() as connection:
             if connection.sock is not None:
                 connection.sock.settimeout(self._read_timeout_s)
             connection.request("POST", self._target, parcel.body, self._headers(parcel))
             answer = connection.getresponse()
             self._judge(answer.status, answer.reason, answer.getheader("Retry-After"))
+
+    def reach(self) -> None:
+        """Resolve the name, connect and verify the certificate, but post nothing. Raises Unavailable."""
+        with self._connected():
+            pass
+
+    @contextmanager
+    def _connected(self) -> Iterator[http.client.HTTPConnection]:
+        """A connection; what goes wrong with it is Unavailable."""
+        connection = self._connection()
+        try:
+            connection.connect()
+            yield connection
         except ssl.SSLCertVerificationError as err:
             raise Unavailable(f"its certificate is not accepted: {err.verify_message}") from None
         except socket.gaierror:

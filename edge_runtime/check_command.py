@@ -1,0 +1,61 @@
+"""``edge-run check``: says all that is wrong with a configuration, without running it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from edge_runtime.config import find_path
+from edge_runtime.display import Console
+from edge_runtime.errors import ConfigError
+
+_COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
+
+
+@click.command("check")
+@click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
+@click.option("--connect", "try_them", is_flag=True, help="Try receivers and cameras, too; sends no event.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings.")
+def check(config: str | None, try_them: bool, as_json: bool) -> int:
+    """What is wrong with edge-run.toml: all of it, with lines.
+
+    \b
+    The exit code is that of a run with the first thing that fails:
+      0  nothing does (there may be warnings)
+      2  the file itself, or a secret
+      3  the bundle
+      4  a source
+      5  the file of events, the outbox, or a receiver
+    """
+    from edge_runtime.check import Finding, exit_code
+    from edge_runtime.check import check as check_file
+    from edge_runtime.connect import connect
+
+    path = find_path(config)
+    if path is None:
+        raise ConfigError("there is no edge-run.toml here and none of the user's; give --config FILE")
+    console = Console(sys.stdout)
+    findings: list[Finding] = []
+
+    def show(finding: Finding) -> None:
+        findings.append(finding)
+        if not as_json:
+            console.line(f"{finding.status:<5} {finding.problem}", style=_COLOURS[finding.status])
+
+    settings, found = check_file(path)
+    for finding in found:
+        show(finding)
+    if try_them and exit_code(found) == 0:
+        for finding in connect(settings):
+            show(finding)
+    failed = sum(finding.status == "fail" for finding in findings)
+    if as_json:
+        report = {"ok": not failed, "file": str(path), "findings": [one.to_dict() for one in findings]}
+        click.echo(json.dumps(report, indent=2))
+    elif failed and try_them and exit_code(found):
+        console.line(f"{path}: {failed} to mend; nothing was connected to before that")
+    else:
+        console.line(f"{path}: {f'{failed} to mend' if failed else 'can be run'}")
+    return exit_code(findings)
