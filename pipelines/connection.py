@@ -313,6 +313,8 @@ class Connection:
             for probe in self._probes:
                 self._probed_pad.remove_probe(probe)
         self._bus.set_flushing(True)
+        if self._decoding is not None:
+            self._decoding.let_go()
 
 
 def _unexpected(error: Exception) -> Problem:

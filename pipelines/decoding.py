@@ -51,6 +51,11 @@ class Decoding:
         connect(self.element, "pad-added", self._on_pad)
         connect(self.element, "no-more-pads", self._on_no_more_pads)
 
+    def let_go(self) -> None:
+        """Forget the callbacks. Their owner holds this object: as a circle, both would stay until Python's
+        collector comes by, and with them the pipeline, its memory and its open files."""
+        self._on_video = self._on_no_video = _nothing
+
     def describe(self, pad: Any) -> str:
         """``h264 640x360, decoder avdec_h264``, or ``raw 640x480``. Names the decoder ``none`` for raw."""
         codec = "raw"
@@ -97,6 +102,10 @@ class Decoding:
     def _on_no_more_pads(self, _element: Any) -> None:
         if not self._exposed:
             self._on_no_video()
+
+
+def _nothing(*_: Any) -> None:
+    """Where callbacks lead once nobody listens."""
 
 
 def dimensions(pad: Any) -> str:

@@ -83,16 +83,17 @@ def _crop(crop: tuple[float, float, float, float]) -> Any:
     left, top, width, height = crop
     element = make("videocrop")
 
-    def on_event(_pad: Any, info: Any) -> Any:
+    def on_event(pad: Any, info: Any) -> Any:
         event = info.get_event()
         if event.type == Gst.EventType.CAPS:
+            cropper = pad.get_parent_element()  # held here, `element` would never be freed
             structure = event.parse_caps().get_structure(0)
             wide, high = structure.get_value("width"), structure.get_value("height")
             edges = {"left": left * wide, "top": top * high}
             edges["right"] = wide - (left + width) * wide
             edges["bottom"] = high - (top + height) * high
             for name, pixels in edges.items():
-                element.set_property(name, max(0, round(pixels)))
+                cropper.set_property(name, max(0, round(pixels)))
         return Gst.PadProbeReturn.OK
 
     element.get_static_pad("sink").add_probe(Gst.PadProbeType.EVENT_DOWNSTREAM, on_event)
