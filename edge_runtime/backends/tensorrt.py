@@ -290,7 +290,10 @@ class TensorRTCache:
 
     def _execute(self, context: Any, length: int) -> None:
         width = self._embeddings.shape[1]
-        shapes = {"inputs_embeds": (1, length, width), "position_ids": (self._axes, 1, length)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "inputs_embeds": (1, length, width),
+            "position_ids": (self._axes, 1, length),
+        }
         if self._deepstack_layers:
             shapes["deepstack"] = (self._deepstack_layers, 1, length, width)
         if not all(context.set_input_shape(name, shape) for name, shape in shapes.items()):
