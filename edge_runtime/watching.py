@@ -16,6 +16,7 @@ from edge_runtime.cameras import Plan
 from edge_runtime.config import CameraConfig
 from edge_runtime.display import Console, LiveDisplay, NoDisplay, show_error, teller, warner
 from edge_runtime.errors import EdgeError, SinkError, SourceError
+from edge_runtime.service import ServiceManager
 from edge_runtime.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.summary import show_summaries
 
@@ -111,8 +112,17 @@ def watch(job: Job, console: Console) -> int:
             stack.enter_context(reload_on_hangup(reloader.request))
         for one in watched:
             one.runner.begin(one.camera)
+        service = ServiceManager()
+        service.ready()
+        stack.callback(service.stopping)
+
+        def between() -> None:
+            service.alive()
+            if reloader is not None:
+                reloader.look()
+
         try:
-            take_turns(runners, wake=wake, between=reloader.look if reloader else None, ended=ended)
+            take_turns(runners, wake=wake, between=between, ended=ended)
         except ReaderGoneError:
             reader_gone = True
         lost = sinks.close()
