@@ -41,6 +41,11 @@ def bundle(qwen, tmp_path_factory):
     return qwen.export(tmp_path_factory.mktemp("qwen") / "bundle")
 
 
+@pytest.fixture(scope="module")
+def bundle_for_tensorrt(qwen, tmp_path_factory):
+    return qwen.export(tmp_path_factory.mktemp("qwen-tensorrt") / "bundle", "fp16", target="tensorrt")
+
+
 @pytest.mark.parametrize("lowering", LOWERINGS.values(), ids=list(LOWERINGS))
 @torch.no_grad()
 def test_chunks_through_the_static_cache_equal_one_pass(qwen, lowering):
@@ -195,6 +200,37 @@ def torch_stream(qwen, frames, bias, decode, threshold):
             pending = [*(text[-1:] if cut else []), *encoder.response_end_ids]
             said = decode(text[1:])
         yield score, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["8.6.1", "10.15.1"])
+def test_tensorrt_is_given_positions_and_deepstack(bundle_for_tensorrt, tmp_path, monkeypatch, version):
+    """Over stand-ins whose engines compute with ONNX Runtime: the older flavour and the newer one."""
+    from cuda_standin import StandInCuda
+    from tensorrt_standin import make
+
+    from edge_runtime.backends import tensorrt
+    from edge_runtime.backends.cuda import Cuda
+    from edge_runtime.backends.engine_cache import EngineCache
+
+    monkeypatch.setattr(tensorrt, "LONGEST_CHUNK", 48)  # so that the first chunks are split
+    gpu = StandInCuda()
+    module = make("tensorrt", version, cuda=gpu)
+    backend = tensorrt.TensorRTBackend(module, Cuda(gpu), cache=EngineCache(tmp_path / "engines"))
+    loaded = load_bundle(bundle_for_tensorrt)
+    model = edge_runtime.load(bundle_for_tensorrt, threads=1, backend="cpu")
+    frames = np.random.default_rng(3).integers(0, 256, (14, 90, 120, 3), dtype=np.uint8)
+
+    def watch():
+        with model.session(threshold=0.5) as session:
+            session.ask(QUERY)
+            return [session.push(frame, k + 1.0) for k, frame in enumerate(frames)]
+
+    expected = watch()
+    model._decoder = backend.load_decoder(loaded)
+    found = watch()
+    assert [d.score for d in found] == pytest.approx([d.score for d in expected], abs=0.02)
+    assert sum("evict" in d.timing for d in found) >= 2 and len({round(d.score, 3) for d in found}) > 5
 
 
 WITHOUT_TORCH = """
