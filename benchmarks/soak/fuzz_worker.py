@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.soak.fuzz_cases import HANG_S, Case, Kind, kind_of, load_material, make_case
 from benchmarks.soak.process import holdings
-from edge_runtime.errors import ConfigError, EdgeError, SourceError
+from edge_runtime.errors import EdgeError, SourceError
 
 MEMORY_BYTES = 6 << 30
 """Address space of the process: a header that asks for more memory than a device has must not get it."""
@@ -93,16 +93,16 @@ def run_case(case: Case, scratch: Path) -> Outcome:
 
 
 def _read_config(case: Case, scratch: Path) -> Outcome:
-    """As the commands do: read it, then what each camera's source means."""
+    """As `edge-run` reads it, and as `edge-run check` does: that one goes on behind the first mistake."""
+    from edge_runtime.check import check
     from edge_runtime.config import load_config
-    from pipelines.sources import parse_source
 
     path = scratch / case.name
     path.write_bytes(case.data)
-    for camera in load_config(path).cameras:
-        parse_source(camera.source)
-        with suppress(ConfigError):  # a password that is not in the environment
-            camera.password()
+    for problem in (str(finding.problem) for finding in check(path)[1]):
+        if "\n" in problem or _UNEXPECTED.search(problem):
+            return Outcome("finding", f"check: {problem}"[:300])
+    load_config(path)
     return Outcome("accepted")
 
 

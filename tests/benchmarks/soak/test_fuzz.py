@@ -49,10 +49,10 @@ def test_material_survives_the_disk(tmp_path: Path) -> None:
     assert load_material(tmp_path) == SOUND
 
 
-def test_several_hundred_configurations(tmp_path: Path) -> None:
+def test_configurations_by_the_hundred(tmp_path: Path) -> None:
     """In this process: `--kind config` of the benchmark runs thousands."""
     results = []
-    for number in (n for n in range(10_000, 10_400) if fuzz.kind_of(n) == "config"):
+    for number in (n for n in range(10_000, 10_200) if fuzz.kind_of(n) == "config"):
         outcome = fuzz_worker.run_case(make_case(0, number, SOUND), tmp_path)
         assert outcome.result != "finding", (number, outcome.detail)
         results.append(outcome.result)
