@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from edge_runtime.config import load_config, parse_address
 from edge_runtime.delivery import MqttConfig, Secret, WebhookConfig, open_receivers
 from edge_runtime.errors import ConfigError, SinkError
+from edge_runtime.toml_table import Table, dotted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -178,3 +180,27 @@ def test_the_reference_names_every_key_of_receivers(tmp_path):
     (tmp_path / "edge-run.toml").write_text("\n".join(["[[webhook]]", *chosen]))
     webhook, mqtt = load_config(tmp_path / "edge-run.toml").receivers
     assert (webhook.name, mqtt.name) == ("alerts", "home")
+
+
+def test_the_reference_names_every_key(tmp_path, monkeypatch):
+    """Whatever the program asks a table for stands in that table's part of docs/edge-run.toml."""
+    asked: set[tuple[str, str]] = set()
+    value = Table.value
+
+    def noting(table: Table, key: str):
+        asked.add((dotted(table.at), key))
+        return value(table, key)
+
+    monkeypatch.setattr(Table, "value", noting)
+    (tmp_path / "edge-run.toml").write_text(
+        "[[camera]]\nname = 'a'\nsource = 'test:'\n[[camera.ask]]\ntext = 'x'\n"
+        "[[webhook]]\nname = 'a'\nurl = 'https://h/'\n" + MQTT
+    )
+    load_config(tmp_path / "edge-run.toml")
+    text = (ROOT / "docs" / "edge-run.toml").read_text()
+    parts = re.split(r"^(?:# )?\[\[?([\w.]+)\]\]?", text, flags=re.M)
+    shown = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert set(shown) == {"runtime", "camera", "camera.ask", "webhook", "mqtt"}
+    keys = {(part, key) for part, key in asked if part and f"{part}.{key}" not in shown}
+    missing = {(part, key) for part, key in keys if not re.search(rf"\b{key}\b", shown[part])}
+    assert missing == set() and len(keys) > 50
