@@ -47,8 +47,8 @@ REPEATS = 4
 """Steps of a turn. The first finds the caches of the engine before and is left out."""
 REST_S = 0.05
 """Before each turn: threads of the engine before may poll for a while."""
-PREFIX, JUDGED = 256, 96
-"""Tokens of the text before the positions whose logits are compared, and how many of those."""
+PREFIX = 256
+"""Tokens of the text before the positions whose logits are compared."""
 _PATH: Any = click.Path(exists=True, path_type=Path)
 
 
@@ -66,6 +66,9 @@ _PATH: Any = click.Path(exists=True, path_type=Path)
 @click.option(
     "--context", "contexts", type=click.IntRange(1), multiple=True, default=(512, 2048), show_default=True
 )
+@click.option(
+    "--positions", type=click.IntRange(1), default=96, show_default=True, help="Logits compared at."
+)
 @click.option("--rounds", type=click.IntRange(1), default=15, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=default_threads, help="Of every engine.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result here as JSON.")
@@ -78,13 +81,14 @@ def main(
     gguf: tuple[Path, ...],
     text: Path,
     contexts: tuple[int, ...],
+    positions: int,
     rounds: int,
     threads: int,
     out: Path | None,
     picture: Path | None,
 ) -> None:
     facts = machine_facts()
-    rows = max(*contexts, PREFIX + JUDGED) + CHUNK
+    rows = max(*contexts, PREFIX + positions) + CHUNK
     specs = [EngineSpec(f"ours {load_bundle(path).precision}", "ours", path, threads, rows) for path in ours]
     if spinning:
         label = f"{specs[0].label}, polling"
@@ -94,11 +98,11 @@ def main(
     specs += [
         EngineSpec(f"llama.cpp {path.stem.split('.')[-1]}", "llama.cpp", path, threads, rows) for path in gguf
     ]
-    ids = _ids(ours[0], text, max(*contexts, PREFIX) + CHUNK + JUDGED)
+    ids = _ids(ours[0], text, rows, PREFIX + positions)
     bandwidth = read_gb_per_s(threads)
     with ExitStack() as stack:
         workers, absent = open_workers(specs, stack)
-        quality = compare_logits(workers, ids)
+        quality = compare_logits(workers, ids[: PREFIX + positions])
         times = {
             context: take_turns(workers, ids[: context + CHUNK], context, rounds) for context in contexts
         }
@@ -123,7 +127,7 @@ def main(
         "threads": threads,
         "rounds": rounds,
         "read_gb_per_s": round(bandwidth, 2),
-        "text": {"file": text.name, "prefix": PREFIX, "positions": JUDGED},
+        "text": {"file": text.name, "prefix": PREFIX, "positions": positions},
         "engines": engines,
         "absent": absent,
     }
@@ -183,7 +187,7 @@ def compare_logits(workers: Sequence[Worker], ids: Sequence[int]) -> dict[str, d
     own without it. Over the tokens that all engines have: some pad their vocabulary.
     """
     logits = {
-        worker.spec.label: worker.logits(ids[: PREFIX + JUDGED], PREFIX)
+        worker.spec.label: worker.logits(ids, PREFIX)
         for worker in tqdm(workers, desc="logits", unit="engine", leave=False)
     }
     exact = [w.spec.label for w in workers if w.spec.kind == "torch" or w.spec.label == "ours fp32"]
@@ -234,13 +238,11 @@ def _row(
     }
 
 
-def _ids(bundle: Path, text: Path, count: int) -> list[int]:
-    """The first ``count`` tokens of ``text``, repeated from its start when it is shorter."""
+def _ids(bundle: Path, text: Path, count: int, least: int) -> list[int]:
+    """The first ``count`` tokens of ``text``, repeated when it is shorter; ``least`` of them it must have."""
     ids = Tokenizer(bundle / TOKENIZER).encode(text.read_text(encoding="utf-8"))
-    if len(ids) < PREFIX + JUDGED:
-        raise ConfigError(
-            f"{text}: {len(ids)} tokens, at least {PREFIX + JUDGED} are needed; choose a longer text"
-        )
+    if len(ids) < least:
+        raise ConfigError(f"{text}: {len(ids)} tokens, at least {least} are needed; choose a longer text")
     return (ids * -(-count // len(ids)))[:count]
 
 
