@@ -7,6 +7,7 @@ finds all that is wrong with it. The keys that are known are those that were ask
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -85,6 +86,9 @@ class Table:
             return default
         if not isinstance(value, str):
             self.wrong(key, f"expected a text in quotes, got {value!r}")
+            return default
+        if "\0" in value:  # no path, address or name may hold one
+            self.wrong(key, "expected a text without the character U+0000")
             return default
         return value
 
@@ -176,7 +180,10 @@ class Table:
         return self.near(text) if text else None
 
     def near(self, text: str) -> Path:
-        return self._problems.path.parent / Path(text).expanduser()
+        path = Path(text)
+        with suppress(RuntimeError):  # "~somebody" nobody knows stays a name
+            path = path.expanduser()
+        return self._problems.path.parent / path
 
     def table(self, key: str, read: Callable[[Table], _T]) -> _T:
         """``[key]``; an empty one when it is not given."""

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from edge_runtime.config import Config, find_config, load_config
+from edge_runtime.config import Config, find_config, load_config, read_config
 from edge_runtime.errors import ConfigError
 from edge_runtime.policy import PolicySettings
 from edge_runtime.tomlpos import key_lines
@@ -184,3 +184,19 @@ at = 1
 @pytest.mark.parametrize("source", ["rtsp://host/a@b", "rtsp://host:8554/x?y=a@b", "https://h/p", "a@b.mp4"])
 def test_an_at_sign_alone_is_no_user(write, source):
     load_config(write(f"[[camera]]\nname = 'a'\nsource = '{source}'\n"))
+
+
+def test_names_that_no_system_call_takes_are_told(write, tmp_path):
+    """Found by spoiled configurations: both ended in an error of Python's."""
+    with pytest.raises(ConfigError, match=r"runtime\.events: expected a text without the character U\+0000"):
+        load_config(write('[runtime]\nevents = "a\\u0000b"\n'))
+    config = load_config(write('[runtime]\nevents = "~nobody-of-this-name/x"\n'))
+    assert config.runtime.events == tmp_path / "~nobody-of-this-name/x"
+
+
+def test_the_number_of_further_problems_is_told_and_all_are_read(write):
+    path = write("[runtime]\nthreads = 0\nstats_every = 0\nbundel = 'x'\n")
+    with pytest.raises(ConfigError, match=r":2: runtime\.threads: .* \(2 more: see edge-run check\)$"):
+        load_config(path)
+    _, problems = read_config(path)
+    assert [problem.line for problem in problems] == [2, 3, 4]
