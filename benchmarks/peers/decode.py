@@ -106,6 +106,7 @@ def main(
         times = {
             context: take_turns(workers, ids[: context + CHUNK], context, rounds) for context in contexts
         }
+        bandwidth = max(bandwidth, read_gb_per_s(threads))  # other load only ever takes from it
         engines = [
             {
                 "label": worker.spec.label,

@@ -61,7 +61,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axis.barh(labels, medians, xerr=spread, color=colours, height=0.65)
         axis.scatter([s["floor_ms"] for s in steps], labels, marker="|", s=120, color="black", zorder=3)
         axis.set_title(f"{steps[0]['step']} at {steps[0]['context']}", fontsize=10)
-        axis.set_xlabel("ms")
+        axis.set_xlabel("ms (tick: bandwidth floor)")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].invert_yaxis()
     path.parent.mkdir(parents=True, exist_ok=True)
