@@ -37,6 +37,7 @@ from .sources import CsiSource, HttpSource, Source, TestSource
 from .tail import add_tail, link
 
 _NS = 1_000_000_000
+_START_TIMEOUT_S = 1.0
 _STOP_TIMEOUT_S = 2.0
 
 
@@ -82,6 +83,8 @@ class Connection:
         self._pipeline.use_clock(self._modules.Gst.SystemClock.obtain())
         self._bus = self._pipeline.get_bus()
         self._handlers: list[tuple[Any, int]] = []
+        self._starter = threading.Thread(target=self._play, name="camera-start", daemon=True)
+        self._refused = False
         self._stopped = False
         self._ticket: Any = None
         self._decoding: Decoding | None = None
@@ -217,12 +220,20 @@ class Connection:
     # ------------------------------------------------------------------ the supervising thread
 
     def start(self) -> None:
-        """Set the pipeline going; what goes wrong comes out of :meth:`poll`."""
-        Gst = self._modules.Gst
-        if self._pipeline.set_state(Gst.State.PLAYING) == Gst.StateChangeReturn.FAILURE:
+        """Set the pipeline going; what goes wrong comes out of :meth:`poll`.
+
+        rtspsrc may hold the change of state for as long as a server is silent: it must not hold the watchdog.
+        """
+        self._starter.start()
+        self._starter.join(_START_TIMEOUT_S)
+        if self._refused:
             self._problem = (
                 self._problem or self._drain() or Problem("cannot be opened", "see `edge-run doctor`")
             )
+
+    def _play(self) -> None:
+        Gst = self._modules.Gst
+        self._refused = self._pipeline.set_state(Gst.State.PLAYING) == Gst.StateChangeReturn.FAILURE
 
     @property
     def exposed(self) -> bool:
@@ -305,6 +316,8 @@ class Connection:
         return not worker.is_alive()
 
     def _tear_down(self) -> None:
+        if self._starter.ident is not None:
+            self._starter.join()
         self._pipeline.set_state(self._modules.Gst.State.NULL)
         for element, handler in self._handlers:
             element.disconnect(handler)
