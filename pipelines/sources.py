@@ -90,6 +90,12 @@ class ImagesSource:
             names = sorted(os.listdir(self.path), key=lambda name: [_number(p) for p in _DIGITS.split(name)])
             wanted = [name for name in names if os.path.splitext(name)[1].lower() in PICTURE_TYPES]
             return [os.path.join(self.path, name) for name in wanted]
+        try:
+            _ = self.path % 0
+        except (TypeError, ValueError):
+            raise SourceError(
+                f"{self.path}: not a pattern of numbered pictures; write one %d or %04d", permanent=True
+            ) from None
         number = next((n for n in range(_FIRST_NUMBERS) if os.path.exists(self.path % n)), 0)
         found: list[str] = []
         while os.path.exists(path := self.path % (number + len(found))):
