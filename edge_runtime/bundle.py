@@ -118,6 +118,8 @@ def find_bundle(name_or_folder: str | PathLike[str]) -> Path:
     A shipped name wins over a folder of the same name; write ``./nano`` for the folder.
     """
     text = str(name_or_folder)
+    if max(map(len, text.split("/"))) > 255:
+        raise BundleError(f"bundle {text[:40]}...: no file name is so long; give a name or a folder")
     if PurePosixPath(text).name == text and (SHIPPED / text / MANIFEST).is_file():
         return SHIPPED / text
     folder = Path(text).expanduser()

@@ -194,6 +194,8 @@ def without_secrets(err: Exception) -> str:
 
 def _unwritable(file: Path) -> str | None:
     """Why no events can be appended to ``file``, which is not made by asking; None when they can."""
+    if len(file.name) > 255:
+        return "its name is too long"
     if file.is_dir():
         return "it is a folder; name a file"
     if file.exists():
@@ -205,6 +207,8 @@ def _unwritable(file: Path) -> str | None:
 
 def _unusable_folder(folder: Path) -> str | None:
     """Why no outbox can be kept in ``folder``, which a run makes if need be; None when one can."""
+    if len(folder.name) > 255:
+        return "its name is too long"
     nearest = next((one for one in (folder, *folder.absolute().parents) if one.exists()), Path("/"))
     if not nearest.is_dir():
         return f"{nearest} is not a folder; give runtime.outbox another one"
