@@ -55,13 +55,16 @@ class Problems:
 
 
 class Table:
-    """One table of the file. Every method asks for a key; :meth:`close` notes those nobody asked for."""
+    """One table of the file. Every method asks for a key; :meth:`close` notes what nobody asked for and
+    what is missing.
+    """
 
     def __init__(self, data: Mapping[str, Any], at: KeyPath, problems: Problems) -> None:
         self.at = at
         self._data = data
         self._problems = problems
         self._asked: list[str] = []
+        self._missing: list[str] = []
 
     def __contains__(self, key: str) -> bool:
         return key in self._data
@@ -93,9 +96,9 @@ class Table:
         return value
 
     def required_text(self, key: str) -> str | None:
-        """None, with its problem noted, when it is missing or no text."""
+        """None, and a problem, when it is missing or no text."""
         if key not in self:
-            self.wrong(key, "is missing")
+            self._missing.append(key)
         return self.text(key, None)
 
     def parsed(self, key: str, parse: Callable[[str], _T], default: _Default) -> _T | _Default:
@@ -205,12 +208,17 @@ class Table:
         return [self._read(value, (*at, index), read) for index, value in enumerate(values)]
 
     def close(self) -> None:
-        """Note every key that nobody asked for."""
+        """Note every key that nobody asked for, and every missing one that none of these was meant to be."""
+        meant: list[str] = []
         for key in self._data:
             if key not in self._asked:
                 near = get_close_matches(key, self._asked, n=1)
+                meant += near
                 hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(self._asked)}"
                 self.wrong(key, f"unknown key{hint}")
+        for key in self._missing:
+            if key not in meant:
+                self.wrong(key, "is missing")
 
     def _read(self, data: Mapping[str, Any], at: KeyPath, read: Callable[[Table], _T]) -> _T:
         table = Table(data, at, self._problems)

@@ -338,9 +338,9 @@ def test_passwords_are_never_shown(edge_run, tmp_path):
 
 
 def test_a_mistake_in_the_configuration_names_its_line(edge_run, tmp_path):
-    (tmp_path / "edge-run.toml").write_text('[[camera]]\nname = "door"\nsource = "test:"\ntreshold = 1\n')
+    (tmp_path / "edge-run.toml").write_text('[[camera]]\nname = "door"\nsorce = "test:"\n')
     assert fails(edge_run("door", bundle=False), 2).startswith(
-        "edge-run.toml:4: camera.treshold: unknown key; did you mean threshold?"
+        "edge-run.toml:3: camera.sorce: unknown key; did you mean source?"
     )
 
 
