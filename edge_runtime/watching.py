@@ -91,8 +91,7 @@ def watch(job: Job, console: Console) -> int:
 
         def stop(cause: str) -> None:
             for runner in runners:
-                runner.stop(cause)
-            wake.set()
+                runner.stop(cause)  # ``wake`` is left alone: the handler may interrupt who holds its lock
 
         def ended(runner: Runner) -> None:
             _in_background([one.camera.close for one in watched if one.runner is runner])

@@ -155,6 +155,12 @@ class StdoutSink(LineSink):
                 "stdout is closed, so events have nowhere to go; use >/dev/null if you do not want them"
             )
         super().__init__(1, "stdout", say)
+        self._gone = False
+
+    def write(self, event: Event) -> bool:
+        if self._gone:  # with several cameras the first that found out may have been at its end
+            raise ReaderGoneError
+        return super().write(event)
 
     def close(self) -> int:
         with suppress(ReaderGoneError):
@@ -163,6 +169,7 @@ class StdoutSink(LineSink):
 
     def _reader_gone(self, err: OSError) -> None:
         # Whatever is left cannot be delivered, and the interpreter must not stumble over it at exit either.
+        self._gone = True
         self._waiting.clear()
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
