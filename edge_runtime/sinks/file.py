@@ -90,8 +90,8 @@ class FileSink(LineSink):
 
     def _rotate(self) -> None:
         """Put the file aside. If it cannot be, that is said once and lines go on into the same file."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)  # other processes with the same file wait here ...
         try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)  # other processes with the same file wait here ...
             if self._name_leads_here():  # ... and find that it has been done
                 self._sync()
                 self._shift()
@@ -102,7 +102,8 @@ class FileSink(LineSink):
                 self._cannot_rotate = True
                 self._say(f"cannot rotate {self.name}: {err.strerror}. Events go on into the same file")
         finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            with suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
         if not self._name_leads_here():
             self._reopen()
 
@@ -153,5 +154,5 @@ class FileSink(LineSink):
             with self.path.open("rb") as file:
                 moment = json.loads(file.readline())["wall_time"].replace("Z", "+00:00")
                 return datetime.fromisoformat(moment).timestamp()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return os.fstat(self._fd).st_mtime
