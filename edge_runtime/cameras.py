@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -81,14 +82,14 @@ def find_camera(source: str, settings: Config) -> CameraConfig:
     if configured is not None:
         return configured
     plain = re.fullmatch(r"[\w-]+", source) and not re.fullmatch(r"camera\d*|test", source)
-    if plain and not Path(source).exists():
+    if plain and not os.path.exists(source):
         names = [camera.name for camera in settings.cameras]
         known = [*names, SAMPLE, "camera0", "doctor"]
         near = get_close_matches(source, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "give a file, rtsp://..., camera0 or sample"
         file = f" in {settings.path}" if settings.path else ", and there is no edge-run.toml"
         raise ConfigError(f"{source}: no such file, and no camera of that name{file}; {hint}")
-    name = Path(source).name if "://" not in source and Path(source).is_file() else ""
+    name = Path(source).name if "://" not in source and os.path.isfile(source) else ""
     return CameraConfig(name=name, source=source)
 
 

@@ -196,11 +196,12 @@ def _unwritable(file: Path) -> str | None:
     """Why no events can be appended to ``file``, which is not made by asking; None when they can."""
     if len(file.name) > 255:
         return "its name is too long"
-    if file.is_dir():
+    # Not Path's own questions: they raise where a folder on the way may not be looked into.
+    if os.path.isdir(file):
         return "it is a folder; name a file"
-    if file.exists():
+    if os.path.exists(file):
         return None if os.access(file, os.W_OK) else "it may not be written; give its owner or mode"
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):
         return f"there is no folder {file.parent}; make it"
     return None if os.access(file.parent, os.W_OK) else f"the folder {file.parent} may not be written"
 
@@ -209,8 +210,8 @@ def _unusable_folder(folder: Path) -> str | None:
     """Why no outbox can be kept in ``folder``, which a run makes if need be; None when one can."""
     if len(folder.name) > 255:
         return "its name is too long"
-    nearest = next((one for one in (folder, *folder.absolute().parents) if one.exists()), Path("/"))
-    if not nearest.is_dir():
+    nearest = next((one for one in (folder, *folder.absolute().parents) if os.path.exists(one)), Path("/"))
+    if not os.path.isdir(nearest):
         return f"{nearest} is not a folder; give runtime.outbox another one"
     try:
         with tempfile.TemporaryFile(dir=nearest) as file:

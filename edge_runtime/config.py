@@ -94,9 +94,10 @@ def find_path(given: str | os.PathLike[str] | None = None) -> Path | None:
     """The file to use: ``given``, else ``./edge-run.toml``, else the user's; None when there is none."""
     if given is not None:
         return Path(given)
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
     paths = (Path(FILE_NAME), home / "edge-run" / FILE_NAME)
-    return next((path for path in paths if path.is_file()), None)
+    # Not Path.is_file(): a home that a service may not look into holds no configuration for it.
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def find_config(given: str | os.PathLike[str] | None = None) -> Config:

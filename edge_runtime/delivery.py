@@ -87,7 +87,8 @@ class MqttConfig(ReceiverConfig):
 
 def default_outbox() -> Path:
     """The folder of outboxes when the configuration names none."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    # Without any home, as in some containers, a folder called ~; only who has receivers gets it made.
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return Path(state) / "edge-run" / "outbox"
 
 
