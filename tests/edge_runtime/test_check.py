@@ -162,6 +162,13 @@ def test_without_a_file_or_with_what_is_no_toml(check, tmp_path):
     assert done.returncode == 2 and "no such configuration file" in done.stdout
 
 
+def test_a_folder_that_cannot_be_looked_into(check):
+    folder = "x" * 300  # refused by the system, to root too
+    done = check(f'[runtime]\nevents = "{folder}/events.jsonl"\n')
+    assert done.returncode == 5
+    assert f"there is no folder {folder}; make it" in done.stdout
+
+
 def test_connecting_tries_receivers_and_cameras_and_posts_nothing(check):
     pytest.importorskip("gi")
     posts: list[str] = []

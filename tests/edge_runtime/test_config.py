@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from edge_runtime.config import Config, find_config, load_config, read_config
+from edge_runtime.config import Config, find_config, find_path, load_config, read_config
 from edge_runtime.errors import ConfigError
 from edge_runtime.policy import PolicySettings
 from edge_runtime.tomlpos import key_lines
@@ -200,3 +200,17 @@ def test_the_number_of_further_problems_is_told_and_all_are_read(write):
         load_config(path)
     _, problems = read_config(path)
     assert [problem.line for problem in problems] == [2, 3, 4]
+
+
+def test_a_home_that_cannot_be_looked_into_holds_no_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ("x" * 300)))  # refused by the system, to root too
+    assert find_path() is None
+
+
+def test_a_misspelt_key_is_not_missing_as_well(tmp_path):
+    path = tmp_path / "edge-run.toml"
+    path.write_text('[[camera]]\nname = "door"\nsorce = "test:"\n')
+    assert [(problem.line, problem.key) for problem in read_config(path)[1]] == [(3, "camera.sorce")]
+    path.write_text('[[camera]]\nname = "door"\n')
+    assert [(problem.line, problem.text) for problem in read_config(path)[1]] == [(1, "is missing")]

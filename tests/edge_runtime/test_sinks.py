@@ -146,6 +146,10 @@ for number in range(100000):
     except ReaderGoneError:
         print("gone", file=sys.stderr)
         break
+try:
+    sink.write({"id": number})
+except ReaderGoneError:
+    print("still gone", file=sys.stderr)
 """
 
 
@@ -157,7 +161,7 @@ def test_stdout_whose_reader_leaves():
         timeout=30,
     )
     assert done.stdout == '{"id": 0}\n'
-    assert done.stderr == "gone\n"
+    assert done.stderr == "gone\nstill gone\n"
 
 
 def test_a_closed_stdout_is_an_error_before_the_run():
