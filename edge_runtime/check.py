@@ -194,7 +194,7 @@ def without_secrets(err: Exception) -> str:
 
 def _unwritable(file: Path) -> str | None:
     """Why no events can be appended to ``file``, which is not made by asking; None when they can."""
-    if len(file.name) > 255:
+    if len(os.fsencode(file.name)) > 255:
         return "its name is too long"
     # Not Path's own questions: they raise where a folder on the way may not be looked into.
     if os.path.isdir(file):
@@ -208,7 +208,7 @@ def _unwritable(file: Path) -> str | None:
 
 def _unusable_folder(folder: Path) -> str | None:
     """Why no outbox can be kept in ``folder``, which a run makes if need be; None when one can."""
-    if len(folder.name) > 255:
+    if len(os.fsencode(folder.name)) > 255:
         return "its name is too long"
     nearest = next((one for one in (folder, *folder.absolute().parents) if os.path.exists(one)), Path("/"))
     if not os.path.isdir(nearest):
