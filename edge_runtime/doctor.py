@@ -148,7 +148,13 @@ def check_tensorrt() -> Iterator[Finding]:
             version = importlib.import_module(module).__version__
             device = Cuda.load().device
         except EdgeError as err:
-            yield Finding(module, "warn", f"installed, but cannot be used: {err}")
+            detail, _, remedy = str(err).partition("; ")
+            yield Finding(
+                module,
+                "warn",
+                f"installed, but cannot be used: {detail}",
+                remedy or "nothing, if this machine has no NVIDIA GPU: the CPU is used",
+            )
         except Exception as err:  # a broken binary raises anything
             yield Finding(module, "warn", f"cannot be imported: {_first_line(err)}", _pip(module))
         else:
