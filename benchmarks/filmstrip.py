@@ -1,6 +1,6 @@
 """Draws what a model saw, decided and said on one clip: frames, the score over time, responses.
 
-    python -m benchmarks.filmstrip --bundle nano --clip clip.mp4 --ask "..." --out picture.png
+python -m benchmarks.filmstrip --bundle nano --clip clip.mp4 --ask "..." --out picture.png
 """
 
 from __future__ import annotations
