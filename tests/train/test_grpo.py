@@ -177,7 +177,9 @@ def test_resumes_exactly(recipe, monkeypatch):
     with pytest.raises(RecipeError, match="--resume"):
         run_grpo(other)
     assert run_grpo(other, resume=True)
-    assert_same(weights(other.output / "checkpoint"), weights(recipe.output / "checkpoint"))
+    # Not bit by bit: where memory lies decides how a product is summed. A step done twice is 1e-3.
+    found, expected = weights(other.output / "checkpoint"), weights(recipe.output / "checkpoint")
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_stops_before_weights_are_lost(recipe):
