@@ -34,7 +34,8 @@ class Data:
     """What is trained on.
 
     ``cache``: folder of vision features; ``workers``: processes that compute them. ``max_turns``: a longer
-    clip is learned in overlapping pieces of this many turns. ``questions_per_clip``: most questions of one
+    clip is learned in overlapping pieces of this many turns. ``around_events``: in one piece instead, where
+    this question or another about the clip has an answer. ``questions_per_clip``: most questions of one
     clip that are asked in one trajectory, as a session with several queries has them.
     """
 
@@ -43,6 +44,7 @@ class Data:
     cache: Path = Path("runs/features")
     workers: int = 2
     max_turns: int = 200
+    around_events: bool = False
     questions_per_clip: int = 1
 
     def __post_init__(self) -> None:

@@ -231,6 +231,7 @@ def _datasets(
         seed=recipe.seed,
         offsets=recipe.offsets,
         max_turns=data.max_turns,
+        around_events=data.around_events,
         questions_per_clip=data.questions_per_clip,
     )
     if not data.validation:

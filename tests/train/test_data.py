@@ -15,7 +15,7 @@ from train.data.dataset import Collator, Source, TrajectoryDataset
 from train.data.encode import IGNORE, OffsetSampling, TimelineEncoder, shift_time_spans
 from train.data.features import FeatureCache, FeatureError, read_frames, write_features
 from train.data.targets import target_time
-from train.data.timeline import build_timeline, cut, merge, pieces
+from train.data.timeline import around, build_timeline, cut, merge, pieces
 from train.model.tokenizer import train_tokenizer
 
 
@@ -362,6 +362,45 @@ def test_long_clips_come_in_pieces_that_teach_each_answer_once(corpus, encoder, 
     of_long = [item for item in items if item["id"] == "long0"]
     assert len(of_long) == 2 * len(pieces(23, 8))
     assert sum(item["labels"].count(response) for item in of_long) == 2 * len(answers)
+
+
+def test_pieces_around_events_hold_one_and_are_half_about_other_questions(corpus, encoder, tmp_path):
+    cache, *_ = corpus
+    mine = fill(tmp_path, "mine", 1, cache, timesteps=40)
+    record = {**json.loads(mine.read_text()), "duration": 40.0, "task": "EC"}
+    told = {"asked": (9, 30), "other": (16, 22, 35), "quiet": ()}
+    lines = []
+    for name, ends in told.items():
+        answers = [{"start": k - 1.0, "end": float(k), "text": "The cat enters."} for k in ends]
+        lines.append(json.dumps({**record, "id": name, "answers": answers}))
+    mine.write_text("\n".join(lines))
+    dataset = TrajectoryDataset(
+        [Source(mine)], cache, TimelineEncoder(encoder), epochs=60, max_turns=8, around_events=True
+    )
+    items = [dataset[i] for i in range(len(dataset))]
+    assert len(items) == 3 * 60 and all(len(item["features"]) == 8 for item in items)
+    responses = {
+        name: [item["labels"].count(encoder.response_id) for item in items if item["id"] == name]
+        for name in told
+    }
+    assert set(responses["quiet"]) == {0}
+    for name in ("asked", "other"):
+        assert 15 < sum(n > 0 for n in responses[name]) < 45
+
+
+@given(turns=st.integers(2, 60), most=st.integers(2, 20), seed=st.integers(0, 99), data=st.data())
+def test_a_piece_around_an_event_has_it_in_its_later_half(turns, most, seed, data):
+    events = data.draw(st.sets(st.integers(0, turns - 1)))
+    own = data.draw(st.sets(st.sampled_from(sorted(events)))) if events else set()
+    timeline = build_timeline(
+        question("EC", answers=[Answer(float(k), k + 1.0, "x") for k in own]), range(turns), 1.0
+    )
+    found = around(timeline, events, most, np.random.default_rng(seed))
+    assert len(found) == bool(events)
+    for first in found:
+        assert 0 <= first <= max(0, turns - most)
+        later = range(first + most - most // 2 if first else 0, first + most)
+        assert any(turn in later for turn in events)
 
 
 def test_several_questions_of_a_clip_share_a_trajectory(corpus, encoder, tmp_path):

@@ -15,7 +15,7 @@ from benchmarks.streampro.annotations import Annotation, read_annotations
 from edge_runtime.errors import ConfigError
 from train.data.encode import IGNORE, OffsetSampling, TimelineEncoder
 from train.data.features import FeatureCache
-from train.data.timeline import Timeline, build_timeline, cut, merge, pieces
+from train.data.timeline import Timeline, around, build_timeline, cut, merge, pieces
 
 
 class EmptyData(ConfigError):
@@ -49,7 +49,9 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     the middle sees what it would have seen. With ``epochs=1``, ``shuffle=False`` and no offsets it is a
     validation set in file order.
 
-    Clips of more than ``max_turns`` timesteps come in overlapping pieces, each time all of them. Up to
+    Clips of more than ``max_turns`` timesteps come in overlapping pieces, each time all of them; or, with
+    ``around_events``, in one piece around something that one of the clip's questions is answered at: as often
+    this question as another, so that what is asked decides and not that something happens. Up to
     ``questions_per_clip`` of the questions an epoch draws about one clip are asked in one trajectory.
 
     An item: ``id``, ``task``, ``input_ids``, ``labels``, ``features`` float16 [n, ...]. Raises EmptyData
@@ -68,6 +70,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         shuffle: bool = True,
         offsets: OffsetSampling | None = None,
         max_turns: int | None = None,
+        around_events: bool = False,
         questions_per_clip: int = 1,
     ) -> None:
         self._cache = cache
@@ -75,6 +78,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         self._seed = seed
         self._offsets = offsets
         self._max_turns = max_turns
+        self._around_events = around_events
         files = [
             [item for item in read_annotations(source.path) if not source.tasks or item.task in source.tasks]
             for source in sources
@@ -99,7 +103,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             for source, file in zip(sources, files, strict=True):
                 drawn.append(first + _draw(len(file), source.weight, rng if shuffle else None))
                 first += len(file)
-            epoch = self._in_pieces(self._packed(np.concatenate(drawn), questions_per_clip, rng))
+            epoch = self._in_pieces(self._packed(np.concatenate(drawn), questions_per_clip, rng), rng)
             schedule.append(self._bucketed(epoch, batch_size, rng) if shuffle and len(epoch) else epoch)
         self._schedule = np.concatenate(schedule)
         if not len(self._schedule):
@@ -153,10 +157,11 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         excerpts = [Excerpt(tuple(group)) for of_clip in groups.values() for group in of_clip]
         return self._added(excerpts)
 
-    def _in_pieces(self, epoch: np.ndarray) -> np.ndarray:
-        """The same excerpts, those of long clips replaced by all their pieces with something to learn."""
+    def _in_pieces(self, epoch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The same excerpts, those of long clips replaced by their pieces with something to learn."""
         if self._max_turns is None or not len(epoch):
             return epoch
+        events = self._event_turns() if self._around_events else {}
         parts = []
         for i in epoch:
             whole = self._excerpts[i]
@@ -165,10 +170,20 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
                 parts.append([i])
                 continue
             timeline = self._timeline(whole)
-            firsts = pieces(len(timeline.timesteps), self._max_turns)
+            if self._around_events:
+                firsts = around(timeline, events[question.video_path], self._max_turns, rng)
+            else:
+                firsts = pieces(len(timeline.timesteps), self._max_turns)
             kept = [first for first in firsts if cut(timeline, first, self._max_turns) is not None]
             parts.append([i] if firsts == [0] else self._added([replace(whole, first=f) for f in kept]))
         return np.concatenate(parts).astype(np.int64)
+
+    def _event_turns(self) -> dict[Path, set[int]]:
+        """Of every clip the turns at which one of its questions is answered."""
+        turns: dict[Path, set[int]] = {}
+        for i, question in enumerate(self.annotations):
+            turns.setdefault(question.video_path, set()).update(self._timeline(Excerpt((i,))).responses)
+        return turns
 
     def _added(self, excerpts: list[Excerpt]) -> np.ndarray:
         """The numbers of ``excerpts``, which are new."""

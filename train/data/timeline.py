@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from benchmarks.streampro.annotations import Annotation
 from train.data.targets import target_time
@@ -89,6 +91,23 @@ def pieces(turns: int, most: int) -> list[int]:
     Each piece after the first repeats the later half of the one before it, which is only to be seen.
     """
     return [0, *range(most // 2, turns - (most - most // 2), most // 2)] if turns > most else [0]
+
+
+def around(timeline: Timeline, events: Collection[int], most: int, rng: np.random.Generator) -> list[int]:
+    """First turn of one piece of ``most`` turns, in a list, whose later half holds a turn of ``events``.
+
+    As often one at which ``timeline`` responds as one at which only other questions about the clip have an
+    answer, as far as there are both. No piece when nothing happens once the question is asked.
+    """
+    turns = [turn for turn in sorted(events) if turn >= timeline.query_turn]
+    own = [turn for turn in turns if turn in timeline.responses]
+    others = [turn for turn in turns if turn not in timeline.responses]
+    among = own if own and (not others or rng.random() < 0.5) else others
+    if not among:
+        return []
+    turn = among[int(rng.integers(len(among)))]
+    first = turn - most + 1 + int(rng.integers(most // 2))
+    return [max(0, min(first, len(timeline.timesteps) - most))]
 
 
 def cut(timeline: Timeline, first: int, most: int) -> Timeline | None:
