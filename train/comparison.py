@@ -35,6 +35,8 @@ class Test:
     def __post_init__(self) -> None:
         if self.questions < 0 or not self.name:
             raise ValueError("a test needs a name, and questions must not be negative")
+        if "/" in self.name:
+            raise ValueError(f"test {self.name!r}: its name becomes part of a file's: no slash")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from benchmarks.streampro.score import score
 from benchmarks.streampro.silence import silence
 from benchmarks.whole_file import write_whole
 from train.choices import TokenRules
-from train.comparison import Comparison, Test, Trial
+from train.comparison import Comparison, Recipe, Test, Trial
 from train.data.dataset import Source
 from train.data.features import FeatureCache
 from train.evaluation import points, predict
@@ -86,7 +86,7 @@ def _asked(comparison: Comparison) -> dict[str, Any]:
 
 def _train(trial: Trial) -> bool:
     recipe = trial.recipe
-    if recipe is None or _step(trial.checkpoint) >= recipe.run.steps:
+    if recipe is None or _is_trained(trial.checkpoint, recipe):
         return True
     resume = last_state(trial.folder / "states") is not None
     if isinstance(recipe, SFTRecipe):
@@ -94,13 +94,21 @@ def _train(trial: Trial) -> bool:
     return run_grpo(recipe, resume=resume)
 
 
-def _step(checkpoint: Path) -> int:
-    """Steps that the model in this folder has been trained for, 0 when there is none."""
+def _is_trained(checkpoint: Path, recipe: Recipe) -> bool:
+    """Whether the model in this folder has all of the recipe's steps. Raises RecipeError for another's."""
+    path = checkpoint / "config.json"
     try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-        return int(config["metrics"]["step"])
+        config = json.loads(path.read_text(encoding="utf-8"))
+        step, made_by = int(config["metrics"]["step"]), config["recipe"]
     except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        return False
+    if step < recipe.run.steps:
+        return False  # going on compares recipes itself
+    if made_by != recipe.to_dict():
+        raise RecipeError(
+            f"{path}: is a model of another recipe; choose another --out, or remove {checkpoint}"
+        )
+    return True
 
 
 def drawn(annotations: list[Annotation], test: Test) -> list[Annotation]:

@@ -82,6 +82,7 @@ def test_arms_differ_in_what_they_say_and_in_nothing_else(spec, tmp_path):
         ("beta = 0.999", "betta = 0.999", "loss.betta"),
         ("beta = 0.999", "beta = 0.999\n[arms.cb-stream.run]\nsteps = 3", "make them equal"),
         ('name = "quiet"', 'name = "answered"', "names of their own"),
+        ('name = "quiet"', 'name = "quiet/night"', "quiet/night.*no slash"),
         ("seeds = [1, 2]", "seeds = []", "needs tests, arms and seeds"),
         ("seeds = [1, 2]", 'method = "ppo"', "method"),
         ("base.toml", "gone.toml", "can't be read"),
@@ -164,7 +165,13 @@ def test_a_trial_leaves_its_figures_and_is_not_run_again(spec, tmp_path):
     assert set(read_result(trial, stricter)["tests"]["quiet"]) == {"0.25", "0.75"}
     assert (trial.folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns == weights
     other = replace(trial, recipe=replace(trial.recipe, seed=9))
-    with pytest.raises(RecipeError, match="another recipe"):
+    with pytest.raises(RecipeError, match=r"result\.json: is the result of another recipe"):
+        run_trial(other, comparison, tmp_path / "cache")
+    # Nor is the model taken for another recipe's when there is no result yet.
+    (trial.folder / "result.json").unlink()
+    with pytest.raises(
+        RecipeError, match=r"config\.json: is a model of another recipe; choose another --out"
+    ):
         run_trial(other, comparison, tmp_path / "cache")
 
 
