@@ -16,8 +16,21 @@ from train.errors import TrainingError
 from train.recipe import RecipeError
 
 FIXED = ("seed", "init", "lora", "model", "protocol", "offsets", "loss", "data.train", "data.max_turns")
-FIXED += ("data.questions_per_clip", "run.batch_size", "run.accumulation", "run.precision")
-"""Keys of a recipe that decide what the steps still to come will see and do."""
+FIXED += (
+    "data.questions_per_clip",
+    "data.around_events",
+    "run.batch_size",
+    "run.accumulation",
+    "run.precision",
+)
+FIXED += ("run.inner_epochs", "run.minibatches", "reward", "judge.kind", "judge.model", "rollout.prompts")
+FIXED += ("rollout.group", "rollout.temperature", "rollout.constrained", "rollout.threshold")
+FIXED += ("optimizer.weight_decay", "optimizer.beta1", "optimizer.beta2")
+"""Keys of a recipe that decide what the steps still to come will see and do. The learning rate is none of
+them: to lower it is the advice after a loss that is not finite."""
+
+_ABSENT = object()
+"""In place of the value of a key that a recipe does not have; null is a value."""
 
 _FAILED_WRITES = ("StreamWriter", "iostream error", "write failed")
 """How torch tells of them: as a RuntimeError without a number."""
@@ -75,7 +88,7 @@ def check_same_recipe(saved: Path, recipe: Mapping[str, Any]) -> None:
         return  # the states are what counts; a recipe that was lost can't be compared
     for key in FIXED:
         old, new = _look_up(before, key), _look_up(dict(recipe), key)
-        if old is not None and _differs(old, new):
+        if old is not _ABSENT and _differs(old, new):
             raise RecipeError(
                 f"{saved.parent}: was trained with another {key}; go on with the same recipe ({saved}) or "
                 "choose another output"
@@ -94,7 +107,7 @@ def _differs(old: Any, new: Any) -> bool:
 def _look_up(recipe: dict[str, Any], key: str) -> Any:
     value: Any = recipe
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+        value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
     return value
 
 

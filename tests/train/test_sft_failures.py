@@ -198,7 +198,16 @@ def test_a_checkpoint_of_another_protocol(recipe, key, value):
     prepare(replace(second, protocol=replace(recipe.protocol, window_turns=40, threshold=0.9)))
 
 
-@pytest.mark.parametrize(("key", "value"), [("seed", 2), ("run", {"batch_size": 2}), ("loss", {"beta": 0.5})])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 2),
+        ("run", {"batch_size": 2}),
+        ("loss", {"beta": 0.5}),
+        ("data", {"around_events": True}),
+        ("optimizer", {"weight_decay": 0.5}),
+    ],
+)
 def test_going_on_under_another_recipe(recipe, key, value):
     run_sft(recipe)
     old = getattr(recipe, key)
