@@ -16,7 +16,9 @@ import random
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
+from itertools import chain, count
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -98,6 +100,7 @@ def main(
     specs += [
         EngineSpec(f"llama.cpp {path.stem.split('.')[-1]}", "llama.cpp", path, threads, rows) for path in gguf
     ]
+    specs = numbered(specs)
     ids = _ids(ours[0], text, rows, PREFIX + positions)
     bandwidth = read_gb_per_s(threads)
     with ExitStack() as stack:
@@ -137,6 +140,16 @@ def main(
         write_whole(out, [json.dumps(result, indent=2), "\n"])
     if picture is not None:
         plot(result, picture)
+
+
+def numbered(specs: Sequence[EngineSpec]) -> list[EngineSpec]:
+    """Labels of their own for all, since results are kept by label: of equal ones the second gets a 2."""
+    taken: dict[str, EngineSpec] = {}
+    for spec in specs:
+        labels = chain([spec.label], (f"{spec.label} ({n})" for n in count(2)))
+        label = next(label for label in labels if label not in taken)
+        taken[label] = replace(spec, label=label)
+    return list(taken.values())
 
 
 def open_workers(specs: Sequence[EngineSpec], stack: ExitStack) -> tuple[list[Worker], list[str]]:

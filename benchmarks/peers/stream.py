@@ -10,6 +10,7 @@ look at, and an hour of theirs would take hours.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import sleep
@@ -74,9 +75,7 @@ def main(
     model = edge_runtime.load(bundle, threads=threads)
     torch_stream = TorchStream(checkpoint, QUERY, threads)
     protocol = model.protocol
-    positions = sorted({round(second * protocol.fps) for second in seconds})
-    if positions[0] < rounds:
-        raise click.UsageError(f"--seconds {min(seconds)}: fewer timesteps than --rounds {rounds}")
+    positions = timesteps(seconds, protocol.fps, rounds)
     frames = clip_frames(clip, protocol.fps, model.bundle.model.image_size)
     with ExitStack() as stack:
         worker, absent = _open_genai(genai, torch_stream, protocol.window_turns, threads, stack)
@@ -128,6 +127,24 @@ def main(
         write_whole(out, [json.dumps(result, indent=2), "\n"])
     if picture is not None:
         plot(result, picture)
+
+
+def timesteps(seconds: Sequence[int], fps: float, rounds: int) -> list[int]:
+    """The timesteps that end at ``seconds``, in order; the ``rounds`` before each are those measured.
+
+    Raises UsageError when there are not as many between two positions, or before the first.
+    """
+    positions, before = [0], "the start"
+    for second in sorted(set(seconds)):
+        positions.append(round(second * fps))
+        between = positions[-1] - positions[-2]
+        if between < rounds:
+            raise click.UsageError(
+                f"--seconds {second}: {between} timesteps after {before}, fewer than --rounds {rounds}; "
+                "choose positions further apart, or fewer rounds"
+            )
+        before = f"--seconds {second}"
+    return positions[1:]
 
 
 def clip_frames(clip: Path, fps: float, size: tuple[int, int]) -> list[NDArray[np.uint8]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from benchmarks.peers import decode
+from benchmarks.peers.engines.base import EngineSpec
 
 TEXT = "Tell me each step as it is finished. The person cuts the tomato and washes the knife. " * 40
 
@@ -22,6 +24,13 @@ def test_agreement_is_the_divergence_of_distributions():
     )  # ln 2 (1/2 - 1/4), over two rows
     assert result["same_top"] == 0.5
     assert decode.agreement(reference, reference - 7)["kl_mean"] == pytest.approx(0, abs=1e-9)
+
+
+def test_engines_of_one_label_are_told_apart():
+    given = [EngineSpec(label, "ours", Path(f"b{i}"), 1, 10) for i, label in enumerate(["x", "x", "y", "x"])]
+    found = decode.numbered(given)
+    assert [spec.label for spec in found] == ["x", "x (2)", "y", "x (3)"]
+    assert [spec.path for spec in found] == [spec.path for spec in given]
 
 
 @pytest.mark.slow

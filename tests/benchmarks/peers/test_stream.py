@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -60,6 +61,14 @@ def test_polling_gives_what_the_trained_model_gives(checkpoint, tiny_model, monk
         tokens = model.visual(load_lite0()(pixels)).tokens
         expected = model.decoder(inputs_embeds=model.embed(ids, tokens, torch_stream.encoder.image_id)).logits
     torch.testing.assert_close(logits[0], expected[0, -1], atol=1e-3, rtol=1e-3)
+
+
+def test_positions_that_share_timesteps_are_refused():
+    assert stream.timesteps((30, 10, 10, 20), 2.0, 20) == [20, 40, 60]
+    with pytest.raises(click.UsageError, match=r"--seconds 12: 2 timesteps after --seconds 10.*--rounds 5"):
+        stream.timesteps((10, 12, 30), 1.0, 5)
+    with pytest.raises(click.UsageError, match="--seconds 4: 4 timesteps after the start"):
+        stream.timesteps((4, 30), 1.0, 5)
 
 
 @pytest.mark.slow
