@@ -119,14 +119,14 @@ def questions(clip: str, shots: Sequence[Shot], absent: str) -> Iterator[Annotat
     """One about everything the clip shows after its first shot, and one about ``absent``."""
     duration = shots[-1].end
     for i, name in enumerate([*(shot.name for shot in shots[1:]), absent], start=1):
-        answers = tuple(Answer(s.start, s.end, f"I see a {name}.") for s in shots if s.name == name)
-        text = f"Tell me when you see {'an' if name[0] in 'aeiou' else 'a'} {name}."
+        thing = f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+        answers = tuple(Answer(s.start, s.end, f"I see {thing}.") for s in shots if s.name == name)
         yield Annotation(
             f"{clip}/q{i}",
             f"clips/{clip}.mp4",
             duration,
             "EU",
-            Query(0.0, text),
+            Query(0.0, f"Tell me when you see {thing}."),
             answers,
             extra={"object": name, "shots": [[s.name, s.start, s.end] for s in shots]},
         )

@@ -38,7 +38,8 @@ def test_things_are_in_view_when_the_annotations_say_so(plain_photographs, tmp_p
             mean = frames[min(frames, key=lambda at: abs(at - time))]
             return min(COLOURS, key=lambda name: np.abs(mean - COLOURS[name]).sum())
 
-        assert (" an " in question.query.text) == (question.extra["object"] == "orange")
+        for text in (question.query.text, *(answer.text for answer in question.answers)):
+            assert (" an " in text) == (question.extra["object"] == "orange")
         for answer in question.answers:
             assert question.extra["object"] in question.query.text and question.extra["object"] in answer.text
             assert shown(answer.start + 0.1) == shown(answer.end - 0.1) == question.extra["object"]
