@@ -12,18 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from edge_runtime.cameras import Plan
 from edge_runtime.errors import EdgeError
+from edge_runtime.job import Job, Watched
 from edge_runtime.question import Revision
-
-if TYPE_CHECKING:
-    from edge_runtime.watching import Job, Watched
+from edge_runtime.sinks import ReaderGoneError
 
 LOOK_EVERY_S = 1.0
+_STAYS = "; the configuration in use stays"
 
 _RUNTIME_KEYS = {
     "bundle": "bundle",
@@ -62,7 +61,10 @@ class FileWatch:
 
 
 class Reloader:
-    """``request`` (from a signal handler) and ``look`` (between two timesteps)."""
+    """``request`` (from a signal handler) and ``look`` (between two timesteps).
+
+    ``watched`` is read at the looks: it may be filled after a request has come.
+    """
 
     def __init__(
         self,
@@ -89,17 +91,25 @@ class Reloader:
         self._requested = True
 
     def look(self) -> None:
-        """Take the file over if that was asked for or it has changed."""
+        """Take the file over if that was asked for or it has changed. Raises ReaderGoneError alone."""
         due = self._requested
         if not due and self._file is not None and self._clock() >= self._next_look:
             self._next_look = self._clock() + LOOK_EVERY_S
             due = self._file.settled()
         if due:
             self._requested = False
-            self.take_over()
+            try:
+                self.take_over()
+            except ReaderGoneError:
+                raise
+            except Exception as err:  # even a bug of ours must not end the watching
+                self._warn(f"{self._path}: could not be taken over: unexpected {_described(err)}{_STAYS}")
 
     def take_over(self) -> None:
-        """Read the file and take over what can be, all of it or nothing."""
+        """Read the file and take over what can be, all of it or nothing.
+
+        A camera that fails over what is sound in itself ends as after any failure of its own.
+        """
         revisions: list[Revision] = []
         running = [n for n, one in enumerate(self._watched) if not one.runner.over]
         try:
@@ -110,16 +120,23 @@ class Reloader:
             for revision in revisions:
                 revision.discard()
             message = err.format_message() if isinstance(err, click.ClickException) else str(err)
-            return self._warn(f"{self._named(message)}; the configuration in use stays")
+            return self._warn(f"{self._named(message)}{_STAYS}")
         changes = []
         for n, revision in zip(running, revisions, strict=True):
-            words = self._watched[n].runner.revise(revision)
-            masks = plan.cameras[n].options.framing.masks
-            if masks != self._plan.cameras[n].options.framing.masks:
-                self._watched[n].camera.set_masks(masks)
-                words.append("masks changed")
+            one = self._watched[n]
+            try:
+                words = one.runner.revise(revision)
+                masks = plan.cameras[n].options.framing.masks
+                if masks != self._plan.cameras[n].options.framing.masks:
+                    one.camera.set_masks(masks)
+                    words.append("masks changed")
+            except ReaderGoneError:
+                raise
+            except Exception as err:
+                one.runner.finish(err)
+                continue
             if words:
-                changes.append(f"{self._watched[n].runner.stream}: {', '.join(words)}")
+                changes.append(f"{one.runner.stream}: {', '.join(words)}")
         self._plan = plan
         if self._tell is not None:
             self._tell(f"{self._path} taken over: {'; '.join(changes) or 'nothing changed for the cameras'}")
@@ -149,6 +166,10 @@ def needs_restart(running: Plan, new: Plan) -> list[str]:
 
 def _differing(old: object, new: object, keys: dict[str, str]) -> list[str]:
     return [key for name, key in keys.items() if getattr(old, name) != getattr(new, name)]
+
+
+def _described(err: Exception) -> str:
+    return f"{type(err).__name__}: {' '.join(str(err).split())}"
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

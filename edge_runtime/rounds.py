@@ -27,8 +27,9 @@ def take_turns(
     """Run all, which have begun, to their ends; what ended each is in its ``error``.
 
     ``wake`` is set by whatever has something to read; only several runners need it. ``between`` is called
-    before each round, ``ended`` once for each runner when it has finished. Raises ReaderGoneError when nobody
-    reads the events any more, after all were stopped.
+    before each round; a runner that it finished gets no more turns, and an error that it raises ends all.
+    ``ended`` is called once for each runner when it has finished. Raises ReaderGoneError when nobody reads
+    the events any more, after all were stopped.
     """
     running = list(runners)
     wake = wake or threading.Event()
@@ -39,7 +40,8 @@ def take_turns(
             wake.clear()
             came = False
             for runner in list(running):
-                came |= _turn(runner, POLL_S if len(running) == 1 else 0.0)
+                if not runner.over:
+                    came |= _turn(runner, POLL_S if len(running) == 1 else 0.0)
                 if runner.over:
                     running.remove(runner)
                     if ended is not None:

@@ -14,7 +14,8 @@ from edge_runtime.cameras import SAMPLES, Given, make_plan
 from edge_runtime.config import TRANSPORTS, find_config, parse_address
 from edge_runtime.display import Console
 from edge_runtime.framing import ROTATIONS, Polygon, parse_crop, parse_polygon
-from edge_runtime.watching import Job, watch
+from edge_runtime.job import Job
+from edge_runtime.watching import watch
 
 __all__ = ["SAMPLES", "Number", "run"]
 

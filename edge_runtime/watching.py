@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime import opening
 from edge_runtime.camera import AbsentCamera, Camera
-from edge_runtime.cameras import Plan
 from edge_runtime.config import CameraConfig
 from edge_runtime.display import Console, LiveDisplay, NoDisplay, show_error, teller, warner
 from edge_runtime.errors import EdgeError, SinkError, SourceError
+from edge_runtime.job import Job, Watched
 from edge_runtime.service import ServiceManager
 from edge_runtime.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.summary import show_summaries
@@ -28,20 +28,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What to watch, and how."""
-
-    plan: Plan
-    replan: Callable[[], Plan]
-    """Makes the plan anew from the configuration file as it is then."""
-    duration_s: float | None = None
-    follow_file: bool = True
-    """Take changes of the configuration file over when it has been written; SIGHUP does so in any case."""
-    as_json: bool = False
-    quiet: bool = False
-
-
-@dataclass(frozen=True)
 class _Found:
     """A camera of the plan, looked at but not open."""
 
@@ -50,15 +36,6 @@ class _Found:
     source: Any
     error: SourceError | None = None
     """Why it cannot be used; then there is no source."""
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A camera that is being watched."""
-
-    config: CameraConfig
-    runner: Runner
-    camera: Camera
 
 
 def watch(job: Job, console: Console) -> int:
@@ -74,13 +51,20 @@ def watch(job: Job, console: Console) -> int:
     from edge_runtime.sinks import FileSink, ReaderGoneError, Sinks, StdoutSink
 
     runtime = job.plan.runtime
-    found = _find(job.plan.cameras)
-    opening.scrub(console)
     warn = warner(console)
     wake = threading.Event()
     errors: list[Exception] = []
     reader_gone = False
+    watched: list[Watched] = []
+    reloader = None
     with ExitStack() as stack:
+        if job.plan.path is not None:
+            # First of all: whoever asks for a reload while the model is loaded gets it afterwards.
+            tell = None if job.quiet or job.as_json else teller(console)
+            reloader = Reloader(job, watched, tell, warn)
+            stack.enter_context(reload_on_hangup(reloader.request))
+        found = _find(job.plan.cameras)
+        opening.scrub(console)
         # stdout last: when its reader goes away, the file has the event already.
         files = [FileSink(runtime.events, warn, runtime.rotation)] if runtime.events else []
         receivers = open_receivers(job.plan.receivers, runtime.outbox, warn, opening.hide)
@@ -101,14 +85,9 @@ def watch(job: Job, console: Console) -> int:
                     show_error(console, _told(runner))
 
         signals = stack.enter_context(stop_on_signals(stop))
-        watched = _open_all(found, runners, wake.set)
+        watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
         _serve_metrics(job, watched, [*files, *receivers], stack)
-        reloader = None
-        if job.plan.path is not None:
-            tell = None if job.quiet or job.as_json else teller(console)
-            reloader = Reloader(job, watched, tell, warn)
-            stack.enter_context(reload_on_hangup(reloader.request))
         for one in watched:
             one.runner.begin(one.camera)
         service = ServiceManager()

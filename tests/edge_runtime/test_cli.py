@@ -227,6 +227,48 @@ def test_the_sample_runs(edge_run):
     assert json.loads(done.stderr)["never_asked"] == []
 
 
+@pytest.mark.gst
+def test_a_reload_asked_for_while_the_model_is_loaded_is_done_afterwards(tiny_bundle, clip, tmp_path):
+    """The second question is written, and SIGHUP sent, at the very moment that loading begins."""
+    file = tmp_path / "edge-run.toml"
+    door = f'[[camera]]\nname = "door"\nsource = "{clip}"\n[[camera.ask]]\ntext = "Who?"\n'
+    file.write_text(door)
+    program = (
+        "import os, signal, sys, edge_runtime\n"
+        "from edge_runtime.cli import main\n"
+        "load = edge_runtime.load\n"
+        "def late(*arguments, **options):\n"
+        f"    open({str(file)!r}, 'a').write('[[camera.ask]]\\ntext = \"What?\"\\n')\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    return load(*arguments, **options)\n"
+        "edge_runtime.load = late\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            program,
+            "door",
+            "--no-reload",
+            "--bundle",
+            str(tiny_bundle),
+            "--threads",
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        start_new_session=True,  # a service: whose terminal is gone, SIGHUP ends
+    )
+    assert done.returncode == 0, done.stderr
+    assert "edge-run.toml taken over: door: q2 added" in done.stderr
+    asked = [(event["query"], event["time"]) for event in events(done.stdout) if event["type"] == "query"]
+    assert asked == [("q1", 0.0), ("q2", 0.0)]
+
+
 # ---------------------------------------------------------------- outputs that fail
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ import edge_runtime
 from edge_runtime.cameras import Given, make_plan
 from edge_runtime.config import find_config
 from edge_runtime.display import NoDisplay
-from edge_runtime.events import Event, EventMaker, encode
+from edge_runtime.events import Event, EventMaker
+from edge_runtime.job import Job, Watched
 from edge_runtime.reload import LOOK_EVERY_S, FileWatch, Reloader
 from edge_runtime.rounds import take_turns
 from edge_runtime.runner import Runner
 from edge_runtime.sinks import Sinks
-from edge_runtime.watching import Job, Watched
+from tests.edge_runtime.list_sink import ListSink
 
 DOOR = """
 [[camera]]
@@ -58,20 +58,6 @@ class ScriptedCamera:
         self.masks = masks
 
     def close(self) -> None: ...
-
-
-class ListSink:
-    name = "list"
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write(self, event: Event) -> bool:
-        self.events.append(json.loads(encode(event)))
-        return True
-
-    def close(self) -> int:
-        return 0
 
 
 @dataclass
@@ -223,6 +209,53 @@ def test_what_needs_a_restart_is_named_and_the_rest_is_taken_over(model, file):
         "door: transport, door: rotate take effect after a restart"
     ]
     assert run.said("q2") == [4, 5]
+
+
+def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
+    """Its masks cannot be set, a mistake of ours: it ends as after any failure of its own."""
+
+    class Unmaskable(ScriptedCamera):
+        def set_masks(self, masks: Any) -> None:
+            raise KeyError("a mistake of ours")
+
+    both = DOOR + WHAT + DOOR.replace("door", "hall") + WHAT
+    file.write_text(both)
+    given = Given(("door", "hall"))
+
+    def replan():
+        return make_plan(given, find_config(file))
+
+    job, sink, said = Job(replan(), replan, follow_file=False), ListSink(), []
+    watched = []
+    for config, camera in zip(job.plan.cameras, (Unmaskable({}), ScriptedCamera({})), strict=True):
+        runner = Runner(model, config.asks, EventMaker(config.name, "identity"), Sinks([sink]), NoDisplay())
+        runner.begin(camera)
+        watched.append(Watched(config, runner, camera))
+    reloader = Reloader(job, watched, said.append, said.append)
+    rounds, ended = iter(range(100)), []
+
+    def between() -> None:
+        if next(rounds) == 3:
+            file.write_text(both.replace("repeat = 0.0", "repeat = 0.0\nmask = [[[0, 0], [1, 0], [1, 1]]]"))
+            reloader.request()
+        reloader.look()
+
+    take_turns([one.runner for one in watched], between=between, ended=lambda one: ended.append(one.stream))
+    door, hall = (one.runner for one in watched)
+    assert isinstance(door.error, KeyError) and hall.error is None
+    assert (door.telemetry.timesteps, hall.telemetry.timesteps) == (3, 9) and ended == ["door", "hall"]
+    assert said == [f"{file} taken over: hall: masks changed"]
+
+
+def test_a_reload_that_fails_by_a_mistake_of_ours_is_one_line(model, file, monkeypatch):
+    def broken(self, asks):
+        raise KeyError("a mistake\nof ours")
+
+    monkeypatch.setattr(Runner, "prepare", broken)
+    run = watch(model, file, DOOR + WHAT, {3: DOOR + WHAT + HOW_MANY})
+    assert len(run.said("q1")) == 9 and not run.told
+    (line,) = run.warned
+    assert line.startswith(f"{file}: could not be taken over: unexpected KeyError: 'a mistake\\nof ours'; ")
 
 
 def test_a_file_that_is_written_is_seen_once_it_lies_still(file):

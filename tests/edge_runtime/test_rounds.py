@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import Any
@@ -15,12 +14,13 @@ from edge_runtime.camera import AbsentCamera
 from edge_runtime.config import Ask
 from edge_runtime.display import NoDisplay
 from edge_runtime.errors import SourceError
-from edge_runtime.events import Event, EventMaker, encode
+from edge_runtime.events import Event, EventMaker
 from edge_runtime.policy import PolicySettings
 from edge_runtime.rounds import take_turns
 from edge_runtime.runner import Runner
 from edge_runtime.sinks import ReaderGoneError, Sinks
 from edge_runtime.telemetry import total
+from tests.edge_runtime.list_sink import ListSink
 
 ASK = Ask("What does the person do?", 0.0, PolicySettings(threshold=0.0, repeat_s=0.0))
 
@@ -66,20 +66,6 @@ class SlowCamera(ScriptedCamera):
         if self.over:
             raise StopIteration
         return None
-
-
-class ListSink:
-    name = "list"
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write(self, event: Event) -> bool:
-        self.events.append(json.loads(encode(event)))
-        return True
-
-    def close(self) -> int:
-        return 0
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from edge_runtime.policy import PolicySettings, normalise
 from edge_runtime.rounds import take_turns
 from edge_runtime.runner import Runner, RunReport, with_fps
 from edge_runtime.sinks import ReaderGoneError, Sinks
+from tests.edge_runtime.list_sink import ListSink
 
 ALWAYS = PolicySettings(threshold=0.0, repeat_s=0.0)
 NEVER = PolicySettings(threshold=1.0)
@@ -58,20 +59,6 @@ class ScriptedCamera:
     def set_masks(self, masks: Any) -> None: ...
 
     def close(self) -> None: ...
-
-
-class ListSink:
-    name = "list"
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write(self, event: Event) -> bool:
-        self.events.append(json.loads(encode(event)))
-        return True
-
-    def close(self) -> int:
-        return 0
 
 
 class Clock:
