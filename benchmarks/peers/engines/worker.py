@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
@@ -28,6 +29,7 @@ class Worker:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
+        self._said = ""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, spec), daemon=True)
@@ -67,17 +69,19 @@ class Worker:
             self._process.join()
 
     def _ask(self, *request: Any) -> Any:
-        self._pipe.send(request)
+        with suppress(OSError):  # it has ended: then its answer says so
+            self._pipe.send(request)
         return self._answer()
 
     def _answer(self) -> Any:
         try:
             kind, value = self._pipe.recv()
-        except EOFError as error:
+        except (EOFError, OSError) as error:
             self._process.join()
-            code = self._process.exitcode
-            raise BackendError(f"{self.spec.label}: its process ended with exit status {code}") from error
+            ended = f"{self.spec.label}: its process ended with exit status {self._process.exitcode}"
+            raise BackendError(f"{ended}; it said: {self._said}" if self._said else ended) from error
         if kind == "error":
+            self._said = value
             raise BackendError(value)
         return value
 

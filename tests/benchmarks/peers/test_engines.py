@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.peers import decode
-from benchmarks.peers.bandwidth import read_gb_per_s
+from benchmarks.peers import bandwidth, decode
 from benchmarks.peers.engines.base import EngineSpec, open_engine
 from benchmarks.peers.engines.worker import Worker
 from edge_runtime.errors import BackendError, ConfigError
@@ -70,5 +69,24 @@ def test_a_peer_that_fails_is_left_out_and_ours_is_not(tiny_bundle, tmp_path):
         decode.open_workers([broken], stack)
 
 
-def test_bandwidth_is_a_machine_s():
-    assert 0.05 < read_gb_per_s(1, rounds=2) < 2000
+def test_an_engine_that_died_is_named(worker):
+    worker._process.kill()
+    worker._process.join()
+    for _ in range(2):
+        with pytest.raises(BackendError, match="ours int8: its process ended with exit status -9"):
+            worker.fill(IDS[:20])
+
+
+def test_what_an_engine_that_failed_said_is_said_again(worker):
+    with pytest.raises(BackendError, match=r"ours int8: .*unheard"):
+        worker._ask("unheard")
+    worker._process.join()
+    with pytest.raises(BackendError, match=r"ours int8: its process ended .* it said: .*unheard"):
+        worker.fill(IDS[:20])
+
+
+def test_bandwidth_is_all_bytes_over_the_best_round(monkeypatch):
+    clock = iter((0.0, 0.5, 1.0, 1.25, 2.0, 2.5))  # the second of three rounds takes a quarter of a second
+    monkeypatch.setattr(bandwidth, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(bandwidth, "MEGABYTES", 1)
+    assert bandwidth.read_gb_per_s(2, rounds=3) == pytest.approx(2 * 1e6 / 0.25 / 1e9)
