@@ -36,6 +36,7 @@ from edge_runtime.sinks.webhook import sign
 
 _KEY = "a key of the soak alone"
 _START_S = 60.0
+_END_S = 60.0
 _PATIENCE_S = 150.0
 """Longer than the longest pause between two attempts and a restart."""
 
@@ -125,15 +126,31 @@ class EdgeRun:
         deadline = time.monotonic() + _START_S
         while len(self.printed()) == before:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise SourceError(f"edge-run does not start; it says: {self.stderr.read_text()[-500:]}")
+                raise SourceError(f"edge-run does not start; it says: {self._last_words()}")
             time.sleep(0.1)
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal and wait; the exit code."""
+        """Send a signal and wait; the exit code. Raises SourceError when it does not end within a minute."""
         assert self._process is not None
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
-        return self._process.wait(60)
+        try:
+            return self._process.wait(_END_S)
+        except subprocess.TimeoutExpired as error:
+            name = signal.Signals(number).name
+            raise SourceError(
+                f"edge-run does not end within {_END_S:g} s of {name}; it says: {self._last_words()}"
+            ) from error
+
+    def kill(self) -> None:
+        """SIGKILL, whether it runs or not."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _last_words(self) -> str:
+        """The end of its stderr, as one line."""
+        return " ".join(self.stderr.read_text(errors="replace")[-500:].split())
 
     def printed(self) -> list[str]:
         """Ids of the events on stdout; a line that SIGKILL cut off is none."""
@@ -148,15 +165,15 @@ class EdgeRun:
 
 
 def measure(folder: Path, bundle: str, *, down_s: float, kills: int, fps: float) -> dict[str, Any]:
-    """Run it in an empty ``folder``. Raises SourceError when edge-run does not start."""
+    """Run it in an empty ``folder``. Raises SourceError when edge-run does not start or end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (folder / "edge-run.toml").write_text(_CONFIG.format(port=port, fps=fps), encoding="utf-8")
     program = EdgeRun(folder, bundle)
-    program.start()
     receiver = None
     try:
+        program.start()
         began = time.monotonic()
         for number in tqdm(range(kills + 1), desc="outages", unit="part", disable=not sys.stderr.isatty()):
             _sleep_until(began + down_s * (number + 1) / (kills + 1))
@@ -174,7 +191,7 @@ def measure(folder: Path, bundle: str, *, down_s: float, kills: int, fps: float)
         drained = time.monotonic()
         code = program.end(signal.SIGTERM)
     finally:
-        program.end(signal.SIGKILL)
+        program.kill()
         if receiver is not None:
             receiver.close()
     printed, arrived = program.printed(), list(dict.fromkeys(receiver.ids))

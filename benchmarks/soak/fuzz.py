@@ -104,8 +104,11 @@ class _Worker:
         return self.records
 
     def _one_process(self, first: int, stop: int) -> int:
-        """Run from ``first`` on; the number to go on with."""
+        """Run from ``first`` on; the number to go on with. Raises ClickException when the process ends, by
+        itself or from outside, between two cases while some are left.
+        """
         self.starts += 1
+        before = len(self.records)
         arguments = [*map(str, (self.seed, first, stop, 1)), self.kind, str(self.folder)]
         command = [sys.executable, "-m", "benchmarks.soak.fuzz_worker", *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -125,8 +128,14 @@ class _Worker:
             process.kill()
             code = process.wait()
         if number is None:
-            if hangs or code not in (0, -9):
-                raise click.ClickException(f"the process that runs {self.kind} cases ended with {code}")
+            done = len(self.records) - before
+            wanted = sum(kind_of(number) == self.kind for number in range(first, stop))
+            if done < wanted or code not in (0, -9):  # -9: ours, when it was about to end
+                how = f"said nothing for {patience:g} s" if hangs else f"ended with {code}"
+                raise click.ClickException(
+                    f"the process that runs {self.kind} cases {how} after {done} of {wanted} cases, from "
+                    f"{first} on; is memory short? (dmesg says whether the system killed it); start again"
+                )
             return stop
         stacks = self.folder / f"stacks-{self.kind}"
         where = stacks.read_text(errors="replace")[-2000:] if stacks.exists() else ""

@@ -25,12 +25,15 @@ from benchmarks.command_line import run_command
 from benchmarks.latency.facts import machine_facts
 from benchmarks.latency.quantiles import summarise
 from benchmarks.soak.rtsp_server import RtspServer
+from edge_runtime.errors import SourceError
 from edge_runtime.runner import with_fps
 
 FPS = 30
 QUERY = "Tell me each step as it is finished."
 _CALIBRATION = 20
 _WARM_UP = 5
+_PATIENCE_S = 60.0
+"""For the frames of the calibration."""
 
 
 @click.command(help=(__doc__ or "").splitlines()[0])
@@ -51,7 +54,7 @@ def main(bundle: str, factor: float, seconds: float, threads: int | None, out: P
 
 
 def measure(model: Any, url: str, factor: float, seconds: float) -> dict[str, Any]:
-    """Watch ``url`` for ``seconds``. Ages and times in ms. Raises EdgeError."""
+    """Watch ``url`` for ``seconds``. Ages and times in ms. Raises EdgeError, for too few frames too."""
     from pipelines.camera import open_camera
 
     height, width = model.bundle.model.image_size
@@ -61,7 +64,7 @@ def measure(model: Any, url: str, factor: float, seconds: float) -> dict[str, An
     ages: list[float] = []
     times: list[float] = []
     indices: list[int] = []
-    end = math.inf
+    end = time.monotonic() + _PATIENCE_S
     with open_camera(url, fps=float(FPS), size=(width, height)) as camera:
         while time.monotonic() < end:
             item = camera.read(1.0)
@@ -85,6 +88,16 @@ def measure(model: Any, url: str, factor: float, seconds: float) -> dict[str, An
             ages.append((begin - item.captured_at) * 1e3)
             times.append(now - begin)
             indices.append(item.index)
+    if len(deciding) < _CALIBRATION:
+        raise SourceError(
+            f"{url}: {len(deciding)} frames within {_PATIENCE_S:g} s, {_CALIBRATION} are needed to begin "
+            "with; is the camera there?"
+        )
+    if len(ages) <= _WARM_UP:
+        raise SourceError(
+            f"{url}: {len(ages)} frames within {seconds:g} s, more than {_WARM_UP} are needed; "
+            "raise --seconds"
+        )
     ages, before = ages[_WARM_UP:], times[_WARM_UP - 1 : -1]
     offered = indices[-1] - indices[_WARM_UP - 1]
     limits = [1e3 / FPS + 1e3 * took for took in before]

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+from click import ClickException
 
 from benchmarks.soak import fuzz, fuzz_worker
 from benchmarks.soak.fuzz_cases import (
@@ -112,6 +113,28 @@ def test_a_process_that_dies_is_a_finding_and_the_next_case_follows(
     assert notes[0]["result"] == "finding"
     assert notes[1]["case"] == 1
     assert notes[1]["result"] in ("accepted", "refused")
+
+
+@pytest.mark.gst
+def test_a_process_that_dies_between_two_cases_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the system is out of memory and sends SIGKILL: what it has not run yet counts for nothing."""
+    pytest.importorskip("gi")
+    save_material(SOUND, tmp_path)
+    real, over = fuzz._next_line, False
+
+    def dies_after_one(lines: object, patience_s: float) -> str | None:
+        nonlocal over
+        line = "" if over else real(lines, patience_s)  # type: ignore[arg-type]
+        over = bool(line and '"result"' in line)
+        return line
+
+    monkeypatch.setattr(fuzz, "_next_line", dies_after_one)
+    config = [number for number in range(20) if fuzz.kind_of(number) == "config"]
+    assert len(config) > 1
+    with pytest.raises(ClickException, match=rf"config cases ended with .* after 1 of {len(config)} cases"):
+        fuzz._Worker(0, "config", tmp_path, lambda record: None).run(range(20))
 
 
 @pytest.mark.gst
