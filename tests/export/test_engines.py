@@ -145,8 +145,8 @@ class TestReally:
         assert tensors["position_ids"] == [3, 1, -1]
         assert tensors.get("deepstack") == (None if family == "qwen2_5_vl" else [2, 1, -1, 64])
 
-    @pytest.mark.timeout(900)  # half a minute of work, on a machine that has nothing else to do
-    def test_a_decoder_of_smollm2s_size(self, rtx, tmp_path):
+    @pytest.mark.timeout(600)
+    def test_a_decoder_of_smollm2s_widths(self, rtx, tmp_path):
         from transformers import LlamaConfig, LlamaForCausalLM
 
         from export.weights import save_graphs
@@ -155,7 +155,7 @@ class TestReally:
             vocab_size=49216,
             hidden_size=576,
             intermediate_size=1536,
-            num_hidden_layers=30,
+            num_hidden_layers=4,  # of 30: the others would build alike, for a minute longer
             num_attention_heads=9,
             num_key_value_heads=3,
             rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
@@ -167,8 +167,8 @@ class TestReally:
         path = tmp_path / "decoder.onnx"
         assert path.stat().st_size < 3_000_000 < path.with_suffix(".weights").stat().st_size
         built = TensorRT(rtx).build(BuildRequest(path, "fp16", (1, 16, 256), (86, 89, 120)))
-        assert 200_000_000 < len(built.plan) < 400_000_000
-        assert len(built.tensors) == 3 + 60 + 1 + 60
+        assert 70_000_000 < len(built.plan) < 130_000_000
+        assert len(built.tensors) == 3 + 8 + 1 + 8
 
     @pytest.mark.parametrize("fault", ["contrib-op", "attention-fp32", "attention-outputs"])
     def test_what_the_lint_forbids_does_not_build(
