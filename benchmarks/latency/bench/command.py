@@ -30,6 +30,11 @@ _PLAN = Plan()
 @click.option("--backend", type=click.Choice(NAMES), default=_PLAN.backend, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.  [default: chosen]")
 @click.option(
+    "--window-turns",
+    type=click.IntRange(2),
+    help="Keep so many turns in the cache: the cost of a smaller context.  [default: the bundle's]",
+)
+@click.option(
     "--source",
     metavar="world|FILE|rtsp://...",
     default=_PLAN.source,
@@ -152,6 +157,7 @@ def _plan(given: dict[str, Any]) -> Plan:
         bundle=given["bundle"],
         backend=given["backend"],
         threads=given["threads"],
+        window_turns=given["window_turns"],
         source=given["source"],
         rate=given["rate"],
         streams=given["streams"],

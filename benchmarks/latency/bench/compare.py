@@ -90,6 +90,8 @@ def _warnings(a: dict[str, Any], b: dict[str, Any], ratio: float | None) -> list
         ),
         "source": lambda r: r["settings"]["source"],
         "rate and streams": lambda r: (r["settings"]["rate"], r["settings"]["streams"]),
+        "turns in the window": lambda r: r["settings"].get("window_turns", NOT_MEASURED),
+        "threads": lambda r: r["settings"]["threads"],
         "clock of the latency": lambda r: r["latency"]["clock"],
     }
     for name, read in facts.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from benchmarks.latency.bench.watcher import Watcher
 from benchmarks.latency.facts import machine_facts, resident_mb
 from benchmarks.latency.frames import Frames
 from edge_runtime.backends.select import default_threads
-from edge_runtime.errors import SourceError
+from edge_runtime.errors import ConfigError, SourceError
+from edge_runtime.model import Model
 from edge_runtime.runner import with_fps
 
 CAMERA_SCHEMES = ("rtsp://", "rtsps://")
@@ -37,6 +39,8 @@ class Plan:
     bundle: str = "nano"
     backend: str = "auto"
     threads: int | None = None
+    window_turns: int | None = None
+    """None: the bundle's."""
     source: str = WORLD
     rate: float = 10.0
     streams: int = 1
@@ -92,6 +96,24 @@ def check_source(source: str) -> None:
     LoopedClip(WORLD_CLIP if source == WORLD else Path(source)).next()
 
 
+def with_window(model: Model, turns: int | None) -> Model:
+    """The same loaded model that keeps ``turns`` turns only: what it costs with a context of so many rows.
+
+    Blocks of the same share leave at once. Raises ConfigError for more turns than the bundle keeps.
+    """
+    protocol = model.protocol
+    if turns is None:
+        return model
+    if turns > protocol.window_turns:
+        raise ConfigError(
+            f"--window-turns {turns}: {model.bundle.name} keeps {protocol.window_turns}; choose fewer"
+        )
+    changed = copy.copy(model)
+    block = max(1, protocol.evict_turns * turns // protocol.window_turns)
+    changed.protocol = replace(protocol, window_turns=turns, evict_turns=block)
+    return changed
+
+
 Say = Callable[[str], None]
 
 
@@ -109,7 +131,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
     model = edge_runtime.load(plan.bundle, threads=plan.threads, backend=plan.backend)
     load_s = time.monotonic() - begin
     loaded = resident_mb()
-    model = with_fps(model, plan.rate)
+    model = with_window(with_fps(model, plan.rate), plan.window_turns)
     sources = Sources(plan.source, model.bundle.model.image_size)
     watcher = Watcher(model, plan.speak_every)
     try:
@@ -158,6 +180,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
             plan.speak_every,
             plan.backend,
             threads,
+            model.protocol.window_turns,
             sources.live,
         ),
         run,

@@ -47,6 +47,7 @@ class Settings:
     speak_every: int
     backend: str
     threads: int | str
+    window_turns: int
     live: bool = False
 
 

@@ -132,6 +132,8 @@ def test_compare_gives_ratios_and_warns(report, report_dir, tmp_path, capsys):
         (["--source", "ftp://x/y"], 4, "no source of a benchmark"),
         (["--source", __file__], 4, "cannot be decoded"),
         (["--bundle", "none"], 3, "bundle none: no such folder"),
+        (["--window-turns", "1"], 2, "--window-turns"),
+        (["--window-turns", "1000"], 2, "--window-turns 1000: nano keeps 80"),
         (["--rate", "0"], 2, "--rate"),
         (["--rate", "nan"], 2, "--rate"),
         (["--rate", "1", "--duration", "0.5"], 2, "less than two frames"),
@@ -254,6 +256,15 @@ def test_a_network_camera_sets_the_pace(tiny_bundle):
     assert "late" not in report["stages_ms"]  # a camera has no timetable of ours
     assert report["stages_ms"]["decode"]["n"] == load["processed"]
     assert any("transport" in remark for remark in report["remarks"])
+
+
+def test_a_smaller_window_holds_fewer_rows(tiny_bundle, report):
+    plan = Plan(str(tiny_bundle), window_turns=3, rate=8.0, duration_s=1, warm_up_s=0, threads=1)
+    small = measure(plan, lambda line: None)
+    assert first_fault(small) is None
+    assert (small["settings"]["window_turns"], report["settings"]["window_turns"]) == (3, 12)
+    assert max(small["context"]["rows_at_end"]) < min(report["context"]["rows_at_start"])
+    assert any("different turns in the window: 12 and 3" in warning for warning in compare(report, small)[1])
 
 
 def test_a_file_as_source_and_no_speech(tiny_bundle):
