@@ -1,10 +1,10 @@
 """Second half of stage 0: the decoder learns to say what it sees, one frame at a time.
 
 Supervised training shows an answer once in a hundred tokens, in streams of eight hundred; here every example
-is one short turn with an answer: the name of something in view, what is under way, a new state, an alarm. So
-the decoder learns to look at visual tokens, and to heed the question, before it learns when to speak. Without
-a past there is also no rhythm of earlier answers to go by. Of names any in view is right: the target is
-spread over their first tokens.
+is one short turn with an answer: the name of something in view, what is under way, what the one that is asked
+about does, and whether it is there at all, a new state, an alarm. So the decoder learns to look at visual
+tokens, and to heed the question, before it learns when to speak. Without a past there is also no rhythm of
+earlier answers to go by. Of names any in view is right: the target is spread over their first tokens.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from train.align import LOOK, clip_truth, story_of, under_way
 from train.data.features import ClipFeatures, FeatureCache
 from train.model.compact import CompactModel
 from train.sft import turn_encoder
-from train.world.catalog import sprite_table
+from train.world.catalog import ACTORS, sprite_table
 from train.world.scene import SIZE
 from train.world.stage import Story
 from train.world.texts import QUESTIONS
 
 _RECENT = 400
 """Answers by which a kind of fact is judged."""
-KINDS = ("names", "events", "changes", "alarms")
+KINDS = ("names", "events", "subjects", "changes", "alarms")
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,17 @@ class NamingSettings:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something a frame shows: ``query`` asks for it, any of ``answers`` says it."""
+    """Something a frame shows: ``query`` asks for it, any of ``answers`` says it.
+
+    ``subject``: who the query names, "" for nobody; ``region``: of the picture where it is seen, or -1.
+    """
 
     clip: int
     frame: int
     query: str
     answers: tuple[str, ...]
+    subject: str = ""
+    region: int = -1
 
 
 def teach_naming(
@@ -86,6 +91,7 @@ def teach_naming(
         optimizer, [g["lr"] for g in optimizer.param_groups], total_steps=settings.steps, pct_start=0.1
     )
     model.train()
+    model.decoder.set_attn_implementation("eager")  # which shows where it looks
     right: dict[str, list[bool]] = {kind: [] for kind in lesson.kinds}
     started = time.monotonic()
     for step in range(1, settings.steps + 1):
@@ -101,7 +107,13 @@ def teach_naming(
             spent = time.monotonic() - started
             say(f"naming {step}/{settings.steps}  {spent:.0f} s  loss {loss.item():.3f}  {figures}")
     model.eval()
+    model.decoder.set_attn_implementation("sdpa")
     return _ends(right)
+
+
+def looking_layers(layers: int) -> tuple[int, int]:
+    """Where a region looks for its name in the query, and where the answer looks for that region."""
+    return min(1, max(0, layers - 2)), min(3, layers - 1)
 
 
 def _ends(right: dict[str, list[bool]]) -> dict[str, float]:
@@ -126,17 +138,40 @@ def facts_of(
     def ask(kind: str, **words: str) -> str:
         return str(rng.choice(QUESTIONS[kind])).format(**words)
 
-    where = clip_truth(story, steps, keys, centres).where
-    for frame in range(len(steps)):
-        seen = {names[sprite] for sprite in where[where[:, 0] == frame, 2]}
+    regions: list[dict[str, int]] = [{} for _ in steps]
+    for frame, region, sprite in clip_truth(story, steps, keys, centres).where:
+        regions[frame][names[sprite]] = int(region)
+    for frame, seen in enumerate(regions):
         if seen:
             yield "names", Fact(number, frame, ask("EC"), tuple(sorted(seen)))
     if motion:
         for frame, event in under_way(story, steps):
-            query = ask("EU-all") if rng.random() < 0.5 else ask("EU", subject=event.subject)
-            yield "events", Fact(number, frame, query, (event.text,))
+            if rng.random() < 0.5:
+                yield "events", Fact(number, frame, ask("EU-all"), (event.text,))
+            else:
+                who = event.subject
+                query, region = ask("EU", subject=who), regions[frame].get(who, -1)
+                yield "events", Fact(number, frame, query, (event.text,), who, region)
+        if story.family == "stage":
+            for frame, now in enumerate(steps):
+                who, answer = _subject(story, now + LOOK, rng)
+                query, region = ask("AC", subject=who), regions[frame].get(who, -1)
+                yield "subjects", Fact(number, frame, query, (answer,), who, region)
     for frame, now in enumerate(steps):
         yield from _sudden(story, number, frame, now + LOOK, ask)
+
+
+def _subject(story: Story, now: float, rng: np.random.Generator) -> tuple[str, str]:
+    """Somebody to ask about, and what it does: as often one that is not there as one that is."""
+    there = [actor.name for actor in story.scene.actors if actor.visible(now)]
+    if rng.random() < 0.5 or not there:
+        return str(rng.choice([name for name in ACTORS if name not in there])), "not there"
+    acting = [event for event in story.events if event.start + 0.4 <= now <= event.end + 0.45]
+    if acting and rng.random() < 0.7:
+        event = acting[int(rng.integers(len(acting)))]
+        return event.subject, event.doing
+    name = str(rng.choice(there))
+    return name, next((event.doing for event in acting if event.subject == name), "still")
 
 
 def _sudden(
@@ -163,7 +198,7 @@ class _Lesson:
         rng: np.random.Generator,
     ) -> None:
         self._model, self._rng = model, rng
-        self._encoder = turn_encoder(protocol, tokenizer)
+        self._encoder, self._tokenizer = turn_encoder(protocol, tokenizer), tokenizer
         self._clips = [cache.load(clip) for clip in clips]
         keys = {key: i for i, key in enumerate(sprite_table())}
         centres = [SIZE * share for share in model.config.region_centres()]
@@ -209,14 +244,44 @@ class _Lesson:
         with torch.autocast("cpu", torch.bfloat16):
             tokens = self._see(facts)  # [B, V, D]
             embeddings = self._model.embed(ids, tokens, self._encoder.image_id)  # [B, T, D]
-            hidden = self._model.decoder.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-            logits = self._model.logits(hidden[asked]).float()  # [M, vocab]
+            seen = self._model.decoder.model(
+                inputs_embeds=embeddings, use_cache=False, output_attentions=True
+            )
+            logits = self._model.logits(seen.last_hidden_state[asked]).float()  # [M, vocab]
         wanted = target[asked]
         hit = torch.zeros_like(asked)
         hit[asked] = wanted.gather(1, logits.argmax(-1, keepdim=True)).squeeze(1) > 0
         for kind, ok in zip(kinds, (hit | ~asked).all(1).tolist(), strict=True):
             right[kind].append(ok)
-        return -(wanted * logits.log_softmax(-1)).sum() / size
+        answered = -(wanted * logits.log_softmax(-1)).sum() / size
+        return answered + self._looked(facts, ids, starts, seen.attentions)
+
+    def _looked(
+        self, facts: Sequence[Fact], ids: Tensor, starts: Sequence[int], attentions: Sequence[Tensor]
+    ) -> Tensor:
+        """Loss of where one head of each of two layers looks, attentions [B, heads, T, T] a layer.
+
+        Where the asked one is seen, its region looks at its name in the query, and in a later layer the
+        decision and the answer look at its region. Left to itself a decoder of this size does not find out in
+        an hour that what is asked about and what is seen are to be compared.
+        """
+        early, late = looking_layers(len(attentions))
+        name_head, region_head = attentions[early][:, 0].float(), attentions[late][:, 0].float()
+        losses = []
+        for i, fact in enumerate(facts):
+            if fact.region < 0:
+                continue
+            region = int((ids[i] == self._encoder.image_id).nonzero()[fact.region])
+            name = self._name_ids(fact.subject)
+            row = ids[i].tolist()
+            at = next(j for j in range(len(row)) if row[j : j + len(name)] == name)
+            losses.append(-(name_head[i, region, at : at + len(name)].sum() + 1e-4).log())
+            losses += [-(region_head[i, at, region] + 1e-4).log() for at in (starts[i] - 1, starts[i])]
+        return torch.stack(losses).mean() if losses else ids.new_zeros((), dtype=torch.float32)
+
+    def _name_ids(self, name: str) -> list[int]:
+        """Of the name as it stands in the middle of a sentence."""
+        return self._tokenizer.encode(f" {name}", add_special_tokens=False).ids
 
     def _see(self, facts: Sequence[Fact]) -> Tensor:
         """Visual tokens [B, V, D] of the facts' frames, each seen after the frame before it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,29 +47,19 @@ def write_corpus(
 @pytest.fixture
 def sft_recipe(tmp_path: Path) -> SFTRecipe:
     from edge_runtime.protocol import Protocol
+    from tests.train.tiny_config import TINY
     from train.data.dataset import Source
     from train.data.encode import OffsetSampling
-    from train.model.compact import CompactConfig
     from train.model.tokenizer import train_tokenizer
     from train.recipe import Data, Optimizer, Run, SFTRecipe
 
     write_corpus(tmp_path)
     train_tokenizer(["It is on.", "When?"], 1300).save(str(tmp_path / "tokenizer.json"))
-    model = CompactConfig(
-        vocab_size=1300,
-        hidden_size=32,
-        intermediate_size=64,
-        num_layers=2,
-        num_heads=2,
-        num_kv_heads=1,
-        cell_channels=8,
-        motion=True,
-    )
     return SFTRecipe(
         data=Data(train=(Source(tmp_path / "a.jsonl"),), cache=tmp_path / "cache"),
         output=tmp_path / "run",
         tokenizer=str(tmp_path / "tokenizer.json"),
-        model=model,
+        model=replace(TINY, motion=True),
         protocol=Protocol(system_prompt="Watch.", window_turns=80, evict_turns=16),
         offsets=OffsetSampling(zero=1.0, near=0.0),
         optimizer=Optimizer(lr=5e-3, warmup_steps=2),

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from edge_runtime.protocol import Protocol
 from train.align import AlignSettings, align, clip_truth, story_of, under_way
 from train.data.dataset import Source
-from train.data.features import FeatureCache
+from train.data.features import ClipFeatures, FeatureCache
 from train.model.checkpoint import load_checkpoint
 from train.model.compact import CompactConfig, CompactModel
 from train.model.tokenizer import train_tokenizer
-from train.naming import NamingSettings, teach_naming
+from train.naming import NamingSettings, facts_of, looking_layers, teach_naming
 from train.recipe import Data, RecipeError, SFTRecipe
 from train.stage_zero import run_stage_zero
 from train.world.catalog import sprite_table
@@ -58,6 +59,30 @@ def test_a_region_sees_the_frame_before_but_not_across_streams():
     for frame, expected in zip(frames, projector(frames), strict=True):
         tokens, trace = projector.see(frame[None], trace)
         torch.testing.assert_close(tokens[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_subjects_are_asked_about_whether_they_are_there_or_not():
+    clips = [Path(f"clips/train-4-{i:05d}.mp4") for i in range(30)]
+    told: dict[str, list[bool]] = {"not there": [], "still": [], "acting": []}
+    for clip in clips:
+        story = story_of(clip)
+        features = ClipFeatures(np.zeros((30, 320, 7, 7), np.float16), tuple(range(30)))
+        for kind, fact in facts_of(0, clip, features, KEYS, True, CENTRES, np.random.default_rng(0)):
+            if kind != "subjects":
+                continue
+            assert fact.subject in fact.query
+            actor = next((a for a in story.scene.actors if a.name == fact.subject), None)
+            there = actor is not None and actor.visible(fact.frame + 0.9)
+            if fact.answers[0] in ("not there", "still"):  # who is just leaving may be out of sight
+                assert there == (fact.answers[0] == "still")
+            told.get(fact.answers[0], told["acting"]).append(fact.region >= 0)
+    assert len(told["not there"]) > 100 and len(told["still"]) > 50 and len(told["acting"]) > 50
+    assert not any(told["not there"]) and sum(told["still"]) > 0.9 * len(told["still"])
+
+
+@pytest.mark.parametrize(("layers", "early", "late"), [(1, 0, 0), (2, 0, 1), (3, 1, 2), (6, 1, 3)])
+def test_the_answer_looks_after_the_region_has_found_its_name(layers, early, late):
+    assert looking_layers(layers) == (early, late)
 
 
 def test_a_clip_of_another_origin_is_refused():
@@ -124,6 +149,7 @@ def test_both_halves_learn(tmp_path):
     seen = align(model, tokenizer, clips, cache, AlignSettings(epochs=15, clips_per_step=1), lambda _: None)
     assert seen["recall"] > 0.1 and "doing_recall" in seen
     lines: list[str] = []
-    settings = NamingSettings(steps=100, names_first=70, batch_size=16)
+    settings = NamingSettings(steps=120, names_first=70, batch_size=16)
     said = teach_naming(model, tokenizer, Protocol(), clips, cache, settings, lines.append)
-    assert said["names"] > 0.3 and set(said) >= {"names", "events"} and len(lines) == 2
+    assert said["names"] > 0.3 and set(said) >= {"names", "events", "subjects"} and len(lines) == 2
+    assert model.decoder.config._attn_implementation == "sdpa"

@@ -8,20 +8,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from edge_runtime.protocol import Protocol
+from tests.train.tiny_config import ONE_LAYER as CONFIG
 from train.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from train.model.compact import CompactConfig, CompactModel
+from train.model.compact import CompactModel
 from train.model.tokenizer import train_tokenizer
 from train.model.weights import load_weights, save_weights, weight_files, weights_sha256
 
-CONFIG = CompactConfig(
-    vocab_size=1300,
-    hidden_size=32,
-    intermediate_size=48,
-    num_layers=1,
-    num_heads=2,
-    num_kv_heads=1,
-    cell_channels=8,
-)
 PROTOCOL = Protocol(window_turns=80, evict_turns=16)
 
 

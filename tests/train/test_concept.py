@@ -1,25 +1,18 @@
 """The concept token: the real classifier, and a token that says what it sees in the decoder's words."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.train.tiny_config import ONE_LAYER
 from train.model.compact import CompactConfig, CompactModel
 from train.model.concept import class_names, name_embeddings
 from train.model.lite0 import _load_network, load_imagenet_head, load_lite0
 from train.model.tokenizer import train_tokenizer
 
-CONFIG = CompactConfig(
-    vocab_size=1400,
-    hidden_size=32,
-    intermediate_size=48,
-    num_layers=1,
-    num_heads=2,
-    num_kv_heads=1,
-    cell_channels=8,
-    concept_token=True,
-)
+CONFIG = replace(ONE_LAYER, vocab_size=1400, concept_token=True)
 
 
 @pytest.fixture(scope="module")

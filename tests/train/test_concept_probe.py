@@ -1,11 +1,14 @@
 """The probe of the concept token: its arithmetic by hand, and a tiny model that must name what it sees."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from benchmarks.streampro.annotations import Annotation, Query
+from tests.train.tiny_config import ONE_LAYER
 from train.concept_probe import _auc, measure, name_log_probs, names_in_view, told_apart
-from train.model.compact import CompactConfig, CompactModel
+from train.model.compact import CompactModel
 from train.model.tokenizer import train_tokenizer
 
 
@@ -17,17 +20,7 @@ def tokenizer():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    config = CompactConfig(
-        vocab_size=1400,
-        hidden_size=32,
-        intermediate_size=48,
-        num_layers=1,
-        num_heads=2,
-        num_kv_heads=1,
-        cell_channels=8,
-        concept_token=True,
-    )
-    return CompactModel(config).eval()
+    return CompactModel(replace(ONE_LAYER, vocab_size=1400, concept_token=True)).eval()
 
 
 def test_auc_by_hand():

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from edge_runtime.errors import EdgeError
 from edge_runtime.protocol import Protocol, TurnEncoder
+from tests.train.tiny_config import TINY
 from train.choices import TokenRules
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
@@ -30,7 +31,7 @@ from train.grpo_recipe import (
 )
 from train.grpo_report import StepReporter
 from train.model.checkpoint import load_checkpoint, save_checkpoint
-from train.model.compact import CompactConfig, CompactModel
+from train.model.compact import CompactModel
 from train.model.tokenizer import train_tokenizer
 from train.policy_loss import PolicyLossSettings, group_advantages, policy_loss, token_weights
 from train.policy_update import Lesson, PolicyUpdate
@@ -40,15 +41,6 @@ from train.rollout import rollout
 from train.trajectory import Prompts
 from train.world.rubrics import write_rubric
 
-TINY = CompactConfig(
-    vocab_size=1300,
-    hidden_size=32,
-    intermediate_size=64,
-    num_layers=2,
-    num_heads=2,
-    num_kv_heads=1,
-    cell_channels=8,
-)
 PROTOCOL = Protocol(system_prompt="Watch.", window_turns=80, evict_turns=16, max_response_tokens=2)
 TURNS = 6
 ANSWER = "It is on."

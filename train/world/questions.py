@@ -185,5 +185,5 @@ def _doing(rng: np.random.Generator, story: Story) -> list[tuple[str, float, str
     for end in range(int(time) + 1, min(int(time) + 20, int(story.scene.duration)) + 1):
         now = [e for e in mine if e.start + 0.4 <= end - 0.1 <= e.end + 0.45]
         idle = "still" if actor.visible(end - 0.1) else "not there"
-        answers.append((end - 1.0, float(end), now[-1].text.split(" ", 2)[2].rstrip(".") if now else idle))
+        answers.append((end - 1.0, float(end), now[-1].doing if now else idle))
     return [("AC", time, phrase(rng, "AC", subject=subject), answers)]

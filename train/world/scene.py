@@ -137,3 +137,8 @@ class Event:
     start: float
     end: float
     text: str
+
+    @property
+    def doing(self) -> str:
+        """What is done, without who: "moves left" of "The cat moves left."."""
+        return self.text.split(" ", 2)[2].rstrip(".")
