@@ -269,7 +269,10 @@ def _parse_test(text: str) -> TestSource:
 
 
 def _parse_file_url(text: str) -> FileSource:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise SourceError(f"{text}: {error}; write file:///path", permanent=True) from None
     if parts.netloc not in ("", "localhost"):
         raise SourceError(
             f"{text}: a file URL names a file on this machine; write file:///path", permanent=True
@@ -321,16 +324,17 @@ def _split_url(text: str, default_ports: dict[str, int]) -> _Url:
         user, password = unquote(name), unquote(word)
         secrets.register(word)
         rest = head["after"]
-    parts = urlsplit(f"{scheme.lower()}://{rest}")
     secrets.register_url_values(text)
-    form = f"write {parts.scheme}://host:port/path"
+    scheme = scheme.lower()
+    form = f"write {scheme}://host:port/path"
     try:
+        parts = urlsplit(f"{scheme}://{rest}")
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise SourceError(f"{secrets.scrub(text)}: {error}; {form}", permanent=True) from None
     if not host:
         raise SourceError(f"{secrets.scrub(text)}: no host in the URL; {form}", permanent=True)
-    return _Url(urlunsplit(parts), host, port or default_ports[parts.scheme], user, password)
+    return _Url(urlunsplit(parts), host, port or default_ports[scheme], user, password)
 
 
 _DIGITS = re.compile(r"(\d+)")
