@@ -244,8 +244,9 @@ def write(tmp_path, text):
 GOOD = 'output = "out"\n[data]\ntrain = [{path = "a.jsonl"}]\n'
 
 
-def test_the_shipped_recipe_loads():
-    recipe = load_recipe(Path(__file__).parents[2] / "train" / "recipes" / "nano-sft.toml")
+@pytest.mark.parametrize("name", ["nano-align", "nano-pieces", "nano-sft"])
+def test_the_shipped_recipes_are_of_one_model(name):
+    recipe = load_recipe(Path(__file__).parents[2] / "train" / "recipes" / f"{name}.toml")
     assert recipe.model == CompactConfig(motion=True)
     assert (recipe.protocol.window_turns, recipe.protocol.evict_turns) == (80, 16)
     assert recipe.protocol.max_response_tokens == 24
