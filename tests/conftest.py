@@ -129,3 +129,13 @@ def _bundle(request: pytest.FixtureRequest, precision: str, target: str = "ort-c
             pytest.importorskip(package, reason="tiny bundles are made with the packages of [export]")
         request.getfixturevalue("tiny_model").export(folder, precision, target=target)
     return folder
+
+
+@pytest.fixture(scope="session")
+def _rtsp_possible() -> None:
+    """Skips where GStreamer's RTSP server is not installed."""
+    gi = pytest.importorskip("gi")
+    try:
+        gi.require_version("GstRtspServer", "1.0")
+    except ValueError:
+        pytest.skip("needs gir1.2-gst-rtsp-server-1.0")

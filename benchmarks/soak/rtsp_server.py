@@ -25,7 +25,12 @@ _START_S = 30.0
 
 
 class RtspServer:
-    """The server's process. ``url`` has no credentials; ``start`` and ``kill`` as often as wanted."""
+    """The server's process. ``url`` has no credentials; ``start`` and ``kill`` as often as wanted.
+
+    ``command`` is run with the port and the ``arguments``; it says "ready" once it listens.
+    """
+
+    command = (sys.executable, "-m", __name__)
 
     def __init__(self, *arguments: str) -> None:
         self.port = free_port()
@@ -35,9 +40,11 @@ class RtspServer:
 
     def start(self) -> None:
         """Return once it listens. Raises SourceError when it does not."""
-        command = [sys.executable, "-m", __name__, str(self.port), *self._arguments]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [*self.command, str(self.port), *self._arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         stdout = self._process.stdout
         assert stdout is not None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -16,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from benchmarks.soak import rtsp_server
 
 HERE = Path(__file__).parent
 
@@ -117,28 +116,10 @@ def make_clip(tmp_path_factory: pytest.TempPathFactory) -> ClipMaker:
     return ClipMaker(tmp_path_factory.mktemp("clips"))
 
 
-class RtspServer:
-    """A server process on 127.0.0.1. ``url`` has no credentials."""
+class RtspServer(rtsp_server.RtspServer):
+    """The one of ``rtsp_server.py`` beside this file, whose pictures are stamped; it can be frozen, too."""
 
-    def __init__(self, *arguments: str) -> None:
-        self.port = free_port()
-        self.url = f"rtsp://127.0.0.1:{self.port}/cam"
-        self._arguments = arguments
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, str(HERE / "rtsp_server.py"), str(self.port), *self._arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().strip() == "ready"
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-            self._process = None
+    command = (sys.executable, str(HERE / "rtsp_server.py"))
 
     def freeze(self) -> None:
         assert self._process is not None
@@ -149,25 +130,10 @@ class RtspServer:
         self._process.send_signal(signal.SIGCONT)
 
 
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(name="free_port")
 def _free_port() -> int:
     """A port on which nothing listens."""
-    return free_port()
-
-
-@pytest.fixture(scope="session")
-def _rtsp_possible() -> None:
-    gi = pytest.importorskip("gi")
-    try:
-        gi.require_version("GstRtspServer", "1.0")
-    except ValueError:
-        pytest.skip("needs gir1.2-gst-rtsp-server-1.0")
+    return rtsp_server.free_port()
 
 
 @pytest.fixture

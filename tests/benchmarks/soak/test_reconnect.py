@@ -16,15 +16,6 @@ from benchmarks.soak.rtsp_server import RtspServer
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture
-def _rtsp_possible() -> None:
-    gi = pytest.importorskip("gi")
-    try:
-        gi.require_version("GstRtspServer", "1.0")
-    except ValueError:
-        pytest.skip("needs gir1.2-gst-rtsp-server-1.0")
-
-
 @pytest.mark.gst
 @pytest.mark.slow
 def test_three_reconnects(_rtsp_possible: None) -> None:
