@@ -2,7 +2,7 @@
 
 ::
 
-    filesrc ! decodebin  [probe]  (download !) videoconvert ! RGB ! videoscale ! videoflip ! appsink
+    filesrc ! decodebin  [probe]  (download !) videoconvert ! videoscale ! videoflip ! RGB ! appsink
 
 The probe sees every decoded picture and lets through only those the listener wants, so that the others cost
 neither conversion nor scaling. Scaling keeps the aspect (black borders). It comes after the conversion:

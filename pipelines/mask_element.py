@@ -1,4 +1,4 @@
-"""The element that blacks out privacy masks: right behind the conversion to RGB, before anything looks.
+"""The element that blacks out privacy masks: right behind the conversion, before anything looks.
 
 It fails closed: a picture that cannot be masked is never passed on. Without masks it is passed by, untouched.
 """
@@ -19,11 +19,11 @@ from gi.repository import GLib, Gst, GstBase, GstVideo  # noqa: E402
 
 from edge_runtime.framing import Polygon  # noqa: E402
 
-_CAPS = "video/x-raw, format=(string)RGB"
+_CAPS = "video/x-raw, format=(string)BGRx"
 
 
 class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
-    """In-place filter of RGB video. Made by its constructor, not by name."""
+    """In-place filter of BGRx video. Made by its constructor, not by name."""
 
     __gtype_name__ = "StreamProPrivacyMask"
     __gstmetadata__ = ("Privacy mask", "Filter/Effect/Video", "Blacks out polygons", "StreamPro Edge")
@@ -69,7 +69,7 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
             )
             with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as view:
                 flat = np.frombuffer(view.data, np.uint8)[offset:]
-                shape, strides = (self._info.height, self._info.width, 3), (stride, 3, 1)
+                shape, strides = (self._info.height, self._info.width, 4), (stride, 4, 1)
                 pixels = np.lib.stride_tricks.as_strided(flat, shape, strides)
                 pixels[self._hidden] = 0
                 del flat, pixels  # they must not outlive the mapping

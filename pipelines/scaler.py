@@ -2,7 +2,7 @@
 
 ::
 
-    appsrc ! videoconvert ! RGB ! videoscale ! videoflip ! appsink
+    appsrc ! videoconvert ! videoscale ! videoflip ! RGB ! appsink
 
 Used where buffers are at hand but no camera: inside the `streampro` element, for the few buffers a timestep
 takes. The same elements give the same pixels, so the same decisions. Strides are the buffer's own (its video

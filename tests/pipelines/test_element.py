@@ -14,6 +14,7 @@ import pytest
 import pipelines
 from pipelines import results
 from pipelines.camera import Frame, open_camera
+from pipelines.frames import to_array
 from pipelines.gst import load
 from pipelines.inference import Response
 
@@ -158,6 +159,38 @@ def test_strides_are_respected(streampro: str) -> None:
     assert first.shape == (64, 64, 3)
     assert first.std() > 10
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("coded", ["I420", "NV12", "YUY2", "RGB"])
+def test_four_bytes_a_pixel_on_the_way_change_none(coded: str) -> None:
+    """What comes out is what RGB all the way gives."""
+    from pipelines.scaler import PictureScaler
+
+    Gst = load().Gst
+    head = (
+        f"videotestsrc num-buffers=1 pattern=smpte ! video/x-raw,format={coded},width=500,height=300 ! "
+        "appsink name=raw"
+    )
+    tail = (
+        "appsrc name=raw ! videoconvert ! video/x-raw,format=RGB ! videoscale method=bilinear2 "
+        "add-borders=true ! video/x-raw,width=64,height=64,pixel-aspect-ratio=1/1 ! appsink name=out"
+    )
+    source, scaler = Gst.parse_launch(head), PictureScaler((64, 64))
+    plain = Gst.parse_launch(tail)
+    try:
+        source.set_state(Gst.State.PLAYING)
+        sample = source.get_by_name("raw").emit("pull-sample")
+        plain.get_by_name("raw").set_property("caps", sample.get_caps())
+        plain.set_state(Gst.State.PLAYING)
+        plain.get_by_name("raw").emit("push-buffer", sample.get_buffer())
+        expected = to_array(plain.get_by_name("out").emit("pull-sample"))
+        got = scaler.convert(sample.get_buffer(), sample.get_caps())
+    finally:
+        scaler.close()
+        source.set_state(Gst.State.NULL)
+        plain.set_state(Gst.State.NULL)
+    assert expected.std() > 50
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_the_element_sees_what_a_camera_sees(
