@@ -92,7 +92,7 @@ def check_source(source: str) -> None:
     if "://" in source:
         raise SourceError(f"{source}: no source of a benchmark; give world, a video file or rtsp://")
     if source != WORLD and not Path(source).is_file():
-        raise SourceError(f"{source}: no such file; give world, a video file or rtsp://")
+        raise SourceError(f"{source!r}: no such file; give world, a video file or rtsp://")
     LoopedClip(WORLD_CLIP if source == WORLD else Path(source)).next()
 
 

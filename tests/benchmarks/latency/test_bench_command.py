@@ -128,7 +128,7 @@ def test_compare_gives_ratios_and_warns(report, report_dir, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--source", "none.mp4"], 4, "none.mp4: no such file"),
+        (["--source", "none.mp4"], 4, "none.mp4': no such file"),
         (["--source", "ftp://x/y"], 4, "no source of a benchmark"),
         (["--source", __file__], 4, "cannot be decoded"),
         (["--bundle", "none"], 3, "bundle none: no such folder"),
