@@ -74,6 +74,8 @@ class ModelSpec:
     index is its position."""
     deepstack: int = 0
     """Layers that take in visual tokens of their own."""
+    rotary_positions: int | None = None
+    """Positions that the decoder has angles for; None: as many as rows."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
             image_std=model.number("image_std"),
             visual_grid=_visual_grid(model),
             deepstack=model.positive("deepstack") if "deepstack" in model.data else 0,
+            rotary_positions=_rotary_positions(model),
         ),
         vision=_graph(graphs.section("vision")),
         decoder=_graph(graphs.section("decoder")),
@@ -246,6 +249,15 @@ def _visual_grid(model: _Section) -> tuple[int, int] | None:
     if len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
         raise model.wrong("visual_grid", "two positive integers: rows, columns")
     return grid[0], grid[1]
+
+
+def _rotary_positions(model: _Section) -> int | None:
+    if "rotary_positions" not in model.data:
+        return None
+    positions, rows = model.positive("rotary_positions"), model.positive("context_rows")
+    if positions < rows:
+        raise model.wrong("rotary_positions", f"at least {rows}, one for each of context_rows")
+    return positions
 
 
 def _protocol(section: _Section) -> Protocol:

@@ -7,7 +7,7 @@ committed there is overwritten by the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -140,12 +140,12 @@ class CachedDecoder:
                 return Generated(tuple(ids), row - start, False, first_token_at)
 
     def evict(self, plan: EvictionPlan) -> None:
-        """Move what the plan keeps. The window takes the plan over afterwards."""
+        """Let go of what the plan evicts. The window takes the plan over afterwards."""
         if self._positions is None:
-            self._cache.move_rows(plan.moves)
+            self._cache.evict(plan)
             return
         moves, after = self._positions.turned(plan.moves)
-        self._cache.move_rows(moves)
+        self._cache.evict(replace(plan, moves=tuple(moves)))
         self._positions.take(after)
 
     def close(self) -> None:

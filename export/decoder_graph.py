@@ -6,7 +6,8 @@ is the business of a *lowering* (:mod:`export.lowering_ort`, :mod:`export.loweri
 :mod:`export.lowering_legacy`), because each inference engine has its own operators for it; everything else
 lives here once.
 
-Letters: S positions in the chunk, C cache rows, D width, H query heads, K key/value heads, Dh head width.
+Letters: S positions in the chunk, C cache rows, P positions with angles, D width, H query heads, K key/value
+heads, Dh head width.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from export.decoder_parts import DecoderParts, decoder_parts
 from export.errors import ExportError
 from train.model.qwen import QwenModel
 
+ROTARY_LAPS = 4
+"""Positions a graph has angles for, in rows of its cache: an eviction then lets positions grow on, and turns
+all keys back only when three caches full have passed (:mod:`edge_runtime.placement`)."""
+
 
 @dataclass(frozen=True)
 class DecoderShape:
@@ -36,6 +41,8 @@ class DecoderShape:
     vocab_size: int
     context_rows: int
     """Rows of the static cache (C): no graph call may write beyond them."""
+    rotary_positions: int
+    """Positions with angles (P): no graph call may ask for one beyond them."""
 
     @classmethod
     def of(cls, config: Any, context_rows: int) -> DecoderShape:
@@ -56,6 +63,7 @@ class DecoderShape:
             rope_theta=float(rope["rope_theta"]),
             vocab_size=config.vocab_size,
             context_rows=context_rows,
+            rotary_positions=ROTARY_LAPS * context_rows,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,7 +89,7 @@ class Lowering(Protocol):
         """What all layers share (rotations, mask), computed once a call and handed to :meth:`attention`.
 
         ``write_index`` [1]; ``position_ids`` [1, 1, S], or [3, 1, S] with ``pair_axes`` [Dh / 2] (M-RoPE);
-        ``cos``, ``sin`` [C, Dh / 2].
+        ``cos``, ``sin`` [P, Dh / 2].
         """
         ...
 
@@ -145,10 +153,10 @@ def chunk_rotation(
 
 
 def rotary_tables(shape: DecoderShape) -> tuple[Tensor, Tensor]:
-    """cos and sin [C, Dh / 2] of the half-split rotation that Llama uses, in fp32."""
+    """cos and sin [P, Dh / 2] of the half-split rotation that Llama uses, in fp32."""
     exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
     inverse = 1.0 / (shape.rope_theta**exponents)
-    angles = torch.outer(torch.arange(shape.context_rows, dtype=torch.float64), inverse)
+    angles = torch.outer(torch.arange(shape.rotary_positions, dtype=torch.float64), inverse)
     return angles.cos().float(), angles.sin().float()
 
 

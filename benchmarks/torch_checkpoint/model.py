@@ -7,7 +7,6 @@ says by rounding alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,15 @@ from benchmarks.torch_checkpoint.folder import (
     TorchCheckpoint,
     load_torch_checkpoint,
 )
+from edge_runtime.backends.host_rows import HostRows
 from edge_runtime.bundle import Bundle, FileSpec, GraphSpec, ModelSpec
+from edge_runtime.cache_rows import CacheRows
 from edge_runtime.errors import BackendError, BundleError
 from edge_runtime.model import Model
 from edge_runtime.protocol import TurnEncoder
-from edge_runtime.rotary import inverse_frequencies, move_rows
+from edge_runtime.rotary import inverse_frequencies
 from edge_runtime.tokenizer import Tokenizer
-from edge_runtime.window import Move
+from edge_runtime.window import EvictionPlan
 
 
 class TorchModel(Model):
@@ -107,18 +108,22 @@ class _Decoder:
 class TorchCache:
     """See :class:`edge_runtime.backends.base.DecoderCache`.
 
-    Keys and values lie in two numpy arrays [L, 1, Hkv, C, Dh]; torch sees the same memory, so that rows are
-    moved by the runtime's own :func:`move_rows`.
+    Keys and values lie in one numpy array [L, 2, Hkv, C, Dh]; torch sees the same memory, so that rows are
+    evicted by the runtime's own :class:`CacheRows`.
     """
 
     def __init__(self, decoder: LlamaForCausalLM, model: ModelSpec) -> None:
         self.capacity = model.context_rows
         self._decoder = decoder
-        self._frequencies = inverse_frequencies(model.head_dim, model.rope_theta)
-        shape = (model.num_layers, 1, model.num_kv_heads, self.capacity, model.head_dim)
-        self._keys, self._values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        pairs = zip(torch.from_numpy(self._keys), torch.from_numpy(self._values), strict=True)
-        self._layers = [_Rows(keys, values) for keys, values in pairs]
+        shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
+        cache = np.zeros(shape, np.float32)
+        self._rows = CacheRows(
+            HostRows(cache),
+            self.capacity,
+            model.rotary_positions or model.context_rows,
+            inverse_frequencies(model.head_dim, model.rope_theta),
+        )
+        self._layers = [_Rows(*layer[:, None]) for layer in torch.from_numpy(cache)]
 
     @torch.inference_mode()
     def step(self, embeddings: NDArray[np.float32], start: int) -> NDArray[np.float32]:
@@ -126,12 +131,13 @@ class TorchCache:
         rows = len(embeddings)
         if not 0 < rows <= self.capacity - start:
             raise ValueError(f"step of {rows} rows at {start} in a cache of {self.capacity}")
+        first = start + self._rows.begin(start)
         for layer in self._layers:
             layer.start = start
         try:
             output = self._decoder(
                 inputs_embeds=torch.from_numpy(embeddings)[None],
-                position_ids=torch.arange(start, start + rows)[None],
+                position_ids=torch.arange(first, first + rows)[None],
                 past_key_values=Cache(layers=self._layers),
                 use_cache=True,
                 logits_to_keep=1,
@@ -141,8 +147,8 @@ class TorchCache:
         logits: NDArray[np.float32] = output.logits[0, -1].numpy()
         return logits
 
-    def move_rows(self, moves: Sequence[Move]) -> None:
-        move_rows(self._keys, self._values, moves, self._frequencies)
+    def evict(self, plan: EvictionPlan) -> None:
+        self._rows.evict(plan)
 
     def close(self) -> None:
         self._layers = []

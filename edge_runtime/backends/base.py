@@ -6,7 +6,6 @@ Caches of one decoder may run in parallel, one cache is for one thread at a time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle import Bundle, GraphSpec
 from edge_runtime.errors import BundleError
-from edge_runtime.window import Move
+from edge_runtime.window import EvictionPlan
 
 
 class VisionGraph(Protocol):
@@ -69,12 +68,14 @@ class DecoderCache(Protocol):
         """
         ...
 
-    def move_rows(self, moves: Sequence[Move]) -> None:
-        """Move rows and turn their keys to the new positions, in the order given."""
+    def evict(self, plan: EvictionPlan) -> None:
+        """Rows of ``plan.kept`` become the first ones, their keys turned to as many positions apart."""
         ...
 
     def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Copies of the first ``rows`` keys and values, [L, Hkv, rows, Dh] each; to compare, not to run."""
+        """Copies of the first ``rows`` keys and values, [L, Hkv, rows, Dh] each, oldest first and positions
+        counted from 0, float32; to compare, not to run.
+        """
         ...
 
     def close(self) -> None:

@@ -16,10 +16,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_runtime.backends.base import DecoderCache, first_trace
+from edge_runtime.backends.host_rows import HostRows
 from edge_runtime.bundle import Bundle, GraphSpec, ModelSpec, TensorSpec
+from edge_runtime.cache_rows import CacheRows
 from edge_runtime.errors import BackendError, BundleError
-from edge_runtime.rotary import inverse_frequencies, move_rows
-from edge_runtime.window import Move
+from edge_runtime.rotary import inverse_frequencies
+from edge_runtime.window import EvictionPlan
 
 LOWERINGS = ("ort-gqa", "native-kv", "legacy-kv")
 """Graphs this engine runs, the fastest first. On CUDA only the first has kernels that work in place."""
@@ -129,12 +131,16 @@ class _OrtCache:
         self.capacity = model.context_rows
         self._session = session
         self._binding = session.io_binding()
-        self._frequencies = inverse_frequencies(model.head_dim, model.rope_theta)
         # Rows are written before they are read; zeros all the same, so that no stray NaN can meet a product
         # with 0.
         shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
-        self._rows: Any = np.zeros(shape, dtype)  # keys and values of each layer in turn
-        self._positions = np.arange(self.capacity, dtype=np.int64)
+        self._cache: Any = np.zeros(shape, dtype)  # keys and values of each layer in turn
+        self._store = HostRows(self._cache)
+        positions = self._positions_of(model)
+        self._rows = CacheRows(
+            self._store, self.capacity, positions, inverse_frequencies(model.head_dim, model.rope_theta)
+        )
+        self._positions = np.arange(positions, dtype=np.int64)
         self._write_index = np.zeros(1, dtype=np.int64)
         self._logits: NDArray[np.float32] = np.empty(model.vocab_size, dtype=np.float32)
         self._bind_output("logits", self._logits[None])
@@ -150,12 +156,16 @@ class _OrtCache:
         length, width = embeddings.shape
         if not 0 < length <= self.capacity - start:
             raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
+        base = self._rows.begin(start)
         self._write_index[0] = start
         self._before(length)
         # All anew in every step: their length varies, and on a GPU binding is what copies them there.
         self._bind_input("inputs_embeds", embeddings, (1, length, width))
-        rows = self._positions[start:][None] if positions is None else np.ascontiguousarray(positions)
-        self._bind_input("position_ids", rows, (len(rows), 1, length))
+        if positions is None:
+            positions = self._positions[base + start :][None]
+        else:
+            positions = np.ascontiguousarray(positions + base)
+        self._bind_input("position_ids", positions, (len(positions), 1, length))
         if deepstack is not None:
             self._bind_input("deepstack", deepstack, (len(deepstack), 1, length, width))
         self._bind_input("write_index", self._write_index, (1,))
@@ -166,16 +176,20 @@ class _OrtCache:
         self._after(start, length)
         return self._logits
 
-    def move_rows(self, moves: Sequence[Move]) -> None:
-        raise NotImplementedError
+    def evict(self, plan: EvictionPlan) -> None:
+        self._rows.evict(plan)
 
     def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        raise NotImplementedError
+        return self._rows.read(rows)
 
     def close(self) -> None:
         self._binding.clear_binding_inputs()
         self._binding.clear_binding_outputs()
-        self._rows = None
+        del self._rows, self._store, self._cache
+
+    def _positions_of(self, model: ModelSpec) -> int:
+        """How many the graph can be given."""
+        return model.rotary_positions or model.context_rows
 
     def _bind_caches(self, layers: int) -> None:
         raise NotImplementedError
@@ -196,15 +210,9 @@ class _OrtCache:
 class OrtHostCache(_OrtCache):
     """Keys and values in one numpy array [L, 2, Hkv, C, Dh], written in place by the graph."""
 
-    def move_rows(self, moves: Sequence[Move]) -> None:
-        move_rows(self._rows[:, 0], self._rows[:, 1], moves, self._frequencies)
-
-    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        return self._rows[:, 0, :, :rows].copy(), self._rows[:, 1, :, :rows].copy()
-
     def _bind_caches(self, layers: int) -> None:
         for layer in range(layers):
-            for letter, buffer in zip("kv", self._rows[layer][:, None], strict=True):
+            for letter, buffer in zip("kv", self._cache[layer][:, None], strict=True):
                 self._bind_input(f"past_{letter}.{layer}", buffer, buffer.shape)
                 self._bind_present(f"present_{letter}.{layer}", buffer)
 
@@ -223,50 +231,58 @@ class OrtAppendingCache(OrtHostCache):
         """The graph has no such output."""
 
     def _before(self, length: int) -> None:
-        layers, two, heads, _, width = self._rows.shape
-        self._new = np.empty((layers * two, heads, length, width), self._rows.dtype)
+        layers, two, heads, _, width = self._cache.shape
+        self._new = np.empty((layers * two, heads, length, width), self._cache.dtype)
         self._bind_output("new_kv", self._new)
 
     def _after(self, start: int, length: int) -> None:
-        self._rows.reshape(-1, *self._rows.shape[2:])[:, :, start : start + length] = self._new
+        self._cache.reshape(-1, *self._cache.shape[2:])[:, :, start : start + length] = self._new
 
 
 class OrtDeviceCache(_OrtCache):
-    """Keys and values in the device's memory. An eviction fetches them, moves their rows and writes them
-    back: a few milliseconds, once per evicted block.
+    """Keys and values in the device's memory, and as many rows of the host's, to which an eviction fetches
+    them and from which it writes them back: OrtValue has no copy of parts.
     """
 
     device = "cuda"
     _buffers: list[tuple[Any, Any]]
 
-    def move_rows(self, moves: Sequence[Move]) -> None:
-        for keys, values in self._buffers:
-            host_keys, host_values = np.array(keys.numpy()), np.array(values.numpy())
-            move_rows(host_keys, host_values, moves, self._frequencies)
-            keys.update_inplace(host_keys)
-            values.update_inplace(host_values)
+    def evict(self, plan: EvictionPlan) -> None:
+        self._fetch()
+        super().evict(plan)
+        for layer, pair in zip(self._cache, self._buffers, strict=True):
+            for host, value in zip(layer[:, None], pair, strict=True):
+                value.update_inplace(host)
 
     def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        keys, values = (
-            np.stack([pair[kind].numpy()[0, :, :rows] for pair in self._buffers]) for kind in (0, 1)
-        )
-        return keys, values
+        self._fetch()
+        return super().read_rows(rows)
 
     def close(self) -> None:
         super().close()
         self._buffers = []
 
+    def _fetch(self) -> None:
+        for layer, pair in zip(self._cache, self._buffers, strict=True):
+            for host, value in zip(layer[:, None], pair, strict=True):
+                host[:] = value.numpy()
+
+    def _positions_of(self, model: ModelSpec) -> int:
+        """Rows and positions are kept alike after each eviction: whether GroupQueryAttention's kernels for
+        CUDA would follow ``position_ids`` otherwise has not been tried.
+        """
+        return model.context_rows
+
     def _bind_caches(self, layers: int) -> None:
         self._buffers = []
         for layer in range(layers):
             pair = []
-            for letter, host in zip("kv", self._rows[layer][:, None], strict=True):
+            for letter, host in zip("kv", self._cache[layer][:, None], strict=True):
                 value = onnxruntime.OrtValue.ortvalue_from_numpy(host, self.device, 0)
                 self._binding.bind_ortvalue_input(f"past_{letter}.{layer}", value)
                 self._binding.bind_ortvalue_output(f"present_{letter}.{layer}", value)
                 pair.append(value)
             self._buffers.append((pair[0], pair[1]))
-        self._rows = None  # they live on the device now
 
 
 def _check_names(path: Path, what: str, specs: Sequence[TensorSpec], actual: Sequence[Any]) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,11 @@ from edge_runtime.backends.cuda import Cuda
 from edge_runtime.backends.engine_cache import SCHEMA, EngineCache
 from edge_runtime.backends.tensorrt_api import BuildRequest, Engine, TensorRT
 from edge_runtime.bundle import Bundle, GraphSpec, ModelSpec
+from edge_runtime.cache_rows import CacheRows
 from edge_runtime.errors import BackendError, BundleError
-from edge_runtime.rotary import inverse_frequencies, move_rows
-from edge_runtime.window import Move
+from edge_runtime.placement import Rows
+from edge_runtime.rotary import from_pairs, inverse_frequencies, to_pairs
+from edge_runtime.window import EvictionPlan
 
 LONGEST_CHUNK = 256
 """Positions in one call of the engine: longer chunks (a long system prompt) are split."""
@@ -164,6 +167,13 @@ class TensorRTDecoder:
         return TensorRTCache(*self._arguments)
 
 
+def _runs(*rows: Rows) -> list[slice]:
+    """Where neighbours in every one of ``rows`` are neighbours in memory."""
+    breaks = np.any([np.diff(row) != 1 for row in rows], axis=0)
+    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(rows[0])]
+    return [slice(a, b) for a, b in pairwise(bounds) if a < b]
+
+
 def _check_names(graph: GraphSpec, engine: Engine) -> None:
     """Raises BundleError when the engine's tensors are not the ones bundle.json names."""
     difference = {tensor.name for tensor in (*graph.inputs, *graph.outputs)} ^ set(engine.tensors)
@@ -177,13 +187,18 @@ def _check_names(graph: GraphSpec, engine: Engine) -> None:
 class TensorRTCache:
     """See :class:`edge_runtime.backends.base.DecoderCache`."""
 
+    parts = (slice(None),)  # of evictions: few large transfers, not one for each layer
+
     def __init__(
         self, engine: Engine, cuda: Cuda, model: ModelSpec, in_place: bool, longest: int, graphs: bool
     ) -> None:
         self.capacity = model.context_rows
         self._engine, self._cuda = engine, cuda
         self._in_place, self._longest = in_place, longest
-        self._frequencies = inverse_frequencies(model.head_dim, model.rope_theta)
+        positions = model.rotary_positions or model.context_rows
+        self._rows = CacheRows(
+            self, self.capacity, positions, inverse_frequencies(model.head_dim, model.rope_theta)
+        )
         self._dtype = np.dtype(engine.tensors["past_k.0"].dtype)
         self._row_bytes = model.head_dim * self._dtype.itemsize
         self._blocks = 2 * model.num_layers * model.num_kv_heads  # of C rows each
@@ -238,6 +253,7 @@ class TensorRTCache:
             raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
         if positions is None:
             positions = np.arange(start, start + length)[None]
+        positions = positions + self._rows.begin(start)
         for offset in range(0, length, self._longest):
             part = slice(offset, offset + self._longest)
             self._run(
@@ -329,45 +345,58 @@ class TensorRTCache:
                 raise self._engine.api.failed(f"decoder graph: no address could be set for {name}")
         return context
 
-    def move_rows(self, moves: Sequence[Move]) -> None:
-        """On the host: the rows in use go there and back, a few milliseconds once per evicted block."""
-        if not moves:
-            return
-        rows = max(max(move.source, move.target) + move.rows for move in moves)
-        cached = self._fetch(rows)
-        move_rows(cached[:, 0], cached[:, 1], moves, self._frequencies)
-        pitch = rows * self._row_bytes
-        self._cuda.copy_strided(
-            self._kv,
-            self.capacity * self._row_bytes,
-            cached.ctypes.data,
-            pitch,
-            pitch,
-            self._blocks,
-            self._stream,
-        )
+    def evict(self, plan: EvictionPlan) -> None:
+        """Rows are copied on the device; only keys that turn come to the host and go back."""
+        self._rows.evict(plan)
         self._cuda.synchronize(self._stream)
 
     def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        cached = self._fetch(rows)
-        return cached[:, 0], cached[:, 1]
+        return self._rows.read(rows)
 
-    def _fetch(self, rows: int) -> NDArray[Any]:
-        """The first ``rows`` keys and values, [L, 2, Hkv, rows, Dh]."""
-        layers, two, heads, _, width = self._shape
-        cached = np.empty((layers, two, heads, rows, width), self._dtype)
-        pitch = rows * self._row_bytes
-        self._cuda.copy_strided(
-            cached.ctypes.data,
-            pitch,
-            self._kv,
-            self.capacity * self._row_bytes,
-            pitch,
-            self._blocks,
-            self._stream,
-        )
+    # The cache is its own edge_runtime.cache_rows.RowStore.
+
+    def copy_rows(self, sources: Rows, targets: Rows) -> None:
+        pitch = self.capacity * self._row_bytes
+        for run in _runs(sources, targets):
+            source, target = (
+                self._kv + int(rows[run.start]) * self._row_bytes for rows in (sources, targets)
+            )
+            width = (run.stop - run.start) * self._row_bytes
+            self._cuda.copy_strided(target, pitch, source, pitch, width, self._blocks, self._stream)
+
+    def read_pairs(self, layers: slice, rows: Rows) -> NDArray[np.complex64]:
+        return to_pairs(self._read(layers, rows, 0))
+
+    def write_pairs(self, layers: slice, rows: Rows, pairs: NDArray[np.complex64]) -> None:
+        keys = from_pairs(pairs, out=np.empty((*pairs.shape[:-1], self._shape[-1]), self._dtype))
+        self._transfer(keys, layers, rows, 0, to_device=True)
+
+    def read_values(self, rows: Rows) -> NDArray[np.float32]:
+        return self._read(slice(None), rows, 1)
+
+    def _read(self, layers: slice, rows: Rows, kind: int) -> NDArray[np.float32]:
+        """Keys (``kind`` 0) or values (1), [l, Hkv, n, Dh]."""
+        count = len(range(*layers.indices(self._shape[0])))
+        host = np.empty((count, self._shape[2], len(rows), self._shape[-1]), self._dtype)
+        self._transfer(host, layers, rows, kind, to_device=False)
+        return host.astype(np.float32)
+
+    def _transfer(self, host: NDArray[Any], layers: slice, rows: Rows, kind: int, *, to_device: bool) -> None:
+        """``host`` [l, Hkv, n, Dh] from or to the keys or values of ``rows``; waits for the copies."""
+        heads = self._shape[2]
+        pitch, host_pitch = self.capacity * self._row_bytes, len(rows) * self._row_bytes
+        for index, layer in enumerate(range(*layers.indices(self._shape[0]))):
+            there = self._kv + (2 * layer + kind) * heads * pitch
+            here = host.ctypes.data + index * heads * host_pitch
+            for run in _runs(rows):
+                on_device = there + int(rows[run.start]) * self._row_bytes, pitch
+                in_memory = here + run.start * self._row_bytes, host_pitch
+                width = (run.stop - run.start) * self._row_bytes
+                if to_device:
+                    self._cuda.copy_strided(*on_device, *in_memory, width, heads, self._stream)
+                else:
+                    self._cuda.copy_strided(*in_memory, *on_device, width, heads, self._stream)
         self._cuda.synchronize(self._stream)
-        return cached
 
     def close(self) -> None:
         self._cuda.synchronize(self._stream)

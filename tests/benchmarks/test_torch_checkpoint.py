@@ -68,7 +68,7 @@ def test_same_responses_as_the_exported_bundle(
 def test_cache_is_what_computing_everything_anew_gives(tiny_model: Any, folder: Path) -> None:
     import torch
 
-    from edge_runtime.window import Move
+    from edge_runtime.window import KVWindow
     from export.torch_reference import TorchStreamingDecoder
 
     model = TorchModel(folder, threads=1, backbone=tiny_model.backbone)
@@ -79,7 +79,12 @@ def test_cache_is_what_computing_everything_anew_gives(tiny_model: Any, folder: 
         logits = cache.step(rows[start:stop], start)
         expected = reference.append(torch.from_numpy(rows[start:stop]))
         np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
-    cache.move_rows([Move(12, 4, 18)])
+    window = KVWindow(cache.capacity, max_turns=2, evict_turns=1)
+    for kind, rows_of in (("prefix", 4), ("turn", 8), ("turn", 18)):
+        window.add(kind, rows_of)
+    plan = window.plan_turn(10)
+    assert plan is not None
+    cache.evict(plan)
     reference.evict([(0, 4), (12, 30)])
     again = [cache.step(rows[30:], 22) for _ in range(2)]  # a step that is taken back is overwritten
     np.testing.assert_allclose(again[0], reference.append(torch.from_numpy(rows[30:])).numpy(), atol=1e-4)

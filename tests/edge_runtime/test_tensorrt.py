@@ -27,7 +27,7 @@ from edge_runtime.bundle import load_bundle
 from edge_runtime.doctor import check_tensorrt
 from edge_runtime.errors import BackendError
 from edge_runtime.model import Model
-from edge_runtime.window import Move
+from edge_runtime.window import EvictionPlan, Move, Segment
 
 VERSIONS = [
     ("tensorrt", "8.6.1"),
@@ -67,9 +67,10 @@ def test_a_stream_with_evictions_equals_onnx_runtime(bundle, tmp_path, monkeypat
         np.testing.assert_allclose(cache.step(chunk, start), reference.step(chunk, start), atol=0.03)
         start += length
         if start > 150:
-            moves = [Move(source=40, target=20, rows=start - 40)]
-            cache.move_rows(moves)
-            reference.move_rows(moves)
+            segments = Segment("prefix", 20), Segment("turn", 20), Segment("turn", start - 40)
+            plan = EvictionPlan((Move(40, 20, start - 40),), (segments[0], segments[2]), (segments[1],))
+            cache.evict(plan)
+            reference.evict(plan)
             start -= 20
     for ours, theirs in zip(cache.read_rows(start), reference.read_rows(start), strict=True):
         assert np.abs(theirs).max() > 0.5
