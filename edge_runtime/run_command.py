@@ -14,6 +14,7 @@ from edge_runtime.cameras import SAMPLES, Given, make_plan
 from edge_runtime.config import TRANSPORTS, find_config, parse_address
 from edge_runtime.display import Console
 from edge_runtime.framing import ROTATIONS, Polygon, parse_crop, parse_polygon
+from edge_runtime.heap import share_one_heap
 from edge_runtime.job import Job
 from edge_runtime.watching import watch
 
@@ -136,6 +137,7 @@ def run(
     threads: int | None,
 ) -> int:
     """Watch each SOURCE and write an event for each response."""
+    share_one_heap()
     given = Given(
         sources,
         asks,

@@ -28,7 +28,7 @@ from edge_runtime.errors import SourceError
 from edge_runtime.framing import Framing, Polygon
 from edge_runtime.sampling import TimestepSampler
 
-from . import container
+from . import container, memory
 from .connection import Connection, EndOfStream
 from .devices import resolve
 from .gst import load
@@ -297,6 +297,8 @@ class Camera:
         if connection is not None:
             self._decoded_before += connection.progress.decoded
             connection.stop()
+            del connection  # the last that held the pipeline
+            memory.give_back()
 
     def _finish(self, connection: Connection) -> None:
         """A file came to its end: was that all of it?"""
