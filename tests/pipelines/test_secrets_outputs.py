@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -155,6 +156,64 @@ def test_a_password_from_the_environment(
         )
         outputs[" ".join(name)] = done.stdout + done.stderr
     assert leaks(outputs, PASSWORD) == []
+
+
+@pytest.mark.slow
+def test_several_cameras_with_all_that_is_written_and_checked(
+    digest_server: str, tiny_bundle: Path, tmp_path: Path, free_port: int
+) -> None:
+    """Two cameras, one with a wrong password; files put aside, an outbox, and every kind of `check`."""
+    token, key = "t0ken-0f-the-hook", "k3y-0f-signatures"
+    ask = f'[[camera.ask]]\ntext = "{QUERY}"\nthreshold = 0.0\nrepeat = 0.0\n'
+    door, yard = (
+        f'[[camera]]\nname = "{name}"\nsource = "{digest_server}"\nuser = "{USER}"\n{password}\n{ask}'
+        for name, password in (
+            ("door", 'password_env = "DOOR_PASSWORD"'),
+            ("yard", 'password_file = "yard.password"'),
+        )
+    )
+    (tmp_path / "yard.password").write_text(f"{WRONG}\n")
+    (tmp_path / "hook.key").write_text(key)
+    for name in ("yard.password", "hook.key"):
+        (tmp_path / name).chmod(0o600)
+    path = tmp_path / "edge-run.toml"
+    path.write_text(
+        f'[runtime]\nbundle = "{tiny_bundle}"\noutbox = "outbox"\nevents_megabytes = 0.002\n'
+        f'events_keep = 1000\nstats_every = 0.5\n{door}{yard}[[webhook]]\nname = "hook"\n'
+        'url_env = "HOOK_URL"\nsecret_file = "hook.key"\nevents = ["response", "stream", "stats"]\n',
+        encoding="utf-8",
+    )
+    secret = {
+        "DOOR_PASSWORD": PASSWORD,
+        "HOOK_URL": f"http://127.0.0.1:{_nobody()}/in/{token}?key={token}",
+        "GST_DEBUG": "6",
+    }
+    outputs = watch(tmp_path, "door", "yard", "--config", str(path), metrics=free_port, **secret)
+    put_aside = {file.name: file.read_bytes() for file in tmp_path.glob("events.jsonl*")}
+    outputs |= put_aside | {file.name: file.read_bytes() for file in (tmp_path / "outbox").iterdir()}
+    assert len(put_aside) > 1
+    assert b"auth-failed" in b"".join(put_aside.values()) and LIVE in b"".join(put_aside.values())
+    for options in (["check"], ["check", "--connect"], ["check", "--connect", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_runtime.cli", *options, "--config", str(path)],
+            cwd=ROOT,
+            capture_output=True,
+            timeout=120,
+            env={**os.environ, "EDGE_RUN_DEBUG": "1", **secret},
+        )
+        assert done.returncode == (5 if "--connect" in options else 0), done.stdout
+        outputs[" ".join(options)] = done.stdout + done.stderr
+    told = outputs["check --connect"]
+    assert b"hook cannot be reached" in told and b"door: " in told and b"yard: no picture came" in told
+    for word in (PASSWORD, WRONG, token, key):
+        assert leaks(outputs, word) == []
+
+
+def _nobody() -> int:
+    """A port on which nothing listens."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.mark.slow
