@@ -18,6 +18,7 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "tokenizers",
+    "av",
     "torch",
     "transformers",
 )
@@ -31,7 +32,7 @@ def machine_facts() -> dict[str, Any]:
         "device": _read("/proc/device-tree/model"),
         "cores": usable,
         "load_before": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "memory": _field("/proc/meminfo", "MemTotal"),
+        "memory": _memory(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -80,6 +81,12 @@ def _field(path: str, name: str) -> str | None:
         if key.strip() == name:
             return value.strip()
     return None
+
+
+def _memory() -> str | None:
+    """The machine's, in GB (10^9 bytes)."""
+    kibibytes, _, unit = (_field("/proc/meminfo", "MemTotal") or "").partition(" ")
+    return f"{int(kibibytes) * 1024 / 1e9:.1f} GB" if unit == "kB" else None
 
 
 def _version(package: str) -> str | None:

@@ -106,6 +106,16 @@ def draw_histogram(edges_ms: Sequence[float], counts: Sequence[int]) -> str:
     parts.append(
         f'<g class="grid"><line x1="{left}" x2="{left + width}" y1="{top + tall}" y2="{top + tall}"/></g>'
     )
+    for tick in _decades(edges_ms[0], edges_ms[-1]):
+        parts.append(
+            f'<g class="grid"><line x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top + tall}" '
+            f'y2="{top + tall + 4}"/></g>'
+        )
+        # A label may not reach into those of the two ends, which are about a sixth of the width each.
+        if width / 5 < x(tick) - left < width * 4 / 5:
+            parts.append(
+                f'<text x="{x(tick):.1f}" y="{top + tall + 15}" text-anchor="middle">{_short(tick)} ms</text>'
+            )
     for tick, anchor in ((edges_ms[0], "start"), (edges_ms[-1], "end")):
         parts.append(
             f'<text x="{x(tick):.1f}" y="{top + tall + 15}" text-anchor="{anchor}">{_short(tick)} ms</text>'
@@ -119,6 +129,12 @@ def ticks(highest: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     return [round(step * place, 10) for place in range(int(highest / step) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """The powers of ten between, of which no more than five are kept."""
+    powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+    return [10.0**power for power in powers[:: max(1, -(-len(powers) // 5))]]
 
 
 def _short(value: float) -> str:

@@ -1,6 +1,7 @@
 """``edge-run bench`` from its options to its files, on the tiny bundle, for about a second."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import pytest
 from benchmarks.latency.bench import measure as measure_module
 from benchmarks.latency.bench import page
 from benchmarks.latency.bench.compare import compare
+from benchmarks.latency.bench.drawing import draw_histogram
 from benchmarks.latency.bench.measure import Plan, Sources, find_maximum, measure
 from benchmarks.latency.bench.pictures import WORLD_CLIP, LoopedClip
 from benchmarks.latency.bench.run import Run
 from benchmarks.latency.bench.schema import first_fault, read_schema
 from benchmarks.latency.bench.watcher import STAGES, Sample
+from benchmarks.latency.facts import machine_facts
 from edge_runtime.cli import _main
 
 SERVE_CLIP = Path(__file__).resolve().parents[2] / "serve_clip.py"
@@ -109,6 +112,22 @@ def test_the_page_is_self_contained_and_trusts_no_text(report, report_dir):
     report["device"]["processor"] = "<script>alert(1)</script>"
     report["remarks"] = ["<b>"]
     assert "<script" not in page.render(report)
+
+
+def test_a_histogram_names_the_powers_of_ten_between_its_ends():
+    edges = [10 ** (power / 10) for power in range(-25, 26)]
+    text = draw_histogram(edges, [1] * 50)
+    labels = re.findall(r">([0-9.e-]+) ms</text>", text)
+    assert labels == ["0.1", "1", "10", "0.00316", "316"]
+    assert re.findall(r">([0-9.]+) ms</text>", draw_histogram([1.2, 2.0, 3.4], [1, 2])) == ["1.2", "3.4"]
+
+
+def test_the_machine_says_its_memory_in_gigabytes():
+    memory = machine_facts().get("memory")
+    if memory is None:
+        pytest.skip("this system does not say")
+    value, unit = memory.split()
+    assert unit == "GB" and 0.1 < float(value) < 100_000
 
 
 def test_compare_gives_ratios_and_warns(report, report_dir, tmp_path, capsys):
