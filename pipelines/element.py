@@ -110,7 +110,13 @@ class StreamPro(GstBase.BaseTransform):  # type: ignore[misc]
             0.0,
             _PLAYING,
         ),
-        "backend": (str, "Backend", "What runs the model: auto, cpu or cuda", "auto", _READY),
+        "backend": (
+            str,
+            "Backend",
+            "What runs the model: auto, cpu, cuda, tensorrt or tensorrt-rtx",
+            "auto",
+            _READY,
+        ),
         "threads": (
             int,
             "Threads",
