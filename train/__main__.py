@@ -11,6 +11,7 @@ from benchmarks.command_line import run_command
 from train.base import base
 from train.check import check
 from train.compare import compare
+from train.pack import pack
 from train.rubrics import rubrics
 
 # Threads that wait for each other by spinning cost three times the processor time as soon as anything else
@@ -29,6 +30,7 @@ def main() -> None:
 main.add_command(base)
 main.add_command(check)
 main.add_command(compare)
+main.add_command(pack)
 main.add_command(rubrics)
 
 

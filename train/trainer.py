@@ -305,15 +305,17 @@ class StreamTrainer(Trainer):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        peaks = list(self.lr_scheduler.base_lrs)
         if checkpoint is None or not self.is_fsdp_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
-            return
-        states = [
-            torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
-            for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
-        ]
-        scatter_optimizer(self.optimizer.optimizer, states[0])
-        self.lr_scheduler.load_state_dict(states[1])
+        else:
+            states = [
+                torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True)
+                for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
+            ]
+            scatter_optimizer(self.optimizer.optimizer, states[0])
+            self.lr_scheduler.load_state_dict(states[1])
+        self.lr_scheduler.base_lrs = peaks  # the recipe's: who goes on may lower them
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Weights of a resumable state. Refuses to put broken weights in place of good ones."""

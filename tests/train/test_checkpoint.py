@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from edge_runtime.protocol import Protocol
 from tests.train.tiny_config import ONE_LAYER as CONFIG
+from train.__main__ import main
 from train.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.model.compact import CompactModel
 from train.model.tokenizer import train_tokenizer
@@ -47,6 +49,20 @@ def test_round_trip(tmp_path, tokenizer):
     assert loaded.tokenizer.to_str() == tokenizer.to_str()
     inputs = torch.tensor([[9, *[6] * CONFIG.frame_tokens, 12]]), torch.randn(1, 320, 7, 7), 6
     assert torch.equal(model(*inputs), loaded.model(*inputs))
+
+
+def test_packed_takes_half_the_space_and_loads_in_float32(folder, tmp_path):
+    assert CliRunner().invoke(main, ["pack", str(folder), "--out", str(tmp_path / "half")]).exit_code == 0
+    whole, half = (path / "model.safetensors" for path in (folder, tmp_path / "half"))
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    loaded, original = load_checkpoint(tmp_path / "half"), load_checkpoint(folder)
+    assert all(value.dtype != torch.float16 for value in loaded.model.state_dict().values())
+    assert loaded.model.decoder.lm_head.weight is loaded.model.decoder.get_input_embeddings().weight
+    for name, value in original.model.state_dict().items():
+        torch.testing.assert_close(loaded.model.state_dict()[name], value, rtol=1e-3, atol=1e-6)
+    assert loaded.config == original.config
+    again = CliRunner().invoke(main, ["pack", str(folder), "--out", str(tmp_path / "half")])
+    assert again.exit_code == 2 and "is there already" in again.output
 
 
 def test_the_tied_output_matrix_is_stored_once_and_tied_again(folder):

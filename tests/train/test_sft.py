@@ -114,6 +114,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(recipe, accumulation):
     assert_same_weights(weights(broken), weights(straight), rtol=0, atol=0)
 
 
+def test_a_training_goes_on_with_the_learning_rate_its_recipe_has_now(recipe):
+    broken = with_run(recipe, "broken", epochs=3, batch_size=4)
+    run_with_witness(broken, interrupt_at=2)
+    lower = replace(broken, optimizer=replace(broken.optimizer, lr=broken.optimizer.lr / 10))
+    prepared, _ = run_with_witness(lower, resume=True)
+    assert set(prepared.trainer.lr_scheduler.base_lrs) == {lower.optimizer.lr}
+    assert max(g["lr"] for g in prepared.trainer.optimizer.param_groups) <= lower.optimizer.lr
+
+
 @pytest.mark.parametrize("kind", ["cross-entropy", "focal", "cb-stream"])
 def test_accumulation_of_one_and_of_eight_give_the_same_gradients(recipe, kind):
     found = []

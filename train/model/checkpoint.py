@@ -124,6 +124,8 @@ def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
             raise
         raise CheckpointError(f"{folder}/tokenizer.json: {error}") from error
     model.decoder.tie_weights()
+    if model.family == "compact" and model.adapters is None:
+        model.float()  # a packed one
     if merge and model.adapters is not None:
         merge_adapters(model)
     return Checkpoint(model.eval(), tokenizer, protocol, config)
