@@ -247,6 +247,19 @@ def test_the_search_reports_what_the_machine_carries(monkeypatch):
     assert sum(not trial.carried for trial in found.trials) % 2 == 0  # each failure was tried twice
 
 
+def test_soak_and_search_on_the_real_model(tiny_bundle, tmp_path):
+    options = ["--bundle", str(tiny_bundle), "--soak", "--duration", "3", "--rate", "4", "--allow-throttling"]
+    options += ["--find-max", "--trial", "0.5", "--max-streams", "2", "--report", str(tmp_path)]
+    assert _main(["bench", *options, *QUICK]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert first_fault(report) is None
+    assert report["soak"]["last_over_first_p50"] > 0
+    tried = {(trial["rate"], trial["streams"]) for trial in report["maximum"]["trials"]}
+    assert {(1.0, 1), (4.0, 1)} <= tried  # where either search begins
+    text = (tmp_path / "report.html").read_text()
+    assert "highest load" in text and "p50 of the last" in text
+
+
 @pytest.mark.gst
 @pytest.mark.slow
 def test_a_network_camera_sets_the_pace(tiny_bundle):
