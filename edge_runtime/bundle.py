@@ -18,10 +18,13 @@ from typing import Any, TypeVar, cast
 from edge_runtime.errors import BundleError
 from edge_runtime.protocol import Protocol
 
-FORMAT_VERSION = 2
-"""Newest that is read. 2: M-RoPE and DeepStack (``model.visual_grid``, ``model.deepstack``)."""
+FORMAT_VERSION = 3
+"""Newest that is read. 2: M-RoPE and DeepStack (``model.visual_grid``, ``model.deepstack``). 3: a cache in
+int8 (``cache_scales.npy``)."""
 MANIFEST = "bundle.json"
 EMBEDDING = "embedding.npy"
+CACHE_SCALES = "cache_scales.npy"
+"""What a step of an int8 cache stands for, float32 [L, 2, Hkv, 1, Dh]: keys and values of each layer."""
 TOKENIZER = "tokenizer.json"
 SHIPPED = Path(__file__).parent / "bundles"
 

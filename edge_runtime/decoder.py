@@ -148,6 +148,10 @@ class CachedDecoder:
         self._cache.evict(replace(plan, moves=tuple(moves)))
         self._positions.take(after)
 
+    def cached_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """The first ``rows`` keys and values, [L, Hkv, rows, Dh] each; to look at, not to run."""
+        return self._cache.read_rows(rows)
+
     def close(self) -> None:
         """Free the cache. No call may follow."""
         self._cache.close()

@@ -78,6 +78,11 @@ def _progress() -> Callable[[str], None]:
     help="Of the vision graph: int8 is for ort-cpu; by default what the target computes in.",
 )
 @click.option(
+    "--kv",
+    type=click.Choice(["int8"]),
+    help="Keys and values in int8 (ort-cpu): a quarter of the memory, longer texts sooner, chunks later.",
+)
+@click.option(
     "--calibrate",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Video from which vision in int8 takes its scales; generated stories by default.",
@@ -106,6 +111,7 @@ def bundle_command(
     target: str,
     precision: str | None,
     vision_precision: str | None,
+    kv: str | None,
     calibrate: Path | None,
     context_rows: int | None,
     threshold: float | None,
@@ -125,6 +131,7 @@ def bundle_command(
             context_rows,
             target=target,
             vision_precision=vision_precision,
+            kv=kv,
             calibration=None if calibrate is None else frames_of(calibrate),
             name=name,
             threshold=threshold,

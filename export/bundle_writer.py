@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 
+from edge_runtime.bundle import CACHE_SCALES, FORMAT_VERSION
 from edge_runtime.protocol import Protocol, TurnEncoder
 from export.clip import Step
 from export.decoder_graph import DecoderGraph
@@ -30,6 +31,7 @@ from export.half_storage import store_in_half
 from export.lint import check_graph
 from export.parity import TIMESTEPS, measure_parity
 from export.quantize import quantize_for_ort, quantize_for_tensorrt
+from export.quantize_cache import cache_scales, quantize_cache
 from export.quantize_vision import quantize_vision, world_frames
 from export.quiet import quiet
 from export.targets import LOWERINGS, Target, find_target
@@ -56,6 +58,7 @@ _DTYPES = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.INT64: "int64",
+    onnx.TensorProto.INT8: "int8",
 }
 
 
@@ -68,6 +71,7 @@ def export_bundle(
     target: str = "ort-cpu",
     vision_precision: str | None = None,
     calibration: Iterable[NDArray[np.uint8]] | None = None,
+    kv: str | None = None,
     name: str | None = None,
     threshold: float | None = None,
     parity_timesteps: int = TIMESTEPS,
@@ -78,10 +82,12 @@ def export_bundle(
 
     ``target``, ``precision``, ``vision_precision``: see :mod:`export.targets`; the target's usual ones when
     None. ``calibration``: frames uint8 [H, W, 3] for vision in int8; those of generated stories when None.
+    ``kv``: int8 for a cache in int8 (``ort-cpu``), the type of the activations when None.
     ``threshold``: the decision threshold that the bundle carries, the checkpoint's own when None.
     """
     engine = find_target(target)
     engine.lowerings(precision or engine.default)  # before anything is loaded
+    engine.check_kv(kv)
     wanted = vision_precision
     vision_precision = engine.vision(precision or engine.default, wanted)
     progress("checkpoint")
@@ -103,6 +109,7 @@ def export_bundle(
         target=target,
         precision=precision,
         calibration=calibration,
+        kv=kv,
         context_rows=context_rows,
         backbone=backbone,
         training={key: checkpoint.config.get(key) for key in ("tasks", "recipe", "metrics")},
@@ -133,6 +140,7 @@ def export_model(
     target: str = "ort-cpu",
     precision: str | None = None,
     calibration: Iterable[NDArray[np.uint8]] | None = None,
+    kv: str | None = None,
     lowerings: Sequence[str] | None = None,
     context_rows: int | None = None,
     training: Mapping[str, Any] | None = None,
@@ -146,11 +154,13 @@ def export_model(
     model pixels [N, 3, 224, 224] -> [N, 320, 7, 7], called ``backbone_name``.
     ``target``, ``precision``: see :mod:`export.targets`; ``lowerings``: fewer than the target's.
     ``calibration``: frames uint8 [H, W, 3] by which vision becomes int8; it stays floating point when None.
+    ``kv``: int8 for a cache in int8, see :mod:`export.quantize_cache`.
     ``context_rows``: capacity of the cache, see :func:`rows_for` for the default.
     ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see :mod:`export.parity`).
     Raises ExportError when the parts do not fit together, or when the bundle's logits are not the model's.
     """
     engine = find_target(target)
+    engine.check_kv(kv)
     precision = precision or engine.default
     lowerings = lowerings or engine.lowerings(precision)
     encoder = _check_fit(model, tokenizer, protocol)
@@ -183,10 +193,14 @@ def export_model(
         tokenizer.save(str(work / "tokenizer.json"))
         manifest |= {"training": dict(training or {}), "files": _files(work)}
         _write_manifest(work, manifest)
+        if kv == "int8":
+            progress("scales of the cache")
+            manifest = _with_small_cache(work, manifest)
+            _write_manifest(work, manifest)
         if parity_timesteps:
             progress(f"parity over {parity_timesteps} timesteps")
             parity = measure_parity(work, model, backbone, timesteps=parity_timesteps, steps=parity_steps)
-            check_parity(parity, precision)
+            check_parity(parity, "int8" if kv == "int8" and precision == "fp32" else precision)
             _write_manifest(work, manifest | {"parity": parity})
         _replace(work, out)
     finally:
@@ -286,6 +300,22 @@ def _write_graphs(
     }
 
 
+def _with_small_cache(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The bundle in ``folder`` with its cache in int8; returns its manifest."""
+    np.save(folder / CACHE_SCALES, cache_scales(folder), allow_pickle=False)
+    graphs = manifest["graphs"]
+    file = graphs["decoder"]["file"]
+    decoder = onnx.load(folder / file, load_external_data=False)  # weights beside it stay as they are
+    quantize_cache(decoder)
+    onnx.save(decoder, folder / file)
+    return manifest | {
+        "format_version": FORMAT_VERSION,
+        "kv": "int8",
+        "graphs": graphs | {"decoder": graphs["decoder"] | _tensors(decoder)},
+        "files": _files(folder, leave_out=("bundle.json",)),
+    }
+
+
 def _quantize(decoder: onnx.ModelProto, target: Target, precision: str) -> onnx.ModelProto:
     if precision in ("fp32", "fp16"):
         return decoder
@@ -306,10 +336,11 @@ def _tensors(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _files(folder: Path) -> dict[str, dict[str, Any]]:
+def _files(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     return {
         path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size}
         for path in sorted(folder.iterdir())
+        if path.name not in leave_out
     }
 
 

@@ -25,6 +25,24 @@ from export.decoder_graph import DecoderShape, chunk_rotation, present_names, ro
 _MS = Opset("com.microsoft", 1)
 
 
+def _over_cache(
+    q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor, write_index: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Writes the chunk's ``k`` and ``v`` [1, K, S, Dh] into copies of the caches and attends over them with
+    ``q`` [1, H, S, Dh], causally.
+    """
+    length = q.shape[2]
+    start = int(write_index)
+    k_cache, v_cache = past_k.clone(), past_v.clone()
+    k_cache[:, :, start : start + length] = k
+    v_cache[:, :, start : start + length] = v
+    rows = torch.arange(start + length)
+    mask = rows[None, :] <= start + torch.arange(length)[:, None]
+    keys, values = k_cache[:, :, : start + length], v_cache[:, :, : start + length]
+    out = nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=True)
+    return out.transpose(1, 2).reshape(1, length, -1), k_cache, v_cache
+
+
 @torch.library.custom_op("edge_export::cached_attention", mutates_args=())
 def cached_attention(
     qkv: Tensor,
@@ -38,24 +56,10 @@ def cached_attention(
     num_kv_heads: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What GroupQueryAttention computes; shapes as in :class:`export.decoder_graph.Lowering`."""
-    length, head_dim = qkv.shape[1], past_k.shape[-1]
-    start = int(write_index)
-    heads = qkv.reshape(1, length, -1, head_dim).transpose(1, 2)  # [1, H + 2K, S, Dh]
+    heads = qkv.unflatten(-1, (-1, past_k.shape[-1])).transpose(1, 2)  # [1, H + 2K, S, Dh]
     q, k, v = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=1)
     cos, sin = cos[position_ids[0]], sin[position_ids[0]]  # [S, Dh / 2]
-    k_cache, v_cache = past_k.clone(), past_v.clone()
-    k_cache[:, :, start : start + length] = rotate(k, cos, sin)
-    v_cache[:, :, start : start + length] = v
-    rows = torch.arange(start + length)
-    mask = rows[None, :] <= start + torch.arange(length)[:, None]
-    out = nn.functional.scaled_dot_product_attention(
-        rotate(q, cos, sin),
-        k_cache[:, :, : start + length],
-        v_cache[:, :, : start + length],
-        attn_mask=mask,
-        enable_gqa=True,
-    )
-    return out.transpose(1, 2).reshape(1, length, -1), k_cache, v_cache
+    return _over_cache(rotate(q, cos, sin), rotate(k, cos, sin), v, past_k, past_v, write_index)
 
 
 @cached_attention.register_fake
@@ -86,17 +90,8 @@ def turned_attention(
     num_kv_heads: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As :func:`cached_attention`, of queries [1, S, H Dh] and keys [1, S, K Dh] that are rotated already."""
-    length, head_dim = q.shape[1], past_k.shape[-1]
-    start = int(write_index)
-    q, k, v = (x.unflatten(-1, (-1, head_dim)).transpose(1, 2) for x in (q, k, v))
-    k_cache, v_cache = past_k.clone(), past_v.clone()
-    k_cache[:, :, start : start + length] = k
-    v_cache[:, :, start : start + length] = v
-    rows = torch.arange(start + length)
-    mask = rows[None, :] <= start + torch.arange(length)[:, None]
-    keys, values = k_cache[:, :, : start + length], v_cache[:, :, : start + length]
-    out = nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=True)
-    return out.transpose(1, 2).reshape(1, length, -1), k_cache, v_cache
+    q, k, v = (x.unflatten(-1, (-1, past_k.shape[-1])).transpose(1, 2) for x in (q, k, v))
+    return _over_cache(q, k, v, past_k, past_v, write_index)
 
 
 @turned_attention.register_fake
@@ -182,6 +177,21 @@ _SKIP_NORM = _contrib_op(
 )
 
 
+def _group_query_attention(query: list[Any], caches: list[Any], total: Any, rotary: list[Any], **heads: int):
+    """``query``: queries, keys and values, or all three in the first; ``total`` [1]: rows in use after this
+    chunk. The nodes made from it are the same in every layer: ONNX Runtime merges them on loading.
+    """
+    return _GROUP_QUERY_ATTENTION(
+        *query,
+        *caches,
+        op.Cast(op.Sub(total, op.Constant(value_ints=[1])), to=onnx.TensorProto.INT32),
+        op.Cast(op.Squeeze(total), to=onnx.TensorProto.INT32),
+        *rotary,
+        **heads,
+        do_rotary=int(bool(rotary)),
+    )
+
+
 def _cached_attention_onnx(
     qkv: FLOAT,
     past_k: FLOAT,
@@ -193,23 +203,10 @@ def _cached_attention_onnx(
     num_heads: int,
     num_kv_heads: int,
 ):
-    # Rows in use after this chunk, [1]. The same nodes in every layer: ONNX Runtime merges them on loading.
     total = op.Add(write_index, op.Shape(position_ids, start=1, end=2))
-    return _GROUP_QUERY_ATTENTION(
-        qkv,
-        None,
-        None,
-        past_k,
-        past_v,
-        op.Cast(op.Sub(total, op.Constant(value_ints=[1])), to=onnx.TensorProto.INT32),
-        op.Cast(op.Squeeze(total), to=onnx.TensorProto.INT32),
-        cos,
-        sin,
-        position_ids,
-        num_heads=num_heads,
-        kv_num_heads=num_kv_heads,
-        do_rotary=1,
-    )
+    rotary = [cos, sin, position_ids]
+    heads = {"num_heads": num_heads, "kv_num_heads": num_kv_heads}
+    return _group_query_attention([qkv, None, None], [past_k, past_v], total, rotary, **heads)
 
 
 def _turned_attention_onnx(
@@ -223,18 +220,8 @@ def _turned_attention_onnx(
     num_kv_heads: int,
 ):
     total = op.Add(write_index, op.Shape(q, start=1, end=2))
-    return _GROUP_QUERY_ATTENTION(
-        q,
-        k,
-        v,
-        past_k,
-        past_v,
-        op.Cast(op.Sub(total, op.Constant(value_ints=[1])), to=onnx.TensorProto.INT32),
-        op.Cast(op.Squeeze(total), to=onnx.TensorProto.INT32),
-        num_heads=num_heads,
-        kv_num_heads=num_kv_heads,
-        do_rotary=0,
-    )
+    heads = {"num_heads": num_heads, "kv_num_heads": num_kv_heads}
+    return _group_query_attention([q, k, v], [past_k, past_v], total, [], **heads)
 
 
 def _rotate_heads_onnx(x: FLOAT, cos: FLOAT, sin: FLOAT):

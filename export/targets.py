@@ -52,6 +52,13 @@ class Target:
             )
         return wanted or own
 
+    def check_kv(self, kv: str | None) -> None:
+        """Whether the cache can be in ``kv``, None for the type of the activations. Raises ExportError."""
+        if kv is not None and (kv != "int8" or self.name != "ort-cpu"):
+            raise ExportError(
+                f"target {self.name} cannot keep keys and values in {kv}; only ort-cpu can, in int8"
+            )
+
     def dtype(self, precision: str) -> torch.dtype:
         """Of activations and cache."""
         return torch.float16 if self.half and precision != "fp32" else torch.float32

@@ -13,14 +13,14 @@ from edge_runtime.rotary import from_pairs, to_pairs
 
 class HostRows:
     """See :class:`edge_runtime.cache_rows.RowStore`. ``cache`` [L, 2, Hkv, C, Dh]: keys and values of each
-    layer, contiguous; float32, float16, or int8 with ``key_scales`` [L, Hkv, 1, Dh].
+    layer, contiguous; float32, float16, or int8 with ``scales`` [L, 2, Hkv, 1, Dh].
     """
 
-    def __init__(self, cache: NDArray[Any], key_scales: NDArray[np.float32] | None = None) -> None:
+    def __init__(self, cache: NDArray[Any], scales: NDArray[np.float32] | None = None) -> None:
         layers, _, _, capacity, width = cache.shape
         self.parts = [slice(layer, layer + 1) for layer in range(layers)]
         self._keys, self._values = cache[:, 0], cache[:, 1]
-        self._scales = key_scales
+        self._scales = scales
         # One item for each row: copied whole, whatever it holds.
         self._blocks = cache.view(np.dtype((np.void, width * cache.itemsize))).reshape(-1, capacity)
 
@@ -30,7 +30,7 @@ class HostRows:
 
     def read_pairs(self, layers: slice, rows: Rows) -> NDArray[np.complex64]:
         keys = self._keys[layers][:, :, _index(rows)]
-        return to_pairs(keys if self._scales is None else keys * self._scales[layers])
+        return to_pairs(keys if self._scales is None else keys * self._scales[layers, 0])
 
     def write_pairs(self, layers: slice, rows: Rows, pairs: NDArray[np.complex64]) -> None:
         keys = self._keys[layers]
@@ -39,11 +39,13 @@ class HostRows:
             return
         turned = from_pairs(pairs)
         if self._scales is not None:
-            turned = np.clip(np.rint(turned / self._scales[layers]), -128, 127)
+            turned /= self._scales[layers, 0]
+            np.clip(np.rint(turned, out=turned), -128, 127, out=turned)
         keys[:, :, index] = turned
 
     def read_values(self, rows: Rows) -> NDArray[np.float32]:
-        return self._values[:, :, rows].astype(np.float32)
+        values = self._values[:, :, rows].astype(np.float32)
+        return values if self._scales is None else values * self._scales[:, 1]
 
 
 def _index(rows: Rows) -> Rows | slice:

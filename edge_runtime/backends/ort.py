@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends.base import DecoderCache, first_trace
 from edge_runtime.backends.host_rows import HostRows
-from edge_runtime.bundle import Bundle, GraphSpec, ModelSpec, TensorSpec
+from edge_runtime.bundle import CACHE_SCALES, Bundle, GraphSpec, ModelSpec, TensorSpec
 from edge_runtime.cache_rows import CacheRows
 from edge_runtime.errors import BackendError, BundleError
 from edge_runtime.rotary import inverse_frequencies
@@ -25,7 +25,7 @@ from edge_runtime.window import EvictionPlan
 
 LOWERINGS = ("ort-gqa", "native-kv", "legacy-kv")
 """Graphs this engine runs, the fastest first. On CUDA only the first has kernels that work in place."""
-_DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16}
+_DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 
 
 class OrtBackend:
@@ -119,15 +119,23 @@ class OrtDecoder:
                 f"{bundle.path('bundle.json')}: past_k.0 has dtype {name}; known: {', '.join(_DTYPES)}"
             )
         self._dtype = _DTYPES[name]
+        self._scales = _load_scales(bundle) if name == "int8" else None
 
     def open_cache(self) -> DecoderCache:
-        return self._cache(self._session, self._model, self._dtype)
+        return self._cache(self._session, self._model, self._dtype, self._scales)
 
 
 class _OrtCache:
     """What both caches share: the step. See :class:`edge_runtime.backends.base.DecoderCache`."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, model: ModelSpec, dtype: Any) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        model: ModelSpec,
+        dtype: Any,
+        scales: NDArray[np.float32] | None = None,
+    ) -> None:
+        """``scales`` [L, 2, Hkv, 1, Dh]: with ``dtype`` int8."""
         self.capacity = model.context_rows
         self._session = session
         self._binding = session.io_binding()
@@ -135,7 +143,8 @@ class _OrtCache:
         # with 0.
         shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
         self._cache: Any = np.zeros(shape, dtype)  # keys and values of each layer in turn
-        self._store = HostRows(self._cache)
+        self._scales = scales
+        self._store = HostRows(self._cache, scales)
         positions = self._positions_of(model)
         self._rows = CacheRows(
             self._store, self.capacity, positions, inverse_frequencies(model.head_dim, model.rope_theta)
@@ -214,6 +223,9 @@ class OrtHostCache(_OrtCache):
         for layer in range(layers):
             for letter, buffer in zip("kv", self._cache[layer][:, None], strict=True):
                 self._bind_input(f"past_{letter}.{layer}", buffer, buffer.shape)
+                if self._scales is not None:
+                    scale = self._scales[layer, "kv".index(letter)][None]
+                    self._bind_input(f"scale_{letter}.{layer}", scale, scale.shape)
                 self._bind_present(f"present_{letter}.{layer}", buffer)
 
     def _bind_present(self, name: str, buffer: NDArray[Any]) -> None:
@@ -283,6 +295,21 @@ class OrtDeviceCache(_OrtCache):
                 self._binding.bind_ortvalue_output(f"present_{letter}.{layer}", value)
                 pair.append(value)
             self._buffers.append((pair[0], pair[1]))
+
+
+def _load_scales(bundle: Bundle) -> NDArray[np.float32]:
+    """Raises BundleError when they are not there or of other sizes than the cache."""
+    model, path = bundle.model, bundle.path(CACHE_SCALES)
+    if CACHE_SCALES not in bundle.files:
+        raise BundleError(f"{path}: missing, and the cache is in int8; export the bundle again")
+    try:
+        scales: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise BundleError(f"{path}: no array ({error}); export the bundle again") from error
+    shape = (model.num_layers, 2, model.num_kv_heads, 1, model.head_dim)
+    if scales.dtype != np.float32 or scales.shape != shape or not (scales > 0).all():
+        raise BundleError(f"{path}: expected positive float32 {shape}; export the bundle again")
+    return np.ascontiguousarray(scales)
 
 
 def _check_names(path: Path, what: str, specs: Sequence[TensorSpec], actual: Sequence[Any]) -> None:

@@ -16,7 +16,8 @@ def test_every_setting_is_measured(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["--rows", "384", "--block", "128", "--rounds", "2", "--out", str(out)])
     assert result.exit_code == 0, result.output
     settings = json.loads(out.read_text())["settings"]
-    assert list(settings)[:3] == ["float32", "float32 M-RoPE", "float32 copy"] and len(settings) == 6
+    names = ["float32", "float32 M-RoPE", "float32 near", "float32 copy"]
+    assert list(settings)[:4] == names and len(settings) == 12
     assert all(
         clocks["elapsed_ms"]["p50"] > 0 and clocks["elapsed_ms"]["n"] == 2 for clocks in settings.values()
     )

@@ -24,7 +24,7 @@ class Stream:
         self.dtype = np.dtype(dtype)
         self.cache = np.zeros((LAYERS, 2, HEADS, CAPACITY, HEAD_DIM), self.dtype)
         self.scale = SCALE if dtype == "int8" else None
-        scales = None if self.scale is None else np.full((LAYERS, HEADS, 1, HEAD_DIM), SCALE, np.float32)
+        scales = None if self.scale is None else np.full((LAYERS, 2, HEADS, 1, HEAD_DIM), SCALE, np.float32)
         self.rows = CacheRows(HostRows(self.cache, scales), CAPACITY, positions, FREQUENCIES)
         self.window = KVWindow(CAPACITY, max_turns=30, evict_turns=6)
         self.plain = np.zeros((LAYERS, 2, HEADS, 0, HEAD_DIM))
@@ -64,7 +64,7 @@ class Stream:
         expected = from_pairs(to_pairs(self.plain[:, 0].astype(np.float32)) * at)
         np.testing.assert_allclose(keys[:, :, first:], expected[:, :, first:], atol=tolerance)
         stored = self.stored(self.plain[:, 1]).astype(self.dtype)
-        np.testing.assert_array_equal(values, stored.astype(np.float32))
+        np.testing.assert_array_equal(values, stored.astype(np.float32) * np.float32(self.scale or 1))
 
 
 @pytest.mark.parametrize("positions", [CAPACITY, 4 * CAPACITY, 1_000_000])

@@ -75,7 +75,7 @@ def test_the_model_is_not_changed(tiny_model):
 
 
 def test_rotary_tables_are_those_of_llama():
-    shape = DecoderShape(64, 1, 4, 2, 16, 10000.0, 100, 8)
+    shape = DecoderShape(64, 1, 4, 2, 16, 10000.0, 100, 4, 8)
     cos, sin = rotary_tables(shape)
     assert cos.shape == sin.shape == (8, 8)
     assert cos[3, 0] == pytest.approx(torch.cos(torch.tensor(3.0)).item())
