@@ -88,8 +88,8 @@ def test_a_cut_file_is_noticed_by_its_size(bundle):
 
 
 def test_a_newer_format_is_refused(bundle):
-    edit(bundle, lambda data: data.__setitem__("format_version", 3))
-    refused(bundle, "format version 3", "update")
+    edit(bundle, lambda data: data.__setitem__("format_version", 4))
+    refused(bundle, "format version 4", "update")
 
 
 @pytest.mark.parametrize(
@@ -224,3 +224,14 @@ def test_without_onnxruntime_the_package_to_install_is_named(tiny_bundle_fp32, m
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(BackendError, match=r"streampro-edge\[cpu\]"):
         select.select_backend("auto", load_bundle(tiny_bundle_fp32))
+
+
+@pytest.mark.parametrize("positions", [1, "many", True])
+def test_angles_for_fewer_positions_than_rows_are_refused(bundle, positions):
+    edit(bundle, lambda data: data["model"].__setitem__("rotary_positions", positions))
+    refused(bundle, "rotary_positions")
+
+
+def test_a_bundle_that_says_nothing_of_positions_has_as_many_as_rows(bundle):
+    edit(bundle, lambda data: data["model"].pop("rotary_positions", None))
+    assert load_bundle(bundle).model.rotary_positions is None
