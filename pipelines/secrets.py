@@ -16,11 +16,13 @@ MASK = "***"
 _SHORTEST = 3
 """Shorter values are not replaced wherever they occur, or ordinary words would fall apart; URLs still are."""
 
-_URL_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@'\"]*(?:@[^\s/?#@'\"]*)*@")
-_BARE_USER = re.compile(r"(?<![\w/.])[\w.-]+:[^\s/@'\"]+@(?=\w)")
+# Texts come from cameras, too: each pattern takes time in proportion to a text's length, whatever is in it.
+_URL_USER = re.compile(r"://[^\s/?#@'\"]*(?:@[^\s/?#@'\"]*)*@")
+_BARE_USER = re.compile(r"(?<![\w/.-])[\w.-]+:[^\s/@'\"]{1,500}@(?=\w)")
 """The same where the scheme was forgotten: ``user:word@host/path``."""
 _URL_VALUE = re.compile(
-    r"(?P<key>[?&;][^=&\s]*(?:pass|pwd|psw|token|secret|auth|api_?key|sig)[^=&\s]*=)(?P<value>[^&\s'\"]+)",
+    r"(?P<key>[?&;][^=?&;\s]{0,60}?(?:pass|pwd|psw|token|secret|auth|api_?key|sig)[^=?&;\s]{0,60}=)"
+    r"(?P<value>[^&\s'\"]+)",
     re.I,
 )
 
@@ -50,7 +52,7 @@ def register_url_values(url: str) -> None:
 
 def scrub(text: str) -> str:
     """``text`` with every registered secret and every URL's user information replaced by ``***``."""
-    text = _URL_USER.sub(lambda m: f"{m['scheme']}{MASK}@", text)
+    text = _URL_USER.sub(f"://{MASK}@", text)
     text = _BARE_USER.sub(f"{MASK}@", text)
     text = _URL_VALUE.sub(lambda m: f"{m['key']}{MASK}", text)
     with _lock:
