@@ -1,6 +1,7 @@
 """Checkpoint folders: what goes in comes out, and what does not fit is refused in words."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,3 +140,14 @@ def test_parts_that_are_missing_or_lie_elsewhere_are_refused(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="not a file beside it"):
         load_checkpoint(folder)
+
+
+def test_the_shipped_checkpoint_is_what_the_shipped_bundle_was_made_from():
+    root = Path(__file__).parents[2]
+    checkpoint, bundle = root / "train" / "checkpoints" / "nano", root / "edge_runtime" / "bundles" / "nano"
+    made = json.loads((bundle / "bundle.json").read_text())
+    loaded = load_checkpoint(checkpoint)
+    assert made["protocol"] == loaded.protocol.to_dict()
+    assert (bundle / "tokenizer.json").read_bytes() == (checkpoint / "tokenizer.json").read_bytes()
+    size = sum(file.stat().st_size for folder in (checkpoint, bundle) for file in folder.iterdir())
+    assert size < 30e6
