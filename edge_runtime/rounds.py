@@ -55,7 +55,7 @@ def take_turns(
     finally:
         for runner in running:
             if not runner.over:
-                runner.finish()
+                _finish(runner)
 
 
 def _turn(runner: Runner, timeout_s: float) -> bool:
@@ -65,8 +65,16 @@ def _turn(runner: Runner, timeout_s: float) -> bool:
     except ReaderGoneError:
         raise
     except Exception as err:  # one camera's trouble, even a bug of ours, is not the others'
-        runner.finish(err)
+        _finish(runner, err)
         return True
     if runner.over:
-        runner.finish()
+        _finish(runner)
     return came
+
+
+def _finish(runner: Runner, error: Exception | None = None) -> None:
+    """End it. Trouble in that (a last event that cannot be written) is its own as well, not the others'."""
+    try:
+        runner.finish(error)
+    except Exception as err:
+        runner.error = error or err

@@ -176,6 +176,24 @@ def test_one_that_fails_leaves_the_others_alone(model, sink):
         assert [event["type"] for event in sink.events if event["stream"] == name][-1] == "stats"
 
 
+def test_one_whose_last_event_cannot_be_written_leaves_the_others_alone(model):
+    full = OSError("no space left on device")
+
+    class FullForDoor(ListSink):
+        def write(self, event: Event) -> bool:
+            if event["stream"] == "door" and event["type"] == "stats":
+                raise full
+            return super().write(event)
+
+    sink = FullForDoor()
+    runners = [begun(model, sink, "door", ScriptedCamera(1)), begun(model, sink, "hall", ScriptedCamera(4))]
+    ended = []
+    take_turns(runners, ended=ended.append)
+    assert [runner.error for runner in runners] == [full, None]
+    assert ended == runners
+    assert len([1 for stream, _ in steps(sink.events) if stream == "hall"]) == 4
+
+
 def test_a_stop_ends_all_in_order(model, sink):
     runners = [begun(model, sink, name, SlowCamera()) for name in ("door", "hall")]
     rounds = []
