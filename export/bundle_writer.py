@@ -30,7 +30,7 @@ from export.families import check_vision, decoder_of, names, open_backbone, pict
 from export.half_storage import store_in_half
 from export.lint import check_graph
 from export.parity import TIMESTEPS, measure_parity
-from export.quantize import quantize_for_ort, quantize_for_tensorrt
+from export.quantize import BLOCK_SIZES, quantize_for_ort, quantize_for_tensorrt
 from export.quantize_cache import cache_scales, quantize_cache
 from export.quantize_vision import quantize_vision, world_frames
 from export.quiet import quiet
@@ -72,6 +72,7 @@ def export_bundle(
     vision_precision: str | None = None,
     calibration: Iterable[NDArray[np.uint8]] | None = None,
     kv: str | None = None,
+    block_size: int | None = None,
     name: str | None = None,
     threshold: float | None = None,
     parity_timesteps: int = TIMESTEPS,
@@ -83,11 +84,13 @@ def export_bundle(
     ``target``, ``precision``, ``vision_precision``: see :mod:`export.targets`; the target's usual ones when
     None. ``calibration``: frames uint8 [H, W, 3] for vision in int8; those of generated stories when None.
     ``kv``: int8 for a cache in int8 (``ort-cpu``), the type of the activations when None.
+    ``block_size``: see :func:`export.quantize.quantize_for_ort`; 32 when None.
     ``threshold``: the decision threshold that the bundle carries, the checkpoint's own when None.
     """
     engine = find_target(target)
     engine.lowerings(precision or engine.default)  # before anything is loaded
     engine.check_kv(kv)
+    engine.check_block_size(block_size, precision or engine.default)
     wanted = vision_precision
     vision_precision = engine.vision(precision or engine.default, wanted)
     progress("checkpoint")
@@ -110,6 +113,7 @@ def export_bundle(
         precision=precision,
         calibration=calibration,
         kv=kv,
+        block_size=block_size,
         context_rows=context_rows,
         backbone=backbone,
         training={key: checkpoint.config.get(key) for key in ("tasks", "recipe", "metrics")},
@@ -141,6 +145,7 @@ def export_model(
     precision: str | None = None,
     calibration: Iterable[NDArray[np.uint8]] | None = None,
     kv: str | None = None,
+    block_size: int | None = None,
     lowerings: Sequence[str] | None = None,
     context_rows: int | None = None,
     training: Mapping[str, Any] | None = None,
@@ -155,6 +160,7 @@ def export_model(
     ``target``, ``precision``: see :mod:`export.targets`; ``lowerings``: fewer than the target's.
     ``calibration``: frames uint8 [H, W, 3] by which vision becomes int8; it stays floating point when None.
     ``kv``: int8 for a cache in int8, see :mod:`export.quantize_cache`.
+    ``block_size``: of weights in few bits, see :mod:`export.quantize`.
     ``context_rows``: capacity of the cache, see :func:`rows_for` for the default.
     ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see :mod:`export.parity`).
     Raises ExportError when the parts do not fit together, or when the bundle's logits are not the model's.
@@ -162,6 +168,7 @@ def export_model(
     engine = find_target(target)
     engine.check_kv(kv)
     precision = precision or engine.default
+    engine.check_block_size(block_size, precision)
     lowerings = lowerings or engine.lowerings(precision)
     encoder = _check_fit(model, tokenizer, protocol)
     rows = context_rows or rows_for(encoder)
@@ -186,7 +193,7 @@ def export_model(
             "protocol": protocol.to_dict(),
         }
         manifest |= _write_graphs(
-            model, backbone, work, engine, precision, lowerings, rows, calibration, progress
+            model, backbone, work, engine, precision, block_size, lowerings, rows, calibration, progress
         )
         table = model.decoder.get_input_embeddings().weight.detach().float().numpy()
         np.save(work / "embedding.npy", table.astype(np.float16), allow_pickle=False)
@@ -253,6 +260,7 @@ def _write_graphs(
     folder: Path,
     target: Target,
     precision: str,
+    block_size: int | None,
     lowerings: Sequence[str],
     rows: int,
     calibration: Iterable[NDArray[np.uint8]] | None,
@@ -268,7 +276,7 @@ def _write_graphs(
         progress(f"decoder graph, {lowering}")
         graph = DecoderGraph(decoder_of(model), LOWERINGS[lowering], rows, target.dtype(precision))
         with quiet(), torch.no_grad():
-            decoders[lowering] = _quantize(export_decoder(graph), target, precision)
+            decoders[lowering] = _quantize(export_decoder(graph), target, precision, block_size)
         check_graph(decoders[lowering], target.name, lowering)
     progress("vision graph")
     with quiet(), torch.no_grad():
@@ -316,11 +324,13 @@ def _with_small_cache(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _quantize(decoder: onnx.ModelProto, target: Target, precision: str) -> onnx.ModelProto:
+def _quantize(
+    decoder: onnx.ModelProto, target: Target, precision: str, block_size: int | None
+) -> onnx.ModelProto:
     if precision in ("fp32", "fp16"):
         return decoder
     if target.name.startswith("ort"):
-        return quantize_for_ort(decoder, precision)
+        return quantize_for_ort(decoder, precision, block_size or BLOCK_SIZES[0])
     return quantize_for_tensorrt(decoder, precision)
 
 

@@ -59,6 +59,17 @@ class Target:
                 f"target {self.name} cannot keep keys and values in {kv}; only ort-cpu can, in int8"
             )
 
+    def check_block_size(self, block_size: int | None, precision: str) -> None:
+        """Whether weights in ``precision`` come in blocks of a size to choose; None for the usual one.
+
+        Raises ExportError.
+        """
+        if block_size is not None and (precision not in ("int8", "int4") or not self.name.startswith("ort-")):
+            raise ExportError(
+                f"target {self.name} at precision {precision} has no block size to choose; "
+                "ort-cpu and ort-cuda have, at int8 and int4"
+            )
+
     def dtype(self, precision: str) -> torch.dtype:
         """Of activations and cache."""
         return torch.float16 if self.half and precision != "fp32" else torch.float32

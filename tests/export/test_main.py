@@ -59,6 +59,11 @@ def change(folder, **values):
             ["--target", "tensorrt-rtx", "--precision", "fp32"],
             "tensorrt-rtx cannot do precision fp32; it can do fp16, int8, int4, fp8",
         ),
+        (
+            {},
+            ["--precision", "fp32", "--block-size", "64"],
+            "ort-cpu at precision fp32 has no block size to choose; ort-cpu and ort-cuda have",
+        ),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(checkpoint, tmp_path, values, options, message):
@@ -118,6 +123,7 @@ def test_an_export_killed_in_the_middle_leaves_the_old_bundle(checkpoint, tiny_b
 @pytest.mark.slow
 def test_checkpoint_to_bundle(tiny_model, tmp_path):
     pytest.importorskip("geffnet")
+    onnx = pytest.importorskip("onnx")
     from train.model.checkpoint import save_checkpoint
 
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "bundle"
@@ -130,3 +136,18 @@ def test_checkpoint_to_bundle(tiny_model, tmp_path):
     assert load_bundle(out).name == "bundle"
     manifest = json.loads((out / "bundle.json").read_text())
     assert manifest["training"] == {"tasks": ["EU"], "recipe": {"steps": 1}, "metrics": {"f1": 0.1}}
+
+    small = tmp_path / "small"
+    options = ["--kv", "int8", "--block-size", "64", "--parity-timesteps", "0"]
+    result = CliRunner().invoke(
+        main, [*arguments[:1], "--out", str(small), "--context-rows", "384", *options]
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads((small / "bundle.json").read_text())["kv"] == "int8"
+    sizes = {
+        attribute.i
+        for node in onnx.load(small / "decoder.onnx", load_external_data=False).graph.node
+        for attribute in node.attribute
+        if node.op_type == "MatMulNBits" and attribute.name == "block_size"
+    }
+    assert sizes == {64}

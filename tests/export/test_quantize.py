@@ -58,10 +58,14 @@ def test_for_tensorrt(precision, opset, error, share, kind):
     assert 1e-4 < relative < error
 
 
-@pytest.mark.parametrize(("precision", "error"), [("int8", 0.03), ("int4", 0.2)])
-def test_for_onnx_runtime(precision, error):
-    result = quantize_for_ort(product(TensorProto.FLOAT, 18), precision)
-    assert [node.op_type for node in result.graph.node] == ["MatMulNBits"]
+@pytest.mark.parametrize(
+    ("precision", "block_size", "error"), [("int8", 32, 0.03), ("int8", 128, 0.03), ("int4", 32, 0.2)]
+)
+def test_for_onnx_runtime(precision, block_size, error):
+    result = quantize_for_ort(product(TensorProto.FLOAT, 18), precision, block_size)
+    (node,) = result.graph.node
+    assert node.op_type == "MatMulNBits"
+    assert {a.name: a.i for a in node.attribute}["block_size"] == block_size
     expected = X @ WEIGHT
     relative = np.abs(run(result, X) - expected).mean() / np.abs(expected).mean()
     assert 1e-4 < relative < error
