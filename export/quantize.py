@@ -2,9 +2,9 @@
 
 For ONNX Runtime, ``MatMulNBits`` in blocks of 32 along the input dimension: int8 takes 1.125 bytes a weight,
 not 4, and on a CPU is faster than fp32. Activations are rounded in the same blocks: larger ones are faster
-and coarser (SmolLM2-135M, 64: a chunk in 0.8 times the time, KL 0.008 against 0.005). Four bits are no
-default: rounding to nearest costs a small decoder far more (KL 0.30 against 0.004 for SmolLM2-135M) and on a
-CPU saves no time on a chunk of a dozen positions.
+and coarser (SmolLM2-135M, 64: a chunk in 0.8 to 0.97 times the time, KL 0.009 against 0.005). Four bits are
+no default: rounding to nearest costs a small decoder far more (KL 0.30 against 0.004 for SmolLM2-135M) and on
+a CPU saves no time on a chunk of a dozen positions.
 
 For TensorRT, which has no MatMulNBits, the weights themselves are stored in few bits and a standard
 ``DequantizeLinear`` stands in front of each product: TensorRT fuses the two. int8 and fp8 have one scale for
