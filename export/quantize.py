@@ -35,9 +35,7 @@ _HALF_SCALES = 19
 _BITS = {"int8": 8, "int4": 4}
 
 
-def quantize_for_ort(
-    model: onnx.ModelProto, precision: str, block_size: int = BLOCK_SIZES[0]
-) -> onnx.ModelProto:
+def quantize_for_ort(model: onnx.ModelProto, precision: str, block_size: int) -> onnx.ModelProto:
     """Every product with a constant matrix becomes ``MatMulNBits`` (symmetric); ``precision``: int8, int4.
 
     ``block_size``: one of BLOCK_SIZES, inputs that share a scale. ``model`` is changed.

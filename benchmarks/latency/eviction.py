@@ -145,7 +145,7 @@ def _synthetic(rows: int, block: int) -> dict[str, Callable[[], dict[str, float]
             cache = CacheRows(
                 HostRows(stored.copy(), scales), rows, positions, inverse_frequencies(width, THETA)
             )
-            stream = Stream(rows, block, cache.begin, cache.evict, mrope=bool(kind == " M-RoPE"))
+            stream = Stream(rows, block, cache.begin, cache.evict, mrope=kind == " M-RoPE")
             settings[name + kind] = stream.run
         settings[f"{name} copy"] = _copy(stored[:, :, :, PINNED + block :])
     return settings
