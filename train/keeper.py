@@ -131,10 +131,11 @@ class Keeper(TrainerCallback):
     ) -> None:
         if "loss" not in logs or self._trainer.clock is None:
             return
+        shown = f"guidance {logs['train_guidance']:.3f}  " if "train_guidance" in logs else ""
         self.say(
             f"step {state.global_step:>6}/{state.max_steps}  {self._trainer.clock.spent / 60:6.1f} min  "
             f"loss {logs['loss']:.4f}  lr {logs['learning_rate']:.2e}  "
-            f"grad {logs.get('grad_norm', 0.0):.2f}  "
+            f"{shown}grad {logs.get('grad_norm', 0.0):.2f}  "
             f"responses {logs.get('train_recall', math.nan):.3f}  "
             f"precision {logs.get('train_precision', math.nan):.3f}  "
             f"silence {logs.get('train_silence_recall', math.nan):.3f}  "

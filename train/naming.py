@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from edge_runtime.protocol import Protocol
 from train.align import LOOK, clip_truth, story_of, under_way
 from train.data.features import ClipFeatures, FeatureCache
+from train.guidance import looking_layers
 from train.model.compact import CompactModel
 from train.sft import turn_encoder
 from train.world.catalog import ACTORS, sprite_table
@@ -109,11 +110,6 @@ def teach_naming(
     model.eval()
     model.decoder.set_attn_implementation("sdpa")
     return _ends(right)
-
-
-def looking_layers(layers: int) -> tuple[int, int]:
-    """Where a region looks for its name in the query, and where the answer looks for that region."""
-    return min(1, max(0, layers - 2)), min(3, layers - 1)
 
 
 def _ends(right: dict[str, list[bool]]) -> dict[str, float]:

@@ -63,6 +63,18 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
+class GuidanceSettings:
+    """Weights of what attention heads are shown and of what is read off, against the supervised loss.
+
+    ``grounding``: of where the answer of temporal grounding finds the begin and end of its interval.
+    """
+
+    looking: float = 0.15
+    grounding: float = 0.15
+    reading: float = 0.15
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """AdamW with a linear warm-up and a cosine to ``final_lr_share`` of the peak.
 
@@ -139,7 +151,8 @@ class SFTRecipe:
 
     ``init``: "scratch", or a checkpoint folder, whose model and tokenizer are taken and ``model`` and
     ``tokenizer`` ignored. ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``:
-    "world" (made from the generated world's texts) or a tokenizer.json.
+    "world" (made from the generated world's texts) or a tokenizer.json. ``guidance``: the decoder is also
+    shown where to look; for clips of the generated world.
     Paths are relative to where training is started.
     """
 
@@ -155,6 +168,7 @@ class SFTRecipe:
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: Optimizer = field(default_factory=Optimizer)
     run: Run = field(default_factory=Run)
+    guidance: GuidanceSettings | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it: paths as text."""

@@ -24,13 +24,16 @@ from torch.utils.data import Subset
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
+from benchmarks.streampro.annotations import Annotation
 from edge_runtime.protocol import Protocol, TurnEncoder
 from train.choices import TokenRules
-from train.data.dataset import Collator, TrajectoryDataset
-from train.data.encode import TimelineEncoder
+from train.data.dataset import Collator, Teach, TrajectoryDataset
+from train.data.encode import Encoded, TimelineEncoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.evaluation import points, streampro_f1
+from train.guidance import Guidance, Lesson, LessonWriter
+from train.guidance_truth import turn_truth
 from train.keeper import Keeper
 from train.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.model.base import StreamModel
@@ -44,6 +47,7 @@ from train.sharding import sharding_arguments
 from train.states import check_same_recipe, disk_errors, last_state
 from train.trainer import Scorer, StreamTrainer, SupervisedPositions
 from train.trajectory import Prompts
+from train.world.scene import SIZE
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     encoder = turn_encoder(recipe.protocol, tokenizer)
     ids = DecisionIds(encoder.silence_id, encoder.response_id)
     with process.main_process_first():  # one process computes the features, the others find them
-        training, validation = _datasets(recipe, TimelineEncoder(encoder), model)
+        training, validation = _datasets(recipe, TimelineEncoder(encoder), model, tokenizer)
     _check_steps(recipe, len(training), process.num_processes)
     if process.is_main_process:
         with disk_errors("the run's settings", output / "states"):
@@ -122,7 +126,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     )
 
     trainer = StreamTrainer(
-        model=SupervisedPositions(model, encoder.image_id),
+        model=SupervisedPositions(model, encoder.image_id, _guidance(recipe, model)),
         args=_arguments(recipe, model, validation is not None),
         train_dataset=training,
         eval_dataset=validation,
@@ -218,7 +222,7 @@ def _check_protocol(folder: Path, found: Protocol, wanted: Protocol) -> None:
 
 
 def _datasets(
-    recipe: SFTRecipe, encoder: TimelineEncoder, model: StreamModel
+    recipe: SFTRecipe, encoder: TimelineEncoder, model: StreamModel, tokenizer: Tokenizer
 ) -> tuple[TrajectoryDataset, Subset[Any] | None]:
     data, run = recipe.data, recipe.run
     cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers, model.vision)
@@ -233,12 +237,42 @@ def _datasets(
         max_turns=data.max_turns,
         around_events=data.around_events,
         questions_per_clip=data.questions_per_clip,
+        teach=_teacher(recipe, encoder.encoder, model, tokenizer),
     )
     if not data.validation:
         return training, None
     validation = TrajectoryDataset(data.validation, cache, encoder, shuffle=False, max_turns=data.max_turns)
     step = max(1, len(validation) // run.eval_items)  # spread over the file, whatever its order
     return training, Subset(validation, range(0, len(validation), step)[: run.eval_items])
+
+
+def _guidance(recipe: SFTRecipe, model: StreamModel) -> Guidance | None:
+    """What shows the decoder where to look. Raises RecipeError where that is not possible."""
+    if recipe.guidance is None:
+        return None
+    data, run = recipe.data, recipe.run
+    if not isinstance(model, CompactModel):
+        raise RecipeError(f"guidance is for models of the compact family, not {model.family}; leave it out")
+    if recipe.protocol.fps != 1.0 or data.questions_per_clip != 1:
+        raise RecipeError("guidance needs protocol.fps 1 and data.questions_per_clip 1; leave it out")
+    if run.fsdp != "no" or run.gradient_checkpointing:
+        raise RecipeError("guidance does not go with run.fsdp or run.gradient_checkpointing; leave it out")
+    return Guidance(model.decoder, recipe.guidance)
+
+
+def _teacher(
+    recipe: SFTRecipe, encoder: TurnEncoder, model: StreamModel, tokenizer: Tokenizer
+) -> Teach | None:
+    if recipe.guidance is None or not isinstance(model, CompactModel):
+        return None
+    writer = LessonWriter(encoder, tokenizer)
+    centres = [SIZE * share for share in model.config.region_centres()]
+
+    def teach(question: Annotation, timesteps: tuple[int, ...], first: int, encoded: Encoded) -> Lesson:
+        truth = turn_truth(question, timesteps, centres)
+        return writer.lesson(truth.part(first, len(encoded.turns)), encoded)
+
+    return teach
 
 
 def _check_steps(recipe: SFTRecipe, trajectories: int, processes: int) -> None:

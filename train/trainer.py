@@ -6,7 +6,7 @@ import copy
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from train.data.dataset import TrajectoryDataset
 from train.data.encode import IGNORE
 from train.errors import TrainingError
+from train.guidance import Guidance, Lesson
 from train.losses import Counts, DecisionIds, Loss, count_tokens
 from train.model.base import StreamModel
 from train.recipe import Optimizer
@@ -44,17 +45,25 @@ class SupervisedPositions(nn.Module):
     It also keeps the model's frozen ``config`` out of Trainer's sight, which would write into it.
     """
 
-    def __init__(self, model: StreamModel, image_id: int) -> None:
+    def __init__(self, model: StreamModel, image_id: int, guidance: Guidance | None = None) -> None:
         super().__init__()
         self.model = model
         self.image_id = image_id
+        self.guidance = guidance
 
-    def forward(self, input_ids: Tensor, labels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """``input_ids``, ``labels`` [B, T], ``features`` of N frames -> logits [M, vocab], targets [M]."""
+    def forward(
+        self, input_ids: Tensor, labels: Tensor, features: Tensor, lessons: Sequence[Lesson | None] = ()
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``input_ids``, ``labels`` [B, T], ``features`` of N frames -> logits [M, vocab], targets [M], and
+        the loss of ``lessons``, a sum over rows; 0 without guidance.
+        """
         supervised = torch.zeros_like(labels, dtype=torch.bool)
         supervised[:, :-1] = labels[:, 1:] != IGNORE  # position t predicts label t + 1
         logits = self.model(input_ids, features, self.image_id, supervised)
-        return logits, labels[:, 1:][supervised[:, :-1]]
+        shown = logits.new_zeros(())
+        if self.guidance is not None and lessons:
+            shown = self.guidance.loss([lesson for lesson in lessons if lesson is not None])
+        return logits, labels[:, 1:][supervised[:, :-1]], shown
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Of every transformers model inside: activations of its layers are computed again, not kept."""
@@ -90,8 +99,10 @@ class StreamTrainer(Trainer):
         self.clock_limit_s = max_minutes * 60.0
         self.clock: TimedCosine | None = None
         self._counts = Counts(0, 0, 1)
+        self._trajectories = 1  # of the optimizer batch
         self._progress = torch.zeros(len(COUNTS), dtype=torch.float64)
         self._tokens = 0
+        self._shown: list[float] = []
         self._since = time.monotonic()
         self._tied = tied_weights(self.model)
         self._batch_ids: list[str] = []
@@ -157,17 +168,21 @@ class StreamTrainer(Trainer):
             return batches, None
         self._batch_ids = [name for batch in batches for name in batch["ids"]]
         counts = sum(count_tokens(batch["labels"], self._ids) for batch in batches)
+        counts = torch.cat([counts, counts.new_tensor([len(self._batch_ids)])])
         counts = self.accelerator.reduce(counts.to(device), reduction="sum")
-        silence, response, total = counts.tolist()
+        silence, response, total, self._trajectories = counts.tolist()
         self._counts = Counts(silence, response, max(total, 1.0))
         return batches, counts[2]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        logits, targets = model(inputs["input_ids"], inputs["labels"], inputs["features"])
+        logits, targets, shown = model(
+            inputs["input_ids"], inputs["labels"], inputs["features"], inputs["lessons"]
+        )
         # Ranks' gradients are averaged, but the loss is a sum over ranks: undo the division.
         loss = self._loss(logits, targets, self._counts) * self.accelerator.num_processes
+        loss = loss + shown * self.accelerator.num_processes / self._trajectories
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}, on the batch "
@@ -177,6 +192,7 @@ class StreamTrainer(Trainer):
         with torch.no_grad():
             self._progress += count(logits, targets, self._ids).cpu()
             self._tokens += inputs["input_ids"].numel()
+            self._shown.append(float(shown) / len(inputs["ids"]))
         return (loss, logits) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
@@ -199,6 +215,9 @@ class StreamTrainer(Trainer):
             logs.update({f"train_{k}": v for k, v in rates(progress).items() if k != "nll"})
             now = time.monotonic()
             logs["tokens_per_s"] = self._tokens * self.accelerator.num_processes / (now - self._since)
+            if self._shown and any(self._shown):
+                logs["train_guidance"] = sum(self._shown) / len(self._shown)  # of this process
+            self._shown.clear()
             self._progress.zero_()
             self._tokens, self._since = 0, now
         super().log(logs, start_time)
@@ -223,7 +242,7 @@ class StreamTrainer(Trainer):
         for i, batch in enumerate(loader):
             inputs = self._prepare_inputs(batch)
             with self.accelerator.autocast():
-                logits, _ = model(inputs["input_ids"], inputs["labels"], inputs["features"])
+                logits, *_ = model(inputs["input_ids"], inputs["labels"], inputs["features"])
             tasks = inputs["tasks"][: max(0, mine - i * batch_size)]
             counts.add(count_by_task(logits, inputs["labels"], tasks, self._ids))
         model.train()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,17 @@ from torch.utils.data import Dataset
 
 from benchmarks.streampro.annotations import Annotation, read_annotations
 from edge_runtime.errors import ConfigError
-from train.data.encode import IGNORE, OffsetSampling, TimelineEncoder
+from train.data.encode import IGNORE, Encoded, OffsetSampling, TimelineEncoder
 from train.data.features import FeatureCache
 from train.data.timeline import Timeline, around, build_timeline, cut, merge, pieces
 
 
 class EmptyData(ConfigError):
     """Nothing to train on."""
+
+
+Teach = Callable[[Annotation, tuple[int, ...], int, Encoded], Any]
+"""A question, its clip's timesteps, the first turn and the ids of a trajectory -> a lesson about it."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     this question as another, so that what is asked decides and not that something happens. Up to
     ``questions_per_clip`` of the questions an epoch draws about one clip are asked in one trajectory.
 
-    An item: ``id``, ``task``, ``input_ids``, ``labels``, ``features`` float16 [n, ...]. Raises EmptyData
-    when the sources hold no question.
+    An item: ``id``, ``task``, ``input_ids``, ``labels``, ``features`` float16 [n, ...], and what ``teach``
+    makes of it as ``lesson``. Raises EmptyData when the sources hold no question.
     """
 
     def __init__(
@@ -72,8 +76,10 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         max_turns: int | None = None,
         around_events: bool = False,
         questions_per_clip: int = 1,
+        teach: Teach | None = None,
     ) -> None:
         self._cache = cache
+        self._teach = teach
         self._encoder = encoder
         self._seed = seed
         self._offsets = offsets
@@ -119,15 +125,17 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, position: int) -> dict[str, Any]:
         excerpt = self._excerpts[int(self._schedule[position])]
         clip = self._cache.load(self.annotations[excerpt.questions[0]].video_path)
-        timeline, features = self._timeline(excerpt), clip.features
+        timeline, features, first = self._timeline(excerpt), clip.features, 0
         if self._max_turns is not None and len(features) > self._max_turns:
             piece = cut(timeline, excerpt.first, self._max_turns)
             assert piece is not None  # the others are not in the schedule
-            timeline = piece
-            features = features[excerpt.first : excerpt.first + len(timeline.timesteps)]
+            timeline, first = piece, excerpt.first
+            features = features[first : first + len(timeline.timesteps)]
         offset = self._offsets.draw(self._seed, position) if self._offsets else 0
         encoded = self._encoder.encode(timeline, offset)
+        question = self.annotations[excerpt.questions[0]]
         return {
+            "lesson": self._teach(question, clip.timesteps, first, encoded) if self._teach else None,
             "id": " + ".join(self.annotations[i].id for i in excerpt.questions),
             "task": timeline.task,
             "input_ids": encoded.input_ids,
@@ -232,7 +240,9 @@ class Collator:
         self.pad_id = pad_id
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """``input_ids``, ``labels`` int64 [B, T]; ``features`` float32 [N, ...]; ``ids``, ``tasks``."""
+        """``input_ids``, ``labels`` int64 [B, T]; ``features`` float32 [N, ...]; ``ids``, ``tasks``,
+        ``lessons``: a list each.
+        """
         length = max(len(item["input_ids"]) for item in items)
         input_ids = torch.full((len(items), length), self.pad_id, dtype=torch.long)
         labels = torch.full((len(items), length), IGNORE, dtype=torch.long)
@@ -247,4 +257,5 @@ class Collator:
             "features": torch.from_numpy(features),
             "ids": [item["id"] for item in items],
             "tasks": [item["task"] for item in items],
+            "lessons": [item["lesson"] for item in items],
         }

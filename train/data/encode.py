@@ -21,10 +21,12 @@ class Encoded:
     """``input_ids`` [T]; ``labels`` [T]: the id itself where it is supervised, else IGNORE.
 
     Labels are not shifted: the logits of position t - 1 are to predict the label of position t.
+    ``turns``: (start, end) of every turn's label and frame; its decision stands at ``end``.
     """
 
     input_ids: list[int]
     labels: list[int]
+    turns: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class TimelineEncoder:
         """
         ids = list(self.prefix)
         labels = [IGNORE] * len(ids)
+        turns = []
 
         def add(tokens: list[int], supervised: bool) -> None:
             ids.extend(tokens)
@@ -87,6 +90,7 @@ class TimelineEncoder:
             for asked, query in timeline.queries:
                 if asked == turn:
                     add(self.encoder.query_ids(query), supervised=False)
+            turns.append((len(ids), len(ids) + len(self._turn(timestep + offset))))
             add(self._turn(timestep + offset), supervised=False)
             text = timeline.responses.get(turn)
             if text is not None:
@@ -96,7 +100,7 @@ class TimelineEncoder:
                 add([self.encoder.silence_id], supervised=turn >= first)
                 # Whatever closes a silent turn is written by the runtime, never generated.
                 add(self.encoder.silence_end_ids, supervised=False)
-        return Encoded(ids, labels)
+        return Encoded(ids, labels, turns)
 
 
 def shift_time_spans(text: str, seconds: float) -> str:
