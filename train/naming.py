@@ -250,6 +250,8 @@ class _Lesson:
         for kind, ok in zip(kinds, (hit | ~asked).all(1).tolist(), strict=True):
             right[kind].append(ok)
         answered = -(wanted * logits.log_softmax(-1)).sum() / size
+        if self._model.adapters is not None:  # a pretrained decoder has learned to look
+            return answered
         return answered + self._looked(facts, ids, starts, seen.attentions)
 
     def _looked(

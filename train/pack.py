@@ -13,7 +13,7 @@ import click
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write."
 )
 def pack(checkpoint: Path, out: Path) -> None:
-    """Write CHECKPOINT, of the compact family, with its weights as float16.
+    """Write CHECKPOINT, of the compact family, with its weights, or its LoRA adapters, as float16.
 
     It loads as float32 wherever a checkpoint does; the recipe that made it and its figures stay in it.
     """
@@ -21,11 +21,10 @@ def pack(checkpoint: Path, out: Path) -> None:
 
     if out.exists():
         raise click.UsageError(f"{out} is there already; choose another --out or remove it")
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(checkpoint, merge=False)
     model, config = loaded.model, loaded.config
-    if model.family != "compact" or "lora" in config:
-        kind = "LoRA adapters" if "lora" in config else f"family {model.family}"
-        raise CheckpointError(f"{checkpoint}: holds {kind}; only whole models of family compact are packed")
+    if model.family != "compact":
+        raise CheckpointError(f"{checkpoint}: is of family {model.family}; only compact models are packed")
     save_checkpoint(
         out,
         model.half(),

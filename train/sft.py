@@ -255,8 +255,10 @@ def _guidance(recipe: SFTRecipe, model: StreamModel) -> Guidance | None:
         raise RecipeError(f"guidance is for models of the compact family, not {model.family}; leave it out")
     if recipe.protocol.fps != 1.0 or data.questions_per_clip != 1:
         raise RecipeError("guidance needs protocol.fps 1 and data.questions_per_clip 1; leave it out")
-    if run.fsdp != "no" or run.gradient_checkpointing:
-        raise RecipeError("guidance does not go with run.fsdp or run.gradient_checkpointing; leave it out")
+    if run.fsdp != "no" or run.gradient_checkpointing or recipe.lora is not None:
+        raise RecipeError(
+            "guidance does not go with run.fsdp, run.gradient_checkpointing or lora; leave it out"
+        )
     return Guidance(model.decoder, recipe.guidance)
 
 

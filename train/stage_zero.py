@@ -20,11 +20,14 @@ from train.sft import initial_model
 Metrics = dict[str, dict[str, float]]
 
 
-def run_stage_zero(recipe: SFTRecipe, out: Path, epochs: int, say: Callable[[str], None]) -> Metrics:
+def run_stage_zero(
+    recipe: SFTRecipe, out: Path, epochs: int, words: int, say: Callable[[str], None]
+) -> Metrics:
     """Teach ``recipe``'s model, of the compact family, to see; the checkpoint ``out`` holds every part done.
 
-    ``epochs``: of the regions. Returns each part's figures. Raises RecipeError for a model of another family
-    or clips that are not of the generated world.
+    ``epochs``: of the regions; ``words``: steps, which adapters learn when the recipe has ``lora``. Returns
+    each part's figures. Raises RecipeError for a model of another family or clips that are not of the
+    generated world.
     """
     model, tokenizer, metrics = _start(recipe, out)
     clips = sorted({a.video_path for source in recipe.data.train for a in read_annotations(source.path)})
@@ -38,10 +41,11 @@ def run_stage_zero(recipe: SFTRecipe, out: Path, epochs: int, say: Callable[[str
     def regions() -> dict[str, float]:
         return align(model, tokenizer, clips, cache, AlignSettings(epochs=epochs, seed=seed), say)
 
-    def words() -> dict[str, float]:
-        return teach_naming(model, tokenizer, recipe.protocol, clips, cache, NamingSettings(seed=seed), say)
+    def naming() -> dict[str, float]:
+        settings = NamingSettings(steps=words, names_first=words // 5, seed=seed)
+        return teach_naming(model, tokenizer, recipe.protocol, clips, cache, settings, say)
 
-    parts = {"regions": regions, "words": words}
+    parts = {"regions": regions, "words": naming}
     if model.config.motion:
         parts = {"motion": motion, **parts}
     for name, teach in parts.items():
@@ -59,7 +63,7 @@ def _start(recipe: SFTRecipe, out: Path) -> tuple[CompactModel, Tokenizer, Metri
     """The model as the parts done so far left it, or the recipe's own."""
     metrics: Metrics = {}
     if (out / "config.json").is_file():
-        checkpoint = load_checkpoint(out)
+        checkpoint = load_checkpoint(out, merge=recipe.lora is None)
         model, tokenizer = checkpoint.model, checkpoint.tokenizer
         if checkpoint.config["recipe"].get("stage_zero") != recipe.to_dict():
             raise RecipeError(f"{out}: holds a checkpoint of another recipe; choose another --out")

@@ -124,17 +124,17 @@ def test_stage_zero_saves_its_parts_and_goes_on_after_the_last(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_stage_zero(recipe, out, 1, stop_at_words)
+        run_stage_zero(recipe, out, 1, 50, stop_at_words)
     assert any(line.startswith("motion 6/6") for line in lines)
     saved = load_checkpoint(out)
     assert set(saved.config["metrics"]) == {"motion", "regions"} and saved.model.config.motion
 
     lines.clear()
     with pytest.raises(KeyboardInterrupt):
-        run_stage_zero(recipe, out, 1, stop_at_words)
+        run_stage_zero(recipe, out, 1, 50, stop_at_words)
     assert lines[:2] == ["motion: done before", "regions: done before"]
     with pytest.raises(RecipeError, match="another recipe"):
-        run_stage_zero(replace(recipe, seed=5), out, 1, stop_at_words)
+        run_stage_zero(replace(recipe, seed=5), out, 1, 50, stop_at_words)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from train.__main__ import main
 from train.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.model.compact import CompactModel
 from train.model.tokenizer import train_tokenizer
-from train.model.weights import load_weights, save_weights, weight_files, weights_sha256
+from train.model.weights import load_weights, save_weights, tensors_sha256, weight_files
 
 PROTOCOL = Protocol(window_turns=80, evict_turns=16)
 
@@ -121,9 +121,15 @@ def test_large_weights_are_written_in_parts_and_read_back(tmp_path):
     assert len(weight_files(tmp_path)) == 3 and not (tmp_path / "model.safetensors").exists()
     loaded = load_weights(tmp_path)
     assert loaded.keys() == weights.keys() and all(torch.equal(loaded[k], weights[k]) for k in weights)
-    before = weights_sha256(tmp_path)
-    save_weights(tmp_path, weights | {"w0": torch.zeros(100)}, shard_bytes=900)
-    assert weights_sha256(tmp_path) != before
+
+
+def test_the_hash_of_weights_is_of_their_values_names_and_types():
+    weights = {"a": torch.randn(4, 3), "b": torch.arange(5)}
+    digest = tensors_sha256(weights)
+    assert tensors_sha256(dict(reversed(weights.items()))) == digest
+    for other in ({"a": weights["a"] + 1}, {"a": weights["a"].bfloat16()}, {"a": weights["a"].T}):
+        assert tensors_sha256(weights | other) != digest
+    assert tensors_sha256({"a": weights["a"], "c": weights["b"]}) != digest
 
 
 def test_parts_that_are_missing_or_lie_elsewhere_are_refused(folder):

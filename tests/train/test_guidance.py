@@ -21,10 +21,12 @@ from train.data.features import FeatureCache, write_features
 from train.data.timeline import build_timeline, cut
 from train.guidance import HEADS, Guidance, LessonWriter, Look
 from train.guidance_truth import DOINGS, NAMES, turn_truth
+from train.model.checkpoint import save_checkpoint
 from train.model.compact import CompactModel
+from train.model.lora import LoraSettings
 from train.model.tokenizer import train_tokenizer
 from train.recipe import GuidanceSettings, RecipeError
-from train.sft import prepare, run_sft, turn_encoder
+from train.sft import initial_model, prepare, run_sft, turn_encoder
 from train.world.generate import clip_name, make_story
 from train.world.questions import ask_all
 from train.world.quiet import quiet_questions
@@ -243,11 +245,14 @@ def test_how_a_batch_is_split_changes_nothing(recipe):
         torch.testing.assert_close(found[1][name], gradient, rtol=0, atol=1e-6, msg=name)
 
 
-def test_bad_recipes_are_told(recipe, sft_recipe):
+def test_bad_recipes_are_told(recipe, sft_recipe, tmp_path):
     with pytest.raises(RecipeError, match="questions_per_clip 1"):
         prepare(replace(recipe, data=replace(recipe.data, questions_per_clip=2)))
     with pytest.raises(RecipeError, match="gradient_checkpointing"):
         prepare(run_of(recipe, "x", gradient_checkpointing=True))
+    save_checkpoint(tmp_path / "start", *initial_model(recipe), recipe.protocol, [], {}, {})
+    with pytest.raises(RecipeError, match="lora"):
+        prepare(replace(recipe, init=str(tmp_path / "start"), lora=LoraSettings(rank=2)))
     with pytest.raises(RecipeError, match="not a clip of the generated world"):
         run_sft(replace(sft_recipe, guidance=GuidanceSettings()))
 

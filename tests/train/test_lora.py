@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from edge_runtime.protocol import Protocol
+from train.__main__ import main
 from train.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.model.compact import CompactConfig, CompactModel
 from train.model.lora import LoraSettings, start_adapters
@@ -99,6 +101,21 @@ def test_saved_and_loaded_merged_or_not_it_computes_the_same(base, tmp_path):
     assert merged.decoder.lm_head.weight is merged.decoder.get_input_embeddings().weight
     save(tmp_path / "plain", merged)
     assert torch.equal(load_checkpoint(tmp_path / "plain").model(*inputs()), merged(*inputs()))
+
+
+@torch.no_grad()
+def test_packed_adapters_take_half_the_space_and_compute_nearly_the_same(base, tmp_path):
+    model = trained(base)
+    save(tmp_path / "adapted", model)
+    packed = tmp_path / "packed"
+    result = CliRunner().invoke(main, ["pack", str(tmp_path / "adapted"), "--out", str(packed)])
+    assert result.exit_code == 0, result.output
+    whole, half = (folder / "adapter.safetensors" for folder in (tmp_path / "adapted", packed))
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    for merge in (False, True):
+        loaded = load_checkpoint(packed, merge=merge).model
+        assert all(p.dtype == torch.float32 for p in loaded.parameters())
+        torch.testing.assert_close(loaded(*inputs()), model(*inputs()), rtol=0, atol=0.01)
 
 
 @torch.no_grad()

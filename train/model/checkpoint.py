@@ -24,8 +24,15 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.protocol import Protocol
 from train.model.base import StreamModel
 from train.model.families import FAMILIES
-from train.model.lora import Adapters, adapter_weights, add_adapters, frozen_names, merge_adapters
-from train.model.weights import INDEX, load_weights, save_weights, weights_sha256
+from train.model.lora import (
+    Adapters,
+    adapter_weights,
+    add_adapters,
+    decoder_sha256,
+    frozen_names,
+    merge_adapters,
+)
+from train.model.weights import INDEX, load_weights, save_weights
 
 FORMAT_VERSION = 1
 WEIGHTS, ADAPTER = "model.safetensors", "adapter.safetensors"
@@ -124,7 +131,7 @@ def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
             raise
         raise CheckpointError(f"{folder}/tokenizer.json: {error}") from error
     model.decoder.tie_weights()
-    if model.family == "compact" and model.adapters is None:
+    if model.family == "compact":
         model.float()  # a packed one
     if merge and model.adapters is not None:
         merge_adapters(model)
@@ -138,16 +145,13 @@ def _load_base(folder: Path, adapters: Adapters) -> StreamModel:
             f"{folder}: its adapters belong to {base}, which is not there; make or copy that base (for smol: "
             "make smol), and start where its path is right"
         )
-    try:
-        digest = weights_sha256(base)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{base}: {error}") from error
-    if digest != adapters.base.sha256:
+    model = load_checkpoint(base).model
+    if (digest := decoder_sha256(model)) != adapters.base.sha256:
         raise CheckpointError(
-            f"{base}: sha256 of its weights is {digest}, the adapters in {folder} were trained on "
+            f"{base}: sha256 of its decoder is {digest}, the adapters in {folder} were trained on "
             f"{adapters.base.sha256}; make that base again"
         )
-    return load_checkpoint(base).model
+    return model
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from train.model.base import StreamModel
-from train.model.weights import weights_sha256
+from train.model.weights import tensors_sha256
 
 ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -36,7 +36,10 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class Base:
-    """The checkpoint whose weights stay as they are: its folder, and the hash of its weights."""
+    """The checkpoint whose decoder stays as it is: its folder, and the hash of that decoder's weights.
+
+    The projector is not part of the hash: it starts at random, and is saved with the adapters.
+    """
 
     folder: str
     sha256: str
@@ -102,7 +105,13 @@ def start_adapters(
 
     ``token_ids``: tokens whose embeddings are trained, the decision tokens. Raises as :func:`add_adapters`.
     """
-    add_adapters(model, Adapters(settings, Base(str(base), weights_sha256(base)), token_ids))
+    add_adapters(model, Adapters(settings, Base(str(base), decoder_sha256(model)), token_ids))
+
+
+def decoder_sha256(model: StreamModel) -> str:
+    """Of the decoder's weights, before it has adapters; a tied output matrix counts once."""
+    tied = {"lm_head.weight"} if _matrices(model)[1] is None else set()
+    return tensors_sha256({n: t for n, t in model.decoder.state_dict().items() if n not in tied})
 
 
 def add_adapters(model: StreamModel, adapters: Adapters) -> None:

@@ -49,19 +49,25 @@ def smol_protocol(frame_tokens: int = 10) -> Protocol:
 
 
 def build_smol(
-    source: str | None = None, *, concept_token: bool = True, visual_grid: int = 3
+    source: str | None = None, *, concept_token: bool = True, motion: bool = False, visual_grid: int = 3
 ) -> tuple[CompactModel, Tokenizer]:
     """SmolLM2 with tokens added, and a fresh projector.
 
-    ``source``: a hub name or folder in place of the package. Raises BaseModelError when it can't be had or is
+    ``source``: a hub name or folder in place of the package; the decoder is the same each time, the projector
+    starts at random. Raises BaseModelError when it can't be had or is
     not what it should be.
     """
     decoder, tokenizer = _load(source) if source else _load_package()
-    return from_llama(decoder, tokenizer, concept_token=concept_token, visual_grid=visual_grid)
+    return from_llama(decoder, tokenizer, concept_token=concept_token, motion=motion, visual_grid=visual_grid)
 
 
 def from_llama(
-    decoder: LlamaForCausalLM, tokenizer: Tokenizer, *, concept_token: bool, visual_grid: int = 3
+    decoder: LlamaForCausalLM,
+    tokenizer: Tokenizer,
+    *,
+    concept_token: bool,
+    motion: bool = False,
+    visual_grid: int = 3,
 ) -> tuple[CompactModel, Tokenizer]:
     """Any pretrained Llama with tied embeddings as a compact model. Changes ``decoder`` and ``tokenizer``."""
     found = decoder.config
@@ -71,6 +77,8 @@ def from_llama(
     used = tokenizer.get_vocab_size()
     decoder.resize_token_embeddings(padded_rows(used), mean_resizing=False)
     table = decoder.get_input_embeddings().weight
+    with torch.no_grad():
+        table[used:] = 0.0  # never read nor said; else every base would be another
     start_rows(table, tokenizer, ids)
     config = CompactConfig(
         vocab_size=len(table),
@@ -85,6 +93,7 @@ def from_llama(
         visual_grid=visual_grid,
         used_vocab=used,
         concept_token=concept_token,
+        motion=motion,
     )
     model = CompactModel(config, _same(decoder, config.llama()))
     # Visual tokens start as long as the embeddings that the decoder knows.

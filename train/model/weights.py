@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -53,11 +54,11 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def weights_sha256(folder: Path) -> str:
-    """One hash of all the files that hold a folder's weights. Raises as :func:`weight_files`."""
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """One hash of names, types, shapes and values, whatever file they came from and in which order."""
     digest = hashlib.sha256()
-    for path in weight_files(folder):
-        with open(path, "rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
