@@ -31,11 +31,11 @@ FRAMES = 60
 """As many frames set the scales; twice as many change the error by less than its noise."""
 SEED = 4111
 """Of the stories they come from: neither those of a split nor those of the parity stream."""
-KEPT_CONVOLUTIONS = 20
+KEPT_CONVOLUTIONS = 26
 """Convolutions from the pixels on that stay fp32. How far visual tokens move is the projector's doing, too:
 the longer `nano` was trained, the more it makes of small differences between frames. Of the one that is
-shipped they move by 6.0 % with six kept, 4.8 % with twelve, 4.5 % with twenty, 3.6 % with thirty, and the
-decoder's KL divergence is 0.0135, 0.0102 and 0.0088 with the first three."""
+shipped 99.1 % of decisions are those of fp32 with twenty kept, 99.7 % with 26, 99.8 % with thirty; the
+decoder's KL divergence is 0.0064, 0.0051 and 0.0052."""
 _QUANTISED = ("Conv", "Add", "Clip")
 _PROJECTOR = "projector."
 

@@ -73,6 +73,10 @@ class GuidanceSettings:
     grounding: float = 0.15
     reading: float = 0.15
 
+    def __post_init__(self) -> None:
+        if min(self.looking, self.grounding, self.reading) < 0:
+            raise ValueError("guidance: weights must not be negative")
+
 
 @dataclass(frozen=True)
 class Optimizer:

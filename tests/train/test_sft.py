@@ -271,6 +271,7 @@ def test_the_shipped_recipes_are_of_one_model(name):
         (GOOD + "[run]\nprecision = 'fp8'\n", r"run\.precision: expected one of bf16, fp32"),
         (GOOD + "[protocol]\nevict_turns = 500\n", "evict_turns"),
         (GOOD + "[offsets]\nzero = 2.0\n", "shares"),
+        (GOOD + "[guidance]\nreading = -0.1\n", "guidance: weights"),
         ('output = "out"\n', "data is missing"),
         ('output = "out"\n[data]\ntrain = [{weight = 1}]\n', r"data\.train\[0\]\.path is missing"),
         ('output = "out"\n[data]\ntrain = "a.jsonl"\n', r"data\.train: expected a list"),

@@ -132,10 +132,14 @@ def test_what_is_not_there_is_said(tmp_path):
         build_smol(str(tmp_path / "nowhere"))
 
 
-def test_the_shipped_recipe_speaks_smols_protocol():
-    recipe = load_recipe(Path(__file__).parents[2] / "train" / "recipes" / "smol-sft.toml")
+RECIPES = Path(__file__).parents[2] / "train" / "recipes"
+
+
+@pytest.mark.parametrize("name", ["smol-align", "smol-pieces", "smol-sft"])
+def test_the_shipped_recipes_speak_smols_protocol_and_train_the_same_adapters(name):
+    recipe = load_recipe(RECIPES / f"{name}.toml")
     assert recipe.protocol == smol_protocol()
-    assert recipe.lora is not None and recipe.init == "runs/smol-base"
+    assert recipe.lora == load_recipe(RECIPES / "smol-sft.toml").lora is not None
 
 
 @pytest.mark.slow
