@@ -52,10 +52,12 @@ class Lesson:
     known: Tensor
 
 
-HEADS = ("name", "region", "before", "time")
+HEADS = ("name", "verb", "region", "before", "time", "event")
 """Name: the region of the one that is asked about looks at its name in the query. Region: decision and answer
 look at that region. Before: a decision looks at the one before it. Time: the answer of temporal grounding
-looks at the labels of the turns its interval begins and ends in."""
+looks at the labels of the turns its interval begins and ends in. Where the query tells an event, after which
+something else is asked for: verb, a decision looks at what is told to be done; event, at the decisions of
+earlier turns that showed it."""
 
 
 def looking_layers(layers: int) -> tuple[int, int]:
@@ -75,6 +77,7 @@ class LessonWriter:
         ids, turns = encoded.input_ids, encoded.turns
         looks: dict[str, list[Look]] = {head: [] for head in HEADS}
         name = self._name(ids, truth.subject)
+        verb = self._rest_of_sentence(ids, name)
         decisions = [end - 1 for _, end in turns]
         known = torch.full((len(turns), 3), IGNORE)
         for turn, (start, end) in enumerate(turns):
@@ -83,6 +86,11 @@ class LessonWriter:
             known[turn] = torch.tensor([truth.doing[turn], truth.name[turn], truth.phase[turn]])
             if turn:
                 looks["before"].append(Look(end - 1, (decisions[turn - 1],)))
+            if truth.first_event is not None:
+                if verb:
+                    looks["verb"].append(Look(end - 1, verb))
+                if shown := tuple(decisions[at] for at in truth.first_event if at < turn):
+                    looks["event"].append(Look(end - 1, shown))
             if truth.region[turn] >= 0:
                 image = ids.index(self._image_id, start) + int(truth.region[turn])
                 if name and truth.name[turn] in (IGNORE, NAMES.index(truth.subject)):
@@ -102,6 +110,15 @@ class LessonWriter:
             if ids[at : at + len(part)] == part:
                 return tuple(range(at, at + len(part)))
         return ()
+
+    def _rest_of_sentence(self, ids: Sequence[int], name: Sequence[int]) -> tuple[int, ...]:
+        """Positions behind a name up to the full stop."""
+        rest: list[int] = []
+        for at in range(name[-1] + 1 if name else len(ids), len(ids)):
+            if "." in (self._tokenizer.id_to_token(ids[at]) or ""):
+                break
+            rest.append(at)
+        return tuple(rest)
 
     def _times(self, interval: tuple[int, int], encoded: Encoded, response: int) -> list[Look]:
         """The digits of an answer like ``7s-12s`` look at those of the labels that begin with 7 and 12."""
@@ -139,7 +156,15 @@ class Guidance(nn.Module):
         layers = decoder.config.num_hidden_layers
         early, late = looking_layers(layers)
         after = min(late + 1, layers - 1)
-        self._layers = {"name": (early, 0), "region": (late, 0), "before": (after, 1), "time": (after, 0)}
+        other = min(2, decoder.config.num_attention_heads - 1)
+        self._layers = {
+            "name": (early, 0),
+            "verb": (early, other),
+            "region": (late, 0),
+            "before": (after, 1),
+            "time": (after, 0),
+            "event": (after, other),
+        }
         width = decoder.config.hidden_size
         self.seen = nn.Linear(width, len(DOINGS) + len(NAMES))
         self.phase = nn.Linear(width, len(PHASES))

@@ -45,7 +45,8 @@ class TurnTruth:
     indices of DOINGS, NAMES and PHASES (IGNORE: not to be learned).
 
     ``subject``: who the question names, "" for nobody. ``interval``: turns in which the interval that is
-    asked for begins and ends, -1 for one that is not there; None when none is asked for.
+    asked for begins and ends, -1 for one that is not there; None when none is asked for. ``first_event``:
+    turns that show the event after which something else is asked for; None when there is no such event.
     """
 
     subject: str
@@ -54,6 +55,7 @@ class TurnTruth:
     name: NDArray[np.int64]
     phase: NDArray[np.int64]
     interval: tuple[int, int] | None = None
+    first_event: tuple[int, ...] | None = None
 
     def part(self, first: int, turns: int) -> TurnTruth:
         """Of ``turns`` turns from ``first`` on."""
@@ -62,8 +64,11 @@ class TurnTruth:
         if interval is not None:
             begin, end = (turn - first if first <= turn < first + turns else -1 for turn in interval)
             interval = begin, end
+        event = self.first_event
+        if event is not None:
+            event = tuple(turn - first for turn in event if first <= turn < first + turns)
         parts = self.region[some], self.doing[some], self.name[some], self.phase[some]
-        return TurnTruth(self.subject, *parts, interval)
+        return TurnTruth(self.subject, *parts, interval, event)
 
 
 def turn_truth(annotation: Annotation, timesteps: tuple[int, ...], centres: list[float]) -> TurnTruth:
@@ -120,7 +125,9 @@ class _Clip:
         elif annotation.task in _EVERYTHING and self.story.family != "walk":
             for turn in range(count):
                 region[turn], doing[turn], name[turn] = self._of_anybody(annotation.task, turn)
-        interval = None
+        interval = first_event = None
+        if annotation.task == "TP" and event:
+            first_event = tuple(turn for turn in range(count) if event in self._acting[turn])
         if annotation.task in ("TP", "TG"):
             ends = np.array(self.timesteps) + 1.0
             phase[:] = 0
@@ -132,7 +139,7 @@ class _Clip:
                 if annotation.task == "TG":
                     begin, end = (int(np.argmax(ends > t)) for t in (answer.start, answer.end))
                     interval = begin, end
-        return TurnTruth(subject, region, doing, name, phase, interval)
+        return TurnTruth(subject, region, doing, name, phase, interval, first_event)
 
     def _of(self, subject: str, turn: int) -> tuple[int, int]:
         """Region and doing of the one that is asked about."""

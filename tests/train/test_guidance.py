@@ -122,6 +122,18 @@ def test_the_event_that_is_waited_for_comes_is_there_and_is_over(questions):
         assert phase[int((answer.start + answer.end) / 2)] == 1 and truth_of(question).interval is None
 
 
+def test_the_event_after_which_something_is_asked_for_is_known(questions):
+    asked = of_task(questions, "TP")
+    assert asked
+    for question in asked:
+        truth = truth_of(question)
+        events = make_story(SEED, int(question.video_path.stem.rsplit("-", 1)[1]), "train")[1].events
+        first = next(event for event in events if event.text in question.query.text)
+        assert truth.first_event is not None and int((first.start + first.end) / 2) in truth.first_event
+        assert all(first.start < turn + 1 and turn < first.end + 1 for turn in truth.first_event)
+    assert all(truth_of(q).first_event is None for q in of_task(questions, "EU"))
+
+
 def test_looks_are_at_the_tokens_that_hold_the_reasons(questions, encoder, tokenizer):
     writer, timelines = LessonWriter(encoder, tokenizer), TimelineEncoder(encoder)
     seen = dict.fromkeys(HEADS, 0)
@@ -145,6 +157,12 @@ def test_looks_are_at_the_tokens_that_hold_the_reasons(questions, encoder, token
                     assert 0 <= look.at - (encoded.turns[turn][1] - 1) < 4
                 elif head == "before":
                     assert turn_of[look.at] == turn_of[look.targets[0]] + 1
+                elif head == "verb":
+                    said = tokenizer.decode([ids[t] for t in look.targets])
+                    assert f"{truth.subject}{said}." in question.query.text.lower()
+                elif head == "event":
+                    assert {turn_of[t] for t in look.targets} <= set(truth.first_event)
+                    assert max(look.targets) < look.at and turn_of[look.at] > min(truth.first_event)
                 else:
                     assert ids[look.at + 1] == ids[look.targets[0]]  # what is said next is what it looks at
         supervised = [turn for turn, (_, end) in enumerate(encoded.turns) if encoded.labels[end] != IGNORE]
@@ -179,7 +197,14 @@ def test_its_loss_is_that_of_the_attention_the_decoder_has(head):
     ids = torch.randint(0, 1200, (2, 12))
     seen = model.decoder.model(input_ids=ids, output_attentions=True, use_cache=False)
     looks = [Look(5, (2,)), Look(9, (0, 1)), Look(11, (11,))]
-    layer, number = {"name": (1, 0), "region": (2, 0), "before": (2, 1), "time": (2, 0)}[head]
+    layer, number = {
+        "name": (1, 0),
+        "verb": (1, 2),
+        "region": (2, 0),
+        "before": (2, 1),
+        "time": (2, 0),
+        "event": (2, 2),
+    }[head]
     for row in range(2):
         given = seen.attentions[layer][row, number]
         expected = torch.stack([given[look.at, list(look.targets)].sum() for look in looks])
