@@ -52,7 +52,7 @@ def sft(recipe: Path, resume: bool) -> None:
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Checkpoint to write."
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True)
-@click.option("--words", type=click.IntRange(min=5), default=1500, show_default=True, help="Steps.")
+@click.option("--words", type=click.IntRange(min=0), default=1500, show_default=True, help="Steps; 0: none.")
 def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
     """Stage 0 for RECIPE's model: it learns to see what moves, what is where, and to say it.
 

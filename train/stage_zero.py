@@ -25,9 +25,9 @@ def run_stage_zero(
 ) -> Metrics:
     """Teach ``recipe``'s model, of the compact family, to see; the checkpoint ``out`` holds every part done.
 
-    ``epochs``: of the regions; ``words``: steps, which adapters learn when the recipe has ``lora``. Returns
-    each part's figures. Raises RecipeError for a model of another family or clips that are not of the
-    generated world.
+    ``epochs``: of the regions; ``words``: steps, or 0; adapters learn them when the recipe has ``lora``.
+    Returns each part's figures. Raises RecipeError for a model of another family or clips that are not of
+    the generated world.
     """
     model, tokenizer, metrics = _start(recipe, out)
     clips = sorted({a.video_path for source in recipe.data.train for a in read_annotations(source.path)})
@@ -45,7 +45,9 @@ def run_stage_zero(
         settings = NamingSettings(steps=words, names_first=words // 5, seed=seed)
         return teach_naming(model, tokenizer, recipe.protocol, clips, cache, settings, say)
 
-    parts = {"regions": regions, "words": naming}
+    parts = {"regions": regions}
+    if words:
+        parts["words"] = naming
     if model.config.motion:
         parts = {"motion": motion, **parts}
     for name, teach in parts.items():

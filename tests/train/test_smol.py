@@ -1,5 +1,6 @@
 """SmolLM2 as a compact model: what is added to a pretrained Llama, and what stays as it was."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from edge_runtime.protocol import TurnEncoder
 from tests.train.chat import chat_tokenizer
 from train.model.base import UNUSED
 from train.model.base_models import make_smol
-from train.model.checkpoint import load_checkpoint
+from train.model.checkpoint import CheckpointError, load_checkpoint
 from train.model.lora import decoder_sha256
 from train.model.smollm import PACKAGE, BaseModelError, build_smol, from_llama, smol_protocol
 from train.recipe import load_recipe
@@ -132,7 +133,8 @@ def test_what_is_not_there_is_said(tmp_path):
         build_smol(str(tmp_path / "nowhere"))
 
 
-RECIPES = Path(__file__).parents[2] / "train" / "recipes"
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "train" / "recipes"
 
 
 @pytest.mark.parametrize("name", ["smol-align", "smol-pieces", "smol-sft"])
@@ -142,6 +144,14 @@ def test_the_shipped_recipes_speak_smols_protocol_and_train_the_same_adapters(na
     assert recipe.lora == load_recipe(RECIPES / "smol-sft.toml").lora is not None
 
 
+def test_the_shipped_adapters_are_small_and_name_their_base(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no base was made
+    folder = ROOT / "train" / "checkpoints" / "smol"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 40e6
+    with pytest.raises(CheckpointError, match="make smol"):
+        load_checkpoint(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_package_becomes_smol():
@@ -149,6 +159,8 @@ def test_the_package_becomes_smol():
     if find_spec(PACKAGE) is None:  # importing it would want a chat program
         pytest.skip(f"{PACKAGE} is not installed")
     model, tokenizer = build_smol()
+    shipped = json.loads((ROOT / "train" / "checkpoints" / "smol" / "config.json").read_text())
+    assert decoder_sha256(model) == shipped["lora"]["base"]["sha256"]
     assert tokenizer.token_to_id("</Silence>") == 49152 and tokenizer.token_to_id("</Response>") == 49153
     assert (model.config.vocab_size, model.config.num_layers, model.config.hidden_size) == (49216, 30, 576)
     text = "The capital of France is"
