@@ -30,6 +30,8 @@ _LONGEST_INTERVAL = 16
 """Tokens in which both numbers of an interval stand."""
 _IDLE_WEIGHT = 0.3
 """Of turns in which nothing happens, which are most, in the loss of readings."""
+_SAME_WEIGHT = 0.15
+"""Of turns like the one before in the loss of reading the one before, which the present one tells there."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Look:
 class Lesson:
     """What one trajectory shows: looks by head, and what is to be known at each turn's decision.
 
-    ``decisions`` [n]: positions; ``known`` [n, 3]: doing, name, phase (IGNORE: nothing).
+    ``decisions`` [n]: positions; ``known`` [n, 3]: doing, name, phase; ``known_before`` [n, 2]: doing and
+    name one turn earlier (IGNORE: nothing).
     """
 
     looks: dict[str, list[Look]]
     decisions: Tensor
     known: Tensor
+    known_before: Tensor
 
 
 HEADS = ("name", "verb", "region", "before", "time", "event")
@@ -80,12 +84,14 @@ class LessonWriter:
         verb = self._rest_of_sentence(ids, name)
         decisions = [end - 1 for _, end in turns]
         known = torch.full((len(turns), 3), IGNORE)
+        before = torch.full((len(turns), 2), IGNORE)
         for turn, (start, end) in enumerate(turns):
             if encoded.labels[end] == IGNORE:
                 continue
             known[turn] = torch.tensor([truth.doing[turn], truth.name[turn], truth.phase[turn]])
             if turn:
                 looks["before"].append(Look(end - 1, (decisions[turn - 1],)))
+                before[turn] = known[turn - 1, :2]
             if truth.first_event is not None:
                 if verb:
                     looks["verb"].append(Look(end - 1, verb))
@@ -99,7 +105,7 @@ class LessonWriter:
                 looks["region"] += [Look(at, (image,)) for at in range(end - 1, end - 1 + spoken)]
             if truth.interval and ids[end] == self._response_id:
                 looks["time"] += self._times(truth.interval, encoded, end)
-        return Lesson(looks, torch.tensor(decisions), known)
+        return Lesson(looks, torch.tensor(decisions), known, before)
 
     def _name(self, ids: Sequence[int], subject: str) -> tuple[int, ...]:
         """Positions of a name where it first stands within a sentence."""
@@ -167,6 +173,7 @@ class Guidance(nn.Module):
         }
         width = decoder.config.hidden_size
         self.seen = nn.Linear(width, len(DOINGS) + len(NAMES))
+        self.before = nn.Linear(width, len(DOINGS) + len(NAMES))
         self.phase = nn.Linear(width, len(PHASES))
         self._read_after = {"seen": late, "phase": after}
         self._caught: dict[tuple[str, int], Any] = {}
@@ -232,14 +239,19 @@ class Guidance(nn.Module):
         doing, name, phase = lesson.known.unbind(1)
         seen = self._caught["output", self._read_after["seen"]][row, at].float()  # [n, D]
         waited = self._caught["output", self._read_after["phase"]][row, at].float()
+        parts = [len(DOINGS), len(NAMES)]
         with torch.autocast(seen.device.type, enabled=False):
-            doings, names = self.seen(_unit(seen)).split([len(DOINGS), len(NAMES)], dim=-1)
+            doings, names = self.seen(_unit(seen)).split(parts, dim=-1)
+            earlier = self.before(_unit(waited)).split(parts, dim=-1)
             phases = self.phase(_unit(waited))
-        return (
+        missed = (
             _wrong(doings, doing, len(IDLE))
             + _wrong(names, name, 1)  # nobody
             + _wrong(phases, phase, 0)
         )
+        for logits, was, now in zip(earlier, lesson.known_before.unbind(1), (doing, name), strict=True):
+            missed = missed + of_the_turn_before(logits, was, now)
+        return missed
 
 
 def _unit(hidden: Tensor) -> Tensor:
@@ -255,3 +267,16 @@ def _wrong(logits: Tensor, wanted: Tensor, idle: int) -> Tensor:
     weight[:idle] = _IDLE_WEIGHT
     wanted = wanted.to(logits.device)
     return nn.functional.cross_entropy(logits, wanted, weight, ignore_index=IGNORE)
+
+
+def of_the_turn_before(logits: Tensor, was: Tensor, now: Tensor) -> Tensor:
+    """Mean cross-entropy of what was to be known one turn earlier, above all where it is another now.
+
+    ``logits`` [n, classes]; ``was`` and ``now`` [n], of the turn before and of the turn itself.
+    """
+    if not (was != IGNORE).any():
+        return logits.sum() * 0.0
+    was, now = was.to(logits.device), now.to(logits.device)
+    weight = torch.where(was == now, _SAME_WEIGHT, 1.0) * (was != IGNORE)
+    wrong = nn.functional.cross_entropy(logits, was, ignore_index=IGNORE, reduction="none")
+    return (wrong * weight).sum() / weight.sum()

@@ -64,7 +64,7 @@ def test_first_layers_and_projector_stay_exact(graphs):
     rounded = {name for node in int8.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     convolutions = [node for node in int8.graph.node if node.op_type == "Conv"]
     in_int8 = [node.name for node in convolutions if node.input[1] in rounded]
-    assert len(in_int8) > 25 and not kept & set(in_int8)
+    assert in_int8 and not kept & set(in_int8)
     exact_ones = [node for node in convolutions if node.name not in in_int8]
     assert len(exact_ones) == KEPT_CONVOLUTIONS + 5  # the projector has five convolutions
 

@@ -19,7 +19,7 @@ from tests.train.tiny_config import TINY
 from train.data.encode import IGNORE, TimelineEncoder
 from train.data.features import FeatureCache, write_features
 from train.data.timeline import build_timeline, cut
-from train.guidance import HEADS, Guidance, LessonWriter, Look
+from train.guidance import HEADS, Guidance, LessonWriter, Look, of_the_turn_before
 from train.guidance_truth import DOINGS, NAMES, turn_truth
 from train.model.checkpoint import save_checkpoint
 from train.model.compact import CompactModel
@@ -167,6 +167,8 @@ def test_looks_are_at_the_tokens_that_hold_the_reasons(questions, encoder, token
                     assert ids[look.at + 1] == ids[look.targets[0]]  # what is said next is what it looks at
         supervised = [turn for turn, (_, end) in enumerate(encoded.turns) if encoded.labels[end] != IGNORE]
         assert (lesson.known[supervised, 0] == torch.from_numpy(truth.doing[supervised])).all()
+        earlier, now = lesson.known_before[supervised], lesson.known[supervised, :2]
+        assert (earlier[1:] == now[:-1]).all() and (earlier[0] == IGNORE).all()
     assert all(seen.values()), seen
 
 
@@ -210,6 +212,15 @@ def test_its_loss_is_that_of_the_attention_the_decoder_has(head):
         expected = torch.stack([given[look.at, list(look.targets)].sum() for look in looks])
         torch.testing.assert_close(guidance.missed(head, row, looks), -expected.log().mean())
         assert guidance.missed(head, row, []) == 0
+
+
+def test_of_the_turn_before_is_asked_above_all_where_it_was_another():
+    logits = torch.randn(4, 6)
+    was, now = torch.tensor([IGNORE, 2, 2, 3]), torch.tensor([2, 2, 3, 3])
+    each = -logits.log_softmax(-1)[[1, 2, 3], [2, 2, 3]]
+    expected = (each * torch.tensor([0.15, 1.0, 0.15])).sum() / 1.3
+    torch.testing.assert_close(of_the_turn_before(logits, was, now), expected)
+    assert of_the_turn_before(logits, torch.full((4,), IGNORE), now) == 0
 
 
 def write_world(folder: Path, clips: int = 4) -> Path:
