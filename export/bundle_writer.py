@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +20,7 @@ from torch import nn
 
 from edge_runtime.bundle import CACHE_SCALES, FORMAT_VERSION
 from edge_runtime.protocol import Protocol, TurnEncoder
+from export.bundle_folder import check_room, describe_files, replace_folder, sweep, write_manifest
 from export.clip import Step
 from export.decoder_graph import DecoderGraph
 from export.errors import ExportError
@@ -179,7 +177,7 @@ def export_model(
     backbone = backbone if backbone is not None else open_backbone(model)
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out)
-    _check_room(out.parent, model)
+    check_room(out.parent, model)
     work = out.with_name(f".{out.name}.{os.getpid()}")
     work.mkdir()
     try:
@@ -198,18 +196,18 @@ def export_model(
         table = model.decoder.get_input_embeddings().weight.detach().float().numpy()
         np.save(work / "embedding.npy", table.astype(np.float16), allow_pickle=False)
         tokenizer.save(str(work / "tokenizer.json"))
-        manifest |= {"training": dict(training or {}), "files": _files(work)}
-        _write_manifest(work, manifest)
+        manifest |= {"training": dict(training or {}), "files": describe_files(work)}
+        write_manifest(work, manifest)
         if kv == "int8":
             progress("scales of the cache")
             manifest = _with_small_cache(work, manifest)
-            _write_manifest(work, manifest)
+            write_manifest(work, manifest)
         if parity_timesteps:
             progress(f"parity over {parity_timesteps} timesteps")
             parity = measure_parity(work, model, backbone, timesteps=parity_timesteps, steps=parity_steps)
             check_parity(parity, "int8" if kv == "int8" and precision == "fp32" else precision)
-            _write_manifest(work, manifest | {"parity": parity})
-        _replace(work, out)
+            write_manifest(work, manifest | {"parity": parity})
+        replace_folder(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out
@@ -320,7 +318,7 @@ def _with_small_cache(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "kv": "int8",
         "graphs": graphs | {"decoder": graphs["decoder"] | _tensors(decoder)},
-        "files": _files(folder, leave_out=("bundle.json",)),
+        "files": describe_files(folder, leave_out=("bundle.json",)),
     }
 
 
@@ -344,75 +342,6 @@ def _tensors(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
         "inputs": [spec(value) for value in model.graph.input],
         "outputs": [spec(value) for value in model.graph.output],
     }
-
-
-def _files(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    return {
-        path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.iterdir())
-        if path.name not in leave_out
-    }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str)
-    (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _replace(new: Path, out: Path) -> None:
-    """Put ``new`` in ``out``'s place. A folder cannot be replaced in one step: the old one steps aside."""
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.exists():
-        os.replace(out, old)
-    os.replace(new, out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def sweep(out: Path) -> None:
-    """Remove what exports of ``out`` that were killed have left beside it.
-
-    One that was killed between its two renames has put the old bundle aside and nothing in its place: the old
-    one is put back.
-    """
-    pattern = re.compile(rf"\.{re.escape(out.name)}\.(\d+)(\.old)?")
-    for path in out.parent.iterdir():
-        match = pattern.fullmatch(path.name)
-        if match is None or _alive(int(match[1])):
-            continue
-        if match[2] and not out.exists():
-            os.replace(path, out)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _check_room(folder: Path, model: StreamModel) -> None:
-    """Raises ExportError before hours of work when the disk cannot hold the result."""
-    # fp32 weights at worst, those of a quantised graph while both exist, and the embedding table.
-    needed = 6 * sum(weight.numel() for weight in model.parameters()) + (64 << 20)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ExportError(
-            f"{folder}: {free / 1e6:.0f} MB free, the bundle may need {needed / 1e6:.0f} MB; "
-            "make room or choose another place"
-        )
 
 
 def _commit() -> str:

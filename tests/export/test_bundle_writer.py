@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 import edge_runtime  # noqa: E402
 from edge_runtime.bundle import load_bundle  # noqa: E402
 from edge_runtime.protocol import TurnEncoder  # noqa: E402
-from export import bundle_writer  # noqa: E402
+from export import bundle_folder, bundle_writer  # noqa: E402
 from export.bundle_writer import check_parity, export_model  # noqa: E402
 from export.errors import ExportError  # noqa: E402
 from export.torch_reference import full_logits  # noqa: E402
@@ -203,7 +203,7 @@ def test_a_precision_the_target_cannot_do(tiny_model, tmp_path, target, precisio
 
 def test_no_room_is_noticed_before_the_work(tiny_model, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 1_000_000})
-    monkeypatch.setattr(bundle_writer.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(bundle_folder.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(ExportError, match=r"1 MB free, the bundle may need \d+ MB; make room"):
         export(tiny_model, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -231,10 +231,10 @@ def test_what_a_killed_export_leaves_is_swept_and_never_used(tmp_path, when):
     command = [sys.executable, "-c", KILLED, str(out), when]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
-    bundle_writer.sweep(out)  # it still lives: nothing of it is touched
+    bundle_folder.sweep(out)  # it still lives: nothing of it is touched
     assert len(list(tmp_path.iterdir())) == 2
     process.kill()
     process.communicate()
-    bundle_writer.sweep(out)
+    bundle_folder.sweep(out)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     assert (out / "bundle.json").read_text() == "the old one"
