@@ -231,6 +231,7 @@ def test_tensorrt_is_given_positions_and_deepstack(bundle_for_tensorrt, tmp_path
     found = watch()
     assert [d.score for d in found] == pytest.approx([d.score for d in expected], abs=0.02)
     assert sum("evict" in d.timing for d in found) >= 2 and len({round(d.score, 3) for d in found}) > 5
+    assert not gpu.blocks and not gpu.host and gpu.streams == 0  # closed with the session
 
 
 WITHOUT_TORCH = """
