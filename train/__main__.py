@@ -13,6 +13,7 @@ from train.check import check
 from train.compare import compare
 from train.pack import pack
 from train.rubrics import rubrics
+from train.score import score
 
 # Threads that wait for each other by spinning cost three times the processor time as soon as anything else
 # runs on the machine. Read when torch is loaded, so it is set before.
@@ -32,6 +33,7 @@ main.add_command(check)
 main.add_command(compare)
 main.add_command(pack)
 main.add_command(rubrics)
+main.add_command(score)
 
 
 @main.command()

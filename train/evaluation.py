@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tqdm import tqdm
+
 from benchmarks.streampro.annotations import Annotation, Prediction
 from benchmarks.streampro.judges import ExactJudge, Judge
 from benchmarks.streampro.score import Report, score
@@ -42,13 +44,17 @@ def predict(
     annotations: Sequence[Annotation],
     *,
     rows: int = 64,
+    progress: str = "",
 ) -> list[Prediction]:
-    """What the model says to each question, ``rows`` of them at a time. Leaves the model in its mode."""
+    """What the model says to each question, ``rows`` of them at a time. Leaves the model in its mode.
+
+    ``progress``: what the bar that people see is called; none when empty.
+    """
     training = model.training
     model.eval()
     ordered = sorted(annotations, key=lambda a: a.duration)  # clips of like length step together
     found = []
-    for i in range(0, len(ordered), rows):
+    for i in tqdm(range(0, len(ordered), rows), desc=progress, disable=not progress, leave=False):
         batch = [prompts.prompt(annotation) for annotation in ordered[i : i + rows]]
         found += [group[0] for group in rollout(model, rules, batch)]
     model.train(training)

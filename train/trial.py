@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from benchmarks.streampro.annotations import Annotation, Prediction, write_predictions
-from benchmarks.streampro.judges import ExactJudge
-from benchmarks.streampro.score import score
-from benchmarks.streampro.silence import silence
+from benchmarks.streampro.annotations import write_predictions
 from benchmarks.whole_file import write_whole
-from train.choices import TokenRules
 from train.comparison import Comparison, Recipe, Test, Trial
-from train.data.dataset import Source
-from train.data.features import FeatureCache
-from train.evaluation import points, predict
+from train.examination import Examination, drawn, figures
 from train.grpo import run_grpo
 from train.model.checkpoint import Checkpoint, load_checkpoint
 from train.recipe import RecipeError, SFTRecipe, plain
-from train.sft import run_sft, turn_encoder
+from train.sft import run_sft
 from train.states import last_state
-from train.trajectory import Prompts
 
 RESULT = "result.json"
 
@@ -111,60 +102,15 @@ def _is_trained(checkpoint: Path, recipe: Recipe) -> bool:
     return True
 
 
-def drawn(annotations: list[Annotation], test: Test) -> list[Annotation]:
-    """The questions of a test, in file order."""
-    if not 0 < test.questions < len(annotations):
-        return annotations
-    chosen = np.random.default_rng(test.seed).permutation(len(annotations))[: test.questions]
-    return [annotations[i] for i in sorted(chosen)]
-
-
 def _examine(
     checkpoint: Checkpoint, test: Test, comparison: Comparison, cache: Path, folder: Path
 ) -> dict[str, Any]:
     """Figures of one test by threshold. What was said is kept beside the result."""
-    protocol, tokenizer = checkpoint.protocol, checkpoint.tokenizer
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = checkpoint.model.to(device).float().eval()
-    features = FeatureCache(cache, protocol.fps, vision=model.vision)
-    prompts = Prompts((Source(test.path),), features, shuffle=False)
-    questions = drawn(prompts.annotations, test)
+    examination = Examination(checkpoint, (test.path,), cache)
+    questions = drawn(examination.annotations, test.questions, test.seed)
     found = {}
-    for threshold in comparison.thresholds or (protocol.threshold,):
-        rules = TokenRules(
-            turn_encoder(protocol, tokenizer),
-            tokenizer,
-            model.decoder.get_input_embeddings().num_embeddings,
-            threshold=threshold,
-        )
-        with _precision(device):
-            said = predict(model, rules, prompts, questions)
+    for threshold in comparison.thresholds or (checkpoint.protocol.threshold,):
+        said = examination.ask(questions, threshold)
         write_predictions(folder / f"{test.name}-{threshold:g}.jsonl", said)
         found[f"{threshold:g}"] = figures(questions, said)
-    return found
-
-
-def _precision(device: torch.device) -> AbstractContextManager[object]:
-    return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
-
-
-def figures(questions: list[Annotation], said: list[Prediction]) -> dict[str, Any]:
-    """StreamPro-F1 in points on questions with answers, the rate of speech on those without."""
-    by_id = {prediction.id: prediction for prediction in said}
-    answered = [question for question in questions if question.answers]
-    found: dict[str, Any] = {"questions": len(questions)}
-    if answered:
-        mine = [by_id[question.id] for question in answered]
-        report = score(answered, mine, ExactJudge(), bootstrap=0)
-        found["f1"] = points(report)
-        found["responses_per_answer"] = sum(len(p.responses) for p in mine) / sum(
-            len(a.answers) for a in answered
-        )
-        if report.weighted is not None:
-            found["parts"] = {
-                name: 100 * getattr(report.weighted, name)
-                for name in ("time", "accuracy", "precision", "recall")
-            }
-    if len(answered) < len(questions):
-        found["silence"] = asdict(silence(questions, said, bootstrap=0))["overall"]
     return found

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.streampro.annotations import read_annotations, read_predictions, write_annotations
-from train.comparison import Test, load_comparison, mean_and_spread, merged, trials
+from train.comparison import load_comparison, mean_and_spread, merged, trials
 from train.comparison_report import markdown
 from train.comparison_run import run_all
 from train.errors import TrainingError
+from train.examination import drawn, figures
 from train.recipe import RecipeError
-from train.trial import drawn, figures, read_result, run_trial
+from train.trial import read_result, run_trial
 
 ROOT = Path(__file__).parents[2]
 SPEC = """
@@ -110,11 +111,11 @@ def test_tables_merge_and_the_rest_is_replaced():
 
 def test_questions_are_drawn_by_seed_and_stay_in_order(spec, tmp_path):
     questions = read_annotations(tmp_path / "a.jsonl")
-    one = drawn(questions, Test("t", spec, questions=4, seed=1))
-    assert one == drawn(questions, Test("t", spec, questions=4, seed=1))
-    assert len(one) == 4 and one != drawn(questions, Test("t", spec, questions=4, seed=2))
+    one = drawn(questions, 4, seed=1)
+    assert one == drawn(questions, 4, seed=1)
+    assert len(one) == 4 and one != drawn(questions, 4, seed=2)
     assert one == sorted(one, key=questions.index)
-    assert drawn(questions, Test("t", spec)) == questions
+    assert drawn(questions, 0, seed=1) == questions
 
 
 def test_mean_and_spread_by_hand():
@@ -150,7 +151,7 @@ def test_a_trial_leaves_its_figures_and_is_not_run_again(spec, tmp_path):
     found = read_result(trial, comparison)
     said = read_predictions(trial.folder / "quiet-0.5.jsonl")
     assert found["tests"]["quiet"]["0.5"]["silence"]["responses"] == sum(len(p.responses) for p in said)
-    questions = drawn(read_annotations(tmp_path / "a.jsonl"), comparison.tests[0])
+    questions = drawn(read_annotations(tmp_path / "a.jsonl"), 5, comparison.tests[0].seed)
     answered = read_predictions(trial.folder / "answered-0.5.jsonl")
     assert {p.id for p in answered} == {q.id for q in questions} and len(questions) == 5
     assert found["tests"]["answered"]["0.5"] == figures(questions, answered)
