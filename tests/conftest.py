@@ -21,9 +21,11 @@ CONTEXT_ROWS = 384
 
 
 def pytest_configure() -> None:
-    """Under ``nohup`` the programs that tests start would inherit that SIGHUP is ignored."""
+    """Ignored signals would be inherited by what tests start: SIGHUP under ``nohup``, SIGINT behind ``&``."""
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class TinyModel:
