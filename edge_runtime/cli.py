@@ -1,8 +1,8 @@
 """The command line: ``edge-run SOURCE`` watches, ``edge-run doctor`` examines the machine.
 
-Events go to stdout, one JSON line each; everything for people goes to stderr. A mistake of the user's ends
-with one line on stderr and the exit code of its error (2 usage, 3 model, 4 source, 5 output, 6 engine, 130
-Ctrl-C). Heavy imports happen inside the commands, so that ``--help`` answers at once.
+Events go to stdout, one JSON line each, unless stdout is a terminal; everything for people goes to stderr. A
+mistake of the user's ends with one line on stderr and the exit code of its error (2 usage, 3 model, 4 source,
+5 output, 6 engine, 130 Ctrl-C). Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations

@@ -103,9 +103,14 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     help="Serve Prometheus metrics and /health there.  [default: off; of a PORT alone, loopback]",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="No live lines; the summary on stderr is one JSON object."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="JSON alone: events on stdout, on a terminal too, and the summary on stderr.",
 )
-@click.option("--quiet", is_flag=True, help="No live lines and no summary; warnings and errors alone.")
+@click.option(
+    "--quiet", is_flag=True, help="No live lines and no summary: responses, warnings and errors alone."
+)
 @click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
 @click.option(
     "--no-reload", is_flag=True, help="Ignore changes of the configuration file; SIGHUP alone counts."

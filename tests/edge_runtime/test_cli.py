@@ -89,6 +89,8 @@ def test_a_clip_from_end_to_end_twice_with_the_same_bytes(edge_run, clip, tmp_pa
     assert (tmp_path / "events.jsonl").read_text() == first.stdout * 2
 
     told = events(first.stdout)
+    asked = {"q1": "What does the person do?", "q2": "How many?"}
+    assert all(event["question"] == asked[event["query"]] for event in told if event["type"] == "response")
     assert [event["type"] for event in told[:3]] == ["stream", "stream", "query"]
     assert [event["state"] for event in told if event["type"] == "stream"] == ["connecting", "live", "ended"]
     assert len({event["id"] for event in told}) == len(told)
@@ -166,26 +168,63 @@ def test_duration_ends_a_live_source(edge_run):
     assert events(done.stdout)[-2]["cause"] == "2 s are over"
 
 
+@pytest.fixture
+def on_terminal(tiny_bundle, clip, tmp_path):
+    """What a terminal shows of a run; ``stdout`` and ``stderr`` lead there unless they are given."""
+
+    def run(*args: str, **streams) -> str:
+        primary, secondary = pty.openpty()
+        process = subprocess.Popen(
+            [*EDGE_RUN, str(clip), "--bundle", str(tiny_bundle), "--ask", "What?", *args],
+            **{"stdout": secondary, "stderr": secondary, **streams},
+            cwd=tmp_path,
+            env=environment(tmp_path, TERM="xterm", COLUMNS="80", NO_COLOR="1"),
+        )
+        os.close(secondary)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(primary, 4096)
+            except OSError:  # the other end is closed
+                break
+        assert process.wait(timeout=60) == 0, shown.decode()
+        os.close(primary)
+        return shown.decode()
+
+    return run
+
+
 @pytest.mark.gst
-def test_on_a_terminal_silence_is_written_over(tiny_bundle, clip, tmp_path):
-    primary, secondary = pty.openpty()
-    process = subprocess.Popen(
-        [*EDGE_RUN, str(clip), "--bundle", str(tiny_bundle), "--ask", "What?", "--threshold", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=secondary,
-        cwd=tmp_path,
-        env=environment(tmp_path, TERM="xterm", COLUMNS="80"),
-    )
-    os.close(secondary)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(primary, 4096)
-        except OSError:  # the other end is closed
-            break
-    assert process.wait(timeout=60) == 0
-    os.close(primary)
-    text = shown.decode()
+def test_on_a_terminal_people_read_lines_and_no_json(on_terminal, tmp_path):
+    text = on_terminal("--threshold", "0", "--min-gap", "3", "--events", "e.jsonl")
+    told = events((tmp_path / "e.jsonl").read_text())
+    said = [event["text"] for event in told if event["type"] == "response"]
+    assert len(said) == 3  # what the terminal shows counts as sent, so the gap is kept
+    assert all(text.count(f"{one}  ") >= 1 for one in said)
+    assert re.search(r"responses +3, held back 5", text)
+    assert '"type"' not in text and "{" not in text
+
+
+@pytest.mark.gst
+@pytest.mark.parametrize("hidden", [["--quiet"], []])
+def test_a_terminal_without_live_lines_shows_the_responses_alone(on_terminal, hidden):
+    """Asked for with --quiet, or because stderr leads elsewhere."""
+    streams = {} if hidden else {"stderr": subprocess.DEVNULL}
+    lines = on_terminal("--threshold", "0", "--duration", "3", *hidden, **streams).splitlines()
+    assert len(lines) == 3
+    assert all(re.fullmatch(rf"{n}s  .+", line) for n, line in enumerate(lines, start=1))
+
+
+@pytest.mark.gst
+def test_json_on_a_terminal_is_json_alone(on_terminal):
+    told = events(on_terminal("--json", "--duration", "3"))
+    assert [event["type"] for event in told[:2]] == ["stream", "stream"]
+    assert told[-1]["timesteps"] == 3 and "decision_ms" in told[-1]
+
+
+@pytest.mark.gst
+def test_on_a_terminal_silence_is_written_over(on_terminal):
+    text = on_terminal("--threshold", "1", stdout=subprocess.DEVNULL)
     assert text.count("\r\x1b[K") >= CLIP_S
     steps = re.findall(r"\d+s  [█░]{10} [\d.]+  SILENT[^\r\n]*(\r\n)?", text)
     assert len(steps) == CLIP_S and not any(steps)
