@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.camera_config import TRANSPORTS, Ask, CameraConfig, SourceOptions, read_cameras
 from edge_runtime.delivery import ReceiverConfig, default_outbox
 from edge_runtime.errors import ConfigError
@@ -62,6 +63,8 @@ class RuntimeConfig:
     bundle: str = DEFAULT_BUNDLE
     """A bundle's name or folder; a relative folder is taken from the configuration file's."""
     threads: int | None = None
+    backend: str = "auto"
+    """What runs the model; see :data:`edge_runtime.backends.names.NAMES`."""
     stats_every_s: float = 60.0
     """Seconds between the ``stats`` events of a live source."""
     events: Path | None = None
@@ -157,13 +160,27 @@ def _runtime(table: Table) -> RuntimeConfig:
     bundle = table.text("bundle", DEFAULT_BUNDLE) or DEFAULT_BUNDLE
     return RuntimeConfig(
         bundle=str(table.near(bundle)) if os.sep in bundle else bundle,
-        threads=table.whole("threads", None, lambda n: n >= 1, "a whole number of threads from 1"),
+        threads=table.whole(
+            "threads",
+            None,
+            lambda n: 1 <= n <= MOST_THREADS,
+            f"a whole number of threads from 1 to {MOST_THREADS}",
+        ),
+        backend=_backend(table),
         stats_every_s=table.number("stats_every", 60.0, lambda s: s > 0, "seconds greater than 0"),
         events=table.path("events"),
         rotation=_rotation(table),
         outbox=table.path("outbox") or default_outbox(),
         metrics=table.parsed("metrics", parse_address, None),
     )
+
+
+def _backend(table: Table) -> str:
+    name = table.text("backend", "auto")
+    if name not in NAMES:
+        table.wrong("backend", f"expected one of {', '.join(NAMES)}, got {name!r}")
+        return "auto"
+    return name
 
 
 def _rotation(table: Table) -> Rotation:
