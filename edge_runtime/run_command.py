@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.cameras import SAMPLES, Given, make_plan
+from edge_runtime.command_help import RunCommand
 from edge_runtime.config import TRANSPORTS, find_config, parse_address
 from edge_runtime.display import Console
 from edge_runtime.framing import ROTATIONS, Polygon, parse_crop, parse_polygon
@@ -45,7 +47,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(err), param, ctx)
 
 
-@click.command("run", hidden=True)
+@click.command("run", cls=RunCommand, hidden=True)
 @click.argument("sources", nargs=-1, metavar="SOURCE ...")
 @click.option("--ask", "asks", multiple=True, metavar="TEXT", help="What to watch for. May be given again.")
 @click.option(
@@ -58,9 +60,17 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--bundle", metavar="NAME|FOLDER", help="The model.  [default: nano]")
 @click.option(
-    "--fps", type=Number(min=0, min_open=True, max=60), help="Decisions a second.  [default: the model's]"
+    "--fps",
+    type=Number(min=0, min_open=True, max=60),
+    metavar="NUMBER",
+    help="Decisions a second.  [default: the model's]",
 )
-@click.option("--threshold", type=Number(0, 1), help="Score from which it speaks.  [default: the bundle's]")
+@click.option(
+    "--threshold",
+    type=Number(0, 1),
+    metavar="SCORE",
+    help="Score from 0 to 1 from which it speaks.  [default: the bundle's]",
+)
 @click.option(
     "--min-gap", type=Number(min=0), metavar="SECONDS", help="Least time between two responses.  [default: 0]"
 )
@@ -115,7 +125,18 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--no-reload", is_flag=True, help="Ignore changes of the configuration file; SIGHUP alone counts."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.  [default: chosen]")
+@click.option(
+    "--backend",
+    type=click.Choice(NAMES),
+    metavar="NAME",
+    help=f"What runs the model: {', '.join(NAMES)}.  [default: auto]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, MOST_THREADS),
+    metavar="N",
+    help="CPU threads of the model.  [default: chosen]",
+)
 def run(
     sources: tuple[str, ...],
     asks: tuple[str, ...],
@@ -139,6 +160,7 @@ def run(
     quiet: bool,
     config: str | None,
     no_reload: bool,
+    backend: str | None,
     threads: int | None,
 ) -> int:
     """Watch each SOURCE and write an event for each response."""
@@ -159,7 +181,14 @@ def run(
             "stall_timeout_s": stall_timeout,
             "give_up_s": give_up,
         },
-        runtime={"bundle": bundle, "threads": threads, "events": events, "metrics": metrics},
+        runtime={
+            "bundle": bundle,
+            "backend": backend,
+            "threads": threads,
+            "events": events,
+            "metrics": metrics,
+        },
+        config=config is not None,
     )
     settings = find_config(config)
     job = Job(

@@ -67,10 +67,14 @@ def watch(job: Job, console: Console) -> int:
         opening.scrub(console)
         # stdout last: when its reader goes away, the file has the event already.
         files = [FileSink(runtime.events, warn, runtime.rotation)] if runtime.events else []
-        receivers = open_receivers(job.plan.receivers, runtime.outbox, warn, opening.hide)
+        receivers = open_receivers(
+            job.plan.receivers, runtime.outbox, warn, opening.hide, needed=job.plan.needs_receivers
+        )
         sinks = Sinks([*files, *receivers, _stdout_sink(job, console)])
         stack.callback(sinks.close)
-        model = edge_runtime.load(runtime.bundle, threads=runtime.threads)
+        model = edge_runtime.load(
+            runtime.bundle, threads=runtime.threads, backend=runtime.backend, say=teller(console)
+        )
         runners = _runners(job, found, model, sinks, console)
 
         def stop(cause: str) -> None:

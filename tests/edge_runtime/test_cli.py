@@ -378,6 +378,11 @@ def test_an_event_file_that_cannot_be_written_is_said_before_the_run(edge_run, c
         (["test:", "--ask", "a", "--threshold", "1.1"], "--threshold"),
         (["test:", "--ask", "a", "--config", "none.toml"], "none.toml: there is no such configuration file"),
         (["smaple"], "did you mean sample?"),
+        (
+            ["test:", "--ask", "a", "--backend", "gpu"],
+            "one of 'auto', 'cpu', 'cuda', 'tensorrt', 'tensorrt-rtx'",
+        ),
+        (["test:", "--ask", "a", "--threads", "99999999999999999999"], "range 1<=x<=1024"),
         (["gate", "--ask", "a"], "no such file, and no camera of that name"),
     ],
 )
@@ -448,7 +453,9 @@ def test_help_names_the_sources_and_loads_nothing_heavy(edge_run):
     assert done.returncode == 0
     for word in ("sample", "camera0", "rtsp://", "--ask-at", "--min-gap", "doctor"):
         assert word in done.stdout
-    assert edge_run(bundle=False).returncode == 2  # nothing given: the same help
+    groups = ["Examples:", "Sources, one or several:", "What to watch for:", "Output:", "Commands:"]
+    assert [line for line in done.stdout.splitlines() if line in groups] == groups
+    assert "[x>" not in done.stdout and "RANGE" not in done.stdout
     loaded = subprocess.run(
         [
             sys.executable,
@@ -460,6 +467,15 @@ def test_help_names_the_sources_and_loads_nothing_heavy(edge_run):
         cwd=ROOT,
     )
     assert loaded.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("command", [(), ("plugin",)])
+def test_nothing_given_is_answered_with_a_short_help(edge_run, command):
+    done = edge_run(*command, bundle=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("Usage: edge-run") and "Commands:" in lines
+    assert 8 < len(lines) < 35 and max(map(len, lines)) <= 80
 
 
 def test_version(edge_run):
