@@ -122,7 +122,7 @@ def read_config(path: str | os.PathLike[str]) -> tuple[Config, tuple[Problem, ..
     """A configuration file with every mistake in it; where one is, the configuration holds a default."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin it with a byte order mark
         data = tomllib.loads(text)
     except FileNotFoundError:
         problem = "there is no such configuration file"

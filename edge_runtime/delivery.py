@@ -32,7 +32,7 @@ class Secret:
         """Its value. Raises ConfigError, which names ``owner``, when the variable or file is not there."""
         if self.file is not None:
             try:
-                value = self.file.read_text(encoding="utf-8").strip()
+                value = self.file.read_text(encoding="utf-8-sig").strip()
             except (OSError, UnicodeDecodeError) as err:
                 reason = err.strerror if isinstance(err, OSError) else "it is not UTF-8 text"
                 raise ConfigError(f"{owner}: the file {self.file} cannot be read: {reason}") from None

@@ -70,12 +70,27 @@ def test_passwords_come_from_the_environment(write):
         door.password({})
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    path = tmp_path / "edge-run.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("threads = 2", "thread = 2").encode())
+    _, problems = read_config(path)
+    assert [(problem.line, problem.key) for problem in problems] == [(3, "runtime.thread")]
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_config(path).runtime.bundle == "nano"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
         ("[runtime]\nbundel = 'nano'\n", 2, "runtime.bundel: unknown key; did you mean bundle?"),
         ("[runtime]\n\nthreads = 0\n", 3, "runtime.threads: expected a whole number"),
         ("[runtime]\nthreads = true\n", 2, "runtime.threads: expected a whole number"),
+        (
+            "[runtime]\nthreads = 99999999999999999999\n",
+            2,
+            "runtime.threads: expected a whole number of threads",
+        ),
+        ("[runtime]\nbackend = 'gpu'\n", 2, "runtime.backend: expected one of auto, cpu, cuda, tensorrt"),
         ("[runtime]\nbundle = 3\n", 2, "runtime.bundle: expected a text in quotes, got 3"),
         ("[runtime]\nstats_every = 0\n", 2, "runtime.stats_every"),
         ("[camera]\nname = 'a'\n", 1, "camera: expected [[camera]] with two brackets"),
