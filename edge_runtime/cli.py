@@ -117,8 +117,13 @@ commands.add_command(plugin)
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The console script. Never returns: the process ends with the command's exit code."""
-    code = _main(list(sys.argv[1:] if args is None else args))
+    """Run the command. Never returns: the process ends with the command's exit code."""
+    try:
+        code = _main(list(sys.argv[1:] if args is None else args))
+    except KeyboardInterrupt:  # while an error was being told
+        code = _INTERRUPTED
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the interpreter's end would print a traceback
     if code == _TERMINATED:
         # End the way the sender of the signal expects; a service manager then sees a clean stop.
         os.kill(os.getpid(), signal.SIGTERM)

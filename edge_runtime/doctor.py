@@ -212,7 +212,7 @@ def check_element() -> Iterator[Finding]:
     else:
         detail, _, remedy = problem.partition("; ")
         yield Finding(
-            "element streampro", "warn", detail, remedy or f"{_python()} -m edge_runtime.cli plugin install"
+            "element streampro", "warn", detail, remedy or f"{_python()} -m edge_runtime plugin install"
         )
 
 
