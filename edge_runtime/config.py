@@ -167,7 +167,7 @@ def _runtime(table: Table) -> RuntimeConfig:
             f"a whole number of threads from 1 to {MOST_THREADS}",
         ),
         backend=_backend(table),
-        stats_every_s=table.number("stats_every", 60.0, lambda s: s > 0, "seconds greater than 0"),
+        stats_every_s=table.seconds("stats_every", 60.0, zero=False),
         events=table.path("events"),
         rotation=_rotation(table),
         outbox=table.path("outbox") or default_outbox(),
@@ -184,9 +184,8 @@ def _backend(table: Table) -> str:
 
 
 def _rotation(table: Table) -> Rotation:
-    expected = "a number greater than 0"
-    megabytes = table.number("events_megabytes", None, lambda value: 0 < value <= 1e9, expected)
-    days = table.number("events_days", None, lambda value: 0 < value <= 1e6, expected)
+    megabytes = table.positive("events_megabytes", None)
+    days = table.positive("events_days", None, 1e6)
     keep = table.whole("events_keep", 5, lambda n: 1 <= n <= 1000, "a whole number of files from 1 to 1000")
     return Rotation(
         None if megabytes is None else max(1, int(megabytes * (1 << 20))),

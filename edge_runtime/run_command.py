@@ -18,6 +18,8 @@ from edge_runtime.display import Console
 from edge_runtime.framing import ROTATIONS, Polygon, parse_crop, parse_polygon
 from edge_runtime.heap import share_one_heap
 from edge_runtime.job import Job
+from edge_runtime.sampling import LEAST_FPS
+from edge_runtime.toml_table import MOST
 from edge_runtime.watching import watch
 
 __all__ = ["SAMPLES", "Number", "run"]
@@ -31,6 +33,10 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+SECONDS = Number(min=0, max=MOST)
+SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]
@@ -54,14 +60,14 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     "--ask-at",
     "ask_at",
     multiple=True,
-    type=Number(min=0),
+    type=SECONDS,
     metavar="SECONDS",
     help="When the question is asked; the first --ask-at belongs to the first --ask.  [default: 0]",
 )
 @click.option("--bundle", metavar="NAME|FOLDER", help="The model.  [default: nano]")
 @click.option(
     "--fps",
-    type=Number(min=0, min_open=True, max=60),
+    type=Number(min=LEAST_FPS, max=60),
     metavar="NUMBER",
     help="Decisions a second.  [default: the model's]",
 )
@@ -72,7 +78,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     help="Score from 0 to 1 from which it speaks.  [default: the bundle's]",
 )
 @click.option(
-    "--min-gap", type=Number(min=0), metavar="SECONDS", help="Least time between two responses.  [default: 0]"
+    "--min-gap", type=SECONDS, metavar="SECONDS", help="Least time between two responses.  [default: 0]"
 )
 @click.option(
     "--mask",
@@ -90,19 +96,15 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--transport", type=click.Choice(TRANSPORTS), help="Of an RTSP camera.  [default: tcp]")
 @click.option("--decoder", metavar="NAME", help="auto, software or a GStreamer decoder.  [default: auto]")
-@click.option(
-    "--connect-timeout", type=Number(min=0, min_open=True), metavar="SECONDS", help="To the first picture."
-)
-@click.option(
-    "--stall-timeout", type=Number(min=0, min_open=True), metavar="SECONDS", help="Between two pictures."
-)
+@click.option("--connect-timeout", type=SOME_SECONDS, metavar="SECONDS", help="To the first picture.")
+@click.option("--stall-timeout", type=SOME_SECONDS, metavar="SECONDS", help="Between two pictures.")
 @click.option(
     "--give-up",
-    type=Number(min=0),
+    type=SECONDS,
     metavar="SECONDS",
     help="End when a live source sends no picture for so long; 0: at its first failure.  [default: never]",
 )
-@click.option("--duration", type=Number(min=0, min_open=True), metavar="SECONDS", help="Stop after so long.")
+@click.option("--duration", type=SOME_SECONDS, metavar="SECONDS", help="Stop after so long.")
 @click.option(
     "--events", type=click.Path(path_type=Path), metavar="FILE", help="Append the events to this file, too."
 )
