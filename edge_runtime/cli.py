@@ -61,7 +61,10 @@ def commands() -> None:
     "--bundle", metavar="NAME|FOLDER", help="The model to examine.  [default: the configuration's, or nano]"
 )
 @click.option(
-    "--backend", type=click.Choice(NAMES), help="What is to run it.  [default: the configuration's]"
+    "--backend",
+    type=click.Choice(NAMES),
+    metavar="NAME",
+    help=f"What is to run it: {', '.join(NAMES)}.  [default: the configuration's]",
 )
 @click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings.")

@@ -59,6 +59,8 @@ class Commands(Group):
     """A group whose command ``run`` may be left out: ``edge-run camera0`` is ``edge-run run camera0``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args == ["help"]:
+            args = ["--help"]
         if args and args[0] not in self.commands and args[0] not in ("--help", "-h", "--version"):
             args = ["run", *args]
         return super().parse_args(ctx, args)

@@ -131,7 +131,7 @@ def _stdout_sink(job: Job, console: Console) -> Sink:
 
     if job.as_json or not stdout_is_terminal():
         return StdoutSink(warner(console))
-    live = console.terminal and not job.quiet
+    live = console.on_terminal and not job.quiet
     return TerminalSink(spoken=not live, several=len(job.plan.cameras) > 1)
 
 

@@ -34,4 +34,4 @@ class TerminalSink:
 
 
 def stdout_is_terminal() -> bool:
-    return bool(sys.__stdout__ and sys.__stdout__.isatty())
+    return Console(sys.__stdout__).on_terminal
