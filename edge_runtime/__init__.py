@@ -17,6 +17,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_runtime.errors import EdgeError
     from edge_runtime.model import Model
     from edge_runtime.session import Decision, StreamSession
@@ -37,16 +39,25 @@ def open(  # the verb a user expects; the builtin is not needed in this module
     return load(name_or_folder, threads=threads, backend=backend).session(threshold=threshold)
 
 
-def load(name_or_folder: str | PathLike[str], *, threads: int | None = None, backend: str = "auto") -> Model:
+def load(
+    name_or_folder: str | PathLike[str],
+    *,
+    threads: int | None = None,
+    backend: str = "auto",
+    say: Callable[[str], None] | None = None,
+) -> Model:
     """Load a model bundle: a name shipped with the package (``nano``) or a folder.
 
     ``threads``: CPU threads per graph, None for a choice made from the machine. ``backend``: ``auto``,
-    ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``. Raises BundleError for a bundle that cannot be
+    ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``. ``say`` gets a line when an engine is built or a GPU
+    stays unused; None prints it to stderr. Raises BundleError for a bundle that cannot be
     trusted or read, BackendError when no engine can run it.
     """
     from edge_runtime.model import Model
 
-    return Model(name_or_folder, threads=threads, backend=backend)
+    if say is None:
+        return Model(name_or_folder, threads=threads, backend=backend)
+    return Model(name_or_folder, threads=threads, backend=backend, say=say)
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.framing import Framing, Polygon
 from edge_runtime.policy import PolicySettings, parse_quiet_hours
 from edge_runtime.receivers import read_secret
+from edge_runtime.sampling import LEAST_FPS
 from edge_runtime.toml_table import Table
 
 TRANSPORTS = ("tcp", "udp", "auto")
@@ -98,7 +99,10 @@ def _camera(table: Table, names: set[str]) -> CameraConfig:
         name=name or "",
         source=_source(table),
         fps=table.number(
-            "fps", None, lambda fps: 0 < fps <= 60, "more than 0 and at most 60 timesteps per second"
+            "fps",
+            None,
+            lambda fps: LEAST_FPS <= fps <= 60,
+            f"from {LEAST_FPS:g} to 60 timesteps per second",
         ),
         user=table.text("user", None),
         password_env=password.env,
@@ -122,16 +126,14 @@ def _source_options(table: Table) -> SourceOptions:
     transport = table.text("transport", None)
     if transport not in (None, *TRANSPORTS):
         table.wrong("transport", f"expected one of {', '.join(TRANSPORTS)}, got {transport!r}")
-    timeout = partial(
-        table.number, default=None, accept=lambda value: value > 0, expected="seconds greater than 0"
-    )
+    timeout = partial(table.seconds, default=None, zero=False)
     return SourceOptions(
         _framing(table),
         transport,
         table.text("decoder", None),
         timeout("connect_timeout"),
         timeout("stall_timeout"),
-        table.number("give_up", None, lambda value: value >= 0, "seconds from 0"),
+        table.seconds("give_up", None),
     )
 
 
@@ -168,16 +170,15 @@ def _ask(table: Table, base: PolicySettings) -> Ask:
     text = table.required_text("text")
     if text is not None and not text.strip():
         table.wrong("text", "expected a question, got nothing")
-    at = table.number("at", 0.0, lambda value: value >= 0, "seconds from the start of the stream")
+    at = table.seconds("at", 0.0)
     return Ask(text or "", at, _policy(table, base))
 
 
 def _policy(table: Table, base: PolicySettings) -> PolicySettings:
-    seconds = partial(table.number, accept=lambda value: value >= 0, expected="seconds from 0")
     return PolicySettings(
         table.number("threshold", base.threshold, lambda value: 0 <= value <= 1, "a score from 0 to 1"),
-        seconds("min_gap", base.min_gap_s),
-        seconds("repeat", base.repeat_s),
+        table.seconds("min_gap", base.min_gap_s),
+        table.seconds("repeat", base.repeat_s),
         _debounce(table, base.debounce),
         table.whole(
             "budget",

@@ -42,6 +42,8 @@ class Given:
     """Fields of SourceOptions."""
     runtime: Mapping[str, Any] = field(default_factory=dict)
     """Fields of RuntimeConfig."""
+    config: bool = False
+    """The configuration file was named, not found."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Plan:
     receivers: tuple[ReceiverConfig, ...]
     path: Path | None
     """The configuration file, if there is one."""
+    needs_receivers: bool = True
+    """A receiver that cannot be used ends the run; otherwise it is left out, with a warning."""
 
 
 def make_plan(given: Given, settings: Config) -> Plan:
@@ -71,6 +75,8 @@ def make_plan(given: Given, settings: Config) -> Plan:
         replace(settings.runtime, **_known(given.runtime)),
         settings.receivers,
         settings.path,
+        # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
+        given.config or any(settings.camera(source) for source in given.sources if source != SAMPLE),
     )
 
 
@@ -84,7 +90,7 @@ def find_camera(source: str, settings: Config) -> CameraConfig:
     plain = re.fullmatch(r"[\w-]+", source) and not re.fullmatch(r"camera\d*|test", source)
     if plain and not os.path.exists(source):
         names = [camera.name for camera in settings.cameras]
-        known = [*names, SAMPLE, "camera0", "doctor"]
+        known = [*names, SAMPLE, "camera0", "doctor", "check", "init", "plugin", "bench"]
         near = get_close_matches(source, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "give a file, rtsp://..., camera0 or sample"
         file = f" in {settings.path}" if settings.path else ", and there is no edge-run.toml"

@@ -9,7 +9,6 @@ import click
 
 from edge_runtime.config import find_path
 from edge_runtime.display import Console
-from edge_runtime.errors import ConfigError
 
 _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 
@@ -23,7 +22,7 @@ def check(config: str | None, try_them: bool, as_json: bool) -> int:
 
     \b
     The exit code is that of a run with the first thing that fails:
-      0  nothing does (there may be warnings)
+      0  nothing does (there may be warnings), or there is no edge-run.toml
       2  the file itself, or a secret
       3  the bundle
       4  a source
@@ -34,9 +33,15 @@ def check(config: str | None, try_them: bool, as_json: bool) -> int:
     from edge_runtime.connect import connect
 
     path = find_path(config)
-    if path is None:
-        raise ConfigError("there is no edge-run.toml here and none of the user's; give --config FILE")
     console = Console(sys.stdout)
+    if path is None:
+        if as_json:
+            click.echo(json.dumps({"ok": True, "file": None, "findings": []}, indent=2))
+        else:
+            console.line(
+                "no edge-run.toml here and none of the user's; edge-run init writes one to start from"
+            )
+        return 0
     findings: list[Finding] = []
 
     def show(finding: Finding) -> None:

@@ -1,8 +1,8 @@
 """The command line: ``edge-run SOURCE`` watches, ``edge-run doctor`` examines the machine.
 
-Events go to stdout, one JSON line each; everything for people goes to stderr. A mistake of the user's ends
-with one line on stderr and the exit code of its error (2 usage, 3 model, 4 source, 5 output, 6 engine, 130
-Ctrl-C). Heavy imports happen inside the commands, so that ``--help`` answers at once.
+Events go to stdout, one JSON line each, unless stdout is a terminal; everything for people goes to stderr. A
+mistake of the user's ends with one line on stderr and the exit code of its error (2 usage, 3 model, 4 source,
+5 output, 6 engine, 130 Ctrl-C). Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime.backends.names import NAMES
 from edge_runtime.check_command import check
+from edge_runtime.command_help import Commands
 from edge_runtime.config import find_config
 from edge_runtime.display import Console, show_error
 from edge_runtime.errors import ConfigError, EdgeError
+from edge_runtime.init_command import init
 from edge_runtime.opening import scrub
 from edge_runtime.plugin_command import plugin
 from edge_runtime.run_command import SAMPLES, run
@@ -36,26 +39,6 @@ _TERMINATED = 128 + signal.SIGTERM
 _INTERRUPTED = 128 + signal.SIGINT
 
 
-class Commands(click.Group):
-    """A group whose command ``run`` may be left out: ``edge-run camera0`` is ``edge-run run camera0``."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("--help", "-h", "--version"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage("edge-run", "SOURCE ... [OPTIONS]")
-        formatter.write_usage("edge-run", "COMMAND [OPTIONS]", prefix="       ")
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        run = self.commands["run"]
-        records = [param.get_help_record(ctx) for param in run.params if isinstance(param, click.Option)]
-        with formatter.section("Options"):
-            formatter.write_dl([record for record in records if record is not None])
-        self.format_commands(ctx, formatter)
-
-
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted:
         try:
@@ -65,39 +48,27 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
         ctx.exit()
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="The version."
 )
 def commands() -> None:
-    """Watch a video stream and say something when there is something to say.
-
-    \b
-    SOURCE is one of
-      sample            the clip that comes with the program, with its question
-      camera0           the first camera of this machine
-      NAME              a camera of edge-run.toml
-      /dev/video0       a camera by its device
-      rtsp://host/path  a network camera; also http://, https:// (HLS, MJPEG) and srt://
-      csi://0           a camera on a Jetson's or Raspberry Pi's CSI connector
-      clip.mp4          a video file, or a folder of pictures
-      test:             a test pattern
-    Several are watched at once, in turns on one loaded model.
-
-    \b
-    edge-run sample
-    edge-run camera0 --ask "Tell me when someone comes in."
-    edge-run clip.mp4 --ask "Tell me each step." --events events.jsonl
-    """
+    """Watch a video stream and say something when there is something to say."""
 
 
 @commands.command("doctor")
 @click.option(
     "--bundle", metavar="NAME|FOLDER", help="The model to examine.  [default: the configuration's, or nano]"
 )
+@click.option(
+    "--backend",
+    type=click.Choice(NAMES),
+    metavar="NAME",
+    help=f"What is to run it: {', '.join(NAMES)}.  [default: the configuration's]",
+)
 @click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings.")
-def doctor(bundle: str | None, config: str | None, as_json: bool) -> int:
+def doctor(bundle: str | None, backend: str | None, config: str | None, as_json: bool) -> int:
     """What this machine lacks, and how to mend it.
 
     The exit code is 1 when something needed is broken.
@@ -107,7 +78,13 @@ def doctor(bundle: str | None, config: str | None, as_json: bool) -> int:
     runtime = find_config(config).runtime
     console = Console(sys.stdout)
     findings = []
-    for finding in examine(bundle or runtime.bundle, _Video(), threads=runtime.threads):
+    examined = examine(
+        bundle or runtime.bundle,
+        _Video(),
+        threads=runtime.threads,
+        backend=backend or runtime.backend,
+    )
+    for finding in examined:
         findings.append(finding)
         if not as_json:
             colour = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}[finding.status]
@@ -127,7 +104,7 @@ def doctor(bundle: str | None, config: str | None, as_json: bool) -> int:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> int:
-    """How fast this machine watches: a latency report, or two of them compared."""
+    """Measure the latency on this machine, or compare reports."""
     try:
         from benchmarks.latency.bench.command import bench as command
     except ImportError as err:
@@ -138,12 +115,18 @@ def bench(arguments: tuple[str, ...]) -> int:
 
 commands.add_command(run)
 commands.add_command(check)
+commands.add_command(init)
 commands.add_command(plugin)
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The console script. Never returns: the process ends with the command's exit code."""
-    code = _main(list(sys.argv[1:] if args is None else args))
+    """Run the command. Never returns: the process ends with the command's exit code."""
+    try:
+        code = _main(list(sys.argv[1:] if args is None else args))
+    except KeyboardInterrupt:  # while an error was being told
+        code = _INTERRUPTED
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the interpreter's end would print a traceback
     if code == _TERMINATED:
         # End the way the sender of the signal expects; a service manager then sees a clean stop.
         os.kill(os.getpid(), signal.SIGTERM)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.camera_config import TRANSPORTS, Ask, CameraConfig, SourceOptions, read_cameras
 from edge_runtime.delivery import ReceiverConfig, default_outbox
 from edge_runtime.errors import ConfigError
@@ -62,6 +63,8 @@ class RuntimeConfig:
     bundle: str = DEFAULT_BUNDLE
     """A bundle's name or folder; a relative folder is taken from the configuration file's."""
     threads: int | None = None
+    backend: str = "auto"
+    """What runs the model; see :data:`edge_runtime.backends.names.NAMES`."""
     stats_every_s: float = 60.0
     """Seconds between the ``stats`` events of a live source."""
     events: Path | None = None
@@ -119,7 +122,7 @@ def read_config(path: str | os.PathLike[str]) -> tuple[Config, tuple[Problem, ..
     """A configuration file with every mistake in it; where one is, the configuration holds a default."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin it with a byte order mark
         data = tomllib.loads(text)
     except FileNotFoundError:
         problem = "there is no such configuration file"
@@ -157,8 +160,14 @@ def _runtime(table: Table) -> RuntimeConfig:
     bundle = table.text("bundle", DEFAULT_BUNDLE) or DEFAULT_BUNDLE
     return RuntimeConfig(
         bundle=str(table.near(bundle)) if os.sep in bundle else bundle,
-        threads=table.whole("threads", None, lambda n: n >= 1, "a whole number of threads from 1"),
-        stats_every_s=table.number("stats_every", 60.0, lambda s: s > 0, "seconds greater than 0"),
+        threads=table.whole(
+            "threads",
+            None,
+            lambda n: 1 <= n <= MOST_THREADS,
+            f"a whole number of threads from 1 to {MOST_THREADS}",
+        ),
+        backend=_backend(table),
+        stats_every_s=table.seconds("stats_every", 60.0, zero=False),
         events=table.path("events"),
         rotation=_rotation(table),
         outbox=table.path("outbox") or default_outbox(),
@@ -166,10 +175,17 @@ def _runtime(table: Table) -> RuntimeConfig:
     )
 
 
+def _backend(table: Table) -> str:
+    name = table.text("backend", "auto")
+    if name not in NAMES:
+        table.wrong("backend", f"expected one of {', '.join(NAMES)}, got {name!r}")
+        return "auto"
+    return name
+
+
 def _rotation(table: Table) -> Rotation:
-    expected = "a number greater than 0"
-    megabytes = table.number("events_megabytes", None, lambda value: 0 < value <= 1e9, expected)
-    days = table.number("events_days", None, lambda value: 0 < value <= 1e6, expected)
+    megabytes = table.positive("events_megabytes", None)
+    days = table.positive("events_days", None, 1e6)
     keep = table.whole("events_keep", 5, lambda n: 1 <= n <= 1000, "a whole number of files from 1 to 1000")
     return Rotation(
         None if megabytes is None else max(1, int(megabytes * (1 << 20))),

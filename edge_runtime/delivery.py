@@ -32,7 +32,7 @@ class Secret:
         """Its value. Raises ConfigError, which names ``owner``, when the variable or file is not there."""
         if self.file is not None:
             try:
-                value = self.file.read_text(encoding="utf-8").strip()
+                value = self.file.read_text(encoding="utf-8-sig").strip()
             except (OSError, UnicodeDecodeError) as err:
                 reason = err.strerror if isinstance(err, OSError) else "it is not UTF-8 text"
                 raise ConfigError(f"{owner}: the file {self.file} cannot be read: {reason}") from None
@@ -97,11 +97,14 @@ def open_receivers(
     folder: Path,
     say: Callable[[str], None],
     hide: Callable[[str], None],
+    *,
+    needed: bool = True,
 ) -> list[RemoteSink]:
     """A sink with its outbox and its thread for each receiver.
 
     Raises ConfigError for a secret that is missing and SinkError for an outbox that cannot be made or an
-    optional package that is not installed; then those already opened are closed again.
+    optional package that is not installed; then those already opened are closed again. Unless they are
+    ``needed``: then one that cannot be used is left out, and ``say`` tells so.
     """
     from edge_runtime.outbox import Outbox
     from edge_runtime.sinks.remote import RemoteSink
@@ -110,13 +113,19 @@ def open_receivers(
     try:
         for receiver in receivers:
             kind = "webhook" if isinstance(receiver, WebhookConfig) else "mqtt"
-            transport = open_transport(receiver, hide)
-            outbox = Outbox(
-                folder / f"{kind}-{receiver.name}.sqlite",
-                max_bytes=receiver.outbox_bytes,
-                max_age_s=receiver.outbox_age_s,
-                say=say,
-            )
+            try:
+                transport = open_transport(receiver, hide)
+                outbox = Outbox(
+                    folder / f"{kind}-{receiver.name}.sqlite",
+                    max_bytes=receiver.outbox_bytes,
+                    max_age_s=receiver.outbox_age_s,
+                    say=say,
+                )
+            except EdgeError as err:
+                if needed:
+                    raise
+                say(f"{err}. The run goes on without it: it watches no camera of edge-run.toml")
+                continue
             sinks.append(RemoteSink(outbox, transport, receiver.types, say))
     except EdgeError:
         for sink in sinks:

@@ -29,7 +29,9 @@ class Console:
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        self.terminal = bool(stream and stream.isatty() and os.environ.get("TERM") != "dumb")
+        self.on_terminal = bool(stream and stream.isatty())
+        self.terminal = self.on_terminal and os.environ.get("TERM") != "dumb"
+        """It can write over a line."""
         self.colour = self.terminal and "NO_COLOR" not in os.environ
         encoding = (getattr(stream, "encoding", None) or "ascii").lower()
         self.unicode = encoding.replace("-", "").startswith("utf")

@@ -66,7 +66,9 @@ class Video(Protocol):
         ...
 
 
-def examine(bundle: str, video: Video, *, threads: int | None = None) -> Iterator[Finding]:
+def examine(
+    bundle: str, video: Video, *, threads: int | None = None, backend: str = "auto"
+) -> Iterator[Finding]:
     """All findings, as they are made. ``bundle``: name or folder of the model that is to run here."""
     yield from check_python()
     yield from check_packages()
@@ -76,7 +78,7 @@ def examine(bundle: str, video: Video, *, threads: int | None = None) -> Iterato
     yield from _guarded("decoders", lambda: check_decoders(video))
     yield from check_element()
     yield from _guarded("cameras", lambda: check_cameras(video))
-    yield from _guarded("model", lambda: check_bundle(bundle, threads))
+    yield from _guarded("model", lambda: check_bundle(bundle, threads, backend))
     yield from check_disk()
 
 
@@ -140,13 +142,14 @@ def check_engine() -> Iterator[Finding]:
 def check_tensorrt() -> Iterator[Finding]:
     """TensorRT where it is installed, and whether it would find a GPU. Its absence is nothing to mention."""
     from edge_runtime.backends.cuda import Cuda
+    from edge_runtime.backends.select import extra_of
 
     for module in ("tensorrt", "tensorrt_rtx"):
         if importlib.util.find_spec(module) is None:
             continue
         try:
             version = importlib.import_module(module).__version__
-            device = Cuda.load().device
+            device = Cuda.load(extra_of(module)).device
         except EdgeError as err:
             detail, _, remedy = str(err).partition("; ")
             yield Finding(
@@ -156,7 +159,8 @@ def check_tensorrt() -> Iterator[Finding]:
                 remedy or "nothing, if this machine has no NVIDIA GPU: the CPU is used",
             )
         except Exception as err:  # a broken binary raises anything
-            yield Finding(module, "warn", f"cannot be imported: {_first_line(err)}", _pip(module))
+            remedy = _pip(f"streampro-edge[{extra_of(module)}]")
+            yield Finding(module, "warn", f"cannot be imported: {_first_line(err)}", remedy)
         else:
             yield Finding(module, "ok", f"{version} on {device.name} (SM{device.sm})")
 
@@ -208,7 +212,7 @@ def check_element() -> Iterator[Finding]:
     else:
         detail, _, remedy = problem.partition("; ")
         yield Finding(
-            "element streampro", "warn", detail, remedy or f"{_python()} -m edge_runtime.cli plugin install"
+            "element streampro", "warn", detail, remedy or f"{_python()} -m edge_runtime plugin install"
         )
 
 
@@ -233,13 +237,14 @@ def check_cameras(video: Video, devices: Sequence[Path] | None = None) -> Iterat
         )
 
 
-def check_bundle(name: str, threads: int | None = None) -> Iterator[Finding]:
+def check_bundle(name: str, threads: int | None = None, backend: str = "auto") -> Iterator[Finding]:
     """The model's files are what its manifest says, and a timestep fits into its interval here."""
     import edge_runtime
 
     started = time.perf_counter()
+    said: list[str] = []
     try:
-        model = edge_runtime.load(name, threads=threads)
+        model = edge_runtime.load(name, threads=threads, backend=backend, say=said.append)
     except BundleError as err:
         yield Finding(
             "model",
@@ -256,6 +261,9 @@ def check_bundle(name: str, threads: int | None = None) -> Iterator[Finding]:
         f"{model.bundle.name} {model.bundle.precision}, {len(model.bundle.files)} files, "
         f"{size / 1e6:.1f} MB, hashes verified, loaded in {loaded_s:.1f} s ({model.bundle.folder})",
     )
+    for line in said:
+        detail, _, remedy = line.partition("; ")
+        yield Finding("engine", "warn", detail, remedy)
     yield _time_steps(model)
 
 

@@ -61,10 +61,12 @@ class EventMaker:
     ) -> Event:
         """The model spoke about ``query`` after the frame interval that ends at ``time_s``.
 
-        ``question`` is the query's text: it tells apart the ids of runs over one file with other questions.
+        ``question`` is the query's text: receivers show it, and it tells apart the ids of runs over one file
+        with other questions.
         """
         event = self._start("response", time_s, about=(query, question))
         event["query"] = query
+        event["question"] = question
         event["time"] = _seconds(time_s)
         event["interval"] = [_seconds(interval[0]), _seconds(interval[1])]
         self._stamp(event)

@@ -225,13 +225,20 @@ def _handler(server: MetricsServer) -> type[BaseHTTPRequestHandler]:
         server_version, sys_version = "edge-run", ""
 
         def do_GET(self) -> None:
+            self.wfile.write(self._send_head())
+
+        def do_HEAD(self) -> None:
+            self._send_head()
+
+        def _send_head(self) -> bytes:
+            """Status and headers; the body that belongs to them, which HEAD leaves out."""
             status, text = server.answer(self.path)
             body = text.encode("utf-8", "replace")
             self.send_response(status)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            return body
 
         def log_message(self, format: str, *args: Any) -> None:
             """Requests are not news."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from edge_runtime.command_help import Group
 from edge_runtime.errors import ConfigError, EdgeError
 
 ELEMENT = "streampro"
@@ -26,7 +27,7 @@ _LOADER_PACKAGE = "gstreamer1.0-python3-plugin-loader"
 _PROOF_TIMEOUT_S = 60
 
 
-@click.group("plugin", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("plugin", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def plugin() -> None:
     """Install or remove the GStreamer element `streampro`."""
 

@@ -10,12 +10,16 @@ from typing import Any
 
 import click
 
+from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.cameras import SAMPLES, Given, make_plan
+from edge_runtime.command_help import RunCommand
 from edge_runtime.config import TRANSPORTS, find_config, parse_address
 from edge_runtime.display import Console
 from edge_runtime.framing import ROTATIONS, Polygon, parse_crop, parse_polygon
 from edge_runtime.heap import share_one_heap
 from edge_runtime.job import Job
+from edge_runtime.sampling import LEAST_FPS
+from edge_runtime.toml_table import MOST
 from edge_runtime.watching import watch
 
 __all__ = ["SAMPLES", "Number", "run"]
@@ -29,6 +33,10 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+SECONDS = Number(min=0, max=MOST)
+SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]
@@ -45,24 +53,32 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(err), param, ctx)
 
 
-@click.command("run", hidden=True)
+@click.command("run", cls=RunCommand, hidden=True)
 @click.argument("sources", nargs=-1, metavar="SOURCE ...")
 @click.option("--ask", "asks", multiple=True, metavar="TEXT", help="What to watch for. May be given again.")
 @click.option(
     "--ask-at",
     "ask_at",
     multiple=True,
-    type=Number(min=0),
+    type=SECONDS,
     metavar="SECONDS",
     help="When the question is asked; the first --ask-at belongs to the first --ask.  [default: 0]",
 )
 @click.option("--bundle", metavar="NAME|FOLDER", help="The model.  [default: nano]")
 @click.option(
-    "--fps", type=Number(min=0, min_open=True, max=60), help="Decisions a second.  [default: the model's]"
+    "--fps",
+    type=Number(min=LEAST_FPS, max=60),
+    metavar="NUMBER",
+    help="Decisions a second.  [default: the model's]",
 )
-@click.option("--threshold", type=Number(0, 1), help="Score from which it speaks.  [default: the bundle's]")
 @click.option(
-    "--min-gap", type=Number(min=0), metavar="SECONDS", help="Least time between two responses.  [default: 0]"
+    "--threshold",
+    type=Number(0, 1),
+    metavar="SCORE",
+    help="Score from 0 to 1 from which it speaks.  [default: the bundle's]",
+)
+@click.option(
+    "--min-gap", type=SECONDS, metavar="SECONDS", help="Least time between two responses.  [default: 0]"
 )
 @click.option(
     "--mask",
@@ -80,19 +96,15 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--transport", type=click.Choice(TRANSPORTS), help="Of an RTSP camera.  [default: tcp]")
 @click.option("--decoder", metavar="NAME", help="auto, software or a GStreamer decoder.  [default: auto]")
-@click.option(
-    "--connect-timeout", type=Number(min=0, min_open=True), metavar="SECONDS", help="To the first picture."
-)
-@click.option(
-    "--stall-timeout", type=Number(min=0, min_open=True), metavar="SECONDS", help="Between two pictures."
-)
+@click.option("--connect-timeout", type=SOME_SECONDS, metavar="SECONDS", help="To the first picture.")
+@click.option("--stall-timeout", type=SOME_SECONDS, metavar="SECONDS", help="Between two pictures.")
 @click.option(
     "--give-up",
-    type=Number(min=0),
+    type=SECONDS,
     metavar="SECONDS",
     help="End when a live source sends no picture for so long; 0: at its first failure.  [default: never]",
 )
-@click.option("--duration", type=Number(min=0, min_open=True), metavar="SECONDS", help="Stop after so long.")
+@click.option("--duration", type=SOME_SECONDS, metavar="SECONDS", help="Stop after so long.")
 @click.option(
     "--events", type=click.Path(path_type=Path), metavar="FILE", help="Append the events to this file, too."
 )
@@ -103,14 +115,30 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     help="Serve Prometheus metrics and /health there.  [default: off; of a PORT alone, loopback]",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="No live lines; the summary on stderr is one JSON object."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="JSON alone: events on stdout, on a terminal too, and the summary on stderr.",
 )
-@click.option("--quiet", is_flag=True, help="No live lines and no summary; warnings and errors alone.")
+@click.option(
+    "--quiet", is_flag=True, help="No live lines and no summary: responses, warnings and errors alone."
+)
 @click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
 @click.option(
     "--no-reload", is_flag=True, help="Ignore changes of the configuration file; SIGHUP alone counts."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.  [default: chosen]")
+@click.option(
+    "--backend",
+    type=click.Choice(NAMES),
+    metavar="NAME",
+    help=f"What runs the model: {', '.join(NAMES)}.  [default: auto]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, MOST_THREADS),
+    metavar="N",
+    help="CPU threads of the model.  [default: chosen]",
+)
 def run(
     sources: tuple[str, ...],
     asks: tuple[str, ...],
@@ -134,6 +162,7 @@ def run(
     quiet: bool,
     config: str | None,
     no_reload: bool,
+    backend: str | None,
     threads: int | None,
 ) -> int:
     """Watch each SOURCE and write an event for each response."""
@@ -154,7 +183,14 @@ def run(
             "stall_timeout_s": stall_timeout,
             "give_up_s": give_up,
         },
-        runtime={"bundle": bundle, "threads": threads, "events": events, "metrics": metrics},
+        runtime={
+            "bundle": bundle,
+            "backend": backend,
+            "threads": threads,
+            "events": events,
+            "metrics": metrics,
+        },
+        config=config is not None,
     )
     settings = find_config(config)
     job = Job(

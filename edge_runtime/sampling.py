@@ -11,6 +11,9 @@ from __future__ import annotations
 SLACK = 0.15
 """Share of an interval by which a frame may come before the interval's end."""
 
+LEAST_FPS = 1e-4
+"""One timestep in about three hours; the seconds of far fewer do not fit into 64-bit nanoseconds."""
+
 _NS = 1_000_000_000
 
 
@@ -23,8 +26,8 @@ class TimestepSampler:
     """
 
     def __init__(self, fps: float) -> None:
-        if fps <= 0:
-            raise ValueError(f"fps must be positive, got {fps}")
+        if not LEAST_FPS <= fps < float("inf"):
+            raise ValueError(f"fps must be at least {LEAST_FPS:g}, got {fps:g}")
         self._period_ns = round(_NS / fps)
         self._next = 0
 

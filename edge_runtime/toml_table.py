@@ -17,6 +17,8 @@ from edge_runtime.tomlpos import KeyPath
 
 _T = TypeVar("_T")
 _Default = TypeVar("_Default")
+MOST = 1e9
+"""Seconds and sizes beyond are mistakes, and more than the system's clocks and sockets can count."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,14 @@ class Table:
             return default
         return float(value)
 
-    def positive(self, key: str, default: float) -> float:
-        return self.number(key, default, lambda value: 0 < value <= 1e9, "a number greater than 0")
+    def positive(self, key: str, default: _Default, most: float = MOST) -> float | _Default:
+        expected = f"a number greater than 0 and at most {most:g}"
+        return self.number(key, default, lambda value: 0 < value <= most, expected)
+
+    def seconds(self, key: str, default: _Default, *, zero: bool = True) -> float | _Default:
+        """``zero``: may it be 0?"""
+        expected = f"seconds from 0 to {MOST:g}" if zero else f"seconds greater than 0 and at most {MOST:g}"
+        return self.number(key, default, lambda value: 0 < value <= MOST or (zero and value == 0), expected)
 
     def whole(
         self, key: str, default: _Default, accept: Callable[[int], bool], expected: str

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_runtime.metrics_server import Receiver
     from edge_runtime.model import Model
     from edge_runtime.runner import Display, Runner
-    from edge_runtime.sinks import Sinks
+    from edge_runtime.sinks import Sink, Sinks
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def watch(job: Job, console: Console) -> int:
     from edge_runtime.delivery import open_receivers
     from edge_runtime.reload import Reloader
     from edge_runtime.rounds import take_turns
-    from edge_runtime.sinks import FileSink, ReaderGoneError, Sinks, StdoutSink
+    from edge_runtime.sinks import FileSink, ReaderGoneError, Sinks
 
     runtime = job.plan.runtime
     warn = warner(console)
@@ -67,10 +67,14 @@ def watch(job: Job, console: Console) -> int:
         opening.scrub(console)
         # stdout last: when its reader goes away, the file has the event already.
         files = [FileSink(runtime.events, warn, runtime.rotation)] if runtime.events else []
-        receivers = open_receivers(job.plan.receivers, runtime.outbox, warn, opening.hide)
-        sinks = Sinks([*files, *receivers, StdoutSink(warn)])
+        receivers = open_receivers(
+            job.plan.receivers, runtime.outbox, warn, opening.hide, needed=job.plan.needs_receivers
+        )
+        sinks = Sinks([*files, *receivers, _stdout_sink(job, console)])
         stack.callback(sinks.close)
-        model = edge_runtime.load(runtime.bundle, threads=runtime.threads)
+        model = edge_runtime.load(
+            runtime.bundle, threads=runtime.threads, backend=runtime.backend, say=teller(console)
+        )
         runners = _runners(job, found, model, sinks, console)
 
         def stop(cause: str) -> None:
@@ -119,6 +123,16 @@ def watch(job: Job, console: Console) -> int:
     if errors:
         return getattr(errors[0], "exit_code", 1)
     return SinkError.exit_code if lost else 0
+
+
+def _stdout_sink(job: Job, console: Console) -> Sink:
+    """JSON for programs; on a terminal lines for people, and none there twice."""
+    from edge_runtime.sinks import StdoutSink, TerminalSink, stdout_is_terminal
+
+    if job.as_json or not stdout_is_terminal():
+        return StdoutSink(warner(console))
+    live = console.on_terminal and not job.quiet
+    return TerminalSink(spoken=not live, several=len(job.plan.cameras) > 1)
 
 
 def _find(cameras: Sequence[CameraConfig]) -> list[_Found]:

@@ -2,7 +2,7 @@
 
     from pipelines.camera import Frame, StateChange, open_camera
 
-    with open_camera("rtsp://host/stream", fps=1.0) as camera:
+    with open_camera("rtsp://host/stream") as camera:
         for item in camera:
             if isinstance(item, Frame):
                 decision = session.push(item.image, item.pts)
@@ -15,6 +15,7 @@ reconnects (:mod:`pipelines.supervisor`); frames are handed over through :mod:`p
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -61,21 +62,23 @@ class CameraOptions(ConnectionOptions, RetryPolicy):
 
 
 def open_camera(
-    source: str | Source,
+    source: str | os.PathLike[str] | Source,
     *,
-    fps: float,
+    fps: float = 1.0,
     size: tuple[int, int] = (224, 224),
     options: CameraOptions | None = None,
     wake: Callable[[], None] | None = None,
 ) -> Camera:
     """Open ``source`` (see :mod:`pipelines.sources`) and start reading it, at ``fps`` timesteps per second.
 
-    ``size``: (width, height). ``wake`` is called, from whatever thread, when there is something to read: for
+    ``fps`` and ``size`` (width, height): those of the model that watches; the defaults are those of ``nano``.
+    ``wake`` is called, from whatever thread, when there is something to read: for
     who reads several cameras in one thread. What can be known at once (no such file, no GStreamer, no camera)
     is raised here as SourceError; what takes a connection to find out is raised by the iteration.
     """
-    parsed = parse_source(source) if isinstance(source, str) else source
-    return Camera(parsed, fps, size, options or CameraOptions(), wake)
+    if isinstance(source, (str, os.PathLike)):
+        source = parse_source(os.fspath(source))
+    return Camera(source, fps, size, options or CameraOptions(), wake)
 
 
 class Camera:

@@ -98,7 +98,9 @@ class InferenceWorker:
 
         if not settings.query.strip():
             raise ConfigError('query: the text is empty; set query="what to watch for"')
-        model = edge_runtime.load(settings.bundle, threads=settings.threads, backend=settings.backend)
+        model = edge_runtime.load(
+            settings.bundle, threads=settings.threads, backend=settings.backend, say=on_warning
+        )
         self._model = with_fps(model, settings.fps or model.protocol.fps)
         self._policy = ResponsePolicy(PolicySettings(settings.threshold, settings.min_gap_s))
         self._session = self._model.session(threshold=settings.threshold)

@@ -47,15 +47,18 @@ class Cuda:
         self.device = self._examine()
 
     @classmethod
-    def load(cls) -> Cuda:
-        """Raises BackendError when cuda-python, the driver or a GPU is missing, or when they do not fit."""
+    def load(cls, extra: str = "tensorrt") -> Cuda:
+        """``extra``: of this project, which brings cuda-python.
+
+        Raises BackendError when cuda-python, the driver or a GPU is missing, or when they do not fit.
+        """
         for name in ("cuda.bindings.runtime", "cuda.cudart"):
             try:
                 return cls(import_module(name))
             except ImportError as error:
                 reason = error
         raise BackendError(
-            f"cuda-python cannot be imported ({reason}); pip install 'streampro-edge[tensorrt]'"
+            f"cuda-python cannot be imported ({reason}); pip install 'streampro-edge[{extra}]'"
         ) from reason
 
     def _examine(self) -> Device:

@@ -11,42 +11,48 @@ from pathlib import Path
 from types import ModuleType
 
 from edge_runtime.backends.base import Backend
+from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BackendError, ConfigError
 
-NAMES = ("auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx")
 _TENSORRT = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_FOR_CUDA = "export it with --target ort-cuda"
 MAX_THREADS = 4
 """More threads than this gain little on graphs this small and keep cores awake for nothing."""
+
+
+def print_to_stderr(line: str) -> None:
+    """What is worth knowing, where nobody says otherwise."""
+    print(line, file=sys.stderr)
 
 
 def select_backend(
     name: str,
     bundle: Bundle,
     threads: int | None = None,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    say: Callable[[str], None] = print_to_stderr,
 ) -> Backend:
     """The backend for ``name``; ``auto`` is what the bundle is made for where that is there, else the CPU.
 
-    ``say`` gets a line when an engine has to be built first, which takes a while.
+    ``say`` gets a line when an engine has to be built first, which takes a while, and one when ``auto`` does
+    not use an installed CUDA, with the reason.
     Raises ConfigError for an unknown name or thread count, BackendError when the engine is not installed or
     cannot run this bundle.
     """
     if name not in NAMES:
         raise ConfigError(f"backend {name!r}: unknown; choose one of {', '.join(NAMES)}")
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads {threads}: must be 1 or more")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise ConfigError(f"threads {threads}: must be from 1 to {MOST_THREADS}")
     if name in _TENSORRT:
         return _open_tensorrt(_TENSORRT[name], say)
+    told = False
     if name == "auto" and (engine := _made_for_tensorrt(bundle)):
         try:
             return _open_tensorrt(engine, say)
         except BackendError as error:  # no GPU here, or not what it needs: the CPU runs the bundle as well
             say(f"bundle {bundle.name} is made for TensorRT; using the CPU ({error})")
+            told = True
     onnxruntime = _import_onnxruntime()
-    # ONNX Runtime's CUDA attention has half-precision kernels only; elsewhere a float32 cache would be copied
-    # from and to the GPU in every step.
-    for_gpu = bundle.decoder.input("past_k.0").dtype == "float16"
     has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if name == "cuda":
         if not has_cuda:
@@ -54,17 +60,30 @@ def select_backend(
                 "backend cuda: the installed onnxruntime has no CUDA; pip uninstall onnxruntime, then "
                 "pip install 'streampro-edge[gpu]'"
             )
-        if not for_gpu:
-            raise BackendError(
-                f"backend cuda: bundle {bundle.name} is made for the CPU (its cache is float32); "
-                "use backend cpu"
-            )
-    for_gpu = for_gpu and bundle.decoder_for(("ort-gqa",)) is not None
-    device = "cuda" if name == "cuda" or (name == "auto" and has_cuda and for_gpu) else "cpu"
+        if reason := _why_not_cuda(bundle):
+            raise BackendError(f"backend cuda: {reason}; {_FOR_CUDA}, or use backend cpu")
+    device = "cpu"
+    if has_cuda and name != "cpu":
+        reason = _why_not_cuda(bundle)
+        device = "cpu" if reason else "cuda"
+        if reason and not told:
+            say(f"CUDA is not used: {reason}; {_FOR_CUDA}, or choose backend cpu")
 
     from edge_runtime.backends.ort import OrtBackend
 
     return OrtBackend(device, threads if threads is not None else default_threads())
+
+
+def _why_not_cuda(bundle: Bundle) -> str | None:
+    """Why ONNX Runtime cannot run this bundle on CUDA; None when it can."""
+    # Its attention there has half-precision kernels only; a float32 cache would be copied from and to the GPU
+    # in every step.
+    dtype = bundle.decoder.input("past_k.0").dtype
+    if dtype != "float16":
+        return f"bundle {bundle.name} is made for the CPU (its cache is {dtype}, CUDA needs float16)"
+    if bundle.decoder_for(("ort-gqa",)) is None:
+        return f"bundle {bundle.name} holds no decoder for it (it is written for {bundle.decoder.lowering})"
+    return None
 
 
 def _made_for_tensorrt(bundle: Bundle) -> str | None:
@@ -86,12 +105,16 @@ def _open_tensorrt(module: str, say: Callable[[str], None]) -> Backend:
     try:
         library = import_module(module)
     except ImportError as error:
-        extra = "rtx" if module.endswith("rtx") else "tensorrt"
         raise BackendError(
-            f"backend {name}: {module} cannot be imported ({error}); pip install 'streampro-edge[{extra}]' "
-            "(on a Jetson it comes with JetPack)"
+            f"backend {name}: {module} cannot be imported ({error}); pip install "
+            f"'streampro-edge[{extra_of(module)}]' (on a Jetson it comes with JetPack)"
         ) from error
-    return TensorRTBackend(library, Cuda.load(), say=say)
+    return TensorRTBackend(library, Cuda.load(extra_of(module)), say=say)
+
+
+def extra_of(module: str) -> str:
+    """The extra of this project that installs a TensorRT module with what it needs."""
+    return "rtx" if module == "tensorrt_rtx" else "tensorrt"
 
 
 def default_threads() -> int:

@@ -4,8 +4,9 @@
     X-Edge-Run-Timestamp  seconds since 1970 at which it was sent; refuse what is too old
     X-Edge-Run-Signature  v1=<hex>, HMAC-SHA256 with the shared secret over "<timestamp>.<body>"
 
-A 2xx answer acknowledges. 408, 425, 429 and everything that is not 4xx is tried again (Retry-After is
-obeyed); another 4xx says that the event itself is not wanted, and drops it.
+A 2xx answer acknowledges; informational ones (1xx) before it are read over. 408, 425, 429 and everything that
+is not 4xx is tried again (Retry-After is obeyed); another 4xx says that the event itself is not wanted, and
+drops it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,19 @@ from edge_runtime.sinks.remote import Refused, Unavailable
 
 _TRY_AGAIN = (408, 425, 429)
 _LONGEST_RETRY_AFTER_S = 3600.0
+_MOST_INFORMATIONAL = 16
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """Reads over informational answers (102, 103 ...): the real one follows. http.client knows 100 alone."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MOST_INFORMATIONAL):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("too many informational answers")
 
 
 class Webhook:
@@ -80,6 +94,7 @@ class Webhook:
     def _connected(self) -> Iterator[http.client.HTTPConnection]:
         """A connection; what goes wrong with it is Unavailable."""
         connection = self._connection()
+        connection.response_class = _FinalResponse
         try:
             connection.connect()
             yield connection

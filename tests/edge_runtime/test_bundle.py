@@ -196,7 +196,8 @@ def test_too_small_a_cache_is_refused_when_a_session_opens(bundle):
     ("arguments", "error", "message"),
     [
         ({"backend": "tpu"}, ConfigError, "auto, cpu, cuda"),
-        ({"threads": 0}, ConfigError, "1 or more"),
+        ({"threads": 0}, ConfigError, "from 1 to 1024"),
+        ({"threads": 99999999999999999999}, ConfigError, "from 1 to 1024"),
         ({"backend": "cuda"}, BackendError, "cuda"),
     ],
 )
@@ -217,7 +218,13 @@ def test_cuda_needs_the_gpu_package_and_a_bundle_made_for_it(tiny_bundle_fp32, m
     )
     with pytest.raises(BackendError, match="made for the CPU"):
         select.select_backend("cuda", bundle)
-    assert "cpu" in select.select_backend("auto", bundle).description
+    said: list[str] = []
+    assert "cpu" in select.select_backend("auto", bundle, say=said.append).description
+    assert said == [
+        f"CUDA is not used: bundle {bundle.name} is made for the CPU (its cache is float32, CUDA needs "
+        "float16); export it with --target ort-cuda, or choose backend cpu"
+    ]
+    assert "cpu" in select.select_backend("cpu", bundle, say=pytest.fail).description
 
 
 def test_without_onnxruntime_the_package_to_install_is_named(tiny_bundle_fp32, monkeypatch):

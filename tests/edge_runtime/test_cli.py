@@ -89,6 +89,8 @@ def test_a_clip_from_end_to_end_twice_with_the_same_bytes(edge_run, clip, tmp_pa
     assert (tmp_path / "events.jsonl").read_text() == first.stdout * 2
 
     told = events(first.stdout)
+    asked = {"q1": "What does the person do?", "q2": "How many?"}
+    assert all(event["question"] == asked[event["query"]] for event in told if event["type"] == "response")
     assert [event["type"] for event in told[:3]] == ["stream", "stream", "query"]
     assert [event["state"] for event in told if event["type"] == "stream"] == ["connecting", "live", "ended"]
     assert len({event["id"] for event in told}) == len(told)
@@ -166,26 +168,73 @@ def test_duration_ends_a_live_source(edge_run):
     assert events(done.stdout)[-2]["cause"] == "2 s are over"
 
 
+@pytest.fixture
+def on_terminal(tiny_bundle, clip, tmp_path):
+    """What a terminal shows of a run; ``stdout`` and ``stderr`` lead there unless they are given."""
+
+    def run(*args: str, term: str = "xterm", **streams) -> str:
+        primary, secondary = pty.openpty()
+        process = subprocess.Popen(
+            [*EDGE_RUN, str(clip), "--bundle", str(tiny_bundle), "--ask", "What?", *args],
+            **{"stdout": secondary, "stderr": secondary, **streams},
+            cwd=tmp_path,
+            env=environment(tmp_path, TERM=term, COLUMNS="80", NO_COLOR="1"),
+        )
+        os.close(secondary)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(primary, 4096)
+            except OSError:  # the other end is closed
+                break
+        assert process.wait(timeout=60) == 0, shown.decode()
+        os.close(primary)
+        return shown.decode()
+
+    return run
+
+
 @pytest.mark.gst
-def test_on_a_terminal_silence_is_written_over(tiny_bundle, clip, tmp_path):
-    primary, secondary = pty.openpty()
-    process = subprocess.Popen(
-        [*EDGE_RUN, str(clip), "--bundle", str(tiny_bundle), "--ask", "What?", "--threshold", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=secondary,
-        cwd=tmp_path,
-        env=environment(tmp_path, TERM="xterm", COLUMNS="80"),
-    )
-    os.close(secondary)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(primary, 4096)
-        except OSError:  # the other end is closed
-            break
-    assert process.wait(timeout=60) == 0
-    os.close(primary)
-    text = shown.decode()
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_on_a_terminal_people_read_lines_and_no_json(on_terminal, tmp_path, term):
+    text = on_terminal("--threshold", "0", "--min-gap", "3", "--events", "e.jsonl", term=term)
+    told = events((tmp_path / "e.jsonl").read_text())
+    said = [event for event in told if event["type"] == "response"]
+    assert len(said) == 3
+    for event in said:  # once, and the lines that are held back say so
+        line = rf"^ +{event['time']:g}s  .*{re.escape(event['text'])}  [\d.]+ ms\r?$"
+        assert len(re.findall(line, text.replace("\r\x1b[K", "\n"), re.M)) == 1
+        assert not re.search(rf"^{event['time']:g}s  ", text, re.M)
+    assert re.search(r"responses +3, held back 5", text)
+    assert '"type"' not in text and "{" not in text
+
+
+@pytest.mark.gst
+def test_what_the_terminal_shows_counts_as_sent(on_terminal):
+    """No other sink takes the events: the gap between two responses is kept all the same."""
+    assert re.search(r"responses +3, held back 5", on_terminal("--threshold", "0", "--min-gap", "3"))
+
+
+@pytest.mark.gst
+@pytest.mark.parametrize("hidden", [["--quiet"], []])
+def test_a_terminal_without_live_lines_shows_the_responses_alone(on_terminal, hidden):
+    """Asked for with --quiet, or because stderr leads elsewhere."""
+    streams = {} if hidden else {"stderr": subprocess.DEVNULL}
+    lines = on_terminal("--threshold", "0", "--duration", "3", *hidden, **streams).splitlines()
+    assert len(lines) == 3
+    assert all(re.fullmatch(rf"{n}s  .+", line) for n, line in enumerate(lines, start=1))
+
+
+@pytest.mark.gst
+def test_json_on_a_terminal_is_json_alone(on_terminal):
+    told = events(on_terminal("--json", "--duration", "3"))
+    assert [event["type"] for event in told[:2]] == ["stream", "stream"]
+    assert told[-1]["timesteps"] == 3 and "decision_ms" in told[-1]
+
+
+@pytest.mark.gst
+def test_on_a_terminal_silence_is_written_over(on_terminal):
+    text = on_terminal("--threshold", "1", stdout=subprocess.DEVNULL)
     assert text.count("\r\x1b[K") >= CLIP_S
     steps = re.findall(r"\d+s  [█░]{10} [\d.]+  SILENT[^\r\n]*(\r\n)?", text)
     assert len(steps) == CLIP_S and not any(steps)
@@ -336,9 +385,17 @@ def test_an_event_file_that_cannot_be_written_is_said_before_the_run(edge_run, c
         (["test:", "--aks", "a"], "No such option"),
         (["test:", "--ask", "a", "--fps", "nan"], "not a finite number"),
         (["test:", "--ask", "a", "--fps", "0"], "--fps"),
+        (["test:", "--ask", "a", "--fps", "1e-300"], "range 0.0001<=x<=60"),
+        (["test:", "--ask", "a", "--connect-timeout", "1e300"], "range 0<x<=1000000000"),
+        (["test:", "--ask", "a", "--duration", "1e300"], "range 0<x<=1000000000"),
         (["test:", "--ask", "a", "--threshold", "1.1"], "--threshold"),
         (["test:", "--ask", "a", "--config", "none.toml"], "none.toml: there is no such configuration file"),
         (["smaple"], "did you mean sample?"),
+        (
+            ["test:", "--ask", "a", "--backend", "gpu"],
+            "one of 'auto', 'cpu', 'cuda', 'tensorrt', 'tensorrt-rtx'",
+        ),
+        (["test:", "--ask", "a", "--threads", "99999999999999999999"], "range 1<=x<=1024"),
         (["gate", "--ask", "a"], "no such file, and no camera of that name"),
     ],
 )
@@ -409,7 +466,10 @@ def test_help_names_the_sources_and_loads_nothing_heavy(edge_run):
     assert done.returncode == 0
     for word in ("sample", "camera0", "rtsp://", "--ask-at", "--min-gap", "doctor"):
         assert word in done.stdout
-    assert edge_run(bundle=False).returncode == 2  # nothing given: the same help
+    groups = ["Examples:", "Sources, one or several:", "What to watch for:", "Output:", "Commands:"]
+    assert [line for line in done.stdout.splitlines() if line in groups] == groups
+    assert "[x>" not in done.stdout and "RANGE" not in done.stdout
+    assert edge_run("help", bundle=False).stdout == done.stdout
     loaded = subprocess.run(
         [
             sys.executable,
@@ -421,6 +481,15 @@ def test_help_names_the_sources_and_loads_nothing_heavy(edge_run):
         cwd=ROOT,
     )
     assert loaded.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("command", [(), ("plugin",)])
+def test_nothing_given_is_answered_with_a_short_help(edge_run, command):
+    done = edge_run(*command, bundle=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("Usage: edge-run") and "Commands:" in lines
+    assert 8 < len(lines) < 35 and max(map(len, lines)) <= 80
 
 
 def test_version(edge_run):

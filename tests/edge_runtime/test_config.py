@@ -70,19 +70,34 @@ def test_passwords_come_from_the_environment(write):
         door.password({})
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    path = tmp_path / "edge-run.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("threads = 2", "thread = 2").encode())
+    _, problems = read_config(path)
+    assert [(problem.line, problem.key) for problem in problems] == [(3, "runtime.thread")]
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_config(path).runtime.bundle == "nano"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
         ("[runtime]\nbundel = 'nano'\n", 2, "runtime.bundel: unknown key; did you mean bundle?"),
         ("[runtime]\n\nthreads = 0\n", 3, "runtime.threads: expected a whole number"),
         ("[runtime]\nthreads = true\n", 2, "runtime.threads: expected a whole number"),
+        (
+            "[runtime]\nthreads = 99999999999999999999\n",
+            2,
+            "runtime.threads: expected a whole number of threads",
+        ),
+        ("[runtime]\nbackend = 'gpu'\n", 2, "runtime.backend: expected one of auto, cpu, cuda, tensorrt"),
         ("[runtime]\nbundle = 3\n", 2, "runtime.bundle: expected a text in quotes, got 3"),
         ("[runtime]\nstats_every = 0\n", 2, "runtime.stats_every"),
         ("[camera]\nname = 'a'\n", 1, "camera: expected [[camera]] with two brackets"),
         ("[[camera]]\nname = 'a'\n", 1, "camera.source: is missing"),
         ("[[camera]]\nsource = 'test:'\n", 1, "camera.name: is missing"),
         ("[[camera]]\nname = 'a/b'\nsource = 'test:'\n", 2, "camera.name: expected a name without '/'"),
-        ("[[camera]]\nname = 'a'\nsource = 'test:'\nfps = 0\n", 4, "camera.fps: expected more than 0"),
+        ("[[camera]]\nname = 'a'\nsource = 'test:'\nfps = 0\n", 4, "camera.fps: expected from 0.0001 to 60"),
         ("[[camera]]\nname = 'a'\nsource = 'test:'\nfps = nan\n", 4, "camera.fps: expected a number"),
         (
             "[[camera]]\nname = 'a'\nsource = 'test:'\nthreshold = 2\n",
@@ -214,3 +229,30 @@ def test_a_misspelt_key_is_not_missing_as_well(tmp_path):
     assert [(problem.line, problem.key) for problem in read_config(path)[1]] == [(3, "camera.sorce")]
     path.write_text('[[camera]]\nname = "door"\n')
     assert [(problem.line, problem.text) for problem in read_config(path)[1]] == [(1, "is missing")]
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("runtime", "stats_every"),
+        ("runtime", "events_megabytes"),
+        ("runtime", "events_days"),
+        ("camera", "connect_timeout"),
+        ("camera", "stall_timeout"),
+        ("camera", "give_up"),
+        ("camera", "min_gap"),
+        ("camera", "repeat"),
+        ("webhook", "read_timeout"),
+        ("webhook", "outbox_days"),
+    ],
+)
+@pytest.mark.parametrize("value", ["1e300", "99999999999999999999"])
+def test_numbers_that_no_clock_can_count_are_refused_with_what_is_allowed(write, table, key, value):
+    """A socket given such a timeout raised OverflowError in its thread, and the run hung."""
+    head = {
+        "runtime": "[runtime]",
+        "camera": "[[camera]]\nname = 'a'\nsource = 'test:'",
+        "webhook": "[[webhook]]\nname = 'a'\nurl = 'http://h/'",
+    }
+    with pytest.raises(ConfigError, match=rf"{table}\.{key}: expected .*(to|at most) 1e\+0[69], got 1e\+"):
+        load_config(write(f"{head[table]}\n{key} = {value}\n"))

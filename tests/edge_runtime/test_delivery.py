@@ -102,7 +102,7 @@ def test_addresses():
 
 def test_secrets_come_from_the_environment_or_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("HOOK", "https://127.0.0.1/t0ken")
-    (tmp_path / "secret").write_text("s3cret\n")
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfs3cret\n")  # a byte order mark is no part of it
     hidden: list[str] = []
     config = WebhookConfig("alerts", url_from=Secret("HOOK"), secret=Secret(file=tmp_path / "secret"))
     (sink,) = open_receivers([config], tmp_path / "box", pytest.fail, hidden.append)
@@ -204,3 +204,39 @@ def test_the_reference_names_every_key(tmp_path, monkeypatch):
     keys = {(part, key) for part, key in asked if part and f"{part}.{key}" not in shown}
     missing = {(part, key) for part, key in keys if not re.search(rf"\b{key}\b", shown[part])}
     assert missing == set() and len(keys) > 50
+
+
+@pytest.mark.gst
+def test_a_missing_secret_ends_a_run_that_uses_it_and_no_other(tiny_bundle, tmp_path):
+    """A webhook and a camera of the file, both without their secrets, and a test picture beside the file."""
+    pytest.importorskip("gi")
+    (tmp_path / "edge-run.toml").write_text(
+        '[runtime]\noutbox = "box"\n[[webhook]]\nname = "alerts"\nurl_env = "HOOK"\n'
+        '[[camera]]\nname = "door"\nsource = "rtsp://127.0.0.1:9/x"\nuser = "me"\npassword_file = "none"\n'
+        '[[camera]]\nname = "yard"\nsource = "test:"\n'
+    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "edge_runtime.cli", *arguments, "--ask", "What?", "--quiet"),
+                *("--duration", "1", "--bundle", str(tiny_bundle), "--threads", "1"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOOK": ""},
+        )
+
+    done = run("test:")
+    assert done.returncode == 0 and '"type": "stats"' in done.stdout
+    assert done.stderr == (
+        "edge-run: warning: webhook alerts: the environment variable HOOK is not set; export it before "
+        "edge-run. The run goes on without it: it watches no camera of edge-run.toml\n"
+    )
+    for used in (("yard",), ("test:", "yard"), ("test:", "--config", "edge-run.toml")):
+        done = run(*used)
+        assert done.returncode == 2 and "webhook alerts: the environment variable HOOK" in done.stderr
+    done = run("door")
+    assert done.returncode == 2 and "camera door: the file" in done.stderr

@@ -31,6 +31,7 @@ def test_a_live_response_has_the_shape_of_the_format():
         "id": None,
         "stream": "camera0",
         "query": "q1",
+        "question": "What happens?",
         "time": 19.0,
         "interval": [18.0, 19.0],
         "wall_time": "2026-11-22T15:04:05.123Z",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -97,6 +98,13 @@ def test_what_is_served(stream):
         assert told[f'edge_run_latency_seconds_sum{{{door},stage="decision"}}'] == pytest.approx(20.444)
         assert f'edge_run_latency_seconds_count{{{door},stage="vision"}}' in told
         assert get(server.address, "/etc/passwd")[0] == 404
+        for path, expected in (("/metrics", 200), ("/health/live", 503), ("/none", 404)):
+            connection = http.client.HTTPConnection(server.address, timeout=5)
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (expected, b"")
+            assert int(answer.headers["Content-Length"]) == len(get(server.address, path)[1].encode())
+            connection.close()
     finally:
         server.close()
 

@@ -49,9 +49,10 @@ def test_reset_starts_at_zero():
     assert sampler.take(1.0) == 0
 
 
-def test_fps_must_be_positive():
-    with pytest.raises(ValueError, match="fps"):
-        TimestepSampler(0.0)
+@pytest.mark.parametrize("fps", [0.0, -1.0, 1e-300, float("inf"), float("nan")])
+def test_fps_must_be_a_rate(fps):
+    with pytest.raises(ValueError, match="fps must be at least"):
+        TimestepSampler(fps)
 
 
 @given(

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CHILD = """
 import time
 from edge_runtime.signals import reload_on_hangup
@@ -57,3 +59,26 @@ def test_under_nohup_the_signal_stays_ignored():
         kept.send_signal(signal.SIGTERM)
         assert kept.stdout.read() == ""
     assert kept.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("module", ["json", "click.core", "edge_runtime.display", "numpy", "tokenizers"])
+def test_a_signal_while_the_program_is_being_loaded_ends_it_without_a_word(module, number, tmp_path):
+    """Sent when ``module`` has been imported; after ``tokenizers`` comes the engine."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "edge_runtime", "sample"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+    )
+    assert process.stderr is not None
+    with process:
+        imported = (line.rpartition("|")[2].strip() for line in process.stderr)
+        assert "edge_runtime" in imported and module in imported  # each reads on as far as that
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
+    # An empty line is click's: it goes behind the ^C that a terminal shows.
+    assert [line for line in rest.splitlines() if line and not line.startswith("import time:")] == []

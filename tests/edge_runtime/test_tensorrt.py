@@ -143,7 +143,7 @@ def test_decisions_of_a_session_are_those_of_the_cpu(
         module = make(name, version, cuda=gpu)
         module.__spec__ = pytest  # any spec: find_spec asks only whether there is one
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(Cuda, "load", classmethod(lambda cls: cls(gpu)))
+    monkeypatch.setattr(Cuda, "load", classmethod(lambda cls, extra: cls(gpu)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     models = [Model(tiny_bundle_tensorrt, threads=1, backend=name) for name in (backend, "cpu")]
     assert models[0].backend.startswith("tensorrt") and "Stand-in GPU (SM89)" in models[0].backend
@@ -250,7 +250,7 @@ def test_auto_falls_back_to_the_cpu_and_says_why(bundle, monkeypatch):
     module.__spec__ = pytest
     monkeypatch.setitem(sys.modules, "tensorrt", module)
 
-    def load():
+    def load(extra):
         raise BackendError("GPU: none was found")
 
     monkeypatch.setattr(Cuda, "load", load)
@@ -265,9 +265,21 @@ def test_doctor_says_what_tensorrt_would_run_on(monkeypatch, driver):
     module.__spec__ = pytest
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    monkeypatch.setattr(Cuda, "load", classmethod(lambda cls: cls(StandInCuda(driver=driver))))
+    monkeypatch.setattr(Cuda, "load", classmethod(lambda cls, extra: cls(StandInCuda(driver=driver))))
     (finding,) = [finding for finding in check_tensorrt() if finding.check == "tensorrt"]
     if driver:
         assert (finding.status, finding.detail) == ("ok", "10.3.0 on Stand-in GPU (SM89)")
     else:
         assert finding.status == "warn" and "no NVIDIA driver is installed" in finding.detail
+
+
+@pytest.mark.parametrize(("name", "extra"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "rtx")])
+def test_doctor_recommends_the_extra_of_the_library_that_is_there(monkeypatch, name, extra):
+    module = make("tensorrt", "10.3.0")
+    module.__spec__ = pytest
+    for one in ("tensorrt", "tensorrt_rtx", "cuda.bindings.runtime", "cuda.cudart"):
+        monkeypatch.setitem(sys.modules, one, None)
+    monkeypatch.setitem(sys.modules, name, module)
+    (finding,) = check_tensorrt()
+    assert (finding.check, finding.status) == (name, "warn")
+    assert finding.remedy.endswith(f"pip install 'streampro-edge[{extra}]'")

@@ -92,6 +92,42 @@ def test_an_event_is_posted_and_signed(server):
     assert sign(b"other", "1234", body) != headers["X-Edge-Run-Signature"]
 
 
+class AnswersInPieces:
+    """Answers each POST with these bytes, whatever they are."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._answer = answer
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection, self._socket:
+            connection.recv(65536)
+            connection.sendall(self._answer)
+
+
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [EARLY_HINTS, CONTINUE + EARLY_HINTS, EARLY_HINTS * 3])
+def test_informational_answers_are_read_over(before):
+    ok = AnswersInPieces(before + b"HTTP/1.1 204 No Content\r\n\r\n")
+    Webhook("alerts", f"http://127.0.0.1:{ok.port}").send(PARCEL)
+    no = AnswersInPieces(before + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(Refused, match="404"):
+        Webhook("alerts", f"http://127.0.0.1:{no.port}").send(PARCEL)
+
+
+@pytest.mark.parametrize("answer", [EARLY_HINTS, EARLY_HINTS * 100, CONTINUE * 100])
+def test_informational_answers_alone_are_tried_again(answer):
+    server = AnswersInPieces(answer)
+    with pytest.raises(Unavailable):
+        Webhook("alerts", f"http://127.0.0.1:{server.port}").send(PARCEL)
+
+
 def test_without_a_secret_there_is_no_signature(server):
     Webhook("alerts", f"http://127.0.0.1:{server.port}").send(PARCEL)
     assert server.posts[0][0] == "/" and "X-Edge-Run-Signature" not in server.posts[0][1]

@@ -322,6 +322,17 @@ def test_properties_while_playing(streampro: str) -> None:
     run.pipeline.set_state(run.Gst.State.NULL)
 
 
+def test_why_cuda_is_not_used_is_a_warning_on_the_bus(
+    streampro: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On stderr nobody would see it: the provider is there, and the bundle's cache is float32."""
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+    source = "videotestsrc num-buffers=2 ! video/x-raw,framerate=1/1"
+    assert Run(f"{source} ! {streampro} ! fakesink").play().wait().problem.startswith("CUDA is not used: ")
+    assert Run(f"{source} ! {streampro} backend=cpu ! fakesink").play().wait().problem == ""
+
+
 def test_the_stream_does_not_wait_for_the_model(streampro: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that takes 0.4 s at 10 timesteps a second: buffers flow on, the newest picture wins."""
     from edge_runtime.session import StreamSession

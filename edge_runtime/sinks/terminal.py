@@ -1,0 +1,37 @@
+"""Responses as lines for people, on a stdout that is a terminal: there nobody reads JSON."""
+
+from __future__ import annotations
+
+import sys
+
+from edge_runtime.display import Console, printable
+from edge_runtime.events import Event
+
+
+class TerminalSink:
+    """Takes the place of stdout's JSON lines on a terminal.
+
+    ``spoken``: print each response. Left out where the live lines show them on the same terminal.
+    """
+
+    name = "terminal"
+
+    def __init__(self, *, spoken: bool, several: bool = False) -> None:
+        """``several``: name the camera in each line."""
+        self._console = Console(sys.stdout)
+        self._spoken = spoken
+        self._several = several
+
+    def write(self, event: Event) -> bool:
+        """True: somebody sees it, here or among the live lines, so a response counts as sent."""
+        if self._spoken and event["type"] == "response":
+            stream = f"{event['stream']}  " if self._several else ""
+            self._console.line(printable(f"{stream}{event['time']:g}s  {event['text']}"))
+        return True
+
+    def close(self) -> int:
+        return 0
+
+
+def stdout_is_terminal() -> bool:
+    return Console(sys.__stdout__).on_terminal
