@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from edge_runtime.errors import SourceError
 from edge_runtime.framing import Framing, Polygon
 
+from .colorimetry import keep_range
 from .gst import load, make
 
 _TURNS = {90: "90r", 180: "180", 270: "90l"}
@@ -72,6 +73,7 @@ def add_tail(
         pipeline.add(element)
     for one, next_one in itertools.pairwise(elements):
         link(one, next_one)
+    keep_range(convert.get_static_pad("sink"))
     return Tail(convert, sink, mask)
 
 
