@@ -98,7 +98,7 @@ class Connection:
         # A playlist's segments come in bursts; their own times set the pace.
         paced = isinstance(source, HttpSource) and source.playlist
         tail = add_tail(self._pipeline, size, framing or Framing(), paced=paced)
-        self._tail_head, self._mask = tail.head, tail.mask
+        self._tail_head, self._masking = tail.head, tail.masking
         self._connect(tail.sink, "new-sample", self._on_sample)
         decodebin = None
         if not isinstance(source, (TestSource, CsiSource)):
@@ -143,7 +143,8 @@ class Connection:
             link(downloader, head)
             downloader.sync_state_with_parent()
             head = downloader
-        result = pad.link(head.get_static_pad("sink"))
+        # Not pad.link: with gst-python's overrides it raises, and that would end in GStreamer's thread.
+        result = pad.link_full(head.get_static_pad("sink"), self._modules.Gst.PadLinkCheck.DEFAULT)
         if result != self._modules.Gst.PadLinkReturn.OK:
             self._fail(
                 Problem(f"the decoded video cannot be used ({result.value_nick})", "see `edge-run doctor`")
@@ -270,7 +271,7 @@ class Connection:
 
     def set_masks(self, masks: tuple[Polygon, ...]) -> None:
         """Black out these polygons from the next picture on (any thread)."""
-        self._mask.set_masks(masks)
+        self._masking.set_masks(masks)
 
     def poll(self, timeout_s: float) -> Problem | EndOfStream | None:
         """Wait for news. A Problem or EndOfStream comes once and is final."""
