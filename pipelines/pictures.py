@@ -48,6 +48,7 @@ def read_picture(path: str) -> Image.Image:
         if not kind.st_size:
             raise PictureError("the file is empty")
         with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on damaged metadata are not for users
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=_FORMATS) as image:
                 image.draft("RGB", (_LONGEST_SIDE, _LONGEST_SIDE))  # JPEG is reduced while it is decoded

@@ -203,10 +203,13 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, ending: s
     assert np.abs(seen - upright).mean() < 8
 
 
-def test_damaged_exif_is_no_reason_to_lose_a_picture(tmp_path: Path) -> None:
+def test_damaged_exif_is_no_reason_to_lose_a_picture(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     data = green("jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + random.Random(3).randbytes(200))
     (tmp_path / "a.jpg").write_bytes(data)
     assert read_picture(str(tmp_path / "a.jpg")).size == (64, 64)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "I"])
