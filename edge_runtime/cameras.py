@@ -19,6 +19,7 @@ from edge_runtime.config import Ask, CameraConfig, Config, RuntimeConfig
 from edge_runtime.delivery import ReceiverConfig
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.framing import Framing, Polygon
+from edge_runtime.tokenizer import is_unicode
 
 SAMPLE = "sample"
 SAMPLES = Path(__file__).parent / "samples"
@@ -131,6 +132,10 @@ def _questions(
         )
     if any(not text.strip() for text in texts):
         raise click.UsageError("--ask is empty; say what to watch for")
+    for text in texts:
+        if not is_unicode(text):
+            shown = text.encode("utf-8", "replace").decode()
+            raise click.UsageError(f'--ask "{shown}" is not UTF-8; write it in UTF-8')
     if texts:
         padded = [*times, *[0.0] * (len(texts) - len(times))]
         asks = tuple(Ask(text, at, camera.policy) for text, at in zip(texts, padded, strict=True))

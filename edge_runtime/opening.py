@@ -87,9 +87,24 @@ def identity(source: Any, model: Model) -> str | None:
     if isinstance(source, FileSource):
         return file_identity(source.path, _model_identity(model))
     if isinstance(source, ImagesSource):
-        files = [file_identity(path) for path in source.files]
-        return file_identity(source.files[0], *files, _model_identity(model))
+        files = source.files
+        found = [_picture_identity(path) for path in files]
+        base = next((path for path, text in zip(files, found, strict=True) if text != _UNREADABLE), None)
+        return file_identity(base, *found, _model_identity(model)) if base else _UNREADABLE
     return None
+
+
+_UNREADABLE = "unreadable"
+
+
+def _picture_identity(path: str) -> str:
+    """A picture that cannot be read is skipped later; it must not end the run here."""
+    from edge_runtime.events import file_identity
+
+    try:
+        return file_identity(path) if os.path.isfile(path) else _UNREADABLE
+    except OSError:
+        return _UNREADABLE
 
 
 def open_camera(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import BundleError, ConfigError, EdgeError, SourceError
 from edge_runtime.sampling import TimestepSampler
+from edge_runtime.tokenizer import is_unicode
 from edge_runtime.window import KVWindow
 
 if TYPE_CHECKING:
@@ -140,13 +141,15 @@ class StreamSession:
         """Ask something to be answered while the stream goes on; returns the query's id (``q1``, ``q2``,
         ...).
 
-        In force from the next timestep pushed. Raises ConfigError for an empty or too long text or an id in
-        use.
+        In force from the next timestep pushed. Raises ConfigError for a text that is empty, too long or not
+        Unicode (lone surrogates), and for an id in use.
         """
         with self._lock:
             self._check_open()
             if not text.strip():
                 raise ConfigError("query: the text is empty; say what to watch for")
+            if not is_unicode(text):
+                raise ConfigError("query: the text is not UTF-8; write it in UTF-8")
             if id is not None and id in self._active:
                 raise ConfigError(
                     f"query {id}: the id is in use; remove that query first or choose another id"

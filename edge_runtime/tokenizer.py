@@ -8,6 +8,11 @@ from pathlib import Path
 from edge_runtime.errors import BundleError
 
 
+def is_unicode(text: str) -> bool:
+    """False for lone surrogates, which Python makes of bytes on a command line that are not UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 class Tokenizer:
     """Raises BundleError when the file is not a tokenizer."""
 

@@ -38,7 +38,8 @@ from .mailbox import Frame, Mailbox, StateChange
 from .problems import DAMAGED, ENDED_BY_SOURCE, Problem, check_source
 from .reach import check_reachable
 from .secrets import scrub
-from .sources import DeviceSource, FileSource, HttpSource, RtspSource, Source, parse_source
+from .skipped import SkippedPictures
+from .sources import DeviceSource, FileSource, HttpSource, ImagesSource, RtspSource, Source, parse_source
 from .supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
 from .timeline import Timeline
 
@@ -111,6 +112,7 @@ class Camera:
         self._detail = ""
         self._last_taken = 0.0
         self._file_problem: Problem | None = None
+        self._skipped = SkippedPictures()
         self.decoder = ""
         """The decoder element in use (``none`` for raw video); empty until the first picture."""
         self._decoded_before = 0
@@ -306,6 +308,10 @@ class Camera:
     def _finish(self, connection: Connection) -> None:
         """A file came to its end: was that all of it?"""
         self._supervisor.phase = "over"
+        if isinstance(self._source, ImagesSource):
+            change, error = self._skipped.end(self._source, connection.progress.decoded)
+            self._mailbox.put_state(change)
+            return self._mailbox.end(error)
         label, end_s = self._source.label, connection.progress.end_ns / 1e9
         if not connection.progress.decoded:
             problem = Problem("no picture in it could be decoded", "record or copy it again", "permanent")
@@ -358,6 +364,11 @@ class Camera:
         connection = self._connection
         self._detail, self.decoder = detail, connection.decoder if connection is not None else ""
         self._tell("first_frame", detail)
+
+    def skipped(self, path: str, reason: str) -> None:
+        state = "live" if self._supervisor.phase == "live" else "connecting"
+        if (change := self._skipped.note(path, reason, state)) is not None:
+            self._mailbox.put_state(change)
 
     def want(self, raw_ns: int, captured_at: float) -> tuple[float, int, float] | None:
         now = time.monotonic()

@@ -33,7 +33,7 @@ from .gst import hush, load
 from .heads import ConnectionOptions, add_head
 from .problems import NO_VIDEO, Problem
 from .progress import Progress
-from .sources import CsiSource, HttpSource, Source, TestSource
+from .sources import CsiSource, HttpSource, ImagesSource, Source, TestSource
 from .tail import add_tail, link
 
 _NS = 1_000_000_000
@@ -52,6 +52,9 @@ class Listener(Protocol):
 
     def picture(self, ticket: Any, image: np.ndarray) -> bool:
         """The picture asked for, ``uint8 [H, W, 3]``. May block (files). False: no more are wanted."""
+
+    def skipped(self, path: str, reason: str) -> None:
+        """A picture file that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,10 @@ class Connection:
         # A playlist's segments come in bursts; their own times set the pace.
         paced = isinstance(source, HttpSource) and source.playlist
         tail = add_tail(self._pipeline, size, framing or Framing(), paced=paced)
-        self._tail_head, self._mask = tail.head, tail.mask
+        self._tail_head, self._masking = tail.head, tail.masking
         self._connect(tail.sink, "new-sample", self._on_sample)
         decodebin = None
-        if not isinstance(source, (TestSource, CsiSource)):
+        if not isinstance(source, (TestSource, CsiSource, ImagesSource)):
             self._decoding = Decoding(
                 options.decoder,
                 playlists=paced,
@@ -111,13 +114,15 @@ class Connection:
             )
             decodebin = self._decoding.element
             self._pipeline.add(decodebin)
-        raw = add_head(self._pipeline, source, options, fps, decodebin, self._connect)
+        raw = add_head(self._pipeline, source, options, fps, decodebin, self._connect, listener.skipped)
         if raw is not None:
             self._attach(raw)
 
     @property
     def decoder(self) -> str:
         """The decoder element in use, ``none`` for raw video; empty until it is known."""
+        if isinstance(self._source, ImagesSource):
+            return "Pillow"
         return self._decoding.decoder if self._decoding is not None else "none"
 
     @property
@@ -143,7 +148,8 @@ class Connection:
             link(downloader, head)
             downloader.sync_state_with_parent()
             head = downloader
-        result = pad.link(head.get_static_pad("sink"))
+        # Not pad.link: with gst-python's overrides it raises, and that would end in GStreamer's thread.
+        result = pad.link_full(head.get_static_pad("sink"), self._modules.Gst.PadLinkCheck.DEFAULT)
         if result != self._modules.Gst.PadLinkReturn.OK:
             self._fail(
                 Problem(f"the decoded video cannot be used ({result.value_nick})", "see `edge-run doctor`")
@@ -196,6 +202,8 @@ class Connection:
 
     def _describe(self, pad: Any) -> str:
         """``h264 640x360, decoder avdec_h264``, or ``raw 640x480``"""
+        if isinstance(self._source, ImagesSource):
+            return f"{dimensions(pad)}, decoder {self.decoder}"
         return self._decoding.describe(pad) if self._decoding is not None else f"raw {dimensions(pad)}"
 
     def _on_sample(self, sink: Any) -> Any:
@@ -270,7 +278,7 @@ class Connection:
 
     def set_masks(self, masks: tuple[Polygon, ...]) -> None:
         """Black out these polygons from the next picture on (any thread)."""
-        self._mask.set_masks(masks)
+        self._masking.set_masks(masks)
 
     def poll(self, timeout_s: float) -> Problem | EndOfStream | None:
         """Wait for news. A Problem or EndOfStream comes once and is final."""

@@ -7,7 +7,6 @@ typed could be made to do anything. Credentials are properties, too, never part 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,10 +15,9 @@ from edge_runtime.errors import SourceError
 
 from . import formats
 from .gst import load, make
-from .problems import no_pictures
+from .pictures import picture_source
 from .rtp_guard import guard
 from .sources import (
-    PICTURE_TYPES,
     CsiSource,
     DeviceSource,
     FileSource,
@@ -55,9 +53,17 @@ class ConnectionOptions:
 
 
 def add_head(
-    pipeline: Any, source: Source, options: ConnectionOptions, fps: float, decodebin: Any, connect: Connect
+    pipeline: Any,
+    source: Source,
+    options: ConnectionOptions,
+    fps: float,
+    decodebin: Any,
+    connect: Connect,
+    on_skipped: Callable[[str, str], None],
 ) -> Any | None:
     """Add ``source``'s elements to ``pipeline``. ``fps``: timesteps per second.
+
+    ``on_skipped(path, reason)`` is called for each picture that cannot be read, on a thread of GStreamer's.
 
     Returns the pad of raw video, or None when the elements are (or will be) joined to ``decodebin``. Raises
     SourceError when an element is missing.
@@ -66,15 +72,15 @@ def add_head(
         return _chain(pipeline, *_test_elements(source))
     if isinstance(source, CsiSource):
         return _chain(pipeline, *_csi_elements(source))
+    if isinstance(source, ImagesSource):
+        return _chain(pipeline, picture_source(source.files, options.image_fps or fps, connect, on_skipped))
     if isinstance(source, RtspSource):
         element = _rtsp_element(source, options, connect)
         pipeline.add(element)
         # The caps of a pad just added may not be known yet; more than one stream of video: the first.
         connect(element, "pad-added", lambda _element, pad: _join(pad, decodebin))
         return None
-    if isinstance(source, ImagesSource):
-        elements = [_images_element(source, options.image_fps or fps, connect)]
-    elif isinstance(source, DeviceSource):
+    if isinstance(source, DeviceSource):
         elements = _device_elements(source)
     elif isinstance(source, HttpSource):
         elements = [_http_element(source)]
@@ -208,36 +214,4 @@ def _srt_element(source: SrtSource) -> Any:
     element = make("srtsrc", uri=source.location, auto_reconnect=False)
     for name, value in source.settings:
         load().Gst.util_set_object_arg(element, name, value)
-    return element
-
-
-def _images_element(source: ImagesSource, fps: float, connect: Connect) -> Any:
-    """An appsrc that reads one file each time it is asked; picture k ends timestep k."""
-    Gst = load().Gst
-    files = source.files
-    if not files:
-        raise SourceError(no_pictures().line(source.label), permanent=True)
-    media_type = PICTURE_TYPES.get(os.path.splitext(files[0])[1].lower(), "image/jpeg")
-    step_ns = round(Gst.SECOND / fps)
-    caps = Gst.Caps.from_string(f"{media_type}, framerate=(fraction){round(fps * 1000)}/1000")
-    element = make("appsrc", caps=caps, format=Gst.Format.TIME, max_buffers=2)
-    waiting = iter(enumerate(files, start=1))
-
-    def on_need(appsrc: Any, _size: int) -> None:
-        number, path = next(waiting, (0, ""))
-        try:
-            if not path:
-                appsrc.emit("end-of-stream")
-                return
-            with open(path, "rb") as file:
-                buffer = Gst.Buffer.new_wrapped(file.read())
-            buffer.pts = buffer.dts = number * step_ns
-            buffer.duration = step_ns
-            appsrc.emit("push-buffer", buffer)
-        except OSError as error:
-            text = f"{os.path.basename(path)} cannot be read ({error.strerror})"
-            failure = load().GLib.Error.new_literal(Gst.ResourceError.quark(), text, Gst.ResourceError.READ)
-            appsrc.post_message(Gst.Message.new_error(appsrc, failure, ""))
-
-    connect(element, "need-data", on_need)
     return element

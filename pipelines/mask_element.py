@@ -1,6 +1,7 @@
 """The element that blacks out privacy masks: right behind the conversion, before anything looks.
 
-It fails closed: a picture that cannot be masked is never passed on. Without masks it is passed by, untouched.
+It fails closed: a picture that cannot be masked is never passed on. What nobody may write to is copied by
+GStreamer first.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
         self._info: Any = None
         self._hidden: np.ndarray | None = None  # [H, W] bool
         self.set_in_place(True)
-        self.set_passthrough(not masks)
+        self.set_passthrough(False)  # in pass-through a picture is not copied where it has to be
 
     def set_masks(self, masks: tuple[Polygon, ...]) -> None:
         """Take other polygons from the next picture on, from any thread, also while playing."""
@@ -49,7 +50,6 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
             self._masks = masks
             if self._info is not None:
                 self._hidden = raster(masks, self._info.width, self._info.height)
-        self.set_passthrough(not masks)
 
     def do_set_caps(self, caps: Any, _out: Any) -> bool:
         try:
@@ -63,6 +63,8 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
 
     def do_transform_ip(self, buffer: Any) -> Any:
         try:
+            if not self._masks:
+                return Gst.FlowReturn.OK
             meta = GstVideo.buffer_get_video_meta(buffer)
             stride, offset = (
                 (meta.stride[0], meta.offset[0]) if meta else (self._info.stride[0], self._info.offset[0])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from . import container
+from .picture_files import PICTURE_ENDINGS
 from .secrets import scrub
 from .sources import (
     CsiSource,
@@ -243,7 +244,7 @@ def first_line(text: str) -> str:
 
 def no_pictures() -> Problem:
     return Problem(
-        "there are no pictures (.jpg, .png) in it",
+        f"there are no pictures ({', '.join(PICTURE_ENDINGS)}) in it",
         "give a video file, or a folder or pattern of pictures",
         "permanent",
     )
@@ -255,7 +256,10 @@ def check_source(source: Source) -> Problem | None:
         return check_file(source.path)
     if isinstance(source, ImagesSource):
         try:
-            return None if source.files else no_pictures()
+            files = source.files
+            if files == [source.path]:
+                return check_file(source.path)
+            return None if files else no_pictures()
         except OSError as error:
             return Problem(f"cannot be read ({error.strerror})", "check its permissions", "permanent")
     return None

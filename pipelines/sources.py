@@ -2,7 +2,7 @@
 
 =====================  ==============================================================================
 ``clip.mp4``           a file (also ``file:///...``)
-``shots/``             pictures in a folder, one after another; ``shots/%04d.jpg`` by number
+``shots/``             pictures in a folder, one after another; ``shots/%04d.jpg`` by number; ``a.jpg`` alone
 ``rtsp://host/path``   a network camera; user and password in the URL are split off and never shown
 ``http://host/path``   HLS (``.m3u8``), a video file on a server, or a camera that sends MJPEG; ``https``
 ``srt://host:port``    an SRT sender; ``?mode=listener`` waits for one to call
@@ -25,6 +25,7 @@ from urllib.request import url2pathname
 from edge_runtime.errors import SourceError
 
 from . import secrets
+from .picture_files import list_pictures, means_pictures
 
 TEST_PATTERNS = (
     "ball",
@@ -43,12 +44,8 @@ TEST_PATTERNS = (
 
 RTSP_SCHEMES = ("rtsp", "rtsps")
 HTTP_SCHEMES = ("http", "https")
-PICTURE_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
-"""Pictures that can be played in sequence, by ending."""
 ACCEPTED = "a video file, rtsp://..., http://..., srt://..., /dev/videoN, cameraN, csi://N or test:"
 _RECORDED = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".flv", ".ogv", ".wmv", ".3gp")
-_FIRST_NUMBERS = 10_000
-"""Where the numbers of a pattern may begin."""
 _SRT_KEYS = ("mode", "passphrase", "pbkeylen", "streamid", "latency")
 
 
@@ -70,7 +67,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class ImagesSource:
-    """Pictures in sequence: a folder, or a pattern such as ``shot%04d.jpg``."""
+    """Pictures in sequence: a folder, a pattern such as ``shot%04d.jpg``, or one picture."""
 
     path: str
     live = False
@@ -85,22 +82,8 @@ class ImagesSource:
 
     @property
     def files(self) -> list[str]:
-        """In order: of a pattern from its first number to the first gap, of a folder by name."""
-        if "%" not in os.path.basename(self.path):
-            names = sorted(os.listdir(self.path), key=lambda name: [_number(p) for p in _DIGITS.split(name)])
-            wanted = [name for name in names if os.path.splitext(name)[1].lower() in PICTURE_TYPES]
-            return [os.path.join(self.path, name) for name in wanted]
-        try:
-            _ = self.path % 0
-        except (TypeError, ValueError):
-            raise SourceError(
-                f"{self.path}: not a pattern of numbered pictures; write one %d or %04d", permanent=True
-            ) from None
-        number = next((n for n in range(_FIRST_NUMBERS) if os.path.exists(self.path % n)), 0)
-        found: list[str] = []
-        while os.path.exists(path := self.path % (number + len(found))):
-            found.append(path)
-        return found
+        """See :func:`pipelines.picture_files.list_pictures`."""
+        return list_pictures(self.path).shown
 
 
 @dataclass(frozen=True)
@@ -233,7 +216,9 @@ def parse_source(text: str) -> Source:
     """The record behind a source string. Raises SourceError (permanent) for one that cannot mean anything."""
     if not text or "\x00" in text:
         raise SourceError(f"the source is empty; give {ACCEPTED}", permanent=True)
-    if text == "test" or text.startswith("test:"):
+    if (shown := printable(text)) != text:
+        raise SourceError(f"{shown}: the name is not UTF-8; rename it", permanent=True)
+    if text == "test" or (text.startswith("test:") and not os.path.isfile(text)):
         return _parse_test(text)
     if match := re.fullmatch(r"camera(\d{0,3})", text):
         return DeviceSource(index=int(match[1] or 0))
@@ -250,13 +235,15 @@ def parse_source(text: str) -> Source:
         return CsiSource(int(match[1] or 0))
     if scheme == "file":
         return _parse_file_url(text)
-    if scheme:
+    if scheme and not os.path.exists(text):
         raise SourceError(
             f"{secrets.scrub(text)}: {scheme}:// sources are not supported; give {ACCEPTED}", permanent=True
         )
-    if re.search(r"%0?\d*d", os.path.basename(text)) or os.path.isdir(text):
-        return ImagesSource(text)
-    return FileSource(text)
+    return _parse_path(text)
+
+
+def _parse_path(path: str) -> FileSource | ImagesSource:
+    return ImagesSource(path) if means_pictures(path) else FileSource(path)
 
 
 def _parse_test(text: str) -> TestSource:
@@ -268,7 +255,7 @@ def _parse_test(text: str) -> TestSource:
     return TestSource(pattern)
 
 
-def _parse_file_url(text: str) -> FileSource:
+def _parse_file_url(text: str) -> FileSource | ImagesSource:
     try:
         parts = urlsplit(text)
     except ValueError as error:
@@ -277,7 +264,7 @@ def _parse_file_url(text: str) -> FileSource:
         raise SourceError(
             f"{text}: a file URL names a file on this machine; write file:///path", permanent=True
         )
-    return FileSource(url2pathname(parts.path))
+    return _parse_path(url2pathname(parts.path))
 
 
 def _parse_srt(text: str) -> SrtSource:
@@ -337,9 +324,6 @@ def _split_url(text: str, default_ports: dict[str, int]) -> _Url:
     return _Url(urlunsplit(parts), host, port or default_ports[scheme], user, password)
 
 
-_DIGITS = re.compile(r"(\d+)")
-
-
-def _number(part: str) -> tuple[int, str]:
-    """Sorts shot9 before shot10."""
-    return (int(part), "") if part.isdigit() else (-1, part)
+def printable(name: str) -> str:
+    """``name`` with what is not UTF-8 spelled out: nothing can write out what Python makes of such bytes."""
+    return name.encode("utf-8", "backslashreplace").decode()

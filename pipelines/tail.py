@@ -6,8 +6,7 @@
 
 Four bytes a pixel until the picture is small: to them GStreamer has a fast way from what decoders give, to
 three it has not, and the pixels are the same. Masks come first behind the conversion: nothing else ever holds
-what they hide. Their element is there without masks too, and lets everything pass then: masks may come while
-the video runs.
+what they hide. Their element is there only when there are masks; they may come while the video runs.
 """
 
 from __future__ import annotations
@@ -16,19 +15,21 @@ import itertools
 from typing import Any, NamedTuple
 
 from edge_runtime.errors import SourceError
-from edge_runtime.framing import Framing, Polygon
+from edge_runtime.framing import Framing
 
+from .colorimetry import keep_range
 from .gst import load, make
+from .masking import Masking
 
 _TURNS = {90: "90r", 180: "180", 270: "90l"}
 
 
 class Tail(NamedTuple):
-    """The first and the last element, and the one that masks; None where there is no framing."""
+    """The first and the last element, and where masks are applied."""
 
     head: Any
     sink: Any
-    mask: Any
+    masking: Masking
 
 
 def add_tail(
@@ -40,7 +41,6 @@ def add_tail(
     then a picture is handed over when its time has come).
     """
     Gst = load().Gst
-    mask = _mask(framing.masks) if framing is not None else None
     framing = framing or Framing()
     width, height = size
     large = Gst.Caps.from_string("video/x-raw, format=(string)BGRx")
@@ -55,7 +55,6 @@ def add_tail(
     elements = [
         convert,
         make("capsfilter", caps=large),
-        *([mask] if mask is not None else []),
         *([_crop(framing.crop)] if framing.crop is not None else []),
         scale,
         make("capsfilter", caps=sized),
@@ -72,13 +71,10 @@ def add_tail(
         pipeline.add(element)
     for one, next_one in itertools.pairwise(elements):
         link(one, next_one)
-    return Tail(convert, sink, mask)
-
-
-def _mask(masks: tuple[Polygon, ...]) -> Any:
-    from .mask_element import PrivacyMask
-
-    return PrivacyMask(masks)
+    keep_range(convert.get_static_pad("sink"))
+    masking = Masking(pipeline, *elements[1:3])
+    masking.set_masks(framing.masks)
+    return Tail(convert, sink, masking)
 
 
 def _crop(crop: tuple[float, float, float, float]) -> Any:

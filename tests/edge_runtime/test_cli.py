@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edge_runtime.cli import SAMPLES
 from edge_runtime.config import Ask, Config
@@ -44,10 +45,10 @@ def clip(tmp_path_factory) -> Path:
 def edge_run(tiny_bundle, tmp_path):
     """Runs edge-run in an empty folder; options may add environment variables."""
 
-    def run(*args: str | Path, bundle: bool = True, **options) -> subprocess.CompletedProcess[str]:
+    def run(*args: str | bytes | Path, bundle: bool = True, **options) -> subprocess.CompletedProcess[str]:
         model = ["--bundle", str(tiny_bundle), "--threads", "1"] if bundle else []
         return subprocess.run(
-            [*EDGE_RUN, *map(str, args), *model],
+            [*EDGE_RUN, *(arg if isinstance(arg, bytes) else str(arg) for arg in args), *model],
             capture_output=True,
             text=True,
             timeout=120,
@@ -371,6 +372,29 @@ def test_an_event_file_that_cannot_be_written_is_said_before_the_run(edge_run, c
     assert "none/events.jsonl" in message
 
 
+@pytest.mark.gst
+def test_a_broken_picture_is_said_and_leaves_the_others_alone(edge_run, clip, tmp_path):
+    """Of another camera, too. Not all was watched: the exit code is that of a source that fails."""
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    for number in (1, 3):
+        Image.new("RGB", (64, 48), (90 * number, 0, 0)).save(shots / f"{number}.jpg")
+    (shots / "2.jpg").touch()
+    os.mkfifo(shots / "4.jpg")
+    said = (
+        "shots: skipped 2 of 4 pictures: 2.jpg (the file is empty), 4.jpg (it is not a regular file); remove"
+    )
+    done = edge_run("shots", clip, "--ask", "What?", "--quiet")
+    assert done.returncode == 4
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+    told = {event["stream"]: event for event in events(done.stdout) if event["type"] == "stats"}
+    assert (told["shots"]["timesteps"], told["shots"]["skipped"]) == (2, 1)
+    assert told["clip.mp4"]["timesteps"] == CLIP_S
+    again = edge_run("shots", "--ask", "What?", "--quiet")
+    assert again.returncode == 4 and said in again.stderr
+    assert again.stdout == edge_run("shots", "--ask", "What?", "--quiet").stdout
+
+
 # ---------------------------------------------------------------- mistakes
 
 
@@ -381,6 +405,7 @@ def test_an_event_file_that_cannot_be_written_is_said_before_the_run(edge_run, c
         (["--ask", "What?"], "a source is missing"),
         (["test:"], 'add --ask "..."'),
         (["test:", "--ask", " "], "--ask is empty"),
+        (["test:", "--ask", b"caf\xe9"], '--ask "caf?" is not UTF-8; write it in UTF-8'),
         (["test:", "--ask", "a", "--ask-at", "1", "--ask-at", "2"], "2 --ask-at for 1 --ask"),
         (["test:", "--aks", "a"], "No such option"),
         (["test:", "--ask", "a", "--fps", "nan"], "not a finite number"),
@@ -409,6 +434,7 @@ def test_sources_that_cannot_be_used(edge_run, tmp_path):
     (tmp_path / "empty.mp4").touch()
     assert "empty.mp4" in fails(edge_run("empty.mp4", "--ask", "a"), 4)
     assert "gopher://" in fails(edge_run("gopher://x", "--ask", "a"), 4)
+    assert r"caf\udce9.mp4: the name is not UTF-8" in fails(edge_run(b"caf\xe9.mp4", "--ask", "a"), 4)
     if not list(Path("/dev").glob("video*")):
         assert "edge-run sample" in fails(edge_run("camera0", "--ask", "a"), 4)
 

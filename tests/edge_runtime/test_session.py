@@ -337,6 +337,8 @@ def test_timesteps_only_go_forward(session, tokens):
 def test_questions_that_cannot_be_asked(session):
     with pytest.raises(ConfigError, match="empty"):
         session.ask(" \n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        session.ask("caf\udce9")
     with pytest.raises(ConfigError, match=r"at most \d+ fit"):
         session.ask("word " * 400)
     session.ask(QUERY, id="a")

@@ -201,7 +201,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 
 def test_folder_and_empty_file(tmp_path: Path) -> None:
-    assert "there are no pictures (.jpg, .png) in it" in str(read_until_error(tmp_path)[2])
+    assert "there are no pictures (.jpg, " in str(read_until_error(tmp_path)[2])
     (tmp_path / "empty.mp4").touch()
     assert "0 bytes" in str(read_until_error(tmp_path / "empty.mp4")[2])
 

@@ -92,6 +92,37 @@ def test_a_mask_that_fails_lets_nothing_pass(
         look(tmp_path, white, Framing(masks=(SQUARE,)), (64, 64))
 
 
+@pytest.mark.parametrize("codec", ["ffv1", "zmbv"])
+def test_masks_on_frames_that_nobody_may_write_to(tmp_path: Path, codec: str) -> None:
+    """These decoders give BGRx from read-only memory: with masks it is copied, without them left alone."""
+    import av
+
+    path = tmp_path / "clip.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgr0"
+        for _ in range(30):
+            red = np.full((64, 64, 3), (255, 0, 0), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(red, "rgb24").reformat(format="bgr0")))
+        container.mux(stream.encode(None))
+    for masks in ((), (SQUARE,)):
+        with open_camera(
+            str(path), fps=5.0, size=(64, 64), options=CameraOptions(framing=Framing(masks))
+        ) as camera:
+            frames = [item.image for item in camera if isinstance(item, Frame)]
+        assert len(frames) >= 29
+        for image in frames:
+            assert image[17:31, 17:31].max() == (0 if masks else 255)
+            assert image[34:, 34:].tolist() == [[[255, 0, 0]] * 30] * 30
+    with open_camera(str(path), fps=5.0, size=(64, 64)) as camera:
+        items = (item.image for item in camera if isinstance(item, Frame))
+        assert next(items).max() == 255
+        camera.set_masks((SQUARE,))
+        masked = [image[17:31, 17:31].max() == 0 for image in items]
+        assert all(masked[8:]), "only what was decoded before may show"
+        assert len(masked) >= 28
+
+
 def test_parsing() -> None:
     assert parse_polygon("0,0 0.3,0 0.3,1") == ((0.0, 0.0), (0.3, 0.0), (0.3, 1.0))
     assert parse_polygon("0,0; 0.3,0;0.3,1;") == ((0.0, 0.0), (0.3, 0.0), (0.3, 1.0))

@@ -224,5 +224,5 @@ def test_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
         for item in camera:
             if isinstance(item, StateChange):
                 states.append(item.state)
-    assert states[-1] == "failed"
+    assert states[-1] == "ended"
     assert "\n" not in str(caught.value)
