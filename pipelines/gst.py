@@ -109,6 +109,19 @@ def _load() -> Modules:
     return Modules(Gst, GstVideo, GstPbutils, GLib)
 
 
+def structure_of(holder: Any, *index: int) -> Any:
+    """Return a copy of the structure of caps (at ``index``), an event, a message or a query.
+
+    Use it in place of ``holder.get_structure()``: in the Python bindings of GStreamer 1.26 that is a context
+    manager without the structure's methods.
+    """
+    found = holder.get_structure(*index)
+    if not hasattr(found, "__enter__"):
+        return found
+    with found as inside:
+        return inside.copy()
+
+
 def hush() -> None:
     """Let GStreamer's own debug log (GST_DEBUG) not show credentials.
 

@@ -15,7 +15,7 @@ import pipelines
 from pipelines import results
 from pipelines.camera import Frame, open_camera
 from pipelines.frames import to_array
-from pipelines.gst import load
+from pipelines.gst import load, structure_of
 from pipelines.inference import Response
 
 pytest.importorskip("gi")
@@ -49,7 +49,7 @@ class Run:
         if info.type & self.Gst.PadProbeType.BUFFER:
             self.passed.append(("buffer", info.get_buffer().pts))
         elif info.get_event().has_name("streampro"):
-            self.passed.append(("event", info.get_event().get_structure().get_value("pts_end")))
+            self.passed.append(("event", structure_of(info.get_event()).get_value("pts_end")))
         return self.Gst.PadProbeReturn.OK
 
     def play(self) -> Run:
@@ -63,8 +63,8 @@ class Run:
             message = self.pipeline.get_bus().timed_pop(self.Gst.SECOND // 5)
             if message is None:
                 continue
-            if message.type == kinds.ELEMENT and message.get_structure().get_name() == "streampro":
-                self.messages.append(message.get_structure())
+            if message.type == kinds.ELEMENT and structure_of(message).get_name() == "streampro":
+                self.messages.append(structure_of(message))
             elif message.type == kinds.WARNING:
                 self.problem = message.parse_warning()[0].message
             elif message.type == kinds.ERROR:
