@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +64,59 @@ def test_nobody_else_calls_get_structure() -> None:
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     callers = {path.relative_to(ROOT).as_posix() for path in sources if ".get_structure(" in path.read_text()}
     assert callers == {"pipelines/gst.py", "tests/pipelines/test_bindings.py"}
+
+
+SECRETIVE = """
+import sys
+from pipelines.gst import hush, load
+Gst = load().Gst
+if sys.argv[1] == "hush":
+    hush()
+word = "s3cretword"
+made = Gst.Structure.new_from_string(f'http-headers, uri=(string)"http://h/x?token={word}"')
+caps = Gst.Caps.from_string(f'application/x-rtp, a-control=(string)"rtsp://h/x?token={word}"')
+pipeline = Gst.parse_launch("appsrc name=source ! queue ! identity ! tee ! multiqueue ! fakesink name=sink")
+source = pipeline.get_by_name("source")
+pipeline.set_state(Gst.State.PLAYING)
+source.set_property("caps", caps)
+source.emit("push-buffer", Gst.Buffer.new_wrapped(b"x"))
+tags = Gst.TagList.new_empty()
+tags.add_value(Gst.TagMergeMode.APPEND, "location", f"http://h/x?token={word}")
+for event in (
+    Gst.Event.new_custom(Gst.EventType.CUSTOM_DOWNSTREAM_STICKY, made.copy()),
+    Gst.Event.new_tag(tags),
+):
+    source.send_event(event)
+pipeline.query(Gst.Query.new_custom(Gst.QueryType.CUSTOM, made.copy()))
+source.post_message(Gst.Message.new_element(source, made.copy()))
+Gst.ElementFactory.make("souphttpsrc", None).set_property("location", f"http://u:{word}@h/x")
+source.emit("end-of-stream")
+kinds = Gst.MessageType.EOS | Gst.MessageType.ERROR
+pipeline.get_bus().timed_pop_filtered(10 * Gst.SECOND, kinds)
+pipeline.set_state(Gst.State.NULL)
+"""
+
+
+def debug_log(mode: str, levels: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", SECRETIVE, mode],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env={**os.environ, "GST_DEBUG": levels, "GST_DEBUG_NO_COLOR": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "levels", ["6", "*:6", "1,GST_REFCOUNTING:6,GST_PADS:7", "GST_*:9,GST_REFCOUNTING:6"]
+)
+def test_the_debug_log_shows_harmless_categories_alone(levels: str) -> None:
+    """A secret in caps, tags, events, messages, queries and locations, which any category may print."""
+    log = debug_log("hush", levels)
+    assert "GST_REFCOUNTING" in log
+    assert "s3cretword" not in log
+    if levels == "6":
+        assert "s3cretword" in debug_log("as it is", levels)
