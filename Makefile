@@ -1,13 +1,14 @@
 # `make` lists the targets. Nothing needs to be installed first but git and make.
-.PHONY: help demo test fast lint smol clean
+.PHONY: help demo test fast lint test-runtime test-latest test-distros test-arm64 lock smol clean
 .NOTPARALLEL:
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 21
 
 demo: ## install what is missing, then watch the sample stream
 	@bash scripts/setup.sh demo
 	@.venv/bin/edge-run sample
+	@echo 'Next: `. .venv/bin/activate`, then `edge-run camera0 --ask "Tell me what happens."`' >&2
 
 test: lint ## install what is missing, then lint, type-check and run every test
 	@.venv/bin/python -m pytest
@@ -20,6 +21,22 @@ lint: ## ruff, and mypy on what runs on the device
 	@bash scripts/setup.sh test
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m mypy
+
+test-runtime: ## the tests of edge_runtime and pipelines, without PyTorch
+	@bash scripts/setup.sh runtime
+	@.venv/bin/python -m pytest tests/edge_runtime tests/pipelines
+
+test-latest: ## `make test` with the newest packages that pyproject.toml allows
+	@VERSIONS=newest $(MAKE) test
+
+test-distros: ## Debian 12, 13 and sid: the sample, the tests of the runtime, oldest and newest packages (root)
+	@bash scripts/test_distros.sh
+
+test-arm64: ## the sample on an emulated 64-bit ARM, with each onnxruntime from the oldest on (root, slow)
+	@bash scripts/test_distros.sh arm64
+
+lock: ## write the newest allowed versions into constraints.txt; run `make test` and `make test-distros` then
+	@bash scripts/lock.sh
 
 smol: ## fetch SmolLM2, check its hash, and write runs/smol-base to train from
 	@bash scripts/setup.sh test

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -24,7 +24,9 @@ from edge_runtime.errors import BundleError, ConfigError, EdgeError
 
 Status = Literal["ok", "warn", "fail"]
 
-OLDEST_PYTHON = (3, 10)
+PYTHONS = ((3, 10), (3, 14))
+GSTREAMERS = ((1, 20), (1, 28))
+"""The oldest and the newest release that is supported; `make test-distros` runs several of them."""
 _LOW_DISK_BYTES = 200 << 20
 _TIMED_STEPS = 20
 
@@ -89,11 +91,25 @@ def broken(findings: Iterable[Finding]) -> bool:
 
 def check_python() -> Iterator[Finding]:
     detail = f"{platform.python_version()} ({sys.executable}), {platform.platform()}, {_cores()} CPU cores"
-    if sys.version_info >= OLDEST_PYTHON:
-        yield Finding("Python", "ok", detail)
-    else:
-        oldest = ".".join(map(str, OLDEST_PYTHON))
-        yield Finding("Python", "fail", detail, f"use Python {oldest} or newer")
+    finding = _supported("Python", detail, sys.version_info[:2], PYTHONS)
+    yield replace(finding, status="fail") if sys.version_info < PYTHONS[0] else finding
+
+
+def _supported(
+    name: str, detail: str, found: tuple[int, ...], range_: tuple[tuple[int, ...], ...]
+) -> Finding:
+    """``ok`` when ``found`` (major, minor) lies in ``range_`` (oldest, newest), else ``warn``."""
+    oldest, newest = (".".join(map(str, version)) for version in range_)
+    if found < range_[0]:
+        return Finding(name, "warn", f"{detail}; older than what is supported", f"use {oldest} to {newest}")
+    if found > range_[1]:
+        return Finding(
+            name,
+            "warn",
+            f"{detail}; newer than what was tested",
+            f"if something fails, use {oldest} to {newest}",
+        )
+    return Finding(name, "ok", detail)
 
 
 def check_packages() -> Iterator[Finding]:
@@ -167,7 +183,12 @@ def check_tensorrt() -> Iterator[Finding]:
 
 def check_gstreamer(video: Video) -> Iterator[Finding]:
     for name, version in video.versions().items():
-        yield Finding(name, "ok", version)
+        if name == "GStreamer":
+            found = tuple(int(number) for number in version.split(".")[:2])
+            # Odd minor numbers are development releases of the next even one.
+            yield _supported(name, version, (found[0], found[1] + found[1] % 2), GSTREAMERS)
+        else:
+            yield Finding(name, "ok", version)
 
 
 def check_decoders(video: Video) -> Iterator[Finding]:

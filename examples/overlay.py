@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import pipelines
+from pipelines.gst import structure_of
 
 pipelines.register()
 from gi.repository import Gst  # noqa: E402
@@ -40,7 +41,7 @@ def main() -> int:
     def on_event(_pad: Any, info: Any) -> Any:
         event = info.get_event()
         if event.has_name("streampro"):
-            text.set_property("text", event.get_structure().get_value("text"))
+            text.set_property("text", structure_of(event).get_value("text"))
         return Gst.PadProbeReturn.OK
 
     text.get_static_pad("video_sink").add_probe(Gst.PadProbeType.EVENT_DOWNSTREAM, on_event)

@@ -14,6 +14,7 @@ from typing import Any
 import gi
 
 import pipelines
+from pipelines.gst import structure_of
 
 pipelines.register()
 gi.require_version("GstRtspServer", "1.0")
@@ -46,7 +47,7 @@ def main() -> int:
 
     def on_event(_pad: Any, info: Any) -> Any:
         if info.get_event().has_name("streampro"):
-            print(info.get_event().get_structure().get_value("text"), flush=True)
+            print(structure_of(info.get_event()).get_value("text"), flush=True)
         return Gst.PadProbeReturn.OK
 
     server = GstRtspServer.RTSPServer()

@@ -9,6 +9,7 @@ import argparse
 import sys
 
 import pipelines
+from pipelines.gst import structure_of
 
 pipelines.register()
 from gi.repository import Gst  # noqa: E402
@@ -41,7 +42,7 @@ def main() -> int:
             print(f"error: {message.parse_error()[0].message}", file=sys.stderr)
             code = 1
             break
-        said = message.get_structure()
+        said = structure_of(message)
         if said.get_name() == "streampro":
             print(f"{said.get_value('pts_end') / Gst.SECOND:7.1f} s  {said.get_value('text')}", flush=True)
     pipeline.set_state(Gst.State.NULL)

@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 from transformers.cache_utils import Cache, DynamicLayer
 
+from benchmarks.cache_argument import CACHE_ARGUMENT
+
 
 class _PreallocatedLayer(DynamicLayer):
     """Keys and values in buffers of ``capacity`` rows; what attention reads are views of the rows in use."""
@@ -94,7 +96,7 @@ class TorchStreamingDecoder:
         output = self._decoder(
             inputs_embeds=embeddings[None],
             position_ids=torch.arange(start, start + len(embeddings), device=embeddings.device)[None],
-            past_key_values=self._cache,
+            **{CACHE_ARGUMENT: self._cache},
             use_cache=True,
             logits_to_keep=1,
         )

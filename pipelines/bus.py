@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .gst import load
+from .gst import load, structure_of
 from .problems import Problem, codec_name, explain, missing_plugin
 from .sources import Source
 
@@ -17,8 +17,8 @@ def read(message: Any, source: Source, decoder: str, *, delivered: bool) -> Prob
     modules = load()
     Gst, GstPbutils = modules.Gst, modules.GstPbutils
     if message.type == Gst.MessageType.ELEMENT and GstPbutils.is_missing_plugin_message(message):
-        detail = message.get_structure().get_value("detail")
-        media_type = detail.get_structure(0).get_name() if isinstance(detail, Gst.Caps) else str(detail or "")
+        detail = structure_of(message).get_value("detail")
+        media_type = structure_of(detail, 0).get_name() if isinstance(detail, Gst.Caps) else str(detail or "")
         if decoder not in ("auto", "software"):
             return Problem(
                 f"decoder {decoder} cannot decode {codec_name(media_type)}", "use auto", "permanent"

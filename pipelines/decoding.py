@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import decoders
-from .gst import make
+from .gst import make, structure_of
 from .problems import codec_name
 
 _TRY, _SKIP = 0, 2
@@ -61,7 +61,7 @@ class Decoding:
         codec = "raw"
         if self.decoder_element is not None:
             caps = self.decoder_element.get_static_pad("sink").get_current_caps()
-            codec = codec_name(caps.get_structure(0).get_name()) if caps is not None else ""
+            codec = codec_name(structure_of(caps, 0).get_name()) if caps is not None else ""
         elif not self.decoder:
             self.decoder = "none"
         text = f"{codec} {dimensions(pad)}"
@@ -69,7 +69,7 @@ class Decoding:
 
     def _on_autoplug_continue(self, _element: Any, _pad: Any, caps: Any) -> bool:
         """Sound and subtitles are not decoded."""
-        name = caps.get_structure(0).get_name()
+        name = structure_of(caps, 0).get_name()
         return not name.startswith(("audio/", "text/", "subpicture/", "closedcaption/"))
 
     def _on_autoplug_select(self, _element: Any, _pad: Any, caps: Any, factory: Any) -> int:
@@ -79,7 +79,7 @@ class Decoding:
         # A file must not make this machine open network connections (playlists, SDP).
         if "Adaptive" in klass:
             return _TRY if self._playlists else _SKIP
-        media_type = caps.get_structure(0).get_name()
+        media_type = structure_of(caps, 0).get_name()
         return _SKIP if "Source" in klass or media_type == "application/sdp" else _TRY
 
     def _on_deep_element(self, decodebin: Any, parent: Any, element: Any) -> None:
@@ -93,7 +93,7 @@ class Decoding:
 
     def _on_pad(self, _element: Any, pad: Any) -> None:
         caps = pad.get_current_caps() or pad.query_caps(None)
-        if caps.get_structure(0).get_name() == "video/x-raw" and not self._exposed:
+        if structure_of(caps, 0).get_name() == "video/x-raw" and not self._exposed:
             self._exposed = True
             self._on_video(pad)
         else:
@@ -110,5 +110,5 @@ def _nothing(*_: Any) -> None:
 
 def dimensions(pad: Any) -> str:
     """``640x360``, as of the pad's current caps."""
-    structure = pad.get_current_caps().get_structure(0)
+    structure = structure_of(pad.get_current_caps(), 0)
     return f"{structure.get_value('width')}x{structure.get_value('height')}"

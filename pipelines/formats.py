@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .gst import structure_of
+
 ENOUGH = (640, 480)
 ENOUGH_FPS = 10.0
 _KINDS = ("video/x-raw", "image/jpeg", "video/x-h264", "video/x-h265")
@@ -27,7 +29,7 @@ def offers(caps: Any) -> list[Offer]:
     """The formats in a camera's ``caps`` that can be used; ranges are read as their best fit."""
     found = []
     for index in range(caps.get_size()):
-        structure = caps.get_structure(index)
+        structure = structure_of(caps, index)
         name = structure.get_name()
         features = caps.get_features(index)
         if name not in _KINDS or (features is not None and features.contains("memory:DMABuf")):

@@ -7,6 +7,8 @@ What is missing is answered with the Debian/Ubuntu packages that bring it.
 from __future__ import annotations
 
 import ctypes
+import fnmatch
+import os
 import threading
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -35,31 +37,33 @@ _ELEMENT_PACKAGES = {
 }
 
 
-_TALKATIVE = (
-    "rtsp*",
-    "sdp*",
-    "soup*",
-    "hls*",
-    "adaptive*",
-    "uridownloader",
-    "fragment",
-    "srt*",
-    "GST_URI*",
-    "GST_PARAMS",
-    "GST_EVENT",
-    "structure",
-    "basesrc",
-    "task",
-    "typefind*",
-    "decodebin",
-    "query",
-    "GST_CONTEXT",
-    "GST_BUS",
-    "GST_MESSAGE",
-    "bin",
-    "pipeline",
+_HARMLESS = (
+    "GST_BUFFER",
+    "GST_CLOCK",
+    "GST_ELEMENT_FACTORY",
+    "GST_MEMORY",
+    "GST_PERFORMANCE",
+    "GST_PLUGIN_LOADING",
+    "GST_REFCOUNTING",
+    "GST_REGISTRY",
+    "GST_SCHEDULING",
+    "GST_STATES",
+    "codecparsers_*",
+    "h264parse",
+    "h265parse",
+    "jpegdec",
+    "libav",
+    "nv*",
+    "rtph26*",
+    "rtpjitterbuffer",
+    "rtpjpegdepay",
+    "tsdemux",
+    "v4l2*",
+    "va*",
+    "videoconvert",
+    "videoscale",
 )
-"""Categories that have been seen to show locations, requests or headers, and their kin."""
+"""Log categories that show no location, header, event, message or query. Every other may, in some release."""
 
 
 class Modules(NamedTuple):
@@ -109,15 +113,37 @@ def _load() -> Modules:
     return Modules(Gst, GstVideo, GstPbutils, GLib)
 
 
+def structure_of(holder: Any, *index: int) -> Any:
+    """Return a copy of the structure of caps (at ``index``), an event, a message or a query.
+
+    Use it in place of ``holder.get_structure()``: in the Python bindings of GStreamer 1.26 that is a context
+    manager without the structure's methods.
+    """
+    found = holder.get_structure(*index)
+    if not hasattr(found, "__enter__"):
+        return found
+    with found as inside:
+        return inside.copy()
+
+
 def hush() -> None:
     """Let GStreamer's own debug log (GST_DEBUG) not show credentials.
 
-    Its C code writes whole requests and locations there, and nothing of ours sees that text: the parts that
-    know credentials are silent from now on. What they report as errors still comes, scrubbed.
+    Its C code writes whole requests and locations there, and nothing of ours sees that text. So the harmless
+    categories alone stay of what GST_DEBUG asks for, also in plugins that are loaded later. What the others
+    report as errors still comes, scrubbed.
     """
     Gst = load().Gst
-    for category in _TALKATIVE:
-        Gst.debug_set_threshold_for_name(category, Gst.DebugLevel.NONE)
+    kept = []
+    for entry in os.environ.get("GST_DEBUG", "").split(","):
+        name, _, level = entry.strip().rpartition(":")
+        if name in ("", "*"):
+            kept += [f"{category}:{level}" for category in _HARMLESS if level]
+        elif any(fnmatch.fnmatchcase(name, category) for category in _HARMLESS):
+            kept.append(f"{name}:{level}")
+    Gst.debug_set_threshold_for_name("*", Gst.DebugLevel.NONE)
+    if kept:  # the last rule that fits a category counts
+        Gst.debug_set_threshold_from_string(",".join(kept), False)
 
 
 def _prefer_libgcc() -> None:

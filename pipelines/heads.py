@@ -14,7 +14,7 @@ from typing import Any, Literal
 from edge_runtime.errors import SourceError
 
 from . import formats
-from .gst import load, make
+from .gst import load, make, structure_of
 from .pictures import picture_source
 from .rtp_guard import guard
 from .sources import (
@@ -181,7 +181,7 @@ def _rtsp_element(source: RtspSource, options: ConnectionOptions, connect: Conne
 
 
 def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:
-    return bool(caps.get_structure(0).get_string("media") == "video")
+    return bool(structure_of(caps, 0).get_string("media") == "video")
 
 
 def _http_element(source: HttpSource) -> Any:

@@ -18,7 +18,7 @@ from edge_runtime.errors import SourceError
 from edge_runtime.framing import Framing
 
 from .colorimetry import keep_range
-from .gst import load, make
+from .gst import load, make, structure_of
 from .masking import Masking
 
 _TURNS = {90: "90r", 180: "180", 270: "90l"}
@@ -87,7 +87,7 @@ def _crop(crop: tuple[float, float, float, float]) -> Any:
         event = info.get_event()
         if event.type == Gst.EventType.CAPS:
             cropper = pad.get_parent_element()  # held here, `element` would never be freed
-            structure = event.parse_caps().get_structure(0)
+            structure = structure_of(event.parse_caps(), 0)
             wide, high = structure.get_value("width"), structure.get_value("height")
             edges = {"left": left * wide, "top": top * high}
             edges["right"] = wide - (left + width) * wide

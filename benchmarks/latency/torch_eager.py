@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from benchmarks.cache_argument import CACHE_ARGUMENT
 from benchmarks.torch_checkpoint.folder import IMAGE_MEAN, IMAGE_STD, TOKENIZER, load_torch_checkpoint
 from edge_runtime.protocol import TurnEncoder
 from edge_runtime.tokenizer import Tokenizer
@@ -68,6 +69,6 @@ class TorchEager:
         if visual is not None:
             embeddings[index == self.encoder.image_id] = visual
         output = self._checkpoint.decoder(
-            inputs_embeds=embeddings[None], past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            inputs_embeds=embeddings[None], **{CACHE_ARGUMENT: self._cache}, use_cache=True, logits_to_keep=1
         )
         return output.logits[0, -1]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
+from benchmarks.cache_argument import CACHE_ARGUMENT
 from benchmarks.torch_checkpoint.folder import IMAGE_MEAN, IMAGE_STD, TOKENIZER, load_torch_checkpoint
 from edge_runtime.protocol import TurnEncoder
 from edge_runtime.tokenizer import Tokenizer
@@ -88,7 +89,7 @@ class TorchStream:
         embeddings = self._decoder.get_input_embeddings()(index)  # [S, D]
         embeddings[index == self.encoder.image_id] = visual
         output = self._decoder(
-            inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True, logits_to_keep=1
+            inputs_embeds=embeddings[None], **{CACHE_ARGUMENT: cache}, use_cache=True, logits_to_keep=1
         )
         logits: Tensor = output.logits[0, -1]
         return logits

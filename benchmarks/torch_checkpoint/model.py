@@ -17,6 +17,7 @@ from torch import nn
 from transformers import LlamaForCausalLM
 from transformers.cache_utils import Cache, DynamicLayer
 
+from benchmarks.cache_argument import CACHE_ARGUMENT
 from benchmarks.torch_checkpoint.folder import (
     CONFIG,
     IMAGE_MEAN,
@@ -138,7 +139,7 @@ class TorchCache:
             output = self._decoder(
                 inputs_embeds=torch.from_numpy(embeddings)[None],
                 position_ids=torch.arange(first, first + rows)[None],
-                past_key_values=Cache(layers=self._layers),
+                **{CACHE_ARGUMENT: Cache(layers=self._layers)},
                 use_cache=True,
                 logits_to_keep=1,
             )

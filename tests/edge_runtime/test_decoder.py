@@ -3,7 +3,6 @@
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 
 from edge_runtime.backends.ort import OrtBackend, OrtDeviceCache
 from edge_runtime.bundle import load_bundle
@@ -11,7 +10,9 @@ from edge_runtime.decoder import CachedDecoder
 from edge_runtime.errors import BackendError
 from edge_runtime.model import Model
 from edge_runtime.window import KVWindow
-from export.torch_reference import TorchStreamingDecoder, full_logits
+
+torch = pytest.importorskip("torch")
+from export.torch_reference import TorchStreamingDecoder, full_logits  # noqa: E402
 
 TOLERANCE = 1e-3
 

@@ -48,6 +48,40 @@ def test_a_healthy_machine(tiny_bundle):
     assert all(finding.remedy for finding in findings if finding.status != "ok")
 
 
+@pytest.mark.parametrize(
+    ("version", "status", "words"),
+    [
+        ("1.20.3", "ok", ""),
+        ("1.28.1", "ok", ""),
+        ("1.27.90", "ok", ""),
+        ("1.18.4", "warn", "older than what is supported"),
+        ("1.29.1", "warn", "newer than what was tested"),
+        ("2.0.0", "warn", "newer than what was tested"),
+    ],
+)
+def test_gstreamer_outside_the_tested_range(
+    version: str, status: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = Video()
+    monkeypatch.setattr(video, "versions", lambda: {"GStreamer": version, "PyGObject": "3.42"})
+    found = by_check(doctor.check_gstreamer(video))
+    assert (found["GStreamer"].status, found["PyGObject"].status) == (status, "ok")
+    assert words in found["GStreamer"].detail
+    assert ("1.20 to 1.28" in found["GStreamer"].remedy) == (status == "warn")
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [((3, 9, 2), "fail"), ((3, 10, 0), "ok"), ((3, 14, 3), "ok"), ((3, 15, 0), "warn")]
+)
+def test_python_outside_the_tested_range(
+    version: tuple[int, ...], status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.sys, "version_info", version)
+    (found,) = doctor.check_python()
+    assert found.status == status
+    assert ("3.10 to 3.14" in found.remedy) == (status != "ok")
+
+
 def test_a_damaged_bundle_is_found(tiny_bundle, tmp_path):
     copy = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, copy)

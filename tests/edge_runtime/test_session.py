@@ -6,12 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 
 import edge_runtime
 from edge_runtime.errors import BackendError, ConfigError, EdgeError, SourceError
 from edge_runtime.model import Model
-from export.torch_reference import TorchStreamingDecoder
+
+torch = pytest.importorskip("torch")
+from export.torch_reference import TorchStreamingDecoder  # noqa: E402
 
 QUERY = "Tell me each step as it is finished."
 

@@ -15,7 +15,7 @@ import pipelines
 from pipelines import results
 from pipelines.camera import Frame, open_camera
 from pipelines.frames import to_array
-from pipelines.gst import load
+from pipelines.gst import load, structure_of
 from pipelines.inference import Response
 
 pytest.importorskip("gi")
@@ -49,7 +49,7 @@ class Run:
         if info.type & self.Gst.PadProbeType.BUFFER:
             self.passed.append(("buffer", info.get_buffer().pts))
         elif info.get_event().has_name("streampro"):
-            self.passed.append(("event", info.get_event().get_structure().get_value("pts_end")))
+            self.passed.append(("event", structure_of(info.get_event()).get_value("pts_end")))
         return self.Gst.PadProbeReturn.OK
 
     def play(self) -> Run:
@@ -63,8 +63,8 @@ class Run:
             message = self.pipeline.get_bus().timed_pop(self.Gst.SECOND // 5)
             if message is None:
                 continue
-            if message.type == kinds.ELEMENT and message.get_structure().get_name() == "streampro":
-                self.messages.append(message.get_structure())
+            if message.type == kinds.ELEMENT and structure_of(message).get_name() == "streampro":
+                self.messages.append(structure_of(message))
             elif message.type == kinds.WARNING:
                 self.problem = message.parse_warning()[0].message
             elif message.type == kinds.ERROR:
@@ -403,8 +403,37 @@ def test_latency_is_answered_and_none_is_added(streampro: str) -> None:
     assert after[0]  # live
 
 
+def test_analytics_metadata_in_a_pipeline(streampro: str) -> None:
+    """Each response is on the buffer behind its event, as a classification that others can read."""
+    library = results.analytics()
+    if library is None:
+        pytest.skip("needs GstAnalytics: GStreamer 1.24 or newer and gir1.2-gst-plugins-bad-1.0")
+    from gi.repository import GLib
+
+    run = Run(
+        "videotestsrc num-buffers=90 ! video/x-raw,format=I420,width=320,height=240,framerate=30/1 ! "
+        f"identity sync=true ! {streampro} ! fakesink name=sink"
+    )
+    found: list[tuple[str, float]] = []
+
+    def on_buffer(_pad: Any, info: Any) -> Any:
+        relations = library.buffer_get_analytics_relation_meta(info.get_buffer())
+        for index in range(library.relation_get_length(relations) if relations is not None else 0):
+            _, classes = relations.get_cls_mtd(index)
+            found.append((GLib.quark_to_string(classes.get_quark(0)), classes.get_level(0)))
+        return run.Gst.PadProbeReturn.OK
+
+    pad = run.pipeline.get_by_name("sink").get_static_pad("sink")
+    pad.add_probe(run.Gst.PadProbeType.BUFFER, on_buffer)
+    assert run.play().wait().problem == ""
+    said = [(one.get_value("text"), pytest.approx(one.get_value("score"))) for one in run.messages]
+    assert found and found == said[: len(found)]
+    assert len(said) - len(found) <= 1  # behind the last one no buffer may follow
+    assert sum(kind == "buffer" for kind, _ in run.passed) == 90
+
+
 def test_analytics_metadata_by_construction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GStreamer 1.24 brings the library; until it is here, its shape stands in for it."""
+    """Before GStreamer 1.24 its shape stands in for the library."""
     made: list[tuple[float, str]] = []
 
     class Relations:

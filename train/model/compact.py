@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Cache, LlamaConfig, LlamaForCausalLM
 
+from benchmarks.cache_argument import CACHE_ARGUMENT
 from train.model.base import UNUSED, StreamModel, Visual
 from train.model.concept import ConceptToken, name_embeddings
 from train.model.lite0 import Lite0Vision
@@ -249,7 +250,7 @@ class CompactModel(StreamModel):
             inputs_embeds=self.embed(input_ids, visual.tokens, image_id),
             position_ids=positions,
             attention_mask=attention_mask,
-            past_key_values=cache,
+            **{CACHE_ARGUMENT: cache},
             use_cache=cache is not None,
         )
         return output.last_hidden_state  # [B, T, D]

@@ -27,6 +27,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
     Qwen3VLVisionPatchMerger,
 )
 
+from benchmarks.cache_argument import CACHE_ARGUMENT
 from edge_runtime.protocol import Protocol
 from train.model.base import UNUSED, StreamModel, Visual
 from train.model.chat import add_tokens, chatml, padded_rows, plain, start_rows
@@ -177,7 +178,7 @@ class QwenModel(StreamModel):
             inputs_embeds=embeddings,
             position_ids=positions,
             attention_mask=attention_mask,
-            past_key_values=cache,
+            **{CACHE_ARGUMENT: cache},
             use_cache=cache is not None,
             **deepstack,
         )

@@ -10,6 +10,7 @@ import transformers
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
+from benchmarks.cache_argument import CACHE_ARGUMENT
 from benchmarks.peers.engines.base import EngineSpec
 from benchmarks.torch_checkpoint.folder import load_torch_checkpoint
 
@@ -29,7 +30,7 @@ class TorchEager:
     @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> NDArray[np.float32]:
         output = self._decoder(
-            torch.tensor([list(ids)]), past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            torch.tensor([list(ids)]), **{CACHE_ARGUMENT: self._cache}, use_cache=True, logits_to_keep=1
         )
         logits: NDArray[np.float32] = output.logits[0, -1].numpy()
         return logits
