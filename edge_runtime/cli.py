@@ -22,6 +22,7 @@ from edge_runtime.check_command import check
 from edge_runtime.config import find_config
 from edge_runtime.display import Console, show_error
 from edge_runtime.errors import ConfigError, EdgeError
+from edge_runtime.no_telemetry import ignore_desktop_settings
 from edge_runtime.opening import scrub
 from edge_runtime.plugin_command import plugin
 from edge_runtime.run_command import SAMPLES, run
@@ -152,6 +153,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _main(args: list[str]) -> int:
     console = Console(sys.stderr)
+    ignore_desktop_settings()
     try:
         return int(commands.main(args, prog_name="edge-run", standalone_mode=False) or 0)
     except click.ClickException as err:

@@ -32,8 +32,10 @@ apt_packages=(
 pip_steps=("-e .[cpu]")
 if [ "$profile" = test ]; then
     # An RTSP server and an H.264 encoder: the cameras of the tests. An MQTT broker: events are sent to it.
-    # A browser: reports are looked at in it.
-    apt_packages+=(gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly mosquitto chromium chromium-driver)
+    # A browser: reports are looked at in it. strace: it shows every connection and file of a run.
+    apt_packages+=(
+        strace gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly mosquitto chromium chromium-driver
+    )
     # torch first and exactly, so that nothing below moves it (with PyTorch's index of CPU wheels in
     # PIP_EXTRA_INDEX_URL the download is a tenth). geffnet comes without its dependencies: they name
     # torchvision, which nothing here uses, and whose build has to match torch's.
