@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_runtime.check_command import check
+from edge_runtime.command_line import hide_passwords
 from edge_runtime.config import find_config
 from edge_runtime.display import Console, show_error
 from edge_runtime.errors import ConfigError, EdgeError
@@ -105,10 +106,12 @@ def doctor(bundle: str | None, config: str | None, as_json: bool) -> int:
     """
     from edge_runtime.doctor import broken, examine
 
-    runtime = find_config(config).runtime
+    settings = find_config(config)
+    runtime = settings.runtime
     console = Console(sys.stdout)
+    scrub(console)
     findings = []
-    for finding in examine(bundle or runtime.bundle, _Video(), threads=runtime.threads):
+    for finding in examine(bundle or runtime.bundle, _Video(), threads=runtime.threads, config=settings):
         findings.append(finding)
         if not as_json:
             colour = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}[finding.status]
@@ -154,6 +157,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def _main(args: list[str]) -> int:
     console = Console(sys.stderr)
     ignore_desktop_settings()
+    hide_passwords(args)
+    scrub(console)
     try:
         return int(commands.main(args, prog_name="edge-run", standalone_mode=False) or 0)
     except click.ClickException as err:
@@ -163,11 +168,9 @@ def _main(args: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except EdgeError as err:
-        scrub(console)
         show_error(console, str(err))
         return err.exit_code
     except Exception as err:
-        scrub(console)
         if os.environ.get(DEBUG) == "1":
             console.line(traceback.format_exc())
         first = next(iter(str(err).splitlines()), "")

@@ -145,6 +145,14 @@ def hide(secret: str) -> None:
     secrets.register(secret)
 
 
+def hide_in_address(text: str) -> None:
+    """From now on take what may be a password in ``text`` out of what is shown."""
+    with suppress(ImportError):
+        from pipelines import secrets
+
+        secrets.register_url(text)
+
+
 def without_secrets(text: str) -> str:
     from pipelines import secrets
 
