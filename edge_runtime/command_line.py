@@ -9,6 +9,7 @@ import ctypes
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from edge_runtime import opening
 
@@ -21,8 +22,9 @@ def hide_passwords(arguments: Sequence[str]) -> None:
     replacements = {}
     for before, argument in zip(("", *arguments), arguments, strict=False):
         if before != "--ask" and _ADDRESS.match(argument):
-            opening.hide_in_address(argument)
-            replacements[argument] = opening.without_secrets(argument)
+            with suppress(ImportError):  # without pipelines no source is opened
+                opening.hide_in_address(argument)
+                replacements[argument] = opening.without_secrets(argument)
     if replacements:
         _overwrite(replacements)
 

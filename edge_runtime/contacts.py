@@ -27,7 +27,7 @@ class Contact:
 
 
 def contacts(config: Config, environment: Mapping[str, str] = os.environ) -> Iterator[Contact]:
-    """Cameras, receivers and who may connect to the metrics, in the order of the file."""
+    """Cameras, receivers and who may connect to the metrics, in the order of the file; then the proxy."""
     for camera in config.cameras:
         yield from _camera(camera)
     for receiver in config.receivers:
@@ -35,6 +35,8 @@ def contacts(config: Config, environment: Mapping[str, str] = os.environ) -> Ite
     if config.runtime.metrics is not None:
         host, port = config.runtime.metrics
         yield Contact("metrics", f"listens on {_address(host, port)}")
+    if any(camera.source.lower().startswith(("http://", "https://")) for camera in config.cameras):
+        yield from _proxies(environment)
 
 
 def _camera(camera: CameraConfig) -> Iterator[Contact]:
@@ -51,6 +53,18 @@ def _camera(camera: CameraConfig) -> Iterator[Contact]:
     where = _address(url.host or "0.0.0.0", url.port or _PORTS.get(scheme))
     listens = scheme == "srt" and "mode=listener" in camera.source
     yield Contact(f"camera {camera.name}", f"{'listens on ' if listens else ''}{where} ({scheme})")
+
+
+def _proxies(environment: Mapping[str, str]) -> Iterator[Contact]:
+    """Of cameras; receivers are connected to directly."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        if address := environment.get(name):
+            try:
+                url = read_url(address if "://" in address else f"http://{address}")
+            except UnreadableUrlError:
+                yield Contact(f"proxy of {name}", "its address cannot be read", known=False)
+            else:
+                yield Contact(f"proxy of {name}", _address(url.host, url.port))
 
 
 def _receiver(receiver: ReceiverConfig, environment: Mapping[str, str]) -> Contact:

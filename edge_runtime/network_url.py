@@ -88,6 +88,8 @@ def read_url(text: str, *, needs_host: bool = True) -> NetworkUrl:
     if len(readings) > 1:
         raise AmbiguousUrlError("it is not clear where the password ends and the host begins")
     start, match = readings[0].start, readings[0].match
+    if re.search(r"[\x00-\x1f\x7f]", rest[match.end() :]):
+        raise UnreadableUrlError("a control character behind the host")
     name, _, word = rest[: start - 1].partition(":") if start else ("", "", "")
     port = match["port"] or ""
     return NetworkUrl(

@@ -147,10 +147,9 @@ def hide(secret: str) -> None:
 
 def hide_in_address(text: str) -> None:
     """From now on take what may be a password in ``text`` out of what is shown."""
-    with suppress(ImportError):
-        from pipelines import secrets
+    from pipelines import secrets
 
-        secrets.register_url(text)
+    secrets.register_url(text)
 
 
 def without_secrets(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,11 @@ tls = true
 def test_everything_is_listed_without_secrets(tmp_path: Path) -> None:
     path = tmp_path / "edge-run.toml"
     path.write_text(CONFIG, encoding="utf-8")
-    found = list(contacts(load_config(path), {"HOOK": "http://hooks.lan:8080/S3cret?key=S3cret"}))
+    environment = {
+        "HOOK": "http://hooks.lan:8080/S3cret?key=S3cret",
+        "http_proxy": "http://me:S3cret/@proxy.lan:3128",
+    }
+    found = list(contacts(load_config(path), environment))
     assert found == [
         Contact("camera door", "cam.local:322 (rtsps)"),
         Contact("camera list", "[::1]:8443 (https)"),
@@ -60,6 +65,7 @@ def test_everything_is_listed_without_secrets(tmp_path: Path) -> None:
         ),
         Contact("MQTT home", "broker.lan:8883 (mqtt)"),
         Contact("metrics", "listens on 127.0.0.1:9464"),
+        Contact("proxy of http_proxy", "proxy.lan:3128"),
     ]
     done = subprocess.run(
         [sys.executable, "-m", "edge_runtime.cli", "doctor", "--config", str(path)],
@@ -67,6 +73,7 @@ def test_everything_is_listed_without_secrets(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, **environment},
     )
     network = [line for line in done.stdout.splitlines() if " network: " in line]
     assert network[0].endswith("camera door: cam.local:322 (rtsps)") and len(network) == len(found) + 1

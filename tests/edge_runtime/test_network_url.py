@@ -80,6 +80,7 @@ def test_two_readings_are_refused(text: str) -> None:
     [
         *("host/x", "rtsp://", "rtsp:///x", "rtsp://h:0/", "rtsp://h:65536/", "rtsp://h:x/", "rtsp://[::1/x"),
         *("rtsp://[cam]/x", "rtsp://a b/x", "rtsp://a..b/x", "rtsp://u:S3cret@/x", "rtsp://u:S3cret@h:x/"),
+        "rtsp://cam/a\r\nb",
     ],
 )
 def test_no_host_is_refused(text: str) -> None:
