@@ -16,12 +16,16 @@ from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime import no_telemetry
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_runtime.errors import EdgeError
     from edge_runtime.model import Model
     from edge_runtime.session import Decision, StreamSession
+
+no_telemetry.switch_off()  # before anything can import onnxruntime
 
 __all__ = ["Decision", "EdgeError", "Model", "StreamSession", "load", "open"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 from edge_runtime.delivery import Secret
 from edge_runtime.errors import ConfigError
 from edge_runtime.framing import Framing, Polygon
+from edge_runtime.network_url import AmbiguousUrlError, UnreadableUrlError, read_url
 from edge_runtime.policy import PolicySettings, parse_quiet_hours
 from edge_runtime.receivers import read_secret
 from edge_runtime.sampling import LEAST_FPS
@@ -19,9 +19,6 @@ from edge_runtime.toml_table import Table
 
 TRANSPORTS = ("tcp", "udp", "auto")
 """Of RTSP."""
-
-# A password may hold '/' and '@'; but after host and port an '@' belongs to the path.
-_USER_IN_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://(?![^:/@?]*(:\d+)?[/?]).*@", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -117,9 +114,28 @@ def _source(table: Table) -> str:
     source = table.required_text("source")
     if source == "":
         table.wrong("source", "expected a source such as /dev/video0 or rtsp://host/path, got nothing")
-    if source and _USER_IN_ADDRESS.match(source):
-        table.wrong("source", "the address holds a user or password; move them to user and password_env")
+    if source and "://" in source and (problem := _user_in(source)):
+        table.wrong("source", problem)
     return str(table.near(source)) if source and _is_relative_file(source) else source or ""
+
+
+def _user_in(address: str) -> str | None:
+    """What is wrong with an address that holds a user or may hold one; None if nothing."""
+    scheme = address.partition("://")[0].lower()
+    if scheme == "srt":  # what follows is settings, the passphrase among them
+        address = address.partition("?")[0]
+    try:
+        user = read_url(address).user
+    except AmbiguousUrlError:
+        return (
+            "the address may hold a user and password; move them to user and password_env, "
+            f"or begin it with {scheme}://@ if it holds none"
+        )
+    except UnreadableUrlError:  # told when the source is opened
+        user = "" if "@" in address else None
+    if user is not None:
+        return "the address holds a user or password; move them to user and password_env"
+    return None
 
 
 def _source_options(table: Table) -> SourceOptions:

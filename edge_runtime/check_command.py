@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import click
 
 from edge_runtime.config import find_path
 from edge_runtime.display import Console
+from edge_runtime.opening import scrub
 
 _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 
@@ -42,9 +44,12 @@ def check(config: str | None, try_them: bool, as_json: bool) -> int:
                 "no edge-run.toml here and none of the user's; edge-run init writes one to start from"
             )
         return 0
+    scrub(console)
     findings: list[Finding] = []
 
     def show(finding: Finding) -> None:
+        problem = replace(finding.problem, text=console.scrub(finding.problem.text))
+        finding = replace(finding, problem=problem)
         findings.append(finding)
         if not as_json:
             console.line(f"{finding.status:<5} {finding.problem}", style=_COLOURS[finding.status])

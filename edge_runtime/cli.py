@@ -21,10 +21,12 @@ import click
 from edge_runtime.backends.names import NAMES
 from edge_runtime.check_command import check
 from edge_runtime.command_help import Commands
+from edge_runtime.command_line import hide_passwords
 from edge_runtime.config import find_config
 from edge_runtime.display import Console, show_error
 from edge_runtime.errors import ConfigError, EdgeError
 from edge_runtime.init_command import init
+from edge_runtime.no_telemetry import ignore_desktop_settings
 from edge_runtime.opening import scrub
 from edge_runtime.plugin_command import plugin
 from edge_runtime.run_command import SAMPLES, run
@@ -75,14 +77,17 @@ def doctor(bundle: str | None, backend: str | None, config: str | None, as_json:
     """
     from edge_runtime.doctor import broken, examine
 
-    runtime = find_config(config).runtime
+    settings = find_config(config)
+    runtime = settings.runtime
     console = Console(sys.stdout)
+    scrub(console)
     findings = []
     examined = examine(
         bundle or runtime.bundle,
         _Video(),
         threads=runtime.threads,
         backend=backend or runtime.backend,
+        config=settings,
     )
     for finding in examined:
         findings.append(finding)
@@ -135,6 +140,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _main(args: list[str]) -> int:
     console = Console(sys.stderr)
+    ignore_desktop_settings()
+    hide_passwords(args)
+    scrub(console)
     try:
         return int(commands.main(args, prog_name="edge-run", standalone_mode=False) or 0)
     except click.ClickException as err:
@@ -144,11 +152,9 @@ def _main(args: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except EdgeError as err:
-        scrub(console)
         show_error(console, str(err))
         return err.exit_code
     except Exception as err:
-        scrub(console)
         if os.environ.get(DEBUG) == "1":
             console.line(traceback.format_exc())
         first = next(iter(str(err).splitlines()), "")

@@ -18,9 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edge_runtime.errors import BundleError, ConfigError, EdgeError
+
+if TYPE_CHECKING:
+    from edge_runtime.config import Config
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -69,7 +72,12 @@ class Video(Protocol):
 
 
 def examine(
-    bundle: str, video: Video, *, threads: int | None = None, backend: str = "auto"
+    bundle: str,
+    video: Video,
+    *,
+    threads: int | None = None,
+    backend: str = "auto",
+    config: Config | None = None,
 ) -> Iterator[Finding]:
     """All findings, as they are made. ``bundle``: name or folder of the model that is to run here."""
     yield from check_python()
@@ -82,6 +90,7 @@ def examine(
     yield from _guarded("cameras", lambda: check_cameras(video))
     yield from _guarded("model", lambda: check_bundle(bundle, threads, backend))
     yield from check_disk()
+    yield from check_egress(config)
 
 
 def broken(findings: Iterable[Finding]) -> bool:
@@ -331,6 +340,21 @@ def check_disk() -> Iterator[Finding]:
         yield Finding(
             "cache", "warn", f"{cache} cannot be written, so GStreamer starts slowly each time", remedy
         )
+
+
+def check_egress(config: Config | None) -> Iterator[Finding]:
+    """Every host that the configuration may contact, so that anything else in a firewall's log is a fault."""
+    from edge_runtime.contacts import contacts
+
+    found = list(contacts(config)) if config is not None else []
+    for contact in found:
+        if contact.known:
+            yield Finding("network", "ok", f"{contact.who}: {contact.where}")
+        else:
+            yield Finding("network", "warn", f"{contact.who}: {contact.where}", "edge-run check")
+    file = config.path if config is not None and config.path is not None else "without a configuration"
+    what = f"nothing {'else ' if found else ''}is contacted but for sources given on the command line"
+    yield Finding("network", "ok", f"{file}: {what}")
 
 
 def _guarded(check: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, Protocol
 
 from edge_runtime.errors import SinkError
@@ -212,6 +213,10 @@ def _server_class(host: str) -> type[ThreadingHTTPServer]:
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
         block_on_close = False
+
+        def server_bind(self) -> None:
+            # HTTPServer's own looks up this machine's name: a DNS query that nothing here needs.
+            TCPServer.server_bind(self)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             """A client that went away is nobody's trouble."""

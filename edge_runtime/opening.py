@@ -160,6 +160,13 @@ def hide(secret: str) -> None:
     secrets.register(secret)
 
 
+def hide_in_address(text: str) -> None:
+    """From now on take what may be a password in ``text`` out of what is shown."""
+    from pipelines import secrets
+
+    secrets.register_url(text)
+
+
 def without_secrets(text: str) -> str:
     from pipelines import secrets
 

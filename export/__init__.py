@@ -1,0 +1,1 @@
+import edge_runtime  # noqa: F401  # first: it switches off the telemetry of other libraries

@@ -10,6 +10,8 @@ elements). Opening a camera does, or says what to install.
 
 from __future__ import annotations
 
+import edge_runtime  # noqa: F401  # first: it switches off the telemetry of other libraries
+
 
 def register() -> None:
     """Make the element `streampro` known to GStreamer in this process.

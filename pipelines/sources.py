@@ -19,10 +19,19 @@ import os
 import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from edge_runtime.errors import SourceError
+from edge_runtime.network_url import (
+    HOW_TO_WRITE,
+    MASK,
+    AmbiguousUrlError,
+    UnreadableUrlError,
+    decode,
+    masked,
+    read_url,
+)
 
 from . import secrets
 from .picture_files import list_pictures, means_pictures
@@ -237,7 +246,14 @@ def parse_source(text: str) -> Source:
         return _parse_file_url(text)
     if scheme and not os.path.exists(text):
         raise SourceError(
-            f"{secrets.scrub(text)}: {scheme}:// sources are not supported; give {ACCEPTED}", permanent=True
+            f"{_shown(text)}: {scheme}:// sources are not supported; give {ACCEPTED}", permanent=True
+        )
+    if re.match(r"[^/@]*:.*@", text, re.S) and not os.path.exists(text):
+        secrets.register_url(text)
+        raise SourceError(
+            "the source is no file and looks like an address without its scheme; "
+            "write rtsp:// or http:// in front of it",
+            permanent=True,
         )
     return _parse_path(text)
 
@@ -258,38 +274,48 @@ def _parse_test(text: str) -> TestSource:
 def _parse_file_url(text: str) -> FileSource | ImagesSource:
     try:
         parts = urlsplit(text)
-    except ValueError as error:
-        raise SourceError(f"{text}: {error}; write file:///path", permanent=True) from None
+    except ValueError:
+        raise SourceError(f"{_shown(text)}: it cannot be read; write file:///path", permanent=True) from None
     if parts.netloc not in ("", "localhost"):
         raise SourceError(
-            f"{text}: a file URL names a file on this machine; write file:///path", permanent=True
+            f"{_shown(text)}: a file URL names a file on this machine; write file:///path", permanent=True
         )
     return _parse_path(url2pathname(parts.path))
 
 
 def _parse_srt(text: str) -> SrtSource:
     """The passphrase and the rest of the query become properties: a location is shown, they are not."""
+    secrets.register_url(text)
     head, _, query = text.partition("?")
-    for key, value in parse_qsl(query):
+    # Not parse_qsl: it takes "+" for a space, and people do not encode a passphrase.
+    settings = tuple(
+        (key, decode(value)) for key, _, value in (part.partition("=") for part in query.split("&") if part)
+    )
+    for key, value in settings:
         if key in ("passphrase", "streamid"):
             secrets.register(value)
-    settings = tuple(parse_qsl(query))
-    for key, _value in settings:
-        if key not in _SRT_KEYS:
-            raise SourceError(
-                f"{head}: {key} is no setting of srt://; known here: {', '.join(_SRT_KEYS)}", permanent=True
-            )
+    form = "write srt://host:port?passphrase=..."
+    unknown = next((n for n, (key, _value) in enumerate(settings) if key not in _SRT_KEYS), None)
+    if "@" in head or (unknown is not None and "@" in query):
+        raise SourceError(f"{_shown(text)}: srt:// has no user; {form}", permanent=True)
+    shown = secrets.scrub(head)
+    if unknown is not None:
+        known = ", ".join(_SRT_KEYS)
+        if any(key == "passphrase" for key, _value in settings[:unknown]):  # this may be the rest of it
+            what = f"what follows the passphrase is no setting of srt:// ({known}); write & in it as %26"
+        else:
+            what = f"{settings[unknown][0]} is no setting of srt://; known here: {known}"
+        raise SourceError(f"{shown}: {what}", permanent=True)
     mode = dict(settings).get("mode", "caller")
     if mode not in ("caller", "listener"):
-        raise SourceError(f"{head}: mode={mode}: choose caller or listener", permanent=True)
+        raise SourceError(f"{shown}: mode={mode}: choose caller or listener", permanent=True)
     try:
-        parts = urlsplit(head)
-        host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise SourceError(f"{head}: {error}; write srt://host:port", permanent=True) from None
-    if not port or (not host and mode == "caller"):
-        raise SourceError(f"{head}: host or port is missing; write srt://host:port", permanent=True)
-    return SrtSource(f"srt://{parts.netloc}", host, port, settings)
+        url = read_url(head, needs_host=mode == "caller")
+    except UnreadableUrlError:
+        raise SourceError(f"{shown}: host or port is missing; {form}", permanent=True) from None
+    if url.port is None:
+        raise SourceError(f"{shown}: host or port is missing; {form}", permanent=True)
+    return SrtSource(f"srt://{url.authority}", url.host, url.port, settings)
 
 
 class _Url(NamedTuple):
@@ -301,27 +327,28 @@ class _Url(NamedTuple):
 
 
 def _split_url(text: str, default_ports: dict[str, int]) -> _Url:
-    """Split by hand at the last ``@``: cameras' passwords hold ``#``, ``?``, ``/`` and ``@`` unescaped."""
-    scheme, rest = text.split("://", 1)
-    user = password = None
-    plain = re.match(r"[^:/@?]*(:\d+)?[/?]", rest)  # host[:port]/..., so a later @ belongs to the path
-    head = None if plain else re.match(r"(?P<userinfo>.*)@(?P<after>[^@]*)$", rest)
-    if head:
-        name, _, word = head["userinfo"].partition(":")
-        user, password = unquote(name), unquote(word)
-        secrets.register(word)
-        rest = head["after"]
-    secrets.register_url_values(text)
-    scheme = scheme.lower()
-    form = f"write {scheme}://host:port/path"
+    secrets.register_url(text)
     try:
-        parts = urlsplit(f"{scheme}://{rest}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise SourceError(f"{secrets.scrub(text)}: {error}; {form}", permanent=True) from None
-    if not host:
-        raise SourceError(f"{secrets.scrub(text)}: no host in the URL; {form}", permanent=True)
-    return _Url(urlunsplit(parts), host, port or default_ports[scheme], user, password)
+        url = read_url(text)
+    except UnreadableUrlError as error:
+        scheme = text.partition("://")[0].lower()
+        how = f"write {scheme}://host:port/path"
+        if isinstance(error, AmbiguousUrlError):
+            how = HOW_TO_WRITE.format(scheme=scheme)
+        raise SourceError(f"{_shown(text)}: {error}; {how}", permanent=True) from None
+    return _Url(url.location, url.host, url.port or default_ports[url.scheme], url.user, url.password)
+
+
+def _shown(text: str) -> str:
+    """A source that cannot be used, without what may be a secret in it."""
+    secrets.register_url(text)
+    shown = masked(text)
+    # "rtsp://admin:word" may be the beginning of an address, if "word" is no port.
+    word = re.match(r"[^/]*://[^/?#@\[\]:]*:(?![0-9]+(?:[/?#]|$))([^@]+)$", shown, re.S)
+    if word is not None:
+        secrets.register(word[1])
+        shown = f"{shown[: word.start(1)]}{MASK}"
+    return secrets.scrub(shown)
 
 
 def printable(name: str) -> str:

@@ -41,9 +41,10 @@ apt_packages=(
 pip_steps=("-e .[cpu]")
 if [ "$profile" != demo ]; then
     # An RTSP server and an H.264 encoder: the cameras of the tests. An MQTT broker: events are sent to it.
-    # GstAnalytics, on GStreamer 1.24 and newer, is in the introspection of plugins-bad.
+    # strace: what a run sends and looks up. GstAnalytics, on GStreamer 1.24 and newer, is in the introspection of
+    # plugins-bad.
     apt_packages+=(
-        gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly mosquitto gir1.2-gst-plugins-bad-1.0
+        strace gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly mosquitto gir1.2-gst-plugins-bad-1.0
     )
     pip_steps=("-e .[cpu,dev]")
 fi

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import edge_runtime  # noqa: F401  # first: it switches off the telemetry of other libraries
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import nn

@@ -231,16 +231,16 @@ def parse_extra(text: str) -> dict[str, Any]:
 
 
 def _endpoint(url: str) -> str:
+    if "@" in url or "?" in url:  # before anything that would repeat the address
+        raise ConfigError(
+            "the server's address must hold no user, password or parameters; set keys in the environment"
+        )
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ConfigError(f"the server's address is no URL ({error})") from error
     if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < (parsed.port or 1) < 65536:
         raise ConfigError(f"{url}: expected the address of a server such as http://127.0.0.1:8000/v1")
-    if parsed.userinfo or parsed.query:
-        raise ConfigError(
-            "the server's address must hold no user, password or parameters; set keys in the environment"
-        )
     path = parsed.path.rstrip("/").removesuffix("/chat/completions")
     return str(parsed.copy_with(path=path + "/chat/completions", fragment=None))
 

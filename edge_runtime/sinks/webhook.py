@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.network_url import AmbiguousUrlError, UnreadableUrlError, read_url
 from edge_runtime.outbox import Parcel
 from edge_runtime.sinks.remote import Refused, Unavailable
 
@@ -66,10 +66,11 @@ class Webhook:
         problem = check_url(url)
         if problem:
             raise ConfigError(f"webhook {name}: {problem}")
-        parts = urlsplit(url)
-        self.name = f"webhook {name} ({parts.hostname})"
-        self._host, self._port = parts.hostname or "", parts.port
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        parts = read_url(url)
+        self.name = f"webhook {name} ({parts.host})"
+        self._host, self._port = parts.host, parts.port
+        target = parts.tail.partition("#")[0]
+        self._target = target if target.startswith("/") else f"/{target}"
         self._secret = secret.encode() if secret else None
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
@@ -170,13 +171,14 @@ def check_url(url: str) -> str | None:
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
         return "the address holds a space or a character that must be percent-encoded"
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
+        parts = read_url(url)
+    except AmbiguousUrlError:
+        return "the address may hold a user and password; write @ in its path or query as %40"
+    except UnreadableUrlError:
         return "the address cannot be read; expected https://host/path"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme not in ("http", "https"):
         return "expected an address such as https://host/path"
-    if "@" in parts.netloc:
+    if parts.user is not None:
         return "the address holds a user or password; give the receiver a secret to check signatures instead"
     return None
 

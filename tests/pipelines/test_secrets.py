@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -23,6 +24,31 @@ def test_user_information_vanishes_where_the_scheme_was_forgotten() -> None:
     assert secrets.scrub("me:never-seen@host:554/a: no such file") == "***@host:554/a: no such file"
     for plain in ("12:30 at me@host/x", "clip.mp4:3: user@host", "a: b@c"):
         assert secrets.scrub(plain) == plain
+
+
+@pytest.mark.parametrize("word", ["never/seen", "nev@er/se?en#", "12/never-seen", "it's\"never"])
+def test_passwords_that_are_not_encoded_vanish_without_registration(word: str) -> None:
+    assert secrets.scrub(f"[rtsp://me:{word}@host/a]") == "[rtsp://***@host/a]"
+    assert secrets.scrub(f"me:{word}@host/a: no such file").endswith("@host/a: no such file")
+    assert "never" not in secrets.scrub(f"me:{word.replace(chr(34), '').replace(chr(39), '')}@host/a")
+
+
+def test_a_registered_password_vanishes_before_patterns_tear_it_apart() -> None:
+    secrets.register("alpha beta:gamma")
+    assert secrets.scrub("rtsp://me:alpha beta:gamma@host/a") == "rtsp://***@host/a"
+
+
+def test_escaped_forms_vanish() -> None:
+    secrets.register("ünseen'\"\\")
+    text = "rest " + json.dumps("ünseen'\"\\") + repr("ünseen'\"\\")
+    assert "nseen" not in secrets.scrub(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://host/@user/x", "http://10.0.0.9:80/x?mail=a@b", "see rtsp://cam:554/x."]
+)
+def test_addresses_without_user_stay(text: str) -> None:
+    assert secrets.scrub(text) == text
 
 
 def test_query_values_vanish_without_registration() -> None:

@@ -113,11 +113,12 @@ def fetch(url: str) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("level", ["0", "6"])
+@pytest.mark.parametrize(("level", "encoded"), [("0", True), ("6", True), ("6", False)])
 def test_a_password_in_the_url(
-    digest_server: str, tiny_bundle: Path, tmp_path: Path, free_port: int, level: str
+    digest_server: str, tiny_bundle: Path, tmp_path: Path, free_port: int, level: str, encoded: bool
 ) -> None:
-    url = digest_server.replace("//", f"//{USER}:{quote(PASSWORD, safe='')}@")
+    word = quote(PASSWORD, safe="") if encoded else PASSWORD
+    url = digest_server.replace("//", f"//{USER}:{word}@")
     more = ("--ask", QUERY, "--bundle", str(tiny_bundle), "--threshold", "0")
     outputs = watch(tmp_path, url, *more, metrics=free_port, GST_DEBUG=level)
     assert LIVE in outputs["events.jsonl"]
@@ -241,12 +242,23 @@ def test_a_wrong_password(
         "srt://host?passphrase={word}",
         "srt://{user}:{word}@host",
         "{user}:{word}@host/x",
+        "rtsp:/{user}:{word}@host/x",
+        "rtsp://{user}:1234/{word}@host/x",
+        "rtsp://{user}:1234?a#{word}@host/x",
+        "rstp://{user}:1 2/{word}@host/x",
+        "{user}:12/{word}@host/x",
+        "srt://host:9000?passphrase=abcdefgh&{word}",
     ],
 )
-def test_a_mistyped_source_does_not_repeat_the_password(mistake: str) -> None:
+@pytest.mark.parametrize("command", [[], ["doctor"], ["check", "--config"]])
+def test_a_mistyped_source_does_not_repeat_the_password(mistake: str, command: list[str]) -> None:
+    """Neither as a source nor as an argument that a command does not take."""
     word = "S3krtw0rd"
     done = subprocess.run(
-        [sys.executable, "-m", "edge_runtime.cli", mistake.format(user=USER, word=word), "--ask", QUERY],
+        [
+            *(sys.executable, "-m", "edge_runtime.cli", *command, mistake.format(user=USER, word=word)),
+            *(() if command else ("--ask", QUERY)),
+        ],
         cwd=ROOT,
         capture_output=True,
         timeout=60,
@@ -254,6 +266,31 @@ def test_a_mistyped_source_does_not_repeat_the_password(mistake: str) -> None:
     )
     assert done.returncode != 0
     assert word.encode() not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("word", ["S3krtw0rd", "12/S3krt#w@rd é"])
+def test_the_list_of_processes_shows_no_password(word: str) -> None:
+    """``ps`` and /proc/PID/cmdline, once the program has started."""
+    question = "Tell me when mail:S3cret@home comes."
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "edge_runtime.cli", f"rtsp://{USER}:{word}@127.0.0.1:{_nobody()}/x"),
+            *("--ask", question, "--quiet"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"{")  # the first event: it runs
+        shown = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
+    finally:
+        process.kill()
+        process.communicate()
+    assert "rtsp://***@127.0.0.1:" in shown and question in shown
+    assert "S3krt" not in shown and word not in shown
 
 
 def test_the_search_finds_what_it_should() -> None:

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_runtime.errors import SourceError
 from pipelines import secrets
-from pipelines.sources import DeviceSource, FileSource, RtspSource, TestSource, parse_source
+from pipelines.sources import (
+    DeviceSource,
+    FileSource,
+    HttpSource,
+    RtspSource,
+    SrtSource,
+    TestSource,
+    parse_source,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +40,9 @@ def test_parse(text: str, source: object) -> None:
     assert parse_source(text) == source
 
 
-@pytest.mark.parametrize("word", ["sesame77", "p%40ss%2Fword", "a#b?c/d@e!", "x:y:z1"])
+@pytest.mark.parametrize(
+    "word", ["sesame77", "p%40ss%2Fword", "a#b?c/d@e!", "x:y:z1", "50%off!", "%ff%zz", "ä b ü", "12a4/?#"]
+)
 def test_credentials_are_split_off_and_hidden(word: str) -> None:
     source = parse_source(f"rtsp://admin:{word}@cam.local:8554/live")
     assert isinstance(source, RtspSource)
@@ -76,3 +88,49 @@ def test_refused_with_a_reason(text: str, words: str) -> None:
     assert "hunter22" not in message
     assert caught.value.permanent
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://admin:1234/S3cret@host/cam",
+        "rtsp://admin:1 2/S3cret@cam:port/x",
+        "rtsp://admin:S3cret",
+        "rstp://admin:1234/S3 cret@host/cam",
+        "rtsp:/admin:S3cret@host/cam",
+        "admin:1234/S3cret@host/cam",
+        "file://admin:12/S3cret@host/cam.mp4",
+        "srt://admin:S3cret@host:9000",
+        "srt://host:9000?passphrase=abcdefg&S3cret",
+        "srt://host?passphrase=a+b#S3cret@x&mode=caller",
+    ],
+)
+def test_a_source_that_is_refused_shows_no_password(text: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        parse_source(text)
+    assert "S3" not in str(caught.value) and "cret" not in str(caught.value)
+    assert "S3" not in secrets.scrub(f"error: {text}")
+
+
+def test_a_passphrase_is_taken_as_it_is_written() -> None:
+    source = parse_source("srt://host:9000?passphrase=a+b%20c%/?#@d&latency=200")
+    assert isinstance(source, SrtSource)
+    assert source.settings == (("passphrase", "a+b c%/?#@d"), ("latency", "200"))
+    assert source.label == "srt://host:9000"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text("aB1@:/?#%&=+. \"'\\ü", min_size=4, max_size=12), st.sampled_from(["rtsp", "https", "srt", "ftp"])
+)
+def test_no_password_is_shown_whatever_it_is(word: str, scheme: str) -> None:
+    text = f"{scheme}://admin:{word}@cam.local:9000/Live"
+    try:
+        source = parse_source(text)
+    except SourceError as error:
+        assert str(error).startswith(f"{scheme}://***@cam.local:9000/Live: ")
+    else:
+        assert isinstance(source, (RtspSource, HttpSource))
+        assert source.host == "cam.local"
+        assert (source.label, source.location) == (f"{scheme}://cam.local:9000/Live",) * 2
+    assert secrets.scrub(f"cannot open {text}.") == f"cannot open {scheme}://***@cam.local:9000/Live."
