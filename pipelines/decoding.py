@@ -53,10 +53,9 @@ class Decoding:
         self.other_streams = 0
         """Decoded pads beside the one in use."""
         self.coded = Coded()
-        """The decoder's input."""
+        """The decoder's input; of an MP4 as it comes out of the file, for behind the parser its durations are
+        gone."""
         self._decoders: dict[Any, Coded] = {}
-        self.demuxed = Coded()
-        """An MP4's video as it comes out of the file; behind the parser the durations are gone."""
         self.demuxer = ""
         """The demuxer element in use; empty for a stream without a container."""
         self.element = make("decodebin")
@@ -112,13 +111,14 @@ class Decoding:
         if "Decoder" in klass and ("Video" in klass or "Image" in klass):
             self.decoder = factory.get_name()
             self.decoder_element = element
-            if not self._live and (sink := element.get_static_pad("sink")) is not None:
+            sink = element.get_static_pad("sink")
+            if not self._live and self.demuxer != "qtdemux" and sink is not None:
                 self.coded = self._decoders[element] = Coded()
                 self.coded.watch(sink)
 
     def _on_demuxed_pad(self, _element: Any, pad: Any) -> None:
         if pad.get_name() == "video_0":
-            self.demuxed.watch(pad)
+            self.coded.watch(pad)
 
     def _on_pad(self, _element: Any, pad: Any) -> None:
         caps = pad.get_current_caps() or pad.query_caps(None)

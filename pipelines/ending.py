@@ -48,7 +48,7 @@ def find(connection: Connection, source: Source) -> Ending:
     """The end of what ``connection`` has read, once everything was decoded."""
     progress, decoding = connection.progress, connection.decoding
     assert decoding is not None  # only cameras give raw video
-    coded, demuxed = decoding.coded, decoding.demuxed
+    coded = decoding.coded
     structure = inspect(source.path) if isinstance(source, FileSource) else None
     end_s = progress.end_ns / _NS
     header_s = _header_s(connection, decoding, structure)
@@ -61,7 +61,7 @@ def find(connection: Connection, source: Source) -> Ending:
     lost_s = (coded.last_ns - progress.newest_raw_ns) / _NS
     if coded.count > progress.decoded and lost_s > _tolerance_s(end_s):
         return Ending(end_s, end_s + lost_s if promised_s is None else promised_s, "the file is damaged")
-    stays_until_s = (demuxed.end_ns - progress.start_ns) / _NS
+    stays_until_s = (coded.end_ns - progress.start_ns) / _NS if decoding.demuxer == "qtdemux" else 0.0
     if structure is None:  # over the network the file cannot be looked at
         if header_s is not None and late and header_s - stays_until_s > _tolerance_s(header_s):
             return Ending(end_s, promised_s, "no more pictures came", "check the file on the server")
@@ -70,7 +70,7 @@ def find(connection: Connection, source: Source) -> Ending:
     if header_s is not None and header_s > progress.last_ns / _NS + _ROUNDING_S:
         return Ending(header_s)
     # A duration does not belong to its picture where those are reordered.
-    return Ending(end_s if demuxed.reordered else max(end_s, stays_until_s))
+    return Ending(end_s if coded.reordered else max(end_s, stays_until_s))
 
 
 def notes(progress: Progress) -> list[str]:
@@ -86,7 +86,7 @@ def notes(progress: Progress) -> list[str]:
 def _lacks_pictures(decoding: Decoding, structure: Structure, *, late: bool) -> bool:
     """True when a file's structure shows that its end was not read. ``late``: its header gives more time."""
     if decoding.demuxer == "qtdemux":
-        return late and decoding.demuxed.count < structure.pictures
+        return late and decoding.coded.count < structure.pictures
     return structure.broken and (late or decoding.coded.count < structure.pictures)
 
 
