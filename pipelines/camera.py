@@ -177,7 +177,11 @@ class Camera:
         return self
 
     def __next__(self) -> Frame | StateChange:
-        item = self._mailbox.get()
+        try:
+            item = self._mailbox.get()
+        except (StopIteration, SourceError):
+            self.close()  # whoever only iterates may leave at once: Python must not go while GStreamer runs
+            raise
         assert item is not None  # without a timeout there is always an item or an exception
         return item
 

@@ -185,6 +185,15 @@ def test_sound_that_lasts_longer_than_the_picture_is_no_damage(make_clip: Callab
     assert changes[-1] == StateChange("ended", "end of the file at 2.0 s")
 
 
+def test_at_the_end_of_the_iteration_nothing_runs_any_more(make_clip: Callable[..., Path]) -> None:
+    """A program that ended without closing its camera crashed in one of ten runs."""
+    import threading
+
+    for frame in open_camera(str(make_clip("clip.mp4", seconds=4)), fps=1.0):
+        assert frame
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("camera")]
+
+
 def test_close_in_the_middle_ends_the_iteration(make_clip: Callable[..., Path]) -> None:
     camera = open_camera(str(make_clip("clip.mp4", seconds=4)), fps=5.0)
     next(camera)
