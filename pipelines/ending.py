@@ -64,7 +64,7 @@ def find(connection: Connection, source: Source) -> Ending:
     stays_until_s = (coded.end_ns - progress.start_ns) / _NS if decoding.demuxer == "qtdemux" else 0.0
     if structure is None:  # over the network the file cannot be looked at
         if header_s is not None and late and header_s - stays_until_s > _tolerance_s(header_s):
-            return Ending(end_s, promised_s, "no more pictures came", "check the file on the server")
+            return Ending(end_s, promised_s, "no more frames came", "check the file on the server")
     elif _lacks_pictures(decoding, structure, late=late):
         return Ending(end_s, promised_s, "the file is damaged")
     if header_s is not None and header_s > progress.last_ns / _NS + _ROUNDING_S:

@@ -271,7 +271,7 @@ def test_a_second_video_of_another_length(plain: Path, tmp_path: Path) -> None:
             for output, one in [*copies, (both[1], packet)]:
                 one.stream = output
                 copy.mux(one)
-    assert indices(path) in ([0, 1, 2], list(range(6)))
+    assert indices(path) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("trailer", [b"SEFT\xa5\xa5\xa5\xa5trailer", b"\x00\x00\x7f\xfffree", bytes(64)])
