@@ -86,7 +86,9 @@ class EventMaker:
         return event
 
     def query(self, action: str, query: str, text: str, time_s: float) -> Event:
-        """A query was ``asked``, ``changed`` or ``removed`` at ``time_s`` of the stream."""
+        """A query was ``asked``, ``changed`` or ``removed`` at ``time_s`` of the stream; or ``never_asked``,
+        because the stream ended before.
+        """
         event = self._start("query", time_s, about=(action, query, text))
         event["query"] = query
         event["time"] = _seconds(time_s)

@@ -175,6 +175,8 @@ class Runner:
                     self._change_state("failed", " ".join(str(error).split()))
                 elif self._stopping:
                     self._change_state("ended", self._ended)
+            if error is None:
+                self._emit_never_asked()
         with suppress(ReaderGoneError):
             self._emit_stats()
         for question in self._questions:
@@ -318,6 +320,11 @@ class Runner:
                 question.session.ask(question.ask.text, id=question.id)
                 question.asked = True
                 self._emit(self._events.query("asked", question.id, question.ask.text, question.due))
+
+    def _emit_never_asked(self) -> None:
+        for question in self._questions:
+            if not question.asked:
+                self._emit(self._events.query("never_asked", question.id, question.ask.text, question.due))
 
     def _change_state(self, state: str, cause: str) -> None:
         self._state = state

@@ -71,7 +71,7 @@ def show_summary(console: Console, report: RunReport) -> None:
     for name, value in rows:
         console.line(f"{name:<{width}}  {printable(value)}")
     for query in report.never_asked:
-        console.line(f"{query} was never asked: the stream ended before its --ask-at time", style=YELLOW)
+        console.line(f"{query} was never asked: {_why_never(report)}", style=YELLOW)
 
 
 def show_summaries(
@@ -130,9 +130,15 @@ def show_summary_of_several(console: Console, reports: Sequence[RunReport]) -> N
         console.line(f"{name:<{widths[0]}}  {numbers}  {why}".rstrip())
     console.line(f"engine  {printable(f'{reports[0].engine}; model {reports[0].bundle}')}")
     for report in reports:
-        for query in report.never_asked if report.telemetry.timesteps else ():
-            text = f"{report.stream}: {query} was never asked: the stream ended before its time"
+        for query in report.never_asked if report.ended else ():
+            text = f"{report.stream}: {query} was never asked: {_why_never(report)}"
             console.line(printable(text), style=YELLOW)
+
+
+def _why_never(report: RunReport) -> str:
+    if not report.telemetry.timesteps:
+        return "no timestep was watched"
+    return f"its time lies after {report.stream_s:g} s, where watching ended"
 
 
 def _cells(figures: dict[str, Any]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,13 +29,14 @@ from edge_runtime.errors import SourceError
 from edge_runtime.framing import Framing, Polygon
 from edge_runtime.sampling import TimestepSampler
 
-from . import container, memory
+from . import container, ending, memory
 from .connection import Connection, EndOfStream
 from .devices import resolve
 from .gst import load
 from .heads import ConnectionOptions
 from .mailbox import Frame, Mailbox, StateChange
-from .problems import DAMAGED, ENDED_BY_SOURCE, Problem, check_source
+from .problems import ENDED_BY_SOURCE, UNREADABLE, Problem, check_source
+from .progress import LONGEST_STILL_NS
 from .reach import check_reachable
 from .secrets import scrub
 from .skipped import SkippedPictures
@@ -52,6 +53,15 @@ _FILE_SETTLED_S = 0.5
 """A file that is still without a decoder after this time is asked whether it is being read at all."""
 _FILE_PATIENCE_S = 30.0
 """A file whose decoder delivers nothing for so long, although frames are asked for, is given up."""
+
+
+class _Ticket(NamedTuple):
+    """What a picture is wanted for."""
+
+    pts: float
+    indices: range
+    """Timesteps."""
+    captured_at: float
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,8 @@ class Camera:
         self._last_taken = 0.0
         self._file_problem: Problem | None = None
         self._skipped = SkippedPictures()
+        self._shown_ns = 0
+        """Since when the picture on screen of a file is there."""
         self.decoder = ""
         """The decoder element in use (``none`` for raw video); empty until the first picture."""
         self._decoded_before = 0
@@ -170,7 +182,11 @@ class Camera:
         return self
 
     def __next__(self) -> Frame | StateChange:
-        item = self._mailbox.get()
+        try:
+            item = self._mailbox.get()
+        except (StopIteration, SourceError):
+            self.close()  # whoever only iterates may leave at once: Python must not go while GStreamer runs
+            raise
         assert item is not None  # without a timeout there is always an item or an exception
         return item
 
@@ -240,7 +256,7 @@ class Camera:
         if not self._mailbox.full:
             idle_s = time.monotonic() - max(connection.progress.last_decoded_at, self._last_taken)
         if not connection.exposed and idle_s > _FILE_SETTLED_S and connection.standing_still():
-            news = news or DAMAGED
+            news = news or UNREADABLE
         if isinstance(news, Problem):
             self._file_problem = self._file_problem or news
         if (problem := self._file_problem) is not None:
@@ -318,44 +334,24 @@ class Camera:
             self._mailbox.put_state(StateChange("failed", problem.cause))
             return self._mailbox.end(SourceError(problem.line(label), permanent=True))
         what = "stream" if self._source.live else "file"
-        cause = "; ".join([f"end of the {what} at {end_s:.1f} s", *_damage(connection)])
-        early = self._ends_early(connection)
+        early = None
+        if not self._source.live:
+            found = ending.find(connection, self._source)
+            end_s, early = found.end_s, found.problem
+        cause = "; ".join([f"end of the {what} at {end_s:.1f} s", *ending.notes(connection.progress)])
         self._mailbox.put_state(StateChange("ended", early.cause if early else cause))
         self._mailbox.end(SourceError(early.line(label), permanent=True) if early else None)
-
-    def _ends_early(self, connection: Connection) -> Problem | None:
-        """A file whose pictures stop well before the duration in its header."""
-        end_s, duration_s = connection.progress.end_ns / 1e9, connection.duration_s
-        cut = self._missing_bytes()
-        short = (
-            duration_s is not None
-            and not self._source.live
-            and duration_s - end_s > max(0.5, 0.02 * duration_s)
-        )
-        if cut:
-            whole = f" of {duration_s:.1f} s" if short else ""
-            return Problem(
-                f"ends at {end_s:.1f} s{whole}: the file is truncated ({cut} bytes are missing)",
-                "copy it again",
-            )
-        if short and not connection.other_streams:  # with sound beside it, the sound may just be longer
-            return Problem(
-                f"ends at {end_s:.1f} s of {duration_s:.1f} s: the file is damaged", "copy it again"
-            )
-        return None
-
-    def _missing_bytes(self) -> int:
-        source = self._source
-        return container.inspect(source.path).missing_bytes if isinstance(source, FileSource) else 0
 
     def _in_context(self, connection: Connection, problem: Problem) -> Problem:
         """An error in a file, with what else is known about it."""
         cause = problem.cause
-        if problem == DAMAGED and (cut := self._missing_bytes()):
-            cause = f"the file is truncated ({cut} bytes are missing)"
+        if problem == UNREADABLE and isinstance(self._source, FileSource):
+            cut = container.inspect(self._source.path).missing_bytes
+            cause = ending.truncated(cut) if cut else cause
         if connection.progress.decoded:
-            whole = f" of {connection.duration_s:.1f} s" if connection.duration_s else ""
-            cause = f"stops at {connection.progress.end_ns / 1e9:.1f} s{whole}: {cause}"
+            end_s, duration_s = connection.progress.end_ns / 1e9, connection.duration_s or 0.0
+            whole = f" of {duration_s:.1f} s" if duration_s > end_s else ""
+            cause = f"stops at {end_s:.1f} s{whole}: {cause}"
         return Problem(cause, problem.hint, "permanent")
 
     # ------------------------------------------------------------------ Listener: GStreamer's threads
@@ -370,27 +366,35 @@ class Camera:
         if (change := self._skipped.note(path, reason, state)) is not None:
             self._mailbox.put_state(change)
 
-    def want(self, raw_ns: int, captured_at: float) -> tuple[float, int, float] | None:
+    def want(self, raw_ns: int, captured_at: float) -> _Ticket | None:
         now = time.monotonic()
         self._supervisor.frame_seen()
         pts = self._timeline.place(raw_ns, now)
         index = self._sampler.take(pts)
-        return None if index is None else (pts, index, captured_at)
+        return None if index is None else _Ticket(pts, range(index, index + 1), captured_at)
 
-    def picture(self, ticket: tuple[float, int, float], image: np.ndarray) -> bool:
-        pts, index, captured_at = ticket
-        taken = self._mailbox.put_frame(Frame(pts, image, captured_at, index))
-        self._last_taken = time.monotonic()
+    def fill(self, until_ns: int) -> _Ticket | None:
+        shown_ns, self._shown_ns = self._shown_ns, until_ns
+        if isinstance(self._source, ImagesSource) or until_ns - shown_ns > LONGEST_STILL_NS:
+            return None
+        return self._once_more(self._sampler.passed(until_ns / 1e9), shown_ns / 1e9)
+
+    def rest(self) -> _Ticket | None:
+        connection = self._connection
+        if connection is None:
+            return None
+        last_s = connection.progress.last_ns / 1e9
+        end_s = ending.find(connection, self._source).end_s
+        return self._once_more(self._sampler.rest(last_s, end_s), last_s)
+
+    @staticmethod
+    def _once_more(indices: range, pts: float) -> _Ticket | None:
+        return _Ticket(pts, indices, time.monotonic()) if indices else None
+
+    def picture(self, ticket: _Ticket, image: np.ndarray) -> bool:
+        taken = True
+        for index in ticket.indices:
+            owned = image if index == ticket.indices[-1] else image.copy()
+            taken = taken and self._mailbox.put_frame(Frame(ticket.pts, owned, ticket.captured_at, index))
+            self._last_taken = time.monotonic()
         return taken
-
-
-def _damage(connection: Connection) -> list[str]:
-    """What is worth saying about a file that was read to its end."""
-    notes = [
-        f"no pictures between {start:.1f} s and {end:.1f} s" for start, end in connection.progress.gaps[:3]
-    ]
-    if len(connection.progress.gaps) > 3:
-        notes.append(f"and {len(connection.progress.gaps) - 3} more gaps")
-    if connection.progress.corrupt:
-        notes.append(f"{connection.progress.corrupt} damaged pictures")
-    return notes

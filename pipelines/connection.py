@@ -50,6 +50,14 @@ class Listener(Protocol):
     def want(self, raw_ns: int, captured_at: float) -> Any | None:
         """A decoded picture stamped ``raw_ns``: a ticket when it is needed, None when not."""
 
+    def fill(self, until_ns: int) -> Any | None:
+        """A recorded video's next picture is stamped ``until_ns``: a ticket when the one before is needed
+        once more, for the time in which it was on screen.
+        """
+
+    def rest(self) -> Any | None:
+        """A recorded video has ended: a ticket when its last picture is needed once more."""
+
     def picture(self, ticket: Any, image: np.ndarray) -> bool:
         """The picture asked for, ``uint8 [H, W, 3]``. May block (files). False: no more are wanted."""
 
@@ -90,12 +98,15 @@ class Connection:
         self._refused = False
         self._stopped = False
         self._ticket: Any = None
+        self._held: Any = None
+        """The picture on screen of a recorded video, as decoded."""
         self._decoding: Decoding | None = None
         self._segment: Any = None
         self._probed_pad: Any = None
+        self._downloader: Any = None
         self._probes: list[int] = []
         self._problem: Problem | None = None
-        self.progress = Progress(live=source.live)
+        self.progress = Progress(live=source.live, stamped_at_end=isinstance(source, ImagesSource))
         self.duration_s: float | None = None
         """What a file's header, or a playlist that has an end, says."""
         # A playlist's segments come in bursts; their own times set the pace.
@@ -107,9 +118,11 @@ class Connection:
         if not isinstance(source, (TestSource, CsiSource, ImagesSource)):
             self._decoding = Decoding(
                 options.decoder,
+                live=source.live,
                 playlists=paced,
                 connect=self._connect,
                 on_video=self._attach,
+                on_video_gone=self._detach,
                 on_no_video=lambda: self._fail(NO_VIDEO),
             )
             decodebin = self._decoding.element
@@ -124,6 +137,11 @@ class Connection:
         if isinstance(self._source, ImagesSource):
             return "Pillow"
         return self._decoding.decoder if self._decoding is not None else "none"
+
+    @property
+    def decoding(self) -> Decoding | None:
+        """None for sources of raw video."""
+        return self._decoding
 
     @property
     def other_streams(self) -> int:
@@ -147,7 +165,7 @@ class Connection:
             self._pipeline.add(downloader)
             link(downloader, head)
             downloader.sync_state_with_parent()
-            head = downloader
+            head = self._downloader = downloader
         # Not pad.link: with gst-python's overrides it raises, and that would end in GStreamer's thread.
         result = pad.link_full(head.get_static_pad("sink"), self._modules.Gst.PadLinkCheck.DEFAULT)
         if result != self._modules.Gst.PadLinkReturn.OK:
@@ -155,13 +173,41 @@ class Connection:
                 Problem(f"the decoded video cannot be used ({result.value_nick})", "see `edge-run doctor`")
             )
 
+    def _detach(self, pad: Any) -> None:
+        """The video goes on with another pad: part this one from the tail."""
+        if self._stopped:
+            return
+        for probe in self._probes:
+            pad.remove_probe(probe)
+        self._probes, self._probed_pad, self._segment = [], None, None
+        if (peer := pad.get_peer()) is not None:
+            pad.unlink(peer)
+        if (downloader := self._downloader) is not None:
+            self._downloader = None
+            downloader.set_state(self._modules.Gst.State.NULL)
+            self._pipeline.remove(downloader)
+
     # ------------------------------------------------------------------ GStreamer's threads
 
-    def _on_event(self, _pad: Any, info: Any) -> Any:
-        event = info.get_event()
-        if event.type == self._modules.Gst.EventType.SEGMENT:
-            self._segment = event.parse_segment()
+    def _on_event(self, pad: Any, info: Any) -> Any:
+        types, event = self._modules.Gst.EventType, info.get_event()
+        try:
+            if event.type == types.SEGMENT:
+                self._segment = event.parse_segment()
+            elif event.type == types.CAPS:
+                self._held = None  # the tail is told of another kind of picture now
+            elif event.type == types.EOS and self._held is not None:
+                self.duration_s = self._query_duration()
+                self._show_again(pad, self._listener.rest())
+        except Exception as error:
+            self._fail(_unexpected(error))
         return self._modules.Gst.PadProbeReturn.OK
+
+    def _show_again(self, pad: Any, ticket: Any | None) -> None:
+        """Send the picture on screen through the tail, under ``ticket``."""
+        if ticket is not None and not self._stopped:
+            self._ticket = ticket
+            pad.get_peer().chain(self._held)
 
     def _on_buffer(self, pad: Any, info: Any) -> Any:
         answers = self._modules.Gst.PadProbeReturn
@@ -186,6 +232,10 @@ class Connection:
             stamped = (self._pipeline.get_base_time() + raw_ns) / _NS
             if now - 10.0 < stamped < now:
                 captured_at = stamped
+        else:
+            if self._held is not None:
+                self._show_again(pad, self._listener.fill(raw_ns))
+            self._held = buffer
         self._ticket = self._listener.want(raw_ns, captured_at)
         return self._ticket is not None
 
@@ -330,6 +380,7 @@ class Connection:
         for element, handler in self._handlers:
             element.disconnect(handler)
         self._handlers.clear()
+        self._held = None
         if self._probed_pad is not None:
             for probe in self._probes:
                 self._probed_pad.remove_probe(probe)

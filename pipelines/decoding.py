@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import decoders
+from .coded import Coded
 from .gst import make, structure_of
 from .problems import codec_name
 
@@ -24,37 +25,53 @@ class Decoding:
         self,
         wanted: str,
         *,
+        live: bool,
         playlists: bool,
         connect: Callable[[Any, str, Callable[..., Any]], None],
         on_video: Callable[[Any], None],
+        on_video_gone: Callable[[Any], None],
         on_no_video: Callable[[], None],
     ) -> None:
-        """``wanted``: as of ConnectionOptions.decoder. ``playlists``: follow them (HLS, DASH).
+        """``wanted``: as of ConnectionOptions.decoder. ``playlists``: follow them (HLS, DASH). ``live``:
+        nobody asks what went into the decoder.
 
-        ``connect(element, signal, callback)`` registers a signal handler. ``on_video(pad)`` comes once.
+        ``connect(element, signal, callback)`` registers a signal handler. ``on_video(pad)`` comes once, and
+        again after ``on_video_gone(pad)``: a transport stream may go on with another stream of video.
         Raises SourceError for an unknown decoder.
         """
         decoders.arrange(wanted)
         self._wanted = wanted
+        self._live = live
+        self._connect = connect
         self._playlists = playlists
         self._on_video = on_video
+        self._on_video_gone = on_video_gone
         self._on_no_video = on_no_video
-        self._exposed = False
+        self._exposed: Any = None
         self.decoder = ""
         self.decoder_element: Any = None
         self.other_streams = 0
         """Decoded pads beside the one in use."""
+        self.coded = Coded()
+        """The decoder's input; of an MP4 as it comes out of the file, for behind the parser its durations are
+        gone."""
+        self._decoders: dict[Any, Coded] = {}
+        self.demuxer = ""
+        """The demuxer element in use; empty for a stream without a container."""
         self.element = make("decodebin")
         connect(self.element, "autoplug-continue", self._on_autoplug_continue)
         connect(self.element, "autoplug-select", self._on_autoplug_select)
         connect(self.element, "deep-element-added", self._on_deep_element)
         connect(self.element, "pad-added", self._on_pad)
+        connect(self.element, "pad-removed", self._on_pad_removed)
         connect(self.element, "no-more-pads", self._on_no_more_pads)
 
     def let_go(self) -> None:
         """Forget the callbacks. Their owner holds this object: as a circle, both would stay until Python's
         collector comes by, and with them the pipeline, its memory and its open files."""
-        self._on_video = self._on_no_video = _nothing
+        self._exposed = None
+        self._decoders.clear()
+        self._on_video = self._on_video_gone = self._on_no_video = self._connect = _nothing
 
     def describe(self, pad: Any) -> str:
         """``h264 640x360, decoder avdec_h264``, or ``raw 640x480``. Names the decoder ``none`` for raw."""
@@ -87,20 +104,40 @@ class Decoding:
         if parent != decodebin or factory is None:  # something a decoder is made of
             return
         klass = factory.get_metadata("klass") or ""
+        if "Demux" in klass:
+            self.demuxer = factory.get_name()
+            if self.demuxer == "qtdemux" and not self._live:
+                self._connect(element, "pad-added", self._on_demuxed_pad)
         if "Decoder" in klass and ("Video" in klass or "Image" in klass):
             self.decoder = factory.get_name()
             self.decoder_element = element
+            sink = element.get_static_pad("sink")
+            if not self._live and self.demuxer != "qtdemux" and sink is not None:
+                self.coded = self._decoders[element] = Coded()
+                self.coded.watch(sink)
+
+    def _on_demuxed_pad(self, _element: Any, pad: Any) -> None:
+        if pad.get_name() == "video_0":
+            self.coded.watch(pad)
 
     def _on_pad(self, _element: Any, pad: Any) -> None:
         caps = pad.get_current_caps() or pad.query_caps(None)
-        if structure_of(caps, 0).get_name() == "video/x-raw" and not self._exposed:
-            self._exposed = True
+        if structure_of(caps, 0).get_name() == "video/x-raw" and self._exposed is None:
+            self._exposed = pad
+            target = pad.get_target()
+            decoder = target.get_parent_element() if target is not None else None
+            self.coded = self._decoders.get(decoder, self.coded)  # there may be one for another stream, too
             self._on_video(pad)
         else:
             self.other_streams += 1
 
+    def _on_pad_removed(self, _element: Any, pad: Any) -> None:
+        if pad == self._exposed:
+            self._exposed = None
+            self._on_video_gone(pad)
+
     def _on_no_more_pads(self, _element: Any) -> None:
-        if not self._exposed:
+        if self._exposed is None:
             self._on_no_video()
 
 

@@ -81,7 +81,11 @@ NOT_A_VIDEO = Problem(
 )
 NO_VIDEO = Problem("there is no video in it", "give a source with a picture", "permanent")
 ENDED_BY_SOURCE = Problem("the stream was closed from the other side", "check the camera and the network")
-DAMAGED = Problem("the file's structure is damaged", "record or copy it again", "permanent")
+UNREADABLE = Problem(
+    "GStreamer cannot read the file's structure",
+    "copy it again, or rewrite it with `ffmpeg -i FILE -c copy NEW.mp4`",
+    "permanent",
+)
 
 
 def codec_name(caps_name: str) -> str:
@@ -221,7 +225,7 @@ def _explain_file(domain: str, code: int) -> Problem | None:
     if domain == "stream" and code in (4, 5, 6):
         return NOT_A_VIDEO
     if domain == "stream" and code in (1, 9):
-        return DAMAGED
+        return UNREADABLE
     if domain == "stream" and code == 7:
         return Problem("the pictures in the file cannot be decoded", "record or copy it again", "permanent")
     if domain == "stream" and code in (12, 13):
@@ -280,7 +284,16 @@ def check_file(path: str) -> Problem | None:
         return Problem("no permission to read it", f"run `chmod +r {path}` or ask its owner", "permanent")
     if os.path.getsize(path) == 0:
         return Problem("the file is empty (0 bytes)", "record or copy it again", "permanent")
-    if container.inspect(path).no_index:
+    structure = container.inspect(path)
+    if structure.animation:
+        return Problem(f"{structure.animation}, which is not supported", "convert it to MP4", "permanent")
+    if structure.no_index and structure.fragmented:
+        return Problem(
+            "a segment of a longer MP4, without the first part that describes it (moov)",
+            "put the initialisation segment in front: `cat init.mp4 segment.m4s > clip.mp4`",
+            "permanent",
+        )
+    if structure.no_index:
         return Problem(
             "an MP4 without its index (moov): the recording was cut off before it was finished",
             "record it again",

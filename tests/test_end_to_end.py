@@ -79,6 +79,41 @@ def test_gstreamer_and_pyav_give_the_same_responses(sample_events):
     assert pushed(CLIP, QUERY["text"], QUERY["time"]) == responses(sample_events)
 
 
+@pytest.mark.gst
+@pytest.mark.parametrize(
+    ("name", "offset_s", "duration"), [("sample.ts", 0, "60"), ("sample.flv", 1000, "20")]
+)
+def test_another_container_changes_nothing(sample_events, tmp_path, name, offset_s, duration):
+    """Neither one that starts elsewhere than at 0."""
+    av = pytest.importorskip("av")
+    path = tmp_path / name
+    with av.open(str(CLIP)) as clip, av.open(str(path), "w") as copy:
+        stream = clip.streams.video[0]
+        add = getattr(copy, "add_stream_from_template", None)
+        output = add(stream) if add is not None else copy.add_stream(template=stream)
+        for packet in clip.demux(stream):
+            if packet.size:
+                packet.pts += round(offset_s / stream.time_base)
+                packet.dts += round(offset_s / stream.time_base)
+                packet.stream = output
+                copy.mux(packet)
+    asked = ["--ask", QUERY["text"], "--ask-at", str(QUERY["time"])]
+    events, summary = edge_run(str(path), *asked, "--duration", duration)
+    expected = [(time, text) for time, text in responses(sample_events) if time <= float(duration)]
+    assert len(expected) >= 2
+    assert responses(events) == expected
+    told = json.loads(summary.strip().splitlines()[-1])
+    assert (told["timesteps"], told["skipped"]) == (min(33, int(duration)), 0)
+
+
+@pytest.mark.gst
+def test_a_question_whose_time_never_comes_is_said(tmp_path):
+    events, summary = edge_run(str(CLIP), "--ask", "Who?", "--ask-at", "20", "--duration", "3")
+    never = [event for event in map(json.loads, events.splitlines()) if event["type"] == "query"]
+    assert [(e["query"], e["action"], e["time"]) for e in never] == [("q1", "never_asked", 20.0)]
+    assert json.loads(summary.strip().splitlines()[-1])["never_asked"] == ["q1"]
+
+
 @pytest.fixture
 def rtsp_url() -> Iterator[str]:
     with socket.socket() as probe:

@@ -206,7 +206,7 @@ def test_a_stop_ends_all_in_order(model, sink):
 
     take_turns(runners, between=between)
     assert [(event["stream"], event["type"]) for event in sink.events] == [
-        (name, kind) for name in ("door", "hall") for kind in ("stream", "stats")
+        (name, kind) for name in ("door", "hall") for kind in ("stream", "query", "stats")
     ]
     assert {runner.report().ended for runner in runners} == {"stopped by Ctrl-C"}
 

@@ -152,6 +152,9 @@ def test_a_question_is_in_force_from_the_first_timestep_that_ends_at_its_time_or
         "action": "asked",
         "text": "What does the person do?",
     }
+    never = of_type(events, "query")[-1]
+    assert (never["query"], never["action"], never["time"]) == ("q3", "never_asked", 60.0)
+    assert [event["type"] for event in events[-2:]] == ["query", "stats"]
     assert report.never_asked == ("q3",)
     assert report.telemetry.decision.count == 3 + 2  # decisions before the question are none
 

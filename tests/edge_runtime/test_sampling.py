@@ -1,5 +1,7 @@
 """Which frame closes which timestep."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,47 @@ def test_nothing_before_the_first_interval_ends():
 
 def test_long_streams_do_not_drift():
     assert closed([100_000.0, 100_001.0]) == [99_999, 100_000]
+
+
+def whole(pts, end, fps=1.0):
+    """All timesteps of a recorded video."""
+    sampler, indices = TimestepSampler(fps), []
+    for t in pts:
+        indices += sampler.passed(t)
+        indices += [index] if (index := sampler.take(t)) is not None else []
+    return indices + list(sampler.rest(pts[-1], end))
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 1.0, 5.0, 24.0, 30.0])
+@pytest.mark.parametrize("seconds", [10, 13])
+@pytest.mark.parametrize("fps", [0.5, 1.0, 4.0])
+def test_a_video_gives_every_interval_once(rate, seconds, fps):
+    pts = [n / rate for n in range(round(seconds * rate))]
+    assert whole(pts, len(pts) / rate, fps) == list(range(math.ceil(len(pts) / rate * fps)))
+
+
+@pytest.mark.parametrize(
+    ("last", "end", "count"),
+    [
+        (0.0, 0.0, 1),  # one frame of unknown length
+        (0.56, 0.6, 1),
+        (1.96, 2.0, 2),
+        (2.0, 2.04, 3),  # a frame starts in the third second
+        (1.99, 2.03, 2),  # it only reaches into it
+        (1.96, 2.0005, 2),  # rounding
+        (1.99, 7.5, 8),  # a frame that stays
+    ],
+)
+def test_the_last_interval_counts_when_the_video_ends_inside_it(last, end, count):
+    assert whole([0.0, *(n / 25 for n in range(1, round(last * 25))), last], end) == list(range(count))
+
+
+def test_a_frame_on_screen_fills_the_intervals_before_the_next():
+    sampler = TimestepSampler(1.0)
+    assert sampler.take(0.0) is None
+    assert list(sampler.passed(5.0)) == [0, 1, 2, 3]
+    assert sampler.take(5.0) == 4
+    assert list(sampler.passed(5.5)) == []
 
 
 def test_reset_starts_at_zero():

@@ -75,7 +75,7 @@ FILE = FileSource("clip.mp4")
             9,
             "This file contains no playable streams.",
             "",
-            "structure is damaged",
+            "cannot read the file's structure",
             "permanent",
         ),
         (FILE, "stream", 7, "Could not decode", "", "cannot be decoded", "permanent"),
