@@ -47,7 +47,8 @@ class Ending:
 def find(connection: Connection, source: Source) -> Ending:
     """The end of what ``connection`` has read, once everything was decoded."""
     progress, decoding = connection.progress, connection.decoding
-    assert decoding is not None  # only cameras give raw video
+    if decoding is None:  # pictures: each is stamped with its end
+        return Ending(progress.last_ns / _NS)
     coded = decoding.coded
     structure = inspect(source.path) if isinstance(source, FileSource) else None
     end_s = progress.end_ns / _NS
