@@ -17,6 +17,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edge_runtime.backends.spinning import Spinning
     from edge_runtime.errors import EdgeError
     from edge_runtime.model import Model
     from edge_runtime.session import Decision, StreamSession
@@ -37,16 +38,23 @@ def open(  # the verb a user expects; the builtin is not needed in this module
     return load(name_or_folder, threads=threads, backend=backend).session(threshold=threshold)
 
 
-def load(name_or_folder: str | PathLike[str], *, threads: int | None = None, backend: str = "auto") -> Model:
+def load(
+    name_or_folder: str | PathLike[str],
+    *,
+    threads: int | None = None,
+    backend: str = "auto",
+    spinning: Spinning = "run",
+) -> Model:
     """Load a model bundle: a name shipped with the package (``nano``) or a folder.
 
     ``threads``: CPU threads per graph, None for a choice made from the machine. ``backend``: ``auto``,
-    ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``. Raises BundleError for a bundle that cannot be
-    trusted or read, BackendError when no engine can run it.
+    ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``. ``spinning``: when ONNX Runtime's threads poll for
+    work: ``run`` (while a graph runs, for microseconds at a time), ``never`` or ``always``. Raises
+    BundleError for a bundle that cannot be trusted or read, BackendError when no engine can run it.
     """
     from edge_runtime.model import Model
 
-    return Model(name_or_folder, threads=threads, backend=backend)
+    return Model(name_or_folder, threads=threads, backend=backend, spinning=spinning)
 
 
 def __getattr__(name: str) -> Any:

@@ -107,7 +107,8 @@ def doctor(bundle: str | None, config: str | None, as_json: bool) -> int:
     runtime = find_config(config).runtime
     console = Console(sys.stdout)
     findings = []
-    for finding in examine(bundle or runtime.bundle, _Video(), threads=runtime.threads):
+    examined = examine(bundle or runtime.bundle, _Video(), threads=runtime.threads, spinning=runtime.spinning)
+    for finding in examined:
         findings.append(finding)
         if not as_json:
             colour = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}[finding.status]

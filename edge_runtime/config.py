@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.backends.spinning import Spinning, parse_spinning
 from edge_runtime.camera_config import TRANSPORTS, Ask, CameraConfig, SourceOptions, read_cameras
 from edge_runtime.delivery import ReceiverConfig, default_outbox
 from edge_runtime.errors import ConfigError
@@ -62,6 +63,8 @@ class RuntimeConfig:
     bundle: str = DEFAULT_BUNDLE
     """A bundle's name or folder; a relative folder is taken from the configuration file's."""
     threads: int | None = None
+    spinning: Spinning = "run"
+    """When ONNX Runtime's threads poll for work."""
     stats_every_s: float = 60.0
     """Seconds between the ``stats`` events of a live source."""
     events: Path | None = None
@@ -158,6 +161,7 @@ def _runtime(table: Table) -> RuntimeConfig:
     return RuntimeConfig(
         bundle=str(table.near(bundle)) if os.sep in bundle else bundle,
         threads=table.whole("threads", None, lambda n: n >= 1, "a whole number of threads from 1"),
+        spinning=table.parsed("spinning", parse_spinning, "run"),
         stats_every_s=table.number("stats_every", 60.0, lambda s: s > 0, "seconds greater than 0"),
         events=table.path("events"),
         rotation=_rotation(table),

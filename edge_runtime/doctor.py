@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from edge_runtime.backends.spinning import Spinning
 from edge_runtime.errors import BundleError, ConfigError, EdgeError
 
 Status = Literal["ok", "warn", "fail"]
@@ -66,7 +67,9 @@ class Video(Protocol):
         ...
 
 
-def examine(bundle: str, video: Video, *, threads: int | None = None) -> Iterator[Finding]:
+def examine(
+    bundle: str, video: Video, *, threads: int | None = None, spinning: Spinning = "run"
+) -> Iterator[Finding]:
     """All findings, as they are made. ``bundle``: name or folder of the model that is to run here."""
     yield from check_python()
     yield from check_packages()
@@ -76,7 +79,7 @@ def examine(bundle: str, video: Video, *, threads: int | None = None) -> Iterato
     yield from _guarded("decoders", lambda: check_decoders(video))
     yield from check_element()
     yield from _guarded("cameras", lambda: check_cameras(video))
-    yield from _guarded("model", lambda: check_bundle(bundle, threads))
+    yield from _guarded("model", lambda: check_bundle(bundle, threads, spinning))
     yield from check_disk()
 
 
@@ -233,13 +236,13 @@ def check_cameras(video: Video, devices: Sequence[Path] | None = None) -> Iterat
         )
 
 
-def check_bundle(name: str, threads: int | None = None) -> Iterator[Finding]:
+def check_bundle(name: str, threads: int | None = None, spinning: Spinning = "run") -> Iterator[Finding]:
     """The model's files are what its manifest says, and a timestep fits into its interval here."""
     import edge_runtime
 
     started = time.perf_counter()
     try:
-        model = edge_runtime.load(name, threads=threads)
+        model = edge_runtime.load(name, threads=threads, spinning=spinning)
     except BundleError as err:
         yield Finding(
             "model",

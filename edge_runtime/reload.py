@@ -27,6 +27,7 @@ _STAYS = "; the configuration in use stays"
 _RUNTIME_KEYS = {
     "bundle": "bundle",
     "threads": "threads",
+    "spinning": "spinning",
     "stats_every_s": "stats_every",
     "events": "events",
     "rotation": "events_megabytes, events_days and events_keep",

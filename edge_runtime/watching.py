@@ -70,7 +70,7 @@ def watch(job: Job, console: Console) -> int:
         receivers = open_receivers(job.plan.receivers, runtime.outbox, warn, opening.hide)
         sinks = Sinks([*files, *receivers, StdoutSink(warn)])
         stack.callback(sinks.close)
-        model = edge_runtime.load(runtime.bundle, threads=runtime.threads)
+        model = edge_runtime.load(runtime.bundle, threads=runtime.threads, spinning=runtime.spinning)
         runners = _runners(job, found, model, sinks, console)
 
         def stop(cause: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from edge_runtime.backends.base import Backend
+from edge_runtime.backends.spinning import Spinning
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BackendError, ConfigError
 
@@ -25,10 +26,13 @@ def select_backend(
     bundle: Bundle,
     threads: int | None = None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    *,
+    spinning: Spinning = "run",
 ) -> Backend:
     """The backend for ``name``; ``auto`` is what the bundle is made for where that is there, else the CPU.
 
-    ``say`` gets a line when an engine has to be built first, which takes a while.
+    ``say`` gets a line when an engine has to be built first, which takes a while. ``spinning``: when ONNX
+    Runtime's threads poll for work.
     Raises ConfigError for an unknown name or thread count, BackendError when the engine is not installed or
     cannot run this bundle.
     """
@@ -64,7 +68,7 @@ def select_backend(
 
     from edge_runtime.backends.ort import OrtBackend
 
-    return OrtBackend(device, threads if threads is not None else default_threads())
+    return OrtBackend(device, threads if threads is not None else default_threads(), spinning=spinning)
 
 
 def _made_for_tensorrt(bundle: Bundle) -> str | None:
