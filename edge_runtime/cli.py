@@ -88,6 +88,7 @@ def doctor(bundle: str | None, backend: str | None, config: str | None, as_json:
         threads=runtime.threads,
         backend=backend or runtime.backend,
         config=settings,
+        spinning=runtime.spinning,
     )
     for finding in examined:
         findings.append(finding)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.backends.names import MOST_THREADS, NAMES
+from edge_runtime.backends.spinning import Spinning, parse_spinning
 from edge_runtime.camera_config import TRANSPORTS, Ask, CameraConfig, SourceOptions, read_cameras
 from edge_runtime.delivery import ReceiverConfig, default_outbox
 from edge_runtime.errors import ConfigError
@@ -65,6 +66,8 @@ class RuntimeConfig:
     threads: int | None = None
     backend: str = "auto"
     """What runs the model; see :data:`edge_runtime.backends.names.NAMES`."""
+    spinning: Spinning = "run"
+    """When ONNX Runtime's threads poll for work."""
     stats_every_s: float = 60.0
     """Seconds between the ``stats`` events of a live source."""
     events: Path | None = None
@@ -167,6 +170,7 @@ def _runtime(table: Table) -> RuntimeConfig:
             f"a whole number of threads from 1 to {MOST_THREADS}",
         ),
         backend=_backend(table),
+        spinning=table.parsed("spinning", parse_spinning, "run"),
         stats_every_s=table.seconds("stats_every", 60.0, zero=False),
         events=table.path("events"),
         rotation=_rotation(table),

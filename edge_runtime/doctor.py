@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from edge_runtime.backends.spinning import Spinning
 from edge_runtime.errors import BundleError, ConfigError, EdgeError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def examine(
     threads: int | None = None,
     backend: str = "auto",
     config: Config | None = None,
+    spinning: Spinning = "run",
 ) -> Iterator[Finding]:
     """All findings, as they are made. ``bundle``: name or folder of the model that is to run here."""
     yield from check_python()
@@ -88,7 +90,7 @@ def examine(
     yield from _guarded("decoders", lambda: check_decoders(video))
     yield from check_element()
     yield from _guarded("cameras", lambda: check_cameras(video))
-    yield from _guarded("model", lambda: check_bundle(bundle, threads, backend))
+    yield from _guarded("model", lambda: check_bundle(bundle, threads, backend, spinning))
     yield from check_disk()
     yield from check_egress(config)
 
@@ -267,14 +269,16 @@ def check_cameras(video: Video, devices: Sequence[Path] | None = None) -> Iterat
         )
 
 
-def check_bundle(name: str, threads: int | None = None, backend: str = "auto") -> Iterator[Finding]:
+def check_bundle(
+    name: str, threads: int | None = None, backend: str = "auto", spinning: Spinning = "run"
+) -> Iterator[Finding]:
     """The model's files are what its manifest says, and a timestep fits into its interval here."""
     import edge_runtime
 
     started = time.perf_counter()
     said: list[str] = []
     try:
-        model = edge_runtime.load(name, threads=threads, backend=backend, say=said.append)
+        model = edge_runtime.load(name, threads=threads, backend=backend, spinning=spinning, say=said.append)
     except BundleError as err:
         yield Finding(
             "model",

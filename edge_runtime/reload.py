@@ -28,6 +28,7 @@ _RUNTIME_KEYS = {
     "bundle": "bundle",
     "threads": "threads",
     "backend": "backend",
+    "spinning": "spinning",
     "stats_every_s": "stats_every",
     "events": "events",
     "rotation": "events_megabytes, events_days and events_keep",

@@ -73,7 +73,11 @@ def watch(job: Job, console: Console) -> int:
         sinks = Sinks([*files, *receivers, _stdout_sink(job, console)])
         stack.callback(sinks.close)
         model = edge_runtime.load(
-            runtime.bundle, threads=runtime.threads, backend=runtime.backend, say=teller(console)
+            runtime.bundle,
+            threads=runtime.threads,
+            backend=runtime.backend,
+            spinning=runtime.spinning,
+            say=teller(console),
         )
         runners = _runners(job, found, model, sinks, console)
 

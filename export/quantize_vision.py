@@ -21,6 +21,8 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from edge_runtime.backends.ort import session_options
+from edge_runtime.backends.select import default_threads
 from edge_runtime.vision import letterbox, normalise
 from export.clip import world_stream
 from export.errors import ExportError
@@ -110,7 +112,9 @@ def _calibration_inputs(
     model: onnx.ModelProto, frames: Iterable[NDArray[np.uint8]]
 ) -> Iterator[dict[str, Pixels]]:
     """Inputs of every call, each with the trace that the frame before has left."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options(default_threads()), providers=["CPUExecutionProvider"]
+    )
     shapes = {value.name: value.shape for value in session.get_inputs()}
     trace = np.zeros(shapes["previous"], np.float32) if "previous" in shapes else None
     for frame in frames:

@@ -28,7 +28,7 @@ from benchmarks.command_line import run_command
 from benchmarks.latency.facts import bundle_facts, machine_facts
 from benchmarks.latency.quantiles import summarise
 from benchmarks.whole_file import write_whole
-from edge_runtime.backends.ort import OrtDecoder
+from edge_runtime.backends.ort import OrtDecoder, session_options
 from edge_runtime.backends.select import default_threads
 from edge_runtime.bundle import Bundle, load_bundle
 from edge_runtime.errors import ConfigError
@@ -142,13 +142,11 @@ def open_variant(bundle: Bundle, undo: Callable[[onnx.ModelProto], None] | None,
     model = onnx.load(bundle.path(graph.file))
     if undo is not None:
         undo(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=[_FUSION]
+        model.SerializeToString(),
+        session_options(threads),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=[_FUSION],
     )
     return OrtDecoder(session, bundle, graph, "cpu")
 

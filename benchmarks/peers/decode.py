@@ -38,6 +38,7 @@ from benchmarks.peers.engines.base import KINDS, EngineSpec
 from benchmarks.peers.engines.worker import Worker
 from benchmarks.whole_file import write_whole
 from edge_runtime.backends.select import default_threads
+from edge_runtime.backends.spinning import SPINNING, Spinning
 from edge_runtime.bundle import TOKENIZER, load_bundle
 from edge_runtime.errors import ConfigError, EdgeError
 from edge_runtime.tokenizer import Tokenizer
@@ -58,7 +59,12 @@ _PATH: Any = click.Path(exists=True, path_type=Path)
 @click.option(
     "--ours", multiple=True, required=True, type=_PATH, help="Bundle; may be repeated. The first is 1."
 )
-@click.option("--spinning", is_flag=True, help="Also the first bundle with threads that poll.")
+@click.option(
+    "--spinning",
+    type=click.Choice(SPINNING),
+    multiple=True,
+    help="Also the first bundle with threads that poll so; may be repeated.",
+)
 @click.option("--checkpoint", type=_PATH, help="Checkpoint of the same weights: eager PyTorch in fp32.")
 @click.option("--genai", multiple=True, type=_PATH, help="Folder of onnxruntime-genai; may be repeated.")
 @click.option("--gguf", multiple=True, type=_PATH, help="File for llama.cpp; may be repeated.")
@@ -77,7 +83,7 @@ _PATH: Any = click.Path(exists=True, path_type=Path)
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Write a plot here (png, svg).")
 def main(
     ours: tuple[Path, ...],
-    spinning: bool,
+    spinning: tuple[Spinning, ...],
     checkpoint: Path | None,
     genai: tuple[Path, ...],
     gguf: tuple[Path, ...],
@@ -92,9 +98,10 @@ def main(
     facts = machine_facts()
     rows = max(*contexts, PREFIX + positions) + CHUNK
     specs = [EngineSpec(f"ours {load_bundle(path).precision}", "ours", path, threads, rows) for path in ours]
-    if spinning:
-        label = f"{specs[0].label}, polling"
-        specs.append(EngineSpec(label, "ours", ours[0], threads, rows, spinning=True))
+    specs += [
+        EngineSpec(f"{specs[0].label}, spinning {name}", "ours", ours[0], threads, rows, spinning=name)
+        for name in spinning
+    ]
     specs += [EngineSpec("torch eager fp32", "torch", path, threads, rows) for path in [checkpoint] if path]
     specs += [EngineSpec(path.name.replace("-", " "), "genai", path, threads, rows) for path in genai]
     specs += [

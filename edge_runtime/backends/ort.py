@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends.base import DecoderCache, first_trace
 from edge_runtime.backends.host_rows import HostRows
+from edge_runtime.backends.spinning import Spinning, session_entries, supported
 from edge_runtime.bundle import CACHE_SCALES, Bundle, GraphSpec, ModelSpec, TensorSpec
 from edge_runtime.cache_rows import CacheRows
 from edge_runtime.errors import BackendError, BundleError
@@ -28,16 +29,27 @@ LOWERINGS = ("ort-gqa", "native-kv", "legacy-kv")
 _DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 
 
+def session_options(threads: int, spinning: Spinning = "run") -> onnxruntime.SessionOptions:
+    """Options of every graph. Raises ConfigError for an unknown ``spinning``."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only: the rest is for developers of the engine
+    for name, value in session_entries(supported(spinning, onnxruntime.__version__)).items():
+        options.add_session_config_entry(name, value)
+    return options
+
+
 class OrtBackend:
-    """``device``: ``cpu`` or ``cuda``. ``threads``: CPU threads per graph. ``spinning``: whether they poll
-    for work.
+    """``device``: ``cpu`` or ``cuda``. ``threads``: CPU threads per graph. ``spinning``: when they poll for
+    work.
     """
 
-    def __init__(self, device: str, threads: int, *, spinning: bool = False) -> None:
+    def __init__(self, device: str, threads: int, *, spinning: Spinning = "run") -> None:
         self.device = device
         self.threads = threads
-        self.spinning = spinning
-        where = f"{threads} threads" if device == "cpu" else "device 0"
+        self.spinning = supported(spinning, onnxruntime.__version__)
+        where = f"{threads} threads (spinning: {self.spinning})" if device == "cpu" else "device 0"
         self.description = f"onnxruntime {onnxruntime.__version__}, {device}, {where}"
 
     def load_vision(self, bundle: Bundle) -> OrtVision:
@@ -56,14 +68,7 @@ class OrtBackend:
 
     def _compile(self, bundle: Bundle, graph: GraphSpec) -> onnxruntime.InferenceSession:
         path = bundle.path(graph.file)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only: the rest is for developers of the engine
-        # Off by default: the two graphs take turns, each with threads of its own, and threads that spin while
-        # they wait take the cores from the other graph and from the video decoder. On 2 busy cores a timestep
-        # took 12 ms without and 22 ms with it (benchmarks/latency/threads.py).
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if self.spinning else "0")
+        options = session_options(self.threads, self.spinning)
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.device == "cuda":
             providers.insert(0, "CUDAExecutionProvider")

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from edge_runtime.backends.base import Backend
 from edge_runtime.backends.names import MOST_THREADS, NAMES
+from edge_runtime.backends.spinning import Spinning
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BackendError, ConfigError
 
@@ -31,11 +32,13 @@ def select_backend(
     bundle: Bundle,
     threads: int | None = None,
     say: Callable[[str], None] = print_to_stderr,
+    *,
+    spinning: Spinning = "run",
 ) -> Backend:
     """The backend for ``name``; ``auto`` is what the bundle is made for where that is there, else the CPU.
 
     ``say`` gets a line when an engine has to be built first, which takes a while, and one when ``auto`` does
-    not use an installed CUDA, with the reason.
+    not use an installed CUDA, with the reason. ``spinning``: when ONNX Runtime's threads poll for work.
     Raises ConfigError for an unknown name or thread count, BackendError when the engine is not installed or
     cannot run this bundle.
     """
@@ -71,7 +74,7 @@ def select_backend(
 
     from edge_runtime.backends.ort import OrtBackend
 
-    return OrtBackend(device, threads if threads is not None else default_threads())
+    return OrtBackend(device, threads if threads is not None else default_threads(), spinning=spinning)
 
 
 def _why_not_cuda(bundle: Bundle) -> str | None:

@@ -17,6 +17,7 @@ from benchmarks.latency.bench.schema import read_report
 from benchmarks.latency.bench.table import print_report
 from benchmarks.whole_file import write_whole
 from edge_runtime.backends.select import NAMES
+from edge_runtime.backends.spinning import SPINNING
 from edge_runtime.errors import EdgeError, SinkError
 from edge_runtime.run_command import Number
 
@@ -29,6 +30,13 @@ _PLAN = Plan()
 @click.option("--bundle", metavar="NAME|FOLDER", default=_PLAN.bundle, show_default=True, help="The model.")
 @click.option("--backend", type=click.Choice(NAMES), default=_PLAN.backend, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.  [default: chosen]")
+@click.option(
+    "--spinning",
+    type=click.Choice(SPINNING),
+    default=_PLAN.spinning,
+    show_default=True,
+    help="When ONNX Runtime's threads poll for work.",
+)
 @click.option(
     "--window-turns",
     type=click.IntRange(2),
@@ -157,6 +165,7 @@ def _plan(given: dict[str, Any]) -> Plan:
         bundle=given["bundle"],
         backend=given["backend"],
         threads=given["threads"],
+        spinning=given["spinning"],
         window_turns=given["window_turns"],
         source=given["source"],
         rate=given["rate"],

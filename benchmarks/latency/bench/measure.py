@@ -22,6 +22,7 @@ from benchmarks.latency.bench.watcher import Watcher
 from benchmarks.latency.facts import machine_facts, resident_mb
 from benchmarks.latency.frames import Frames
 from edge_runtime.backends.select import default_threads
+from edge_runtime.backends.spinning import Spinning
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.model import Model
 from edge_runtime.runner import with_fps
@@ -39,6 +40,7 @@ class Plan:
     bundle: str = "nano"
     backend: str = "auto"
     threads: int | None = None
+    spinning: Spinning = "run"
     window_turns: int | None = None
     """None: the bundle's."""
     source: str = WORLD
@@ -128,7 +130,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
     before_load = resident_mb()
     say(f"loading {plan.bundle}")
     begin = time.monotonic()
-    model = edge_runtime.load(plan.bundle, threads=plan.threads, backend=plan.backend)
+    model = edge_runtime.load(plan.bundle, threads=plan.threads, backend=plan.backend, spinning=plan.spinning)
     load_s = time.monotonic() - begin
     loaded = resident_mb()
     model = with_window(with_fps(model, plan.rate), plan.window_turns)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.backends.spinning import Spinning
 from edge_runtime.errors import ConfigError
 
 
@@ -43,8 +44,8 @@ class EngineSpec:
     threads: int
     rows: int
     """Rows its cache must hold."""
-    spinning: bool = False
-    """Ours only: whether threads poll while they wait."""
+    spinning: Spinning = "run"
+    """Ours only: when threads poll for work."""
 
 
 @dataclass(frozen=True)
