@@ -34,10 +34,10 @@ from .devices import resolve
 from .gst import load
 from .heads import ConnectionOptions
 from .mailbox import Frame, Mailbox, StateChange
+from .preflight import in_detail, preflight
 from .problems import DAMAGED, ENDED_BY_SOURCE, Problem, check_source
-from .reach import check_reachable
 from .secrets import scrub
-from .sources import DeviceSource, FileSource, HttpSource, RtspSource, Source, parse_source
+from .sources import DeviceSource, FileSource, HttpSource, Source, parse_source
 from .supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
 from .timeline import Timeline
 
@@ -99,9 +99,7 @@ class Camera:
         self._sampler = TimestepSampler(fps)
         self._timeline = Timeline(live=source.live)
         self._mailbox = Mailbox(newest_only=source.live, wake=wake)
-        # Trying a file again brings nothing new.
-        policy = options if source.live else replace(options, give_up_s=0)
-        self._supervisor = Supervisor(policy, clock=time.monotonic)
+        self._supervisor = Supervisor(self._policy(source), clock=time.monotonic)
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._closing = False
@@ -226,7 +224,7 @@ class Camera:
                     return self._finish(connection)
                 news = ENDED_BY_SOURCE
             if news is not None:
-                return self._tell("lost", news)
+                return self._tell("lost", in_detail(self._source, news, self._options.trust))
         self._tell("tick")
 
     def _step_file(self, connection: Connection, news: Problem | EndOfStream | None) -> None:
@@ -234,7 +232,8 @@ class Camera:
         idle_s = 0.0
         if not self._mailbox.full:
             idle_s = time.monotonic() - max(connection.progress.last_decoded_at, self._last_taken)
-        if not connection.exposed and idle_s > _FILE_SETTLED_S and connection.standing_still():
+        still = not connection.exposed and not self._segmented and idle_s > _FILE_SETTLED_S
+        if still and connection.standing_still():
             news = news or DAMAGED
         if isinstance(news, Problem):
             self._file_problem = self._file_problem or news
@@ -280,17 +279,20 @@ class Camera:
         connection.start()
 
     def _preflight(self) -> Problem | None:
-        source = self._source
-        if isinstance(source, (RtspSource, HttpSource)):
-            return check_reachable(
-                source.host, source.port, self._options.connect_timeout_s, lambda: self._closing
-            )
-        if isinstance(source, DeviceSource):
-            try:
-                self._source = resolve(source)
-            except SourceError as error:
-                return Problem(str(error), "", "permanent" if error.permanent else "transient")
+        options = self._options
+        found = preflight(self._source, options.trust, options.connect_timeout_s, lambda: self._closing)
+        if isinstance(found, Problem):
+            return found
+        if found.live != self._source.live:  # what a URL does not show, its server told
+            self._timeline = Timeline(live=found.live)
+            self._mailbox.newest_only = found.live
+            self._supervisor.policy = self._policy(found)
+        self._source = found
         return None
+
+    def _policy(self, source: Source) -> RetryPolicy:
+        """Trying a file again brings nothing new."""
+        return self._options if source.live else replace(self._options, give_up_s=0)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -321,6 +323,7 @@ class Camera:
         short = (
             duration_s is not None
             and not self._source.live
+            and not self._segmented  # a playlist rounds its durations
             and duration_s - end_s > max(0.5, 0.02 * duration_s)
         )
         if cut:
@@ -334,6 +337,10 @@ class Camera:
                 f"ends at {end_s:.1f} s of {duration_s:.1f} s: the file is damaged", "copy it again"
             )
         return None
+
+    @property
+    def _segmented(self) -> bool:
+        return isinstance(self._source, HttpSource) and self._source.playlist
 
     def _missing_bytes(self) -> int:
         source = self._source

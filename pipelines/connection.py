@@ -92,11 +92,13 @@ class Connection:
         self._probed_pad: Any = None
         self._probes: list[int] = []
         self._problem: Problem | None = None
+        self._certain = False
         self.progress = Progress(live=source.live)
         self.duration_s: float | None = None
         """What a file's header, or a playlist that has an end, says."""
         # A playlist's segments come in bursts; their own times set the pace.
-        paced = isinstance(source, HttpSource) and source.playlist
+        playlist = isinstance(source, HttpSource) and source.playlist
+        paced = playlist and source.live
         tail = add_tail(self._pipeline, size, framing or Framing(), paced=paced)
         self._tail_head, self._mask = tail.head, tail.mask
         self._connect(tail.sink, "new-sample", self._on_sample)
@@ -104,14 +106,14 @@ class Connection:
         if not isinstance(source, (TestSource, CsiSource)):
             self._decoding = Decoding(
                 options.decoder,
-                playlists=paced,
+                playlists=playlist,
                 connect=self._connect,
                 on_video=self._attach,
                 on_no_video=lambda: self._fail(NO_VIDEO),
             )
             decodebin = self._decoding.element
             self._pipeline.add(decodebin)
-        raw = add_head(self._pipeline, source, options, fps, decodebin, self._connect)
+        raw = add_head(self._pipeline, source, options, fps, decodebin, self._connect, self._fail_for_sure)
         if raw is not None:
             self._attach(raw)
 
@@ -217,6 +219,11 @@ class Connection:
         Gst = self._modules.Gst
         self._bus.post(Gst.Message.new_application(self._pipeline, Gst.Structure.new_empty("problem")))
 
+    def _fail_for_sure(self, problem: Problem) -> None:
+        """The same, with a problem that tells more than what is on the bus."""
+        self._certain = self._problem is None
+        self._fail(problem)
+
     # ------------------------------------------------------------------ the supervising thread
 
     def start(self) -> None:
@@ -276,7 +283,7 @@ class Connection:
         """Wait for news. A Problem or EndOfStream comes once and is final."""
         Gst = self._modules.Gst
         if self._problem is not None:
-            return self._drain() or self._problem
+            return self._known()
         types = Gst.MessageType
         kinds = types.ERROR | types.EOS | types.ELEMENT | types.APPLICATION
         message = self._bus.timed_pop_filtered(int(timeout_s * Gst.SECOND), kinds)
@@ -287,7 +294,13 @@ class Connection:
         if message.type == types.EOS:
             return self._problem or EndOfStream()
         found = self._read(message)
-        return found or (self._drain() or self._problem if self._problem is not None else None)
+        return self._known() if self._certain else found or self._known()
+
+    def _known(self) -> Problem | None:
+        """What was found outside the bus, or what the bus says about it."""
+        if self._problem is None or self._certain:
+            return self._problem
+        return self._drain() or self._problem
 
     def _drain(self) -> Problem | None:
         """The most telling problem among the messages waiting on the bus."""
