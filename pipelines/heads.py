@@ -65,6 +65,9 @@ class ConnectionOptions:
     image_fps: float | None = None
     """Pictures in sequence: how many make a second. None: each one is a timestep."""
 
+    def __post_init__(self) -> None:
+        _ = self.trust  # refuses what contradicts itself
+
     @property
     def trust(self) -> tls.Trust:
         return tls.Trust(self.tls_verify, self.tls_ca_file, self.tls_fingerprint)
@@ -251,7 +254,7 @@ def _set_up_part(element: Any, source: HttpSource, options: ConnectionOptions) -
     element.set_property("timeout", _HTTP_TIMEOUT_S)
     Gst = load().Gst
     location = Gst.Uri.from_string(element.get_property("location") or "")
-    if location is not None and location.get_host() != source.host:
+    if location is not None and (location.get_host() or "").lower() != source.host:
         return  # whatever other server a playlist names gets no credentials, and no trust but the system's
     if (database := tls.database(options.trust)) is not None:
         element.set_property("tls-database", database)

@@ -44,6 +44,10 @@ class Trust:
     fingerprint: str | None = None
     """SHA-256 of the one certificate that is accepted, 64 hexadecimal digits."""
 
+    def __post_init__(self) -> None:
+        if not self.verify and (self.ca_file or self.fingerprint):
+            raise ValueError("without verification neither a CA file nor a fingerprint counts")
+
 
 def client_context(trust: Trust) -> ssl.SSLContext:
     """Make the context of a Python client. Call :func:`require_fingerprint` once it is connected.
