@@ -270,6 +270,7 @@ class Camera:
             return
         if problem is not None:
             return self._tell("lost", problem)
+        self._supervisor.opening()
         self._timeline.new_connection()
         with self._lock:  # new masks come before it is made, or reach it afterwards
             connection = Connection(

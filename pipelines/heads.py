@@ -33,7 +33,7 @@ from .sources import (
     TestSource,
 )
 from .tail import link
-from .trim import Trim
+from .trim import FirstBoundary, trim, without_mark
 
 _TEST_CAPS = "video/x-raw, width=(int)640, height=(int)480, framerate=(fraction)30/1"
 _CSI_CAPS = "width=(int)1280, height=(int)720, framerate=(fraction)30/1"
@@ -237,8 +237,10 @@ def _http_element(source: HttpSource) -> Any:
     endless = source.live and not source.playlist
     location = source.found.location if source.found is not None else None
     element = make("souphttpsrc", location=location or source.location, is_live=endless, do_timestamp=endless)
-    if source.found is not None and (source.playlist or source.found.boundary):
-        Trim(element.get_static_pad("src"), source.found.boundary)
+    if source.found is not None and source.found.kind == "playlist":
+        trim(element.get_static_pad("src"), without_mark)
+    elif source.found is not None and source.found.kind == "mjpeg":
+        trim(element.get_static_pad("src"), FirstBoundary())
     return element
 
 

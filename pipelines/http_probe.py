@@ -53,7 +53,7 @@ def _classify(client: HttpClient, source: HttpSource, response: Response) -> Htt
     media_type = headers.get_content_type() if headers.get("Content-Type") else ""
     length = int(text) if (text := headers.get("Content-Length", "").strip()).isdecimal() else None
     if media_type.startswith("multipart/"):
-        return HttpFound("mjpeg", live=True, boundary=headers.get_boundary("") or "")
+        return HttpFound("mjpeg", live=True)
     head = _read_head(response)
     if playlist.is_playlist(head):
         return _playlist(client, source, response.url, head + response.read(_PLAYLIST_BYTES))
@@ -97,9 +97,9 @@ def _playlist(client: HttpClient, source: HttpSource, url: str, data: bytes) -> 
         return NO_VIDEO
     with client.get(chosen.url) as response:
         media = response.read(_PLAYLIST_BYTES).decode("utf-8-sig", "replace")
-    # GStreamer starts with the first entry: never with one that is sound alone.
-    mixed = any(not one.has_video for one in listed)
-    return HttpFound("playlist", live=not playlist.is_recorded(media), location=chosen.url if mixed else None)
+    # GStreamer starts with the first entry and changes by bandwidth: never to one that is sound alone.
+    location = chosen.url if playlist.may_be_sound(listed) else None
+    return HttpFound("playlist", live=not playlist.is_recorded(media), location=location)
 
 
 def _refusal(source: HttpSource, error: urllib.error.HTTPError) -> Problem:

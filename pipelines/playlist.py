@@ -53,6 +53,11 @@ def variants(text: str, base: str) -> list[Variant]:
     return found
 
 
+def may_be_sound(found: list[Variant]) -> bool:
+    """True when an entry is, or may be, sound alone: it has no size and others have one."""
+    return any(not one.has_video for one in found) or len({one.pixels > 0 for one in found}) > 1
+
+
 def choose(found: list[Variant]) -> Variant | None:
     """Of the entries with video the smallest of about 640x480 and above; None when all are sound alone."""
     return min((one for one in found if one.has_video), key=_cost, default=None)

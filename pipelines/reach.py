@@ -6,6 +6,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from .problems import Problem
@@ -19,24 +20,23 @@ def check_reachable(host: str, port: int, timeout_s: float, cancelled: Callable[
 
 
 def in_background(attempt: Callable[[], _T], cancelled: Callable[[], bool]) -> _T | None:
-    """The result of ``attempt``, whose own timeouts end it; None when it was cancelled.
+    """The result of ``attempt``, or what it raises; None when it was cancelled.
 
-    It runs on a helper thread, because resolving a name cannot be interrupted.
+    It runs on a helper thread, because resolving a name cannot be interrupted; its own timeouts end it.
     """
-    outcome: list[_T] = []
-    done = threading.Event()
+    outcome: Future[_T] = Future()
 
     def run() -> None:
         try:
-            outcome.append(attempt())
-        finally:
-            done.set()
+            outcome.set_result(attempt())
+        except BaseException as error:
+            outcome.set_exception(error)
 
     threading.Thread(target=run, name="camera-reach", daemon=True).start()
-    while not done.wait(0.05):
-        if cancelled():
-            return None
-    return outcome[0] if outcome else None
+    while not cancelled():
+        if wait([outcome], timeout=0.05).done:
+            return outcome.result()
+    return None
 
 
 def _attempt(host: str, port: int, timeout_s: float) -> Problem | None:

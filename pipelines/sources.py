@@ -131,8 +131,6 @@ class HttpFound:
     live: bool
     location: str | None = field(default=None, repr=False)
     """Where to read instead: one entry of a playlist of playlists."""
-    boundary: str = ""
-    """Between the pictures of MJPEG."""
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,11 @@ class Supervisor:
         self._started = self._clock()
         return [Report("connecting", ""), *self._connect()]
 
+    def opening(self) -> None:
+        """The server answered; the time until the first picture counts from here."""
+        if self.phase == "connecting":
+            self._deadline = self._clock() + self.policy.connect_timeout_s
+
     def first_frame(self, detail: str) -> list[Action]:
         """The connection delivers. ``detail`` says what: codec, size, decoder."""
         if self.phase != "connecting":

@@ -6,6 +6,8 @@ in front of the first part. GStreamer's typefinders and demuxers then refuse the
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 from .gst import load
@@ -13,29 +15,28 @@ from .playlist import BOM
 
 _MOST = 16 << 20
 """A picture is smaller than that: a boundary that has not come by then is none."""
+_KEPT = 512
+_PART = re.compile(rb"\n(--[!-~][ -~]{0,200}\r?\n[A-Za-z-]{1,60}:)")
+"""A boundary and the header after it, whatever boundary the server announced: some announce another."""
+
+Start = Callable[[bytes], bytes | None]
+"""Given the next bytes: what is passed on of all so far, or None while the start has not come."""
 
 
-class Trim:
-    """Put on the source pad of an HTTP client; passes everything once the start was found."""
+def trim(pad: Any, start: Start) -> None:
+    """Drop what comes out of ``pad`` until ``start`` finds the start; everything passes from then on."""
+    waiting = [start]
 
-    def __init__(self, pad: Any, boundary: str = "") -> None:
-        """``boundary``: of MJPEG, without leading dashes; empty: a byte order mark is taken off."""
-        self._marker = b"--" + boundary.removeprefix("--").encode() if boundary else b""
-        self._held = b""
-        self._dropped = 0
-        self._done = False
-        pad.add_probe(load().Gst.PadProbeType.BUFFER, self._on_buffer)
-
-    def _on_buffer(self, pad: Any, info: Any) -> Any:
+    def on_buffer(pad: Any, info: Any) -> Any:
         Gst = load().Gst
-        if self._done:
+        if not waiting:
             return Gst.PadProbeReturn.OK
         buffer = info.get_buffer()
         data = buffer.extract_dup(0, buffer.get_size())
-        rest = self.start(data)
+        rest = waiting[0](data)
         if rest is None:
             return Gst.PadProbeReturn.DROP
-        self._done = True
+        waiting.clear()
         if rest == data:
             return Gst.PadProbeReturn.OK
         # Python cannot exchange the buffer of a probe: the new one takes the same way, and this one none.
@@ -44,16 +45,29 @@ class Trim:
         pad.push(fresh)
         return Gst.PadProbeReturn.DROP
 
-    def start(self, data: bytes) -> bytes | None:
-        """What is passed on of ``data``, the next bytes; None while the start has not come."""
-        if not self._marker:
-            return data.removeprefix(BOM)
+    pad.add_probe(load().Gst.PadProbeType.BUFFER, on_buffer)
+
+
+def without_mark(data: bytes) -> bytes:
+    """Take a byte order mark off."""
+    return data.removeprefix(BOM)
+
+
+class FirstBoundary:
+    """Finds the first part of MJPEG that has its boundary."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._seen = 0
+
+    def __call__(self, data: bytes) -> bytes | None:
+        self._seen += len(data)
         held = self._held + data
-        at = held.find(self._marker)
-        if at >= 0:
-            return held[at:]
-        self._dropped += len(data)
-        if self._dropped > _MOST:
+        if self._seen == len(held) and (whole := held.lstrip(b"\r\n")).startswith(b"--"):
+            return whole
+        if match := _PART.search(held):
+            return held[match.start(1) :]
+        if self._seen > _MOST:
             return held
-        self._held = held[-len(self._marker) :]
+        self._held = held[-_KEPT:]
         return None

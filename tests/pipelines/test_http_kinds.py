@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,9 +136,11 @@ def test_an_entry_that_is_sound_alone_is_not_taken(
         b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3.0,\nsound.ts\n#EXT-X-ENDLIST\n"
     )
     sound = '#EXT-X-STREAM-INF:BANDWIDTH=64000,CODECS="mp4a.40.2"\nsound.m3u8\n'
+    unnamed = "#EXT-X-STREAM-INF:BANDWIDTH=64000\nsound.m3u8\n"
     video = '#EXT-X-STREAM-INF:BANDWIDTH=640000,RESOLUTION=320x240,CODECS="avc1.42c01e,mp4a.40.2"\nwatch\n'
-    server.answers["/master"] = body(f"#EXTM3U\n{sound}{video}".encode())
-    assert len(indices(f"{server.url}/master")) >= 2
+    for first in (sound, unnamed):
+        server.answers["/master"] = body(f"#EXTM3U\n{first}{video}".encode())
+        assert len(indices(f"{server.url}/master")) >= 2
 
     server.answers["/master"] = body(f"#EXTM3U\n{sound}".encode())
     with pytest.raises(SourceError, match="there is no video in it") as caught:
@@ -143,25 +148,25 @@ def test_an_entry_that_is_sound_alone_is_not_taken(
     assert caught.value.permanent
 
 
-def mjpeg(first: bytes, pictures: list[bytes], boundary: str = "picture") -> Answer:
+def mjpeg(first: bytes, pictures: list[bytes], announced: str = "picture") -> Answer:
     """``first`` comes before the first part's headers."""
 
     def answer(handler: Handler) -> None:
-        handler.head(200, f"multipart/x-mixed-replace; boundary={boundary}")
+        handler.head(200, f"multipart/x-mixed-replace; boundary={announced}")
         before = first
         for data in itertools.cycle(pictures):
             head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             handler.wfile.write(before + head.encode() + data + b"\r\n")
-            before = b"--" + boundary.removeprefix("--").encode() + b"\r\n"
+            before = b"--picture\r\n"
             time.sleep(0.05)
 
     return answer
 
 
-@pytest.mark.parametrize("boundary", ["picture", "--picture"])
+@pytest.mark.parametrize("announced", ["picture", "--picture", "another"])
 @pytest.mark.parametrize("first", [b"", b"\r\n", b"--picture\r\n"], ids=["missing", "empty-line", "whole"])
-def test_mjpeg_without_its_first_boundary(server: Server, first: bytes, boundary: str) -> None:
-    server.answers["/video"] = mjpeg(first, [jpeg(shade) for shade in (40, 80, 120, 160)], boundary)
+def test_mjpeg_without_its_first_boundary(server: Server, first: bytes, announced: str) -> None:
+    server.answers["/video"] = mjpeg(first, [jpeg(shade) for shade in (40, 80, 120, 160)], announced)
     frames = first_frames(f"{server.url}/video", 5)
     assert [frame.index for frame in frames] == list(range(frames[0].index, frames[0].index + 5))
     assert frames[-1].image[112, 112, 0] in range(30, 170)
@@ -197,6 +202,43 @@ def test_a_picture_that_fails_is_asked_for_again(server: Server) -> None:
             if [state.state for state in states].count("live") == 2:
                 break
     assert any("503" in state.cause for state in states)
+
+
+def digest(algorithm: str) -> str:
+    return f'Digest realm="cam", nonce="n0nce", qop="auth", algorithm={algorithm}'
+
+
+@pytest.mark.parametrize(
+    "offered", [[digest("MD5")], [digest("SHA-256"), digest("MD5")], ['Basic realm="x"']]
+)
+def test_a_picture_behind_a_password(server: Server, offered: list[str]) -> None:
+    """Of several logins offered, one that is known is taken."""
+
+    def guarded(handler: Handler) -> None:
+        if expected(handler.headers.get("Authorization", "")):
+            return body(jpeg(100), "image/jpeg")(handler)
+        handler.send_response(401)
+        for challenge in offered:
+            handler.send_header("WWW-Authenticate", challenge)
+        handler.end_headers()
+
+    def md5(text: str) -> str:
+        return hashlib.md5(text.encode()).hexdigest()
+
+    def expected(login: str) -> bool:
+        if login.startswith("Basic"):
+            return "Basic" in offered[0] and base64.b64decode(login[6:]) == b"viewer:s3cretword"
+        parts = dict(re.findall(r'(\w+)="?([^",]+)', login))
+        if not parts:
+            return False
+        middle = f"n0nce:{parts['nc']}:{parts['cnonce']}:auth"
+        return parts["response"] == md5(f"{md5('viewer:cam:s3cretword')}:{middle}:{md5('GET:/snapshot')}")
+
+    server.answers["/snapshot"] = guarded
+    url = f"{server.url}/snapshot".replace("//", "//viewer:s3cretword@")
+    assert len(first_frames(url, 3)) == 3
+    with pytest.raises(SourceError, match="refuses the user name or password"):
+        indices(url.replace("s3cretword", "wr0ngword"), options=ONCE)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0 no picture" * 9], ids=len)
