@@ -37,7 +37,7 @@ from .mailbox import Frame, Mailbox, StateChange
 from .preflight import in_detail, preflight
 from .problems import DAMAGED, ENDED_BY_SOURCE, Problem, check_source
 from .secrets import scrub
-from .sources import DeviceSource, FileSource, HttpSource, Source, parse_source
+from .sources import DeviceSource, FileSource, Source, parse_source
 from .supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
 from .timeline import Timeline
 
@@ -48,6 +48,7 @@ _FILE_DRAIN_S = 1.0
 """After an error in a file: how long the decoder may be silent before no more pictures are expected."""
 _FILE_SETTLED_S = 0.5
 """A file that is still without a decoder after this time is asked whether it is being read at all."""
+_HLS_SLACK_S = 0.5
 _FILE_PATIENCE_S = 30.0
 """A file whose decoder delivers nothing for so long, although frames are asked for, is given up."""
 
@@ -232,7 +233,7 @@ class Camera:
         idle_s = 0.0
         if not self._mailbox.full:
             idle_s = time.monotonic() - max(connection.progress.last_decoded_at, self._last_taken)
-        still = not connection.exposed and not self._segmented and idle_s > _FILE_SETTLED_S
+        still = not connection.exposed and not connection.segmented and idle_s > _FILE_SETTLED_S
         if still and connection.standing_still():
             news = news or DAMAGED
         if isinstance(news, Problem):
@@ -324,7 +325,7 @@ class Camera:
         short = (
             duration_s is not None
             and not self._source.live
-            and not self._segmented  # a playlist rounds its durations
+            and not connection.segmented  # a playlist rounds its durations
             and duration_s - end_s > max(0.5, 0.02 * duration_s)
         )
         if cut:
@@ -338,10 +339,6 @@ class Camera:
                 f"ends at {end_s:.1f} s of {duration_s:.1f} s: the file is damaged", "copy it again"
             )
         return None
-
-    @property
-    def _segmented(self) -> bool:
-        return isinstance(self._source, HttpSource) and self._source.playlist
 
     def _missing_bytes(self) -> int:
         source = self._source
@@ -385,6 +382,11 @@ def _damage(connection: Connection) -> list[str]:
     ]
     if len(connection.progress.gaps) > 3:
         notes.append(f"and {len(connection.progress.gaps) - 3} more gaps")
+    missing_s = (connection.duration_s or 0.0) - connection.progress.end_ns / 1e9
+    if (
+        connection.segmented and missing_s > _HLS_SLACK_S
+    ):  # GStreamer passes over the last segments in silence
+        notes.append(f"its playlist names {connection.duration_s:.1f} s")
     if connection.progress.corrupt:
         notes.append(f"{connection.progress.corrupt} damaged pictures")
     return notes

@@ -97,8 +97,8 @@ class Connection:
         self.duration_s: float | None = None
         """What a file's header, or a playlist that has an end, says."""
         # A playlist's segments come in bursts; their own times set the pace.
-        playlist = isinstance(source, HttpSource) and source.playlist
-        paced = playlist and source.live
+        self.segmented = isinstance(source, HttpSource) and source.playlist
+        paced = self.segmented and source.live
         tail = add_tail(self._pipeline, size, framing or Framing(), paced=paced)
         self._tail_head, self._mask = tail.head, tail.mask
         self._connect(tail.sink, "new-sample", self._on_sample)
@@ -106,7 +106,7 @@ class Connection:
         if not isinstance(source, (TestSource, CsiSource)):
             self._decoding = Decoding(
                 options.decoder,
-                playlists=playlist,
+                playlists=self.segmented,
                 connect=self._connect,
                 on_video=self._attach,
                 on_no_video=lambda: self._fail(NO_VIDEO),

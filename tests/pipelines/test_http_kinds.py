@@ -9,6 +9,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,20 @@ def test_a_playlist_is_known_by_its_bytes(
     serve_folder(server, tmp_path, mark + (tmp_path / "list.m3u8").read_bytes(), media_type)
     found = indices(f"{server.url}/watch", pause_s=0.3)
     assert len(found) >= 3 and found == list(range(found[0], found[0] + len(found)))
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"), [(1, "stops at .* no such video"), (3, "its playlist names 3.9 s")]
+)
+def test_a_segment_that_is_missing_is_said(server: Server, tmp_path: Path, lost: int, words: str) -> None:
+    make_hls(tmp_path, 4)
+    serve_folder(server, tmp_path, (tmp_path / "list.m3u8").read_bytes(), "application/x-mpegurl")
+    del server.answers[f"/part00{lost}.ts"]
+    said = ""
+    with suppress(SourceError), open_camera(f"{server.url}/watch", fps=2.0, options=FAST) as camera:
+        for item in camera:
+            said = item.cause if isinstance(item, StateChange) else said
+    assert re.search(words, said)
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with-bom"])
