@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
+import os
 import shutil
 import ssl
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,9 +22,11 @@ import pytest
 
 from edge_runtime.errors import SourceError
 from pipelines.camera import CameraOptions, Frame, open_camera
+from pipelines.connection import Connection
 from tests.pipelines.conftest import RtspServer
 from tests.pipelines.http_server import Server, body
 from tests.pipelines.test_http import make_hls
+from tests.pipelines.test_http_kinds import jpeg, mjpeg, serve_folder
 
 pytest.importorskip("gi")
 pytestmark = [
@@ -193,3 +199,40 @@ def test_no_tls_at_that_port() -> None:
 def test_a_contradiction_is_refused() -> None:
     with pytest.raises(ValueError, match="without verification"):
         CameraOptions(tls_verify=False, tls_fingerprint="0" * 64)
+
+
+@pytest.mark.parametrize("path", ["clip", "snapshot", "mjpeg", "watch"])
+def test_what_was_opened_goes_without_the_collector(
+    own: Certificate, tmp_path: Path, make_clip: Callable[..., Path], path: str
+) -> None:
+    """Connections, files and threads, with a fingerprint that GStreamer asks Python about."""
+    make_hls(tmp_path, 2)
+    options = replace(ONCE, tls_fingerprint=own.fingerprint)
+    with Server(own) as server:
+        serve_folder(server, tmp_path, (tmp_path / "list.m3u8").read_bytes(), "application/x-mpegurl")
+        server.answers["/clip"] = body(make_clip("clip.mp4", seconds=3).read_bytes())
+        server.answers["/snapshot"] = body(jpeg(100), "image/jpeg")
+        server.answers["/mjpeg"] = mjpeg(b"", [jpeg(100)])
+
+        def use() -> None:
+            with open_camera(f"{server.url}/{path}", fps=5.0, options=options) as camera:
+                next(item for item in camera if isinstance(item, Frame))
+
+        def held() -> tuple[int, int, list[str]]:
+            """Once the server, in this process as well, has closed its ends."""
+            time.sleep(1.0)
+            names = sorted(thread.name for thread in threading.enumerate() if "camera" in thread.name)
+            connections = sum(isinstance(found, Connection) for found in gc.get_objects())
+            return connections, len(os.listdir("/proc/self/fd")), names
+
+        gc.collect()
+        gc.disable()
+        try:
+            use()
+            before = held()
+            for _ in range(3):
+                use()
+            after = held()
+        finally:
+            gc.enable()
+    assert after[0] <= before[0] and after[1] <= before[1] + 1 and after[2] == before[2]
