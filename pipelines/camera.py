@@ -28,7 +28,7 @@ from edge_runtime.errors import SourceError
 from edge_runtime.framing import Framing, Polygon
 from edge_runtime.sampling import TimestepSampler
 
-from . import container, memory
+from . import container, memory, playlist
 from .connection import Connection, EndOfStream
 from .devices import resolve
 from .gst import load
@@ -48,7 +48,6 @@ _FILE_DRAIN_S = 1.0
 """After an error in a file: how long the decoder may be silent before no more pictures are expected."""
 _FILE_SETTLED_S = 0.5
 """A file that is still without a decoder after this time is asked whether it is being read at all."""
-_HLS_SLACK_S = 0.5
 _FILE_PATIENCE_S = 30.0
 """A file whose decoder delivers nothing for so long, although frames are asked for, is given up."""
 
@@ -314,6 +313,8 @@ class Camera:
             return self._mailbox.end(SourceError(problem.line(label), permanent=True))
         what = "stream" if self._source.live else "file"
         cause = "; ".join([f"end of the {what} at {end_s:.1f} s", *_damage(connection)])
+        if connection.segmented and (note := playlist.shortfall(end_s, connection.duration_s)):
+            cause = f"{cause}; {note}"
         early = self._ends_early(connection)
         self._mailbox.put_state(StateChange("ended", early.cause if early else cause))
         self._mailbox.end(SourceError(early.line(label), permanent=True) if early else None)
@@ -382,11 +383,6 @@ def _damage(connection: Connection) -> list[str]:
     ]
     if len(connection.progress.gaps) > 3:
         notes.append(f"and {len(connection.progress.gaps) - 3} more gaps")
-    missing_s = (connection.duration_s or 0.0) - connection.progress.end_ns / 1e9
-    if (
-        connection.segmented and missing_s > _HLS_SLACK_S
-    ):  # GStreamer passes over the last segments in silence
-        notes.append(f"its playlist names {connection.duration_s:.1f} s")
     if connection.progress.corrupt:
         notes.append(f"{connection.progress.corrupt} damaged pictures")
     return notes
