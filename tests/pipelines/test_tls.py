@@ -46,14 +46,20 @@ class Certificate(NamedTuple):
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.file.read_text())).hexdigest()
 
 
-def make_certificate(folder: Path, host: str, days: int = 30) -> Certificate:
-    """A self-signed one, as cameras make theirs; with negative ``days`` it has expired."""
-    made = Certificate(folder / f"{host}{days}.pem", folder / f"{host}{days}.key")
+def make_certificate(folder: Path, host: str, *, expired: bool = False) -> Certificate:
+    """A self-signed one, as cameras make theirs."""
+    made = Certificate(folder / f"{host}.pem", folder / f"{host}.key")
+    dates = "-days 30"
+    if expired:  # OpenSSL from 3.4 on refuses the one, before it does not know the other
+        known = subprocess.run(["openssl", "x509", "-help"], check=True, capture_output=True).stderr
+        dates = (
+            "-days -1" if b"-not_after" not in known else "-not_before 200101000000Z -not_after 200201000000Z"
+        )
     request, extensions = folder / "request.csr", folder / "extensions"
     extensions.write_text(f"subjectAltName={'IP' if host[0].isdigit() else 'DNS'}:{host}\n")
     for command in (
         f"req -new -newkey rsa:2048 -nodes -subj /CN={host} -keyout {made.key} -out {request}",
-        f"x509 -req -in {request} -signkey {made.key} -days {days} -extfile {extensions} -out {made.file}",
+        f"x509 -req -in {request} -signkey {made.key} {dates} -extfile {extensions} -out {made.file}",
     ):
         subprocess.run(["openssl", *command.split()], check=True, capture_output=True)
     return made
@@ -72,7 +78,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="module")
 def expired(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("expired"), "127.0.0.1", days=-1)
+    return make_certificate(tmp_path_factory.mktemp("expired"), "127.0.0.1", expired=True)
 
 
 @pytest.fixture(params=["https", "rtsps"])
