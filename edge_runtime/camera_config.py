@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_runtime.delivery import Secret
 from edge_runtime.errors import ConfigError
+from edge_runtime.fingerprint import parse_fingerprint
 from edge_runtime.framing import Framing, Polygon
 from edge_runtime.network_url import AmbiguousUrlError, UnreadableUrlError, read_url
 from edge_runtime.policy import PolicySettings, parse_quiet_hours
@@ -40,6 +41,10 @@ class SourceOptions:
     connect_timeout_s: float | None = None
     stall_timeout_s: float | None = None
     give_up_s: float | None = None
+    tls_verify: bool | None = None
+    tls_ca_file: Path | None = None
+    tls_fingerprint: str | None = None
+    """Of the one certificate that is accepted: 64 hexadecimal digits."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,23 @@ def _source_options(table: Table) -> SourceOptions:
         timeout("connect_timeout"),
         timeout("stall_timeout"),
         table.seconds("give_up", None),
+        *_tls(table),
     )
+
+
+def _tls(table: Table) -> tuple[bool | None, Path | None, str | None]:
+    source = table.text("source", None) or ""
+    for key in ("tls_verify", "tls_ca_file", "tls_fingerprint"):
+        if key in table and not source.lower().startswith(("rtsps:", "https:")):
+            table.wrong(key, "it is for rtsps:// and https:// sources alone")
+    verify = table.flag("tls_verify", True) if "tls_verify" in table else None
+    ca_file = table.path("tls_ca_file")
+    fingerprint = table.parsed("tls_fingerprint", parse_fingerprint, None)
+    if ca_file and fingerprint:
+        table.wrong("tls_ca_file", "give it or tls_fingerprint; with a fingerprint no authority is asked")
+    if verify is False and (ca_file or fingerprint):
+        table.wrong("tls_verify", "false would accept any certificate; leave it out beside the other key")
+    return verify, ca_file, fingerprint
 
 
 def _framing(table: Table) -> Framing:

@@ -23,6 +23,7 @@ from edge_runtime.tokenizer import is_unicode
 
 SAMPLE = "sample"
 SAMPLES = Path(__file__).parent / "samples"
+_TLS = ("tls_verify", "tls_ca_file", "tls_fingerprint")
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,23 @@ def _sample() -> CameraConfig:
 
 def _planned(camera: CameraConfig, given: Given) -> CameraConfig:
     options = replace(
-        camera.options, framing=_framing(camera.options.framing, given), **_known(given.options)
+        camera.options,
+        framing=_framing(camera.options.framing, given),
+        **_trust(given),
+        **{name: value for name, value in _known(given.options).items() if name not in _TLS},
     )
     asks = _questions(camera, given.asks, given.ask_at, _known(given.policy))
     return replace(camera, fps=given.fps or camera.fps, asks=asks, options=options)
+
+
+def _trust(given: Given) -> dict[str, Any]:
+    """The three keys of TLS stand together: the file's would loosen or contradict the command line's."""
+    known = {name: value for name, value in _known(given.options).items() if name in _TLS}
+    if known.get("tls_verify") is False and len(known) > 1:
+        raise click.UsageError("--no-tls-verify accepts any certificate; give it alone")
+    if "tls_ca_file" in known and "tls_fingerprint" in known:
+        raise click.UsageError("give --tls-ca-file or --tls-fingerprint, not both")
+    return {**dict.fromkeys(_TLS), **known} if known else {}
 
 
 def _questions(

@@ -103,6 +103,7 @@ class _Look:
                 yield note(self._config, at, "warn", "nothing to watch for; add [[camera.ask]] or give --ask")
             wrong = list(self._secret(at, "password", Secret(camera.password_env, camera.password_file)))
             yield from wrong
+            yield from self._certificates((*at, "tls_ca_file"), camera.options.tls_ca_file)
             if camera.source and not any(finding.status == "fail" for finding in wrong):
                 try:
                     names_and_sources.append((camera.name, self._source(camera)))

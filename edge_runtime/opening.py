@@ -135,6 +135,9 @@ def _open(
         "connect_timeout_s": options.connect_timeout_s,
         "stall_timeout_s": options.stall_timeout_s,
         "give_up_s": options.give_up_s,
+        "tls_verify": options.tls_verify,
+        "tls_ca_file": str(options.tls_ca_file) if options.tls_ca_file else None,
+        "tls_fingerprint": options.tls_fingerprint,
     }
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     opened: Camera = camera.open_camera(

@@ -15,6 +15,7 @@ from edge_runtime.cameras import SAMPLES, Given, make_plan
 from edge_runtime.command_help import RunCommand
 from edge_runtime.config import TRANSPORTS, find_config, parse_address
 from edge_runtime.display import Console
+from edge_runtime.fingerprint import parse_fingerprint
 from edge_runtime.framing import ROTATIONS, Polygon, parse_crop, parse_polygon
 from edge_runtime.heap import share_one_heap
 from edge_runtime.job import Job
@@ -95,6 +96,23 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     "--rotate", type=click.Choice([str(turn) for turn in ROTATIONS[1:]]), help="Turn the picture clockwise."
 )
 @click.option("--transport", type=click.Choice(TRANSPORTS), help="Of an RTSP camera.  [default: tcp]")
+@click.option(
+    "--tls-fingerprint",
+    type=Parsed("fingerprint", parse_fingerprint),
+    metavar="SHA256",
+    help="Accept this certificate of an rtsps or https camera, and no other.",
+)
+@click.option(
+    "--tls-ca-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Certificates to trust in place of the system's.",
+)
+@click.option(
+    "--tls-verify/--no-tls-verify",
+    default=None,
+    help="Verify certificates, or accept any.  [default: verify]",
+)
 @click.option("--decoder", metavar="NAME", help="auto, software or a GStreamer decoder.  [default: auto]")
 @click.option("--connect-timeout", type=SOME_SECONDS, metavar="SECONDS", help="To the first picture.")
 @click.option("--stall-timeout", type=SOME_SECONDS, metavar="SECONDS", help="Between two pictures.")
@@ -151,6 +169,9 @@ def run(
     crop: tuple[float, float, float, float] | None,
     rotate: str | None,
     transport: str | None,
+    tls_fingerprint: str | None,
+    tls_ca_file: Path | None,
+    tls_verify: bool | None,
     decoder: str | None,
     connect_timeout: float | None,
     stall_timeout: float | None,
@@ -182,6 +203,9 @@ def run(
             "connect_timeout_s": connect_timeout,
             "stall_timeout_s": stall_timeout,
             "give_up_s": give_up,
+            "tls_fingerprint": tls_fingerprint,
+            "tls_ca_file": tls_ca_file,
+            "tls_verify": tls_verify,
         },
         runtime={
             "bundle": bundle,

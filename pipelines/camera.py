@@ -29,18 +29,18 @@ from edge_runtime.errors import SourceError
 from edge_runtime.framing import Framing, Polygon
 from edge_runtime.sampling import TimestepSampler
 
-from . import container, ending, memory
+from . import ending, memory, playlist
 from .connection import Connection, EndOfStream
 from .devices import resolve
 from .gst import load
 from .heads import ConnectionOptions
 from .mailbox import Frame, Mailbox, StateChange
+from .preflight import in_detail, preflight
 from .problems import ENDED_BY_SOURCE, UNREADABLE, Problem, check_source
 from .progress import LONGEST_STILL_NS
-from .reach import check_reachable
 from .secrets import scrub
 from .skipped import SkippedPictures
-from .sources import DeviceSource, FileSource, HttpSource, ImagesSource, RtspSource, Source, parse_source
+from .sources import DeviceSource, ImagesSource, Source, parse_source
 from .supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
 from .timeline import Timeline
 
@@ -113,9 +113,7 @@ class Camera:
         self._sampler = TimestepSampler(fps)
         self._timeline = Timeline(live=source.live)
         self._mailbox = Mailbox(newest_only=source.live, wake=wake)
-        # Trying a file again brings nothing new.
-        policy = options if source.live else replace(options, give_up_s=0)
-        self._supervisor = Supervisor(policy, clock=time.monotonic)
+        self._supervisor = Supervisor(self._policy(source), clock=time.monotonic)
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._closing = False
@@ -247,7 +245,7 @@ class Camera:
                     return self._finish(connection)
                 news = ENDED_BY_SOURCE
             if news is not None:
-                return self._tell("lost", news)
+                return self._tell("lost", in_detail(self._source, news, self._options.trust))
         self._tell("tick")
 
     def _step_file(self, connection: Connection, news: Problem | EndOfStream | None) -> None:
@@ -255,13 +253,14 @@ class Camera:
         idle_s = 0.0
         if not self._mailbox.full:
             idle_s = time.monotonic() - max(connection.progress.last_decoded_at, self._last_taken)
-        if not connection.exposed and idle_s > _FILE_SETTLED_S and connection.standing_still():
+        still = not connection.exposed and not connection.segmented and idle_s > _FILE_SETTLED_S
+        if still and connection.standing_still():
             news = news or UNREADABLE
         if isinstance(news, Problem):
             self._file_problem = self._file_problem or news
         if (problem := self._file_problem) is not None:
             if not connection.exposed or idle_s > _FILE_DRAIN_S or isinstance(news, EndOfStream):
-                self._tell("lost", self._in_context(connection, problem))
+                self._tell("lost", ending.in_context(connection, self._source, problem))
         elif isinstance(news, EndOfStream):
             self._finish(connection)
         elif idle_s > _FILE_PATIENCE_S:
@@ -292,6 +291,7 @@ class Camera:
             return
         if problem is not None:
             return self._tell("lost", problem)
+        self._supervisor.opening()
         self._timeline.new_connection()
         with self._lock:  # new masks come before it is made, or reach it afterwards
             connection = Connection(
@@ -301,17 +301,20 @@ class Camera:
         connection.start()
 
     def _preflight(self) -> Problem | None:
-        source = self._source
-        if isinstance(source, (RtspSource, HttpSource)):
-            return check_reachable(
-                source.host, source.port, self._options.connect_timeout_s, lambda: self._closing
-            )
-        if isinstance(source, DeviceSource):
-            try:
-                self._source = resolve(source)
-            except SourceError as error:
-                return Problem(str(error), "", "permanent" if error.permanent else "transient")
+        options = self._options
+        found = preflight(self._source, options.trust, options.connect_timeout_s, lambda: self._closing)
+        if isinstance(found, Problem):
+            return found
+        if found.live != self._source.live:  # what a URL does not show, its server told
+            self._timeline = Timeline(live=found.live)
+            self._mailbox.newest_only = found.live
+            self._supervisor.policy = self._policy(found)
+        self._source = found
         return None
+
+    def _policy(self, source: Source) -> RetryPolicy:
+        """Trying a file again brings nothing new."""
+        return self._options if source.live else replace(self._options, give_up_s=0)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -335,24 +338,14 @@ class Camera:
             return self._mailbox.end(SourceError(problem.line(label), permanent=True))
         what = "stream" if self._source.live else "file"
         early = None
-        if not self._source.live:
+        if not self._source.live and not connection.segmented:  # a playlist rounds its durations
             found = ending.find(connection, self._source)
             end_s, early = found.end_s, found.problem
         cause = "; ".join([f"end of the {what} at {end_s:.1f} s", *ending.notes(connection.progress)])
+        if connection.segmented and (note := playlist.shortfall(end_s, connection.duration_s)):
+            cause = f"{cause}; {note}"
         self._mailbox.put_state(StateChange("ended", early.cause if early else cause))
         self._mailbox.end(SourceError(early.line(label), permanent=True) if early else None)
-
-    def _in_context(self, connection: Connection, problem: Problem) -> Problem:
-        """An error in a file, with what else is known about it."""
-        cause = problem.cause
-        if problem == UNREADABLE and isinstance(self._source, FileSource):
-            cut = container.inspect(self._source.path).missing_bytes
-            cause = ending.truncated(cut) if cut else cause
-        if connection.progress.decoded:
-            end_s, duration_s = connection.progress.end_ns / 1e9, connection.duration_s or 0.0
-            whole = f" of {duration_s:.1f} s" if duration_s > end_s else ""
-            cause = f"stops at {end_s:.1f} s{whole}: {cause}"
-        return Problem(cause, problem.hint, "permanent")
 
     # ------------------------------------------------------------------ Listener: GStreamer's threads
 

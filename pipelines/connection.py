@@ -20,9 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from edge_runtime.framing import Framing, Polygon
 
@@ -31,6 +29,7 @@ from .decoding import Decoding, dimensions
 from .frames import to_array
 from .gst import hush, load
 from .heads import ConnectionOptions, add_head
+from .listener import Listener
 from .problems import NO_VIDEO, Problem
 from .progress import Progress
 from .sources import CsiSource, HttpSource, ImagesSource, Source, TestSource
@@ -39,30 +38,6 @@ from .tail import add_tail, link
 _NS = 1_000_000_000
 _START_TIMEOUT_S = 1.0
 _STOP_TIMEOUT_S = 2.0
-
-
-class Listener(Protocol):
-    """Who receives pictures. Called on GStreamer's threads; must not raise."""
-
-    def first_picture(self, detail: str) -> None:
-        """The first decoded picture of this connection; ``detail`` names codec, size and decoder."""
-
-    def want(self, raw_ns: int, captured_at: float) -> Any | None:
-        """A decoded picture stamped ``raw_ns``: a ticket when it is needed, None when not."""
-
-    def fill(self, until_ns: int) -> Any | None:
-        """A recorded video's next picture is stamped ``until_ns``: a ticket when the one before is needed
-        once more, for the time in which it was on screen.
-        """
-
-    def rest(self) -> Any | None:
-        """A recorded video has ended: a ticket when its last picture is needed once more."""
-
-    def picture(self, ticket: Any, image: np.ndarray) -> bool:
-        """The picture asked for, ``uint8 [H, W, 3]``. May block (files). False: no more are wanted."""
-
-    def skipped(self, path: str, reason: str) -> None:
-        """A picture file that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +81,13 @@ class Connection:
         self._downloader: Any = None
         self._probes: list[int] = []
         self._problem: Problem | None = None
+        self._certain = False
         self.progress = Progress(live=source.live, stamped_at_end=isinstance(source, ImagesSource))
         self.duration_s: float | None = None
         """What a file's header, or a playlist that has an end, says."""
         # A playlist's segments come in bursts; their own times set the pace.
-        paced = isinstance(source, HttpSource) and source.playlist
+        self.segmented = isinstance(source, HttpSource) and source.playlist
+        paced = self.segmented and source.live
         tail = add_tail(self._pipeline, size, framing or Framing(), paced=paced)
         self._tail_head, self._masking = tail.head, tail.masking
         self._connect(tail.sink, "new-sample", self._on_sample)
@@ -119,7 +96,7 @@ class Connection:
             self._decoding = Decoding(
                 options.decoder,
                 live=source.live,
-                playlists=paced,
+                playlists=self.segmented,
                 connect=self._connect,
                 on_video=self._attach,
                 on_video_gone=self._detach,
@@ -127,7 +104,16 @@ class Connection:
             )
             decodebin = self._decoding.element
             self._pipeline.add(decodebin)
-        raw = add_head(self._pipeline, source, options, fps, decodebin, self._connect, listener.skipped)
+        raw = add_head(
+            self._pipeline,
+            source,
+            options,
+            fps,
+            decodebin,
+            self._connect,
+            on_skipped=listener.skipped,
+            fail=self._fail_for_sure,
+        )
         if raw is not None:
             self._attach(raw)
 
@@ -275,6 +261,11 @@ class Connection:
         Gst = self._modules.Gst
         self._bus.post(Gst.Message.new_application(self._pipeline, Gst.Structure.new_empty("problem")))
 
+    def _fail_for_sure(self, problem: Problem) -> None:
+        """The same, with a problem that tells more than what is on the bus."""
+        self._certain = self._problem is None
+        self._fail(problem)
+
     # ------------------------------------------------------------------ the supervising thread
 
     def start(self) -> None:
@@ -334,7 +325,7 @@ class Connection:
         """Wait for news. A Problem or EndOfStream comes once and is final."""
         Gst = self._modules.Gst
         if self._problem is not None:
-            return self._drain() or self._problem
+            return self._known()
         types = Gst.MessageType
         kinds = types.ERROR | types.EOS | types.ELEMENT | types.APPLICATION
         message = self._bus.timed_pop_filtered(int(timeout_s * Gst.SECOND), kinds)
@@ -345,7 +336,13 @@ class Connection:
         if message.type == types.EOS:
             return self._problem or EndOfStream()
         found = self._read(message)
-        return found or (self._drain() or self._problem if self._problem is not None else None)
+        return self._known() if self._certain else found or self._known()
+
+    def _known(self) -> Problem | None:
+        """What was found outside the bus, or what the bus says about it."""
+        if self._problem is None or self._certain:
+            return self._problem
+        return self._drain() or self._problem
 
     def _drain(self) -> Problem | None:
         """The most telling problem among the messages waiting on the bus."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .connection import Connection
 from .container import Structure, inspect
 from .decoding import Decoding
-from .problems import Problem
+from .problems import UNREADABLE, Problem
 from .progress import Progress
 from .sources import FileSource, Source
 
@@ -72,6 +72,19 @@ def find(connection: Connection, source: Source) -> Ending:
         return Ending(header_s)
     # A duration does not belong to its picture where those are reordered.
     return Ending(end_s if coded.reordered else max(end_s, stays_until_s))
+
+
+def in_context(connection: Connection, source: Source, problem: Problem) -> Problem:
+    """An error in a file, with what else is known about it."""
+    cause = problem.cause
+    if problem == UNREADABLE and isinstance(source, FileSource):
+        cut = inspect(source.path).missing_bytes
+        cause = truncated(cut) if cut else cause
+    if connection.progress.decoded:
+        end_s, duration_s = connection.progress.end_ns / _NS, connection.duration_s or 0.0
+        whole = f" of {duration_s:.1f} s" if duration_s > end_s else ""
+        cause = f"stops at {end_s:.1f} s{whole}: {cause}"
+    return Problem(cause, problem.hint, "permanent")
 
 
 def notes(progress: Progress) -> list[str]:

@@ -99,9 +99,10 @@ def _load() -> Modules:
             permanent=True,
         ) from None
     try:
-        for name in ("Gst", "GstVideo", "GstPbutils"):
+        for name in ("Gst", "GstVideo", "GstPbutils", "GstRtsp", "GstSdp"):
             gi.require_version(name, "1.0")
-        from gi.repository import GLib, Gst, GstPbutils, GstVideo
+        # The last two give what rtspsrc's signals bring its methods.
+        from gi.repository import GLib, Gst, GstPbutils, GstRtsp, GstSdp, GstVideo  # noqa: F401
 
         if not Gst.is_initialized():
             Gst.init(None)

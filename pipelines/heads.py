@@ -7,16 +7,19 @@ typed could be made to do anything. Credentials are properties, too, never part 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from edge_runtime.errors import SourceError
 
-from . import formats
+from . import formats, tls
 from .gst import load, make, structure_of
 from .pictures import picture_source
+from .problems import NO_VIDEO, REDIRECTS, Problem
 from .rtp_guard import guard
+from .snapshots import snapshot_element
 from .sources import (
     CsiSource,
     DeviceSource,
@@ -29,13 +32,18 @@ from .sources import (
     TestSource,
 )
 from .tail import link
+from .trim import FirstBoundary, trim, without_mark
 
 _TEST_CAPS = "video/x-raw, width=(int)640, height=(int)480, framerate=(fraction)30/1"
 _CSI_CAPS = "width=(int)1280, height=(int)720, framerate=(fraction)30/1"
 _HTTP_TIMEOUT_S = 15
+_MOST_REQUESTS = 40
+"""To an RTSP server, up to the first stream: rtspsrc follows redirects without end. Ten are 20 requests."""
 
 Connect = Callable[[Any, str, Callable[..., Any]], None]
 """``connect(element, signal, callback)``: registers a signal handler that is removed with the pipeline."""
+Fail = Callable[[Problem], None]
+"""``fail(problem)``: ends the connection with a problem that is known better than what GStreamer will say."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,22 @@ class ConnectionOptions:
     rtsp_latency_ms: int = 100
     """Jitter budget; with pictures shown as they come it adds no delay on a quiet network."""
     tls_verify: bool = True
+    """False: accept any certificate of a server."""
+    tls_ca_file: str | None = None
+    """Certificates (PEM) to trust in place of the system's."""
+    tls_fingerprint: str | None = None
+    """SHA-256 of the one certificate that is accepted, as 64 hexadecimal digits."""
     decoder: str = "auto"
     """``auto`` (proven hardware, else software), ``software``, or the name of a GStreamer decoder."""
     image_fps: float | None = None
     """Pictures in sequence: how many make a second. None: each one is a timestep."""
+
+    def __post_init__(self) -> None:
+        _ = self.trust  # refuses what contradicts itself
+
+    @property
+    def trust(self) -> tls.Trust:
+        return tls.Trust(self.tls_verify, self.tls_ca_file, self.tls_fingerprint)
 
 
 def add_head(
@@ -60,6 +80,7 @@ def add_head(
     decodebin: Any,
     connect: Connect,
     on_skipped: Callable[[str, str], None],
+    fail: Fail,
 ) -> Any | None:
     """Add ``source``'s elements to ``pipeline``. ``fps``: timesteps per second.
 
@@ -75,13 +96,15 @@ def add_head(
     if isinstance(source, ImagesSource):
         return _chain(pipeline, picture_source(source.files, options.image_fps or fps, connect, on_skipped))
     if isinstance(source, RtspSource):
-        element = _rtsp_element(source, options, connect)
+        element = _rtsp_element(source, options, connect, fail)
         pipeline.add(element)
         # The caps of a pad just added may not be known yet; more than one stream of video: the first.
         connect(element, "pad-added", lambda _element, pad: _join(pad, decodebin))
         return None
     if isinstance(source, DeviceSource):
         elements = _device_elements(source)
+    elif isinstance(source, HttpSource) and source.found is not None and source.found.kind == "picture":
+        elements = [snapshot_element(source, options.trust, fps, connect)]
     elif isinstance(source, HttpSource):
         elements = [_http_element(source)]
         connect(pipeline, "deep-element-added", lambda *a: _set_up_part(a[2], source, options))
@@ -167,7 +190,7 @@ def format_caps(chosen: formats.Offer) -> str:
     return text
 
 
-def _rtsp_element(source: RtspSource, options: ConnectionOptions, connect: Connect) -> Any:
+def _rtsp_element(source: RtspSource, options: ConnectionOptions, connect: Connect, fail: Fail) -> Any:
     element = make("rtspsrc", location=source.location, latency=options.rtsp_latency_ms)
     if source.user is not None:
         element.set_property("user-id", source.user)
@@ -176,8 +199,35 @@ def _rtsp_element(source: RtspSource, options: ConnectionOptions, connect: Conne
     load().Gst.util_set_object_arg(element, "protocols", protocols)
     if not options.tls_verify:
         element.set_property("tls-validation-flags", 0)
+    elif (database := tls.database(options.trust)) is not None:
+        element.set_property("tls-database", database)
     connect(element, "select-stream", _is_video_stream)
+    connect(element, "on-sdp", lambda _element, description: _check_description(description, fail))
+    _bound_requests(element, connect, fail)
     return element
+
+
+def _check_description(description: Any, fail: Fail) -> None:
+    kinds = [description.get_media(index).get_media() for index in range(description.medias_len())]
+    if "video" not in kinds:
+        fail(NO_VIDEO)
+
+
+def _bound_requests(element: Any, connect: Connect, fail: Fail) -> None:
+    """Stop rtspsrc when a server redirects it for ever."""
+    left = [_MOST_REQUESTS]
+
+    def on_send(_element: Any, _message: Any) -> bool:
+        left[0] -= 1
+        if left[0] == 0:
+            fail(REDIRECTS)
+        return left[0] > 0
+
+    def on_pad(_element: Any, _pad: Any) -> None:
+        left[0] = sys.maxsize  # it streams: what follows keeps the session alive
+
+    connect(element, "before-send", on_send)
+    connect(element, "pad-added", on_pad)
 
 
 def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:
@@ -187,7 +237,12 @@ def _is_video_stream(_element: Any, _number: int, caps: Any) -> bool:
 def _http_element(source: HttpSource) -> Any:
     # A camera's endless answer carries no times: they are taken from the clock.
     endless = source.live and not source.playlist
-    element = make("souphttpsrc", location=source.location, is_live=endless, do_timestamp=endless)
+    location = source.found.location if source.found is not None else None
+    element = make("souphttpsrc", location=location or source.location, is_live=endless, do_timestamp=endless)
+    if source.found is not None and source.found.kind == "playlist":
+        trim(element.get_static_pad("src"), without_mark)
+    elif source.found is not None and source.found.kind == "mjpeg":
+        trim(element.get_static_pad("src"), FirstBoundary())
     return element
 
 
@@ -203,8 +258,11 @@ def _set_up_part(element: Any, source: HttpSource, options: ConnectionOptions) -
     element.set_property("timeout", _HTTP_TIMEOUT_S)
     Gst = load().Gst
     location = Gst.Uri.from_string(element.get_property("location") or "")
-    # Not to whatever other server a playlist names.
-    if source.user is not None and (location is None or location.get_host() == source.host):
+    if location is not None and (location.get_host() or "").lower() != source.host:
+        return  # whatever other server a playlist names gets no credentials, and no trust but the system's
+    if (database := tls.database(options.trust)) is not None:
+        element.set_property("tls-database", database)
+    if source.user is not None:
         element.set_property("user-id", source.user)
         element.set_property("user-pw", source.password or "")
 

@@ -55,7 +55,8 @@ class Mailbox:
     ) -> None:
         self._wake = wake
         self.newest_only = newest_only
-        self.capacity = 1 if newest_only else capacity
+        """May be set anew before the first frame."""
+        self.capacity = capacity
         self.dropped = 0
         self.longest_drop_run = 0
         self._run = 0

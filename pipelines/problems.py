@@ -81,6 +81,13 @@ NOT_A_VIDEO = Problem(
 )
 NO_VIDEO = Problem("there is no video in it", "give a source with a picture", "permanent")
 ENDED_BY_SOURCE = Problem("the stream was closed from the other side", "check the camera and the network")
+FORBIDDEN = Problem(
+    "the server forbids access (403)",
+    "check the path, and at the server what this user and this machine may see",
+    "auth",
+)
+REDIRECTS = Problem("the server redirects in a circle", "check the path in the URL")
+LINKS = Problem("it is a list of links, not a video", "give the video itself", "permanent")
 UNREADABLE = Problem(
     "GStreamer cannot read the file's structure",
     "copy it again, or rewrite it with `ffmpeg -i FILE -c copy NEW.mp4`",
@@ -96,7 +103,7 @@ def codec_name(caps_name: str) -> str:
 def missing_plugin(media_type: str, description: str) -> Problem:
     """Nothing installed can read ``media_type`` (a caps name); ``description`` is GStreamer's own wording."""
     if media_type in _LINKS:
-        return Problem("it is a list of links, not a video", "give the video itself", "permanent")
+        return LINKS
     if media_type not in CODEC_PACKAGES and not media_type.startswith(("video/", "image/")):
         return NOT_A_VIDEO
     name, package = CODEC_PACKAGES.get(
@@ -145,6 +152,8 @@ def _explain_rtsp(domain: str, code: int, detail: str, debug: str, delivered: bo
             "write them as rtsp://USER:PASSWORD@host/path, special characters percent-encoded",
             "auth",
         )
+    if "(403)" in debug:
+        return FORBIDDEN
     if domain == "resource" and code == 3:
         return Problem("the server knows no such stream (404)", "check the path in the URL")
     if "TLS" in debug or "certificate" in debug.lower():
@@ -166,12 +175,12 @@ def _explain_rtsp(domain: str, code: int, detail: str, debug: str, delivered: bo
 
 
 def _explain_http(domain: str, code: int, detail: str, debug: str, delivered: bool) -> Problem | None:
+    if domain == "resource" and (status := _status(debug)):
+        return refused_by_server(*status)
     if domain == "resource" and code == 15:
-        return Problem(
-            "the server refuses the user name or password (401)", "check user and password", "auth"
-        )
+        return refused_by_server(401)
     if domain == "resource" and code == 3:
-        return Problem("the server has no such video (404)", "check the path in the URL")
+        return refused_by_server(404)
     if "certificate" in (detail + debug).lower():
         return Problem(
             "the server's TLS certificate is not accepted", "trust its certificate or turn verification off"
@@ -183,6 +192,22 @@ def _explain_http(domain: str, code: int, detail: str, debug: str, delivered: bo
     if domain == "stream" and code in (1, 4, 5, 6, 9):
         return Problem(f"what the server sends is no video GStreamer can read ({detail})", "check the URL")
     return None
+
+
+def refused_by_server(status: int, reason: str = "") -> Problem:
+    """An HTTP status that is not a success."""
+    if status == 401:
+        return Problem(
+            "the server refuses the user name or password (401)", "check user and password", "auth"
+        )
+    if status == 403:
+        return FORBIDDEN
+    if status in (404, 410):
+        return Problem(f"the server has no such video ({status})", "check the path in the URL")
+    return Problem(
+        f"the server answers {status} {first_line(reason) if reason else ''}".rstrip(),
+        "check the server and the URL",
+    )
 
 
 def _explain_srt(domain: str, detail: str, debug: str) -> Problem | None:
@@ -233,6 +258,12 @@ def _explain_file(domain: str, code: int) -> Problem | None:
     if domain == "resource" and code == 9:
         return Problem("the file cannot be read (disk error?)", "copy it to another disk", "permanent")
     return None
+
+
+def _status(debug: str) -> tuple[int, str] | None:
+    """Status and reason in souphttpsrc's debug text: ``Forbidden (403), URL: ...``."""
+    match = re.search(r"^(.*) \(([45]\d\d)\), URL:", debug, re.MULTILINE)
+    return (int(match[2]), match[1]) if match else None
 
 
 def server_words(debug: str) -> str:

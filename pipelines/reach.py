@@ -6,32 +6,37 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
 
 from .problems import Problem
 
+_T = TypeVar("_T")
+
 
 def check_reachable(host: str, port: int, timeout_s: float, cancelled: Callable[[], bool]) -> Problem | None:
-    """Resolve ``host``, open and close one TCP connection. None when it works or was cancelled.
+    """Resolve ``host``, open and close one TCP connection. None when it works or was cancelled."""
+    return in_background(lambda: _attempt(host, port, timeout_s), cancelled)
 
-    Runs on a helper thread, because resolving a name cannot be interrupted; if cancelled, that thread
-    ends by its own timeout.
+
+def in_background(attempt: Callable[[], _T], cancelled: Callable[[], bool]) -> _T | None:
+    """The result of ``attempt``, or what it raises; None when it was cancelled.
+
+    It runs on a helper thread, because resolving a name cannot be interrupted; its own timeouts end it.
     """
-    outcome: list[Problem | None] = []
-    done = threading.Event()
+    outcome: Future[_T] = Future()
 
-    def attempt() -> None:
-        outcome.append(_attempt(host, port, timeout_s))
-        done.set()
+    def run() -> None:
+        try:
+            outcome.set_result(attempt())
+        except BaseException as error:
+            outcome.set_exception(error)
 
-    threading.Thread(target=attempt, name="camera-reach", daemon=True).start()
-    waited = 0.0
-    while not done.wait(0.05):
-        waited += 0.05
-        if cancelled():
-            return None
-        if waited > timeout_s + 1:
-            return _timed_out(host, port, timeout_s)
-    return outcome[0]
+    threading.Thread(target=run, name="camera-reach", daemon=True).start()
+    while not cancelled():
+        if wait([outcome], timeout=0.05).done:
+            return outcome.result()
+    return None
 
 
 def _attempt(host: str, port: int, timeout_s: float) -> Problem | None:

@@ -4,7 +4,7 @@
 ``clip.mp4``           a file (also ``file:///...``)
 ``shots/``             pictures in a folder, one after another; ``shots/%04d.jpg`` by number; ``a.jpg`` alone
 ``rtsp://host/path``   a network camera; user and password in the URL are split off and never shown
-``http://host/path``   HLS (``.m3u8``), a video file on a server, or a camera that sends MJPEG; ``https``
+``http://host/path``   HLS, a video file on a server, a camera's MJPEG or picture: asked for; ``https``
 ``srt://host:port``    an SRT sender; ``?mode=listener`` waits for one to call
 ``/dev/video0``        a camera by its device file
 ``camera0``            the first camera of this machine
@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -116,14 +116,28 @@ class RtspSource:
 
 
 @dataclass(frozen=True)
+class HttpFound:
+    """What a server turned out to have (:mod:`pipelines.http_probe`)."""
+
+    kind: Literal["file", "playlist", "mjpeg", "picture", "stream"]
+    live: bool
+    location: str | None = field(default=None, repr=False)
+    """Where to read instead: one entry of a playlist of playlists."""
+
+
+@dataclass(frozen=True)
 class HttpSource:
-    """Video over HTTP. Recorded files are read like files; everything else is live."""
+    """Video over HTTP. What is recorded is read like a file; everything else is live.
+
+    Until the server was asked (``found``), the spelling of the URL is what there is to go by.
+    """
 
     location: str = field(repr=False)
     host: str
     port: int
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    found: HttpFound | None = None
 
     @property
     def _path(self) -> str:
@@ -132,11 +146,17 @@ class HttpSource:
     @property
     def playlist(self) -> bool:
         """HLS or DASH: segments that name their own pace."""
+        if self.found is not None:
+            return self.found.kind == "playlist"
         return self._path.endswith((".m3u8", ".m3u", ".mpd"))
 
     @property
+    def spelled_recorded(self) -> bool:
+        return self._path.endswith(_RECORDED)
+
+    @property
     def live(self) -> bool:
-        return not self._path.endswith(_RECORDED)
+        return self.found.live if self.found is not None else not self.spelled_recorded
 
     @property
     def label(self) -> str:

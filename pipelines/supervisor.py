@@ -82,7 +82,7 @@ class Supervisor:
         draw: Callable[[], float] = random.random,
     ) -> None:
         """``clock``: monotonic seconds. ``draw``: uniform in [0, 1), for the jitter."""
-        self._policy = policy
+        self.policy = policy
         self._clock = clock
         self._draw = draw
         self.phase: Literal["idle", "connecting", "live", "waiting", "over"] = "idle"
@@ -100,6 +100,11 @@ class Supervisor:
         self._started = self._clock()
         return [Report("connecting", ""), *self._connect()]
 
+    def opening(self) -> None:
+        """The server answered; the time until the first picture counts from here."""
+        if self.phase == "connecting":
+            self._deadline = self._clock() + self.policy.connect_timeout_s
+
     def first_frame(self, detail: str) -> list[Action]:
         """The connection delivers. ``detail`` says what: codec, size, decoder."""
         if self.phase != "connecting":
@@ -115,7 +120,7 @@ class Supervisor:
 
     def tick(self) -> list[Action]:
         """To be called every 100 ms or so."""
-        now, policy = self._clock(), self._policy
+        now, policy = self._clock(), self.policy
         if self.phase == "connecting" and now >= self._deadline:
             return self.lost(
                 Problem(
@@ -133,7 +138,7 @@ class Supervisor:
         """The connection failed, broke or ended."""
         if self.phase not in ("connecting", "live"):
             return []
-        policy, was = self._policy, self.phase
+        policy, was = self.policy, self.phase
         auth = problem.kind == "auth"
         if was == "live" and self._clock() - self._live_since >= policy.stable_s:
             self._failures = 0
@@ -155,22 +160,22 @@ class Supervisor:
         return (
             self._told is not None
             and self._told[0] == cause
-            and self._clock() - self._told[1] < self._policy.repeat_s
+            and self._clock() - self._told[1] < self.policy.repeat_s
         )
 
     def _time_left(self) -> float:
         """Seconds until it gives up."""
-        if self._policy.give_up_s is None:
+        if self.policy.give_up_s is None:
             return math.inf
         last_good = self._last_frame if self.was_live else self._started
-        return self._policy.give_up_s - (self._clock() - last_good)
+        return self.policy.give_up_s - (self._clock() - last_good)
 
     def _connect(self) -> list[Action]:
-        self.phase, self._deadline = "connecting", self._clock() + self._policy.connect_timeout_s
+        self.phase, self._deadline = "connecting", self._clock() + self.policy.connect_timeout_s
         return [Connect()]
 
     def _backoff(self, problem: Problem) -> float:
-        policy = self._policy
+        policy = self.policy
         limit = policy.retry_limit_s
         if problem.unreachable:
             limit = min(limit, policy.retry_limit_unreachable_s)

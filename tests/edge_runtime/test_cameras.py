@@ -84,3 +84,65 @@ def test_mistakes_are_refused(settings):
         make_plan(Given(("hall", "dor")), settings)
     with pytest.raises(click.UsageError, match="nothing to watch for"):
         make_plan(Given(("hall", "test:")), settings)
+
+
+SECURE = """
+[[camera]]
+name = "gate"
+source = "rtsps://192.0.2.8/stream"
+tls_fingerprint = "{}"
+[[camera.ask]]
+text = "Who comes?"
+[[camera]]
+name = "yard"
+source = "HTTPS://192.0.2.9/live"
+tls_ca_file = "ca.pem"
+[[camera.ask]]
+text = "Who comes?"
+"""
+
+
+def trust(camera) -> tuple[bool | None, Path | None, str | None]:
+    return camera.options.tls_verify, camera.options.tls_ca_file, camera.options.tls_fingerprint
+
+
+def test_tls_of_the_command_line_stands_in_place_of_the_files(tmp_path):
+    """A fingerprint beside the file's ``tls_verify = false`` would be given in vain."""
+    file = tmp_path / "edge-run.toml"
+    file.write_text(SECURE.format("sha256:" + "Ab:" * 31 + "AB"))
+    settings = find_config(file)
+    gate, yard = make_plan(Given(("gate", "yard")), settings).cameras
+    assert trust(gate) == (None, None, "ab" * 32) and trust(yard) == (None, tmp_path / "ca.pem", None)
+    given = Given(("gate", "yard"), options={"tls_verify": False, "tls_ca_file": None})
+    assert [trust(camera) for camera in make_plan(given, settings).cameras] == [(False, None, None)] * 2
+    given = Given(("gate", "yard"), options={"tls_fingerprint": "0" * 64})
+    assert [trust(camera) for camera in make_plan(given, settings).cameras] == [(None, None, "0" * 64)] * 2
+    for options, words in (
+        ({"tls_verify": False, "tls_fingerprint": "0" * 64}, "accepts any certificate"),
+        ({"tls_ca_file": Path("ca.pem"), "tls_fingerprint": "0" * 64}, "not both"),
+    ):
+        with pytest.raises(click.UsageError, match=words):
+            make_plan(Given(("gate",), options=options), settings)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('tls_fingerprint = "AB:CD"', "64 hexadecimal digits"),
+        (f'tls_fingerprint = "{"0" * 64}"\ntls_ca_file = "ca.pem"', "tls_ca_file"),
+        ('tls_verify = false\ntls_ca_file = "ca.pem"', "would accept any certificate"),
+        ("tls_verify = 0", "tls_verify"),
+    ],
+)
+def test_tls_that_cannot_be_meant_is_refused(tmp_path, lines, words):
+    file = tmp_path / "edge-run.toml"
+    file.write_text(f'[[camera]]\nname = "gate"\nsource = "rtsps://192.0.2.8/stream"\n{lines}\n')
+    with pytest.raises(ConfigError, match=words):
+        find_config(file)
+
+
+def test_tls_of_a_source_without_it_is_refused(tmp_path):
+    file = tmp_path / "edge-run.toml"
+    file.write_text('[[camera]]\nname = "gate"\nsource = "rtsp://192.0.2.8/stream"\ntls_verify = false\n')
+    with pytest.raises(ConfigError, match=r"tls_verify: it is for rtsps:// and https:// sources alone"):
+        find_config(file)

@@ -1,6 +1,6 @@
 """A small RTSP camera on loopback, run as its own process so that tests can kill or freeze it.
 
-    python rtsp_server.py PORT [--user U --password P] [--fps 30]
+    python rtsp_server.py PORT [--user U --password P] [--fps 30] [--certificate C --key K]
 
 Serves H.264 (several slices per picture) at /cam. Each picture holds the time of its making, see `stamp.py`.
 Prints "ready" once it listens.
@@ -19,7 +19,7 @@ import gi
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtspServer  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("stamp", Path(__file__).with_name("stamp.py"))
 stamp = importlib.util.module_from_spec(_spec)
@@ -58,6 +58,8 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--user")
     parser.add_argument("--password")
+    parser.add_argument("--certificate")
+    parser.add_argument("--key")
     parser.add_argument("--fps", type=float, default=30.0)
     arguments = parser.parse_args()
     Gst.init(None)
@@ -74,10 +76,16 @@ def main() -> None:
     )
     factory.set_shared(True)
     factory.connect("media-configure", on_media, arguments.fps)
-    if arguments.user:
+    if arguments.user or arguments.certificate:
         auth, token = GstRtspServer.RTSPAuth(), GstRtspServer.RTSPToken()
         token.set_string("media.factory.role", "viewer")
-        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(arguments.user, arguments.password), token)
+        if arguments.user:
+            auth.add_basic(GstRtspServer.RTSPAuth.make_basic(arguments.user, arguments.password), token)
+        else:
+            auth.set_default_token(token)
+        if arguments.certificate:
+            files = (arguments.certificate, arguments.key)
+            auth.set_tls_certificate(Gio.TlsCertificate.new_from_files(*files))
         server.set_auth(auth)
         permissions = GstRtspServer.RTSPPermissions()
         for right in ("media.factory.access", "media.factory.construct"):
