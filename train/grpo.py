@@ -35,6 +35,7 @@ from train.errors import TrainingError
 from train.evaluation import points, predict, spread
 from train.grpo_recipe import GRPORecipe
 from train.grpo_report import StepReport, StepReporter
+from train.inherit import changes
 from train.interrupt import Interrupt
 from train.model.checkpoint import load_checkpoint, save_checkpoint
 from train.policy_loss import group_advantages
@@ -108,6 +109,8 @@ class GRPOTrainer:
         self._protocol = replace(
             checkpoint.protocol, threshold=checkpoint.protocol.threshold if threshold is None else threshold
         )
+        for line in changes(checkpoint.protocol, self._protocol):
+            reporter.say(f"{recipe.init}: rollout.threshold changes {line}")
         self._rules = self._rules_at(self._protocol.threshold, recipe.rollout.constrained)
         self._load_prompts()
         self._rewards = RewardModel(recipe.reward, judge, rubric_judge)

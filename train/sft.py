@@ -34,6 +34,7 @@ from train.errors import TrainingError
 from train.evaluation import points, streampro_f1
 from train.guidance import Guidance, Lesson, LessonWriter
 from train.guidance_truth import turn_truth
+from train.inherit import changes
 from train.keeper import Keeper
 from train.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.model.base import StreamModel
@@ -105,7 +106,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     output.mkdir(parents=True, exist_ok=True)
     say = _speaker(output / "train.log", process.is_main_process)
 
-    model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None)
+    model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None, say)
     if model.frame_tokens != recipe.protocol.frame_tokens:
         has, asks = model.frame_tokens, recipe.protocol.frame_tokens
         raise RecipeError(f"protocol.frame_tokens is {asks}, the model makes {has} visual tokens a frame")
@@ -160,13 +161,17 @@ def turn_encoder(protocol: Protocol, tokenizer: Tokenizer) -> TurnEncoder:
         raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
 
 
-def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[StreamModel, Tokenizer]:
+def initial_model(
+    recipe: SFTRecipe, saved: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> tuple[StreamModel, Tokenizer]:
     """The model that training starts from, and its tokenizer; ``saved``: the tokenizer of a run gone on with.
+
+    ``say`` is told each key of the checkpoint's stream format that the recipe changes.
 
     Raises RecipeError for a tokenizer or a checkpoint's protocol that does not fit, CheckpointError.
     """
     if recipe.init != "scratch":
-        return _from_checkpoint(recipe)
+        return _from_checkpoint(recipe, say)
     if recipe.lora is not None:
         raise RecipeError("lora needs a pretrained model to adapt: give its checkpoint as init")
     if saved is not None:  # the texts it was made from may have changed since this run began
@@ -188,11 +193,13 @@ def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[StreamM
     return model, tokenizer
 
 
-def _from_checkpoint(recipe: SFTRecipe) -> tuple[StreamModel, Tokenizer]:
+def _from_checkpoint(recipe: SFTRecipe, say: Callable[[str], None]) -> tuple[StreamModel, Tokenizer]:
     """With ``lora``: the adapters of a checkpoint that has some go on, any other is their base."""
     folder = Path(recipe.init)
     checkpoint = load_checkpoint(folder, merge=recipe.lora is None)
     _check_protocol(folder, checkpoint.protocol, recipe.protocol)
+    for line in changes(checkpoint.protocol, recipe.protocol):
+        say(f"{folder}: the recipe changes {line}")
     model = checkpoint.model
     if recipe.lora is None:
         model.float()  # a step may be smaller than what half precision can add
