@@ -37,7 +37,8 @@ from train.grpo_recipe import GRPORecipe
 from train.grpo_report import StepReport, StepReporter
 from train.inherit import changes
 from train.interrupt import Interrupt
-from train.model.checkpoint import load_checkpoint, save_checkpoint
+from train.memory import check_memory
+from train.model.checkpoint import save_checkpoint
 from train.policy_loss import group_advantages
 from train.policy_update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
 from train.recipe import RecipeError
@@ -45,7 +46,7 @@ from train.reward_judges import open_judge, open_rubric_judge
 from train.rewards import Reward, RewardModel, RubricJudge
 from train.rollout import rollout
 from train.schedule import TimedCosine
-from train.sft import turn_encoder
+from train.sft import start_from, turn_encoder
 from train.states import check_same_recipe, disk_errors, last_state, put_in_place, temporary
 from train.trajectory import Prompts, Trajectory
 
@@ -102,8 +103,14 @@ class GRPOTrainer:
     ) -> None:
         self._recipe, self._process, self._judge, self._reporter = recipe, process, judge, reporter
         self._device: torch.device = process.device
-        checkpoint = load_checkpoint(recipe.init)
+        checkpoint = start_from(recipe.init, recipe.lora)
+        check_memory(recipe, checkpoint.model, self._device)
         self.model = checkpoint.model.to(self._device).train()
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Dropout):  # of adapters: rollouts and updates must agree
+                module.p = 0.0
+        if recipe.run.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
         self._tokenizer = checkpoint.tokenizer
         threshold = recipe.rollout.threshold
         self._protocol = replace(
@@ -187,6 +194,11 @@ class GRPOTrainer:
             raise TrainingError(
                 f"step {self._step + 1}: {error}; {kept} with a lower learning rate"
             ) from error
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"step {self._step + 1}: {self._device} is out of memory: lower rollout.rows and "
+                "run.micro_batch_size, set run.gradient_checkpointing, or add [lora]; saved states are intact"
+            ) from error
 
     def _try_step(self) -> None:
         recipe, rank = self._recipe, self._process.process_index
@@ -221,11 +233,13 @@ class GRPOTrainer:
         prompts = [self._prompts[first + i] for i in range(count)]
         size = max(1, self._recipe.rollout.rows // group)
         groups: list[list[Trajectory]] = []
+        self.model.eval()  # in training mode some versions of transformers drop the cache here
         for i in range(0, count, size):
             with self._autocast():
                 groups += rollout(
                     self.model, self._rules, prompts[i : i + size], group=group, generator=generator
                 )
+        self.model.train()
         return groups
 
     def _report(

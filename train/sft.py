@@ -38,9 +38,9 @@ from train.inherit import changes
 from train.keeper import Keeper
 from train.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.model.base import StreamModel
-from train.model.checkpoint import load_checkpoint, save_checkpoint
+from train.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.model.compact import CompactModel
-from train.model.lora import start_adapters
+from train.model.lora import LoraSettings, start_adapters
 from train.model.tokenizer import train_tokenizer
 from train.recipe import LossSettings, RecipeError, SFTRecipe
 from train.reporting import check_reporting, reporters
@@ -194,26 +194,35 @@ def initial_model(
 
 
 def _from_checkpoint(recipe: SFTRecipe, say: Callable[[str], None]) -> tuple[StreamModel, Tokenizer]:
-    """With ``lora``: the adapters of a checkpoint that has some go on, any other is their base."""
     folder = Path(recipe.init)
-    checkpoint = load_checkpoint(folder, merge=recipe.lora is None)
+    checkpoint = start_from(folder, recipe.lora)
     _check_protocol(folder, checkpoint.protocol, recipe.protocol)
     for line in changes(checkpoint.protocol, recipe.protocol):
         say(f"{folder}: the recipe changes {line}")
+    return checkpoint.model.train(), checkpoint.tokenizer
+
+
+def start_from(folder: Path, lora: LoraSettings | None) -> Checkpoint:
+    """The checkpoint ``folder``, its model ready to be trained: all of it in float32, or ``lora`` adapters.
+
+    With ``lora`` the adapters of a checkpoint that has some go on, any other is their base. Raises
+    RecipeError for adapters that do not fit, CheckpointError.
+    """
+    checkpoint = load_checkpoint(folder, merge=lora is None)
     model = checkpoint.model
-    if recipe.lora is None:
+    if lora is None:
         model.float()  # a step may be smaller than what half precision can add
     elif model.adapters is None:
-        encoder = turn_encoder(recipe.protocol, checkpoint.tokenizer)
+        encoder = turn_encoder(checkpoint.protocol, checkpoint.tokenizer)
         try:
-            start_adapters(model, recipe.lora, folder, (encoder.silence_id, encoder.response_id))
+            start_adapters(model, lora, folder, (encoder.silence_id, encoder.response_id))
         except ValueError as error:
             raise RecipeError(f"lora: {error}") from error
-    elif model.adapters.settings != recipe.lora:
+    elif model.adapters.settings != lora:
         raise RecipeError(
             f"{folder}: was trained with {model.adapters.settings}; give the same lora, or none"
         )
-    return model.train(), checkpoint.tokenizer
+    return checkpoint
 
 
 def _check_protocol(folder: Path, found: Protocol, wanted: Protocol) -> None:

@@ -1,4 +1,4 @@
-"""From a transformers folder to events: `train base qwen`, `python -m export`, `edge-run`, as people run them."""
+"""From a transformers folder to events: `train base qwen`, `python -m export`, `edge-run`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ SAMPLE = ROOT / "edge_runtime" / "samples" / "sample.mp4"
 
 def run(*arguments: object, cwd: Path) -> str:
     command = [sys.executable, "-m", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=280, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -53,9 +52,7 @@ def test_a_base_is_made_exported_and_run(hub: tuple[Path, tuple[int, int]], tmp_
     parity = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["parity"]
     assert parity["decision_agreement"] > 0.99 and parity["evictions"] > 0
     pytest.importorskip("gi")
-    said = run(
-        "edge_runtime.cli", SAMPLE, "--bundle", "bundle", "--ask", "Tell me when.", "--threshold", 0, "--duration", 6,
-        "--json", cwd=tmp_path,
-    )  # fmt: skip
+    ask = ("--bundle", "bundle", "--ask", "Tell me when.", "--threshold", 0)
+    said = run("edge_runtime.cli", SAMPLE, *ask, "--duration", 6, "--json", cwd=tmp_path)
     events = [json.loads(line) for line in said.splitlines()]
     assert [event["time"] for event in events if event["type"] == "response"]
