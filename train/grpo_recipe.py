@@ -136,8 +136,13 @@ class GRPORecipe:
     run: GRPORun = field(default_factory=GRPORun)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON would hold it: paths as text."""
-        return plain(asdict(self))
+        """As JSON would hold it: paths as text.
+
+        With ``data.questions_per_clip``, by which the runtime knows how many queries a session may have.
+        """
+        tables = asdict(self)
+        tables["data"]["questions_per_clip"] = 1
+        return plain(tables)
 
 
 def load_grpo_recipe(path: Path) -> GRPORecipe:
