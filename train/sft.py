@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.streampro.annotations import Annotation
 from edge_runtime.protocol import Protocol, TurnEncoder
+from train import progress
 from train.choices import TokenRules
 from train.data.dataset import Collator, Teach, TrajectoryDataset
 from train.data.encode import Encoded, TimelineEncoder
@@ -372,7 +372,7 @@ def _speaker(path: Path, speaks: bool) -> Callable[[str], None]:
 
     def say(text: str) -> None:
         if speaks:
-            print(text, file=sys.stderr, flush=True)
+            progress.say(text)
             with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
 
