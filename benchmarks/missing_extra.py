@@ -41,17 +41,29 @@ def how_to_install(extra: str) -> str:
     return f"run: pip install 'streampro-edge[{extra}]' (in a clone: pip install -e '.[{extra}]')"
 
 
+def explained(error: BaseException, folder_extra: str) -> str | None:
+    """What to tell people of ``error``; None when it is not about a package of theirs."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RuntimeError) and "torchvision" in str(cause):
+            problem = f"torchvision does not match the installed torch ({cause})"
+            return f"{problem}; nothing here needs it, run: pip uninstall torchvision"
+        cause = cause.__cause__ or cause.__context__
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    extra = extra_of(module, folder_extra)
+    return None if extra is None else f"{module} is not installed; {how_to_install(extra)}"
+
+
 def explain_missing_packages(folder_extra: str) -> None:
     """Call from a package's ``__init__``. ``folder_extra``: the extra that its commands need."""
     if sys.argv[:1] != ["-m"]:  # so it is while `python -m` looks for the module to start
         return
 
     def explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-        extra = extra_of(module, folder_extra)
-        if extra is None:
+        line = explained(error, folder_extra) if isinstance(error, ImportError) else None
+        if line is None:
             return sys.__excepthook__(kind, error, trace)
-        print(f"error: {module} is not installed; {how_to_install(extra)}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
         raise SystemExit(EXIT_CODE)
 
     sys.excepthook = explain

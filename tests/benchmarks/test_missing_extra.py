@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.missing_extra import _BENCH, _TRAIN, extra_of
+from benchmarks.missing_extra import _BENCH, _TRAIN, explained, extra_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -93,6 +93,14 @@ def test_the_line_names_package_and_extra(
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     line = done.stderr.strip().splitlines()[-1]
     assert missing in line and f"pip install 'streampro-edge[{extra}]'" in line
+
+
+def test_a_torchvision_of_another_build_is_named() -> None:
+    """As transformers raises it where torch comes from the index of CPU wheels and torchvision does not."""
+    error = ModuleNotFoundError("Could not import module 'PreTrainedModel'.")
+    error.__cause__ = RuntimeError("operator torchvision::nms does not exist")
+    line = explained(error, "train")
+    assert line is not None and line.endswith("run: pip uninstall torchvision")
 
 
 def test_a_fault_of_our_own_keeps_its_traceback() -> None:
