@@ -293,6 +293,9 @@ class GRPOTrainer:
             self._reporter.evaluation(self._step, threshold, found, responses, better)
             if better:
                 self._best = {"step": self._step, "threshold": threshold, **found}
+                chosen_at = replace(self._protocol, threshold=threshold)
+                for line in changes(self._protocol, chosen_at):
+                    self._reporter.say(f"best: run.eval_thresholds changes {line}")
                 self._export("best", threshold)
 
     # What is kept

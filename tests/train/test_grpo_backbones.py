@@ -92,6 +92,7 @@ def test_adapters_alone_learn_and_go_on(recipe):
     state = base.decoder.state_dict()
     kept = {n: t for n, t in tuned.decoder.state_dict().items() if n in state}
     assert kept and all(torch.equal(state[name], tensor) for name, tensor in kept.items())
+    assert run_grpo(recipe, resume=True)  # its state can be read
     assert run_grpo(replace(recipe, init=folder, output=recipe.output.with_name("more")))
 
 

@@ -96,6 +96,20 @@ def test_grpo_keeps_it_and_says_its_threshold(start, tmp_path, capsys):
     assert "rollout.threshold changes protocol.threshold: 0.93 -> 0.8" in capsys.readouterr().err
 
 
+def test_grpo_says_which_threshold_its_best_checkpoint_carries(start, tmp_path, capsys):
+    path = tmp_path / "grpo.toml"
+    source = f'[{{ path = "{tmp_path}/a.jsonl" }}]'
+    path.write_text(
+        f'init = "{start}"\noutput = "{tmp_path}/grpo"\n'
+        f'[data]\ntrain = {source}\nvalidation = {source}\ncache = "{tmp_path}/cache"\n'
+        "[rollout]\nprompts = 1\ngroup = 2\n[reward]\ntrajectory_weight = 0.0\n"
+        "[run]\nsteps = 1\nthreads = 1\neval_steps = 1\neval_thresholds = [0.4]\n"
+    )
+    assert run_grpo(load_grpo_recipe(path))
+    assert load_checkpoint(tmp_path / "grpo" / "best").protocol.threshold == 0.4
+    assert "run.eval_thresholds changes protocol.threshold: 0.93 -> 0.4" in capsys.readouterr().err
+
+
 def test_sizes_that_would_have_no_effect_are_refused(write, start):
     layers = json.loads((start / "config.json").read_text())["model"]["num_layers"]
     assert load_recipe(write(f"[model]\nnum_layers = {layers}\n")).init == str(start)
