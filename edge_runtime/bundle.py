@@ -107,6 +107,14 @@ class Bundle:
         """Of a frame's visual tokens: [1 + DeepStack's layers, V, D]."""
         return 1 + self.model.deepstack, self.protocol.frame_tokens, self.model.hidden_size
 
+    @property
+    def queries_per_session(self) -> int | None:
+        """Most queries that one trajectory of training held; None when the bundle does not say."""
+        found: Any = self.manifest
+        for key in ("training", "recipe", "data", "questions_per_clip"):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, int) and found > 0 else None
+
     def decoder_for(self, lowerings: Sequence[str]) -> GraphSpec | None:
         """The decoder an engine takes that runs ``lowerings``, its preferred one first; None without one."""
         graphs = {graph.lowering: graph for graph in (*self.alternatives, self.decoder)}

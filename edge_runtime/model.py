@@ -63,6 +63,11 @@ class Model:
                 f"{list(expected)}; export the bundle again"
             )
 
+    @property
+    def queries_per_session(self) -> int | None:
+        """Most queries a session may have at a time; None for no limit."""
+        return self.bundle.queries_per_session
+
     def session(self, *, threshold: float | None = None) -> StreamSession:
         """A new stream. ``threshold``: speak when the score reaches it, 0..1; None for the bundle's."""
         return StreamSession(self, threshold=threshold)

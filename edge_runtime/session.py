@@ -142,7 +142,8 @@ class StreamSession:
         ...).
 
         In force from the next timestep pushed. Raises ConfigError for a text that is empty, too long or not
-        Unicode (lone surrogates), and for an id in use.
+        Unicode (lone surrogates), for an id in use, and for more queries than the model was trained to watch
+        for at a time: it would miss most events.
         """
         with self._lock:
             self._check_open()
@@ -153,6 +154,13 @@ class StreamSession:
             if id is not None and id in self._active:
                 raise ConfigError(
                     f"query {id}: the id is in use; remove that query first or choose another id"
+                )
+            most = self._model.queries_per_session
+            if most is not None and len(self._active) >= most:
+                raise ConfigError(
+                    f"query: {self._model.bundle.name} was trained with {most} at a time and has "
+                    f"{len(self._active)} ({', '.join(self._active)}); open one session per question "
+                    "(model.session()), or remove a query first"
                 )
             ids = tuple(self._encoder.query_ids(text))
             free = self._query_rows - sum(len(query.ids) for query in self._active.values())

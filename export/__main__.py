@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from benchmarks.missing_extra import how_to_install
 from edge_runtime.errors import EdgeError
 
 _PATH: Any = click.Path(path_type=Path)
@@ -44,7 +45,7 @@ def _one_line(subject: Path) -> Iterator[None]:
         click.echo(f"export: {error}", err=True)
         sys.exit(error.exit_code)
     except ImportError as error:
-        click.echo(f"export: {error}; install with: pip install 'streampro-edge[export,backbone]'", err=True)
+        click.echo(f"export: {error}; {how_to_install('export,backbone')}", err=True)
         sys.exit(2)
     except OSError as error:
         click.echo(f"export: {error.filename or subject}: {error.strerror or error}", err=True)

@@ -173,7 +173,7 @@ def export_model(
     out = Path(out).absolute()
     if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out}: exists and is no bundle; choose another place, it would be replaced")
-    model.eval()
+    model.float().eval()  # a base of Qwen is bf16, which NumPy lacks; parity compares with fp32
     backbone = backbone if backbone is not None else open_backbone(model)
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out)

@@ -33,6 +33,7 @@ from export.torch_reference import TorchStreamingDecoder
 from train.model.base import StreamModel
 from train.model.compact import FEATURE_GRID, TRACE_CHANNELS, CompactModel
 from train.model.qwen import QwenModel
+from train.progress import Progress
 
 TIMESTEPS = 512
 
@@ -191,6 +192,10 @@ class _WatchedModel(Model):
         )
         self._seen_by = _reference(model, backbone, self.encoder.image_id)
 
+    @property
+    def queries_per_session(self) -> int | None:
+        return None  # arithmetic is compared, with removed queries among the rows, and not what is said
+
     def open_vision(self) -> VisionStream:
         if self._seen_by is None:  # a first try, while the bundle is loaded
             return super().open_vision()
@@ -223,7 +228,8 @@ def measure_parity(
     watched = _WatchedModel(Path(folder), model, backbone, threads, backend)
     protocol = watched.protocol
     source = iter(steps) if steps is not None else world_stream(protocol.fps)
-    with _torch_threads(threads), watched.session() as session:
+    progress = Progress(timesteps, "parity", unit="timestep")
+    with _torch_threads(threads), watched.session() as session, progress:
         for index, step in zip(range(timesteps), source, strict=False):
             if step.query is not None:
                 if len(session.queries) > 1:
@@ -232,6 +238,7 @@ def measure_parity(
             forced = index % response_every == response_every - 1
             session.threshold = 0.0 if forced else protocol.threshold
             session.push(step.frame, (index + 1) / protocol.fps)
+            progress.advance()
     comparison = watched.comparison
     if len(comparison.agreed) < timesteps:
         raise ExportError(f"parity: the clip has {len(comparison.agreed)} frames, {timesteps} are needed")

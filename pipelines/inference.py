@@ -239,10 +239,9 @@ class InferenceWorker:
         if self._session.queries[self._query_id] == text:
             return
         old = self._session.queries[self._query_id]
+        self._session.remove(self._query_id)  # first: a model may watch for one query at a time
         try:
-            new_id = self._session.ask(text)
+            self._query_id = self._session.ask(text)
         except ConfigError as error:
-            self._query = old
-            return self._on_warning(f"{error}; the query stays {old!r}")
-        self._session.remove(self._query_id)
-        self._query_id = new_id
+            self._query, self._query_id = old, self._session.ask(old)
+            self._on_warning(f"{error}; the query stays {old!r}")

@@ -60,10 +60,11 @@ def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
 
     Started again with the same --out, it goes on with the part that was not done.
     """
+    from train.progress import say
     from train.recipe import load_recipe
     from train.stage_zero import run_stage_zero
 
-    run_stage_zero(load_recipe(recipe), out, epochs, words, lambda line: click.echo(line, err=True))
+    run_stage_zero(load_recipe(recipe), out, epochs, words, say)
     click.echo(str(out))
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from train.data.features import ClipFeatures, FeatureCache
 from train.model.compact import CompactModel
+from train.progress import Progress
 from train.recipe import RecipeError
 from train.world.catalog import sprite_table
 from train.world.generate import SPLITS, make_story
@@ -205,6 +206,7 @@ def align(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1)
     _watch(model)
     result: dict[str, float] = {}
+    progress = Progress(steps, "regions")
     for epoch in range(settings.epochs):
         order = rng.permutation(len(train))
         for i in range(0, len(order), settings.clips_per_step):
@@ -215,9 +217,11 @@ def align(
             nn.utils.clip_grad_norm_(fresh + taught, 1.0)
             optimizer.step()
             schedule.step()
+            progress.advance(loss=loss.item())
         result = _measure(model, reader, [data[j][0] for j in test], [truths[j] for j in test])
         figures = "  ".join(f"{name} {value:.3f}" for name, value in result.items())
         say(f"epoch {epoch + 1}/{settings.epochs}  loss {loss.item():.4f}  {figures}")
+    progress.close()
     model.eval()
     return result
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.streampro.annotations import read_annotations
 from train.comparison import Comparison, Trial
 from train.comparison_report import write_report
@@ -21,6 +19,7 @@ from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.model.checkpoint import load_checkpoint
 from train.model.lite0 import Lite0Vision
+from train.progress import Progress, say
 from train.trial import read_result
 
 LOG = "console.log"
@@ -42,7 +41,7 @@ def run_all(path: Path, settings: Comparison, every: list[Trial], out: Path, par
     """
     waiting = [trial for trial in every if read_result(trial, settings) is None]
     running: list[_Running] = []
-    with tqdm(total=len(every), initial=len(every) - len(waiting), unit="trial") as progress:
+    with Progress(len(every), "trials", unit="trial", done=len(every) - len(waiting)) as progress:
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
@@ -51,8 +50,8 @@ def run_all(path: Path, settings: Comparison, every: list[Trial], out: Path, par
                 for ended in [one for one in running if one.process.poll() is not None]:
                     running.remove(ended)
                     _check(ended)
-                    progress.write(_headline(ended, settings), file=sys.stderr)
-                    progress.update()
+                    say(_headline(ended, settings))
+                    progress.advance()
                     _report(settings, every, out)
         finally:
             for one in running:

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from benchmarks.streampro.annotations import Annotation, Prediction
 from benchmarks.streampro.judges import ExactJudge, Judge
 from benchmarks.streampro.score import Report, score
 from train.choices import TokenRules
 from train.model.base import StreamModel
+from train.progress import Progress
 from train.rollout import rollout
 from train.trajectory import Prompts
 
@@ -33,7 +32,10 @@ def streampro_f1(
     """
     chosen = spread(prompts.annotations, questions)
     return score(
-        chosen, predict(model, rules, prompts, chosen, rows=rows), judge or ExactJudge(), bootstrap=0
+        chosen,
+        predict(model, rules, prompts, chosen, rows=rows, progress="validation"),
+        judge or ExactJudge(),
+        bootstrap=0,
     )
 
 
@@ -54,9 +56,11 @@ def predict(
     model.eval()
     ordered = sorted(annotations, key=lambda a: a.duration)  # clips of like length step together
     found = []
-    for i in tqdm(range(0, len(ordered), rows), desc=progress, disable=not progress, leave=False):
-        batch = [prompts.prompt(annotation) for annotation in ordered[i : i + rows]]
-        found += [group[0] for group in rollout(model, rules, batch)]
+    with Progress(len(ordered), progress, unit="question", shown=bool(progress)) as bar:
+        for i in range(0, len(ordered), rows):
+            batch = [prompts.prompt(annotation) for annotation in ordered[i : i + rows]]
+            found += [group[0] for group in rollout(model, rules, batch)]
+            bar.advance(len(batch))
     model.train(training)
     return [Prediction(t.prompt.annotation.id, t.responses) for t in found]
 

@@ -34,17 +34,20 @@ from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.evaluation import points, predict, spread
 from train.grpo_recipe import GRPORecipe
-from train.grpo_report import StepReport, StepReporter
+from train.grpo_report import StepReporter, step_report
+from train.inherit import changes
 from train.interrupt import Interrupt
-from train.model.checkpoint import load_checkpoint, save_checkpoint
+from train.memory import check_memory
+from train.model.checkpoint import save_checkpoint
 from train.policy_loss import group_advantages
 from train.policy_update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
+from train.progress import Progress
 from train.recipe import RecipeError
 from train.reward_judges import open_judge, open_rubric_judge
 from train.rewards import Reward, RewardModel, RubricJudge
 from train.rollout import rollout
 from train.schedule import TimedCosine
-from train.sft import turn_encoder
+from train.sft import start_from, turn_encoder
 from train.states import check_same_recipe, disk_errors, last_state, put_in_place, temporary
 from train.trajectory import Prompts, Trajectory
 
@@ -101,13 +104,21 @@ class GRPOTrainer:
     ) -> None:
         self._recipe, self._process, self._judge, self._reporter = recipe, process, judge, reporter
         self._device: torch.device = process.device
-        checkpoint = load_checkpoint(recipe.init)
+        checkpoint = start_from(recipe.init, recipe.lora)
+        check_memory(recipe, checkpoint.model, self._device)
         self.model = checkpoint.model.to(self._device).train()
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Dropout):  # of adapters: rollouts and updates must agree
+                module.p = 0.0
+        if recipe.run.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
         self._tokenizer = checkpoint.tokenizer
         threshold = recipe.rollout.threshold
         self._protocol = replace(
             checkpoint.protocol, threshold=checkpoint.protocol.threshold if threshold is None else threshold
         )
+        for line in changes(checkpoint.protocol, self._protocol):
+            reporter.say(f"{recipe.init}: rollout.threshold changes {line}")
         self._rules = self._rules_at(self._protocol.threshold, recipe.rollout.constrained)
         self._load_prompts()
         self._rewards = RewardModel(recipe.reward, judge, rubric_judge)
@@ -155,10 +166,18 @@ class GRPOTrainer:
             self._evaluate()
         self._clock.start()
         saved, stopped = time.monotonic(), False
-        with Interrupt(self._reporter.say) as interrupt:
+        shown = self._process.is_main_process
+        progress = Progress(self._steps, "grpo", done=self._step, shown=shown)
+        with progress, Interrupt(self._reporter.say) as interrupt:
             while self._step < self._steps:
                 self._train_step()
                 self._clock.tick()
+                limit = self._clock.limit_s
+                progress.advance(
+                    reward=self._last["reward"],
+                    loss=self._last["loss"],
+                    limit_s=limit - self._clock.spent if limit else None,
+                )
                 # Ranks run on clocks of their own; all must do the same thing.
                 flags = [interrupt.asked, self._clock.over, time.monotonic() - saved >= run.save_minutes * 60]
                 stopped, over, due = (sum_over_ranks(self._tensor(flags)) > 0).tolist()
@@ -183,6 +202,11 @@ class GRPOTrainer:
             kept = f"{state} is untouched, go on from it" if state else "no state was saved yet, start again"
             raise TrainingError(
                 f"step {self._step + 1}: {error}; {kept} with a lower learning rate"
+            ) from error
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"step {self._step + 1}: {self._device} is out of memory: lower rollout.rows and "
+                "run.micro_batch_size, set run.gradient_checkpointing, or add [lora]; saved states are intact"
             ) from error
 
     def _try_step(self) -> None:
@@ -218,11 +242,13 @@ class GRPOTrainer:
         prompts = [self._prompts[first + i] for i in range(count)]
         size = max(1, self._recipe.rollout.rows // group)
         groups: list[list[Trajectory]] = []
+        self.model.eval()  # in training mode some versions of transformers drop the cache here
         for i in range(0, count, size):
             with self._autocast():
                 groups += rollout(
                     self.model, self._rules, prompts[i : i + size], group=group, generator=generator
                 )
+        self.model.train()
         return groups
 
     def _report(
@@ -235,39 +261,11 @@ class GRPOTrainer:
         rollout_s: float,
         started: float,
     ) -> None:
-        n = len(rewards)
-        sums = [float(n), sum(r.total for r in rewards), sum(r.total**2 for r in rewards)]
-        sums += [sum(getattr(r, part) for r in rewards) for part in ("format", "turn", "trajectory")]
-        sums += [float(sum(len(t.responses) for t in trajectories))]
-        sums += [float((advantages == 0).all(1).sum()), float(len(advantages))]
-        sums += [float(sum(len(t.ids) for t in trajectories))]
-        n_all, total, squares, form, turn, whole, responses, idle, groups, tokens = sum_over_ranks(
-            self._tensor(sums)
-        ).tolist()
-        mean = total / n_all
         seconds = time.monotonic() - started
-        self._last = asdict(
-            StepReport(
-                reward=mean,
-                reward_std=math.sqrt(max(0.0, squares / n_all - mean**2)),
-                format=form / n_all,
-                turn=turn / n_all,
-                trajectory=whole / n_all,
-                responses=responses / n_all,
-                idle_groups=idle / groups,
-                loss=stats.loss,
-                clipped=stats.clipped,
-                kl=stats.kl,
-                entropy=stats.entropy,
-                grad_norm=stats.grad_norm,
-                lr=rate,
-                rollout_s=rollout_s,
-                update_s=seconds - rollout_s,
-                tokens_per_s=tokens / seconds,
-            )
-        )
+        found = step_report(trajectories, rewards, advantages, stats, rate, rollout_s, seconds, self._device)
+        self._last = asdict(found)
         minutes = (self._clock.spent + seconds) / 60
-        self._reporter.step(self._step, self._steps, minutes, StepReport(**self._last))
+        self._reporter.step(self._step, self._steps, minutes, found)
 
     # What is measured
 
@@ -278,11 +276,14 @@ class GRPOTrainer:
         if self._validation is None:
             return
         chosen = spread(self._validation.annotations, run.eval_questions)
+        shown = "validation" if process.is_main_process else ""
         mine = chosen[process.process_index :: process.num_processes]
         for threshold in run.eval_thresholds or (self._protocol.threshold,):
             rules = self._rules_at(threshold, constrained=True)
             with self._autocast():
-                said = predict(self.model, rules, self._validation, mine, rows=self._recipe.rollout.rows)
+                said = predict(
+                    self.model, rules, self._validation, mine, rows=self._recipe.rollout.rows, progress=shown
+                )
             everything: list[Prediction] = gather_object(said)
             if not process.is_main_process:
                 continue
@@ -292,6 +293,9 @@ class GRPOTrainer:
             self._reporter.evaluation(self._step, threshold, found, responses, better)
             if better:
                 self._best = {"step": self._step, "threshold": threshold, **found}
+                chosen_at = replace(self._protocol, threshold=threshold)
+                for line in changes(self._protocol, chosen_at):
+                    self._reporter.say(f"best: run.eval_thresholds changes {line}")
                 self._export("best", threshold)
 
     # What is kept

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
+from train.model.lora import LoraSettings
 from train.policy_loss import PolicyLossSettings
-from train.recipe import plain, read_recipe
+from train.recipe import RecipeError, build_recipe, plain, read_toml
 from train.rewards import RewardSettings
 
 
@@ -92,6 +93,7 @@ class GRPORun:
 
     ``inner_epochs``: passes over a step's trajectories; ``minibatches``: optimizer steps in each of them;
     ``micro_batch_size``: trajectories in one forward pass of a rank; ``threads`` 0: as many as torch likes.
+    ``gradient_checkpointing``: compute activations again in the backward pass instead of keeping them.
     ``eval_steps`` 0: no evaluation; ``eval_questions`` 0: all of them; ``eval_thresholds``: thresholds to
     compare, the rollouts' own when empty; the best one goes into the best checkpoint.
     """
@@ -103,6 +105,7 @@ class GRPORun:
     micro_batch_size: int = 8
     precision: Literal["bf16", "fp32"] = "bf16"
     threads: int = 0
+    gradient_checkpointing: bool = False
     eval_steps: int = 20
     eval_questions: int = 0
     eval_thresholds: tuple[float, ...] = ()
@@ -115,14 +118,15 @@ class GRPORun:
 
 @dataclass(frozen=True)
 class GRPORecipe:
-    """One reinforcement learning. ``init``: the checkpoint folder it starts from. Paths are relative to where
-    training is started.
+    """One reinforcement learning. ``init``: the checkpoint folder it starts from. ``lora``: adapters of that
+    model are trained instead of all of it. Paths are relative to where training is started.
     """
 
     init: Path
     data: PromptData
     output: Path
     seed: int = 1
+    lora: LoraSettings | None = None
     offsets: OffsetSampling = field(default_factory=OffsetSampling)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
@@ -132,10 +136,21 @@ class GRPORecipe:
     run: GRPORun = field(default_factory=GRPORun)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON would hold it: paths as text."""
-        return plain(asdict(self))
+        """As JSON would hold it: paths as text.
+
+        With ``data.questions_per_clip``, by which the runtime knows how many queries a session may have.
+        """
+        tables = asdict(self)
+        tables["data"]["questions_per_clip"] = 1
+        return plain(tables)
 
 
 def load_grpo_recipe(path: Path) -> GRPORecipe:
     """Read a recipe. Raises RecipeError for anything it does not know, and for values of the wrong kind."""
-    return read_recipe(path, GRPORecipe)
+    data = read_toml(path)
+    if isinstance(data.get("run"), dict) and "fsdp" in data["run"]:
+        raise RecipeError(
+            f"{path}: run.fsdp: GRPO does not shard weights, rollouts need them whole in each process; "
+            "remove the key, and add [lora] for a model that does not fit"
+        )
+    return build_recipe(GRPORecipe, data, path)

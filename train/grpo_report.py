@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from train import progress
+from train.policy_update import UpdateStats, sum_over_ranks
+from train.rewards import Reward
+from train.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,47 @@ class StepReport:
     tokens_per_s: float
 
 
+def step_report(
+    trajectories: Sequence[Trajectory],
+    rewards: Sequence[Reward],
+    advantages: Tensor,
+    stats: UpdateStats,
+    rate: float,
+    rollout_s: float,
+    seconds: float,
+    device: torch.device,
+) -> StepReport:
+    """Of a step that took ``seconds``, over all ranks; ``advantages`` [P, G], ``rate``: of learning."""
+    n = len(rewards)
+    sums = [float(n), sum(r.total for r in rewards), sum(r.total**2 for r in rewards)]
+    sums += [sum(getattr(r, part) for r in rewards) for part in ("format", "turn", "trajectory")]
+    sums += [float(sum(len(t.responses) for t in trajectories))]
+    sums += [float((advantages == 0).all(1).sum()), float(len(advantages))]
+    sums += [float(sum(len(t.ids) for t in trajectories))]
+    n_all, total, squares, form, turn, whole, responses, idle, groups, tokens = sum_over_ranks(
+        torch.tensor(sums, dtype=torch.float64, device=device)
+    ).tolist()
+    mean = total / n_all
+    return StepReport(
+        reward=mean,
+        reward_std=math.sqrt(max(0.0, squares / n_all - mean**2)),
+        format=form / n_all,
+        turn=turn / n_all,
+        trajectory=whole / n_all,
+        responses=responses / n_all,
+        idle_groups=idle / groups,
+        loss=stats.loss,
+        clipped=stats.clipped,
+        kl=stats.kl,
+        entropy=stats.entropy,
+        grad_norm=stats.grad_norm,
+        lr=rate,
+        rollout_s=rollout_s,
+        update_s=seconds - rollout_s,
+        tokens_per_s=tokens / seconds,
+    )
+
+
 class StepReporter:
     """Lines on stderr and in ``output``/train.log, curves in ``output``/tensorboard; silent where ``speaks``
     is False.
@@ -51,7 +100,7 @@ class StepReporter:
     def say(self, text: str) -> None:
         if not self._speaks:
             return
-        print(text, file=sys.stderr, flush=True)
+        progress.say(text)
         with contextlib.suppress(OSError), open(self._log, "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
 

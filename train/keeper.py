@@ -13,6 +13,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from train.model.base import StreamModel
+from train.progress import Progress
 from train.states import disk_errors
 from train.teacher_forced import table
 from train.trainer import StreamTrainer
@@ -48,6 +49,7 @@ class Keeper(TrainerCallback):
         self._signalled = -math.inf
         self._handlers: dict[int, Any] = {}
         self.stopped = False
+        self._progress: Progress | None = None
 
     def _on_signal(self, number: int, frame: Any) -> None:
         now = time.monotonic()
@@ -59,16 +61,21 @@ class Keeper(TrainerCallback):
             self.say("stopping after this step; interrupt again to stop at once")
 
     def release_signals(self) -> None:
-        """Signals do again what they did before; needed where training ended in an error."""
+        """Signals do again what they did before, the bar goes; needed where training ended in an error."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
+        if self._progress is not None:
+            self._progress.close()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         assert self._trainer.clock is not None
         self._trainer.clock.limit_s = self._trainer.clock_limit_s  # may differ from the saved one
         self._trainer.clock.start()
         self._saved = time.monotonic()
+        self._progress = Progress(
+            state.max_steps, "sft", done=state.global_step, shown=state.is_world_process_zero
+        )
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._on_signal)
 
@@ -81,6 +88,9 @@ class Keeper(TrainerCallback):
         clock = self._trainer.clock
         assert clock is not None
         clock.tick()
+        if self._progress is not None:
+            left = clock.limit_s - clock.spent if clock.limit_s else None
+            self._progress.advance(loss=self._trainer.step_loss, limit_s=left)
         # Ranks run on clocks of their own; all must do the same thing, so one tick of the slowest decides.
         flags = torch.tensor(
             [float(self.stopped), float(clock.over), float(time.monotonic() - self._saved >= self._save_s)],

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from train.align import story_of, under_way
 from train.data.features import FeatureCache
 from train.model.compact import CHANGE_CHANNELS, Projector
+from train.progress import Progress
 from train.recipe import RecipeError
 from train.world.stage import VERBS
 
@@ -86,6 +87,7 @@ def teach_motion(
         optimizer, settings.lr, total_steps=settings.epochs * count
     )
     right, started = 0.0, time.monotonic()
+    progress = Progress(settings.epochs * count, "motion")
     for epoch in range(1, settings.epochs + 1):
         model.train()
         for batch in np.array_split(rng.permutation(len(train[0])), count):
@@ -94,9 +96,11 @@ def teach_motion(
             loss.backward()
             optimizer.step()
             schedule.step()
+            progress.advance(loss=loss.item())
         right = _share_right(model, *test)
         spent = time.monotonic() - started
         say(f"motion {epoch}/{settings.epochs}  {spent:.0f} s  loss {loss.item():.3f}  right {right:.3f}")
+    progress.close()
     projector.eval()
     return {"motion": right}
 

@@ -24,6 +24,7 @@ from train.align import LOOK, clip_truth, story_of, under_way
 from train.data.features import ClipFeatures, FeatureCache
 from train.guidance import looking_layers
 from train.model.compact import CompactModel
+from train.progress import Progress
 from train.sft import turn_encoder
 from train.world.catalog import ACTORS, sprite_table
 from train.world.scene import SIZE
@@ -95,6 +96,7 @@ def teach_naming(
     model.decoder.set_attn_implementation("eager")  # which shows where it looks
     right: dict[str, list[bool]] = {kind: [] for kind in lesson.kinds}
     started = time.monotonic()
+    progress = Progress(settings.steps, "naming")
     for step in range(1, settings.steps + 1):
         kinds = lesson.kinds[:1] if step <= settings.names_first else lesson.kinds
         loss = lesson.loss(kinds, settings.batch_size, settings.labels, right)
@@ -103,10 +105,12 @@ def teach_naming(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        progress.advance(loss=loss.item())
         if step % 50 == 0:
             figures = "  ".join(f"{kind} {value:.3f}" for kind, value in _ends(right).items())
             spent = time.monotonic() - started
             say(f"naming {step}/{settings.steps}  {spent:.0f} s  loss {loss.item():.3f}  {figures}")
+    progress.close()
     model.eval()
     model.decoder.set_attn_implementation("sdpa")
     return _ends(right)

@@ -13,6 +13,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.protocol import Protocol
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
+from train.inherit import inherited
 from train.model.compact import CompactConfig
 from train.model.lora import LoraSettings
 
@@ -154,9 +155,10 @@ class SFTRecipe:
     """One supervised training.
 
     ``init``: "scratch", or a checkpoint folder, whose model and tokenizer are taken and ``model`` and
-    ``tokenizer`` ignored. ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``:
-    "world" (made from the generated world's texts) or a tokenizer.json. ``guidance``: the decoder is also
-    shown where to look; for clips of the generated world.
+    ``tokenizer`` ignored; a recipe file inherits from it each key of ``protocol`` it does not set.
+    ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``: "world" (made from the
+    generated world's texts) or a tokenizer.json. ``guidance``: the decoder is also shown where to look; for
+    clips of the generated world.
     Paths are relative to where training is started.
     """
 
@@ -200,7 +202,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def build_recipe(kind: type[T], data: dict[str, Any], path: Path) -> T:
-    """A recipe from the tables of ``path``. Raises as :func:`read_recipe`."""
+    """A recipe from the tables of ``path``. What a supervised one does not say of the stream format it takes
+    from its ``init``. Raises as :func:`read_recipe`.
+    """
+    if kind is SFTRecipe:
+        try:
+            data = inherited(data)
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}") from error
     return _build(kind, data, path, "")
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.streampro.tasks import TASKS
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @click.command()
@@ -49,6 +48,8 @@ def score(
     F1 is of questions with answers (exact judge); unwanted responses a minute are of those without. Choose a
     threshold on validation clips, never on those that are reported.
     """
+    from rich.console import Console
+
     from train.examination import Examination, drawn, figures
     from train.model.checkpoint import load_checkpoint
 
@@ -72,6 +73,10 @@ def score(
 
 def _table(name: str, by_threshold: dict[str, dict[str, Any]]) -> Table:
     """One row a threshold; columns only for what the file's questions can tell."""
+    from rich.table import Table
+
+    from benchmarks.streampro.tasks import TASKS
+
     some = next(iter(by_threshold.values()))
     parts = [part for part in ("W-Avg", *TASKS) if part in some.get("f1", {})]
     table = Table("threshold", *parts, title=f"{name}: {some['questions']} questions")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.streampro.annotations import Annotation
 from edge_runtime.protocol import Protocol, TurnEncoder
+from train import progress
 from train.choices import TokenRules
 from train.data.dataset import Collator, Teach, TrajectoryDataset
 from train.data.encode import Encoded, TimelineEncoder
@@ -34,12 +34,13 @@ from train.errors import TrainingError
 from train.evaluation import points, streampro_f1
 from train.guidance import Guidance, Lesson, LessonWriter
 from train.guidance_truth import turn_truth
+from train.inherit import changes
 from train.keeper import Keeper
 from train.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.model.base import StreamModel
-from train.model.checkpoint import load_checkpoint, save_checkpoint
+from train.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.model.compact import CompactModel
-from train.model.lora import start_adapters
+from train.model.lora import LoraSettings, start_adapters
 from train.model.tokenizer import train_tokenizer
 from train.recipe import LossSettings, RecipeError, SFTRecipe
 from train.reporting import check_reporting, reporters
@@ -105,7 +106,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     output.mkdir(parents=True, exist_ok=True)
     say = _speaker(output / "train.log", process.is_main_process)
 
-    model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None)
+    model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None, say)
     if model.frame_tokens != recipe.protocol.frame_tokens:
         has, asks = model.frame_tokens, recipe.protocol.frame_tokens
         raise RecipeError(f"protocol.frame_tokens is {asks}, the model makes {has} visual tokens a frame")
@@ -160,13 +161,17 @@ def turn_encoder(protocol: Protocol, tokenizer: Tokenizer) -> TurnEncoder:
         raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
 
 
-def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[StreamModel, Tokenizer]:
+def initial_model(
+    recipe: SFTRecipe, saved: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> tuple[StreamModel, Tokenizer]:
     """The model that training starts from, and its tokenizer; ``saved``: the tokenizer of a run gone on with.
+
+    ``say`` is told each key of the checkpoint's stream format that the recipe changes.
 
     Raises RecipeError for a tokenizer or a checkpoint's protocol that does not fit, CheckpointError.
     """
     if recipe.init != "scratch":
-        return _from_checkpoint(recipe)
+        return _from_checkpoint(recipe, say)
     if recipe.lora is not None:
         raise RecipeError("lora needs a pretrained model to adapt: give its checkpoint as init")
     if saved is not None:  # the texts it was made from may have changed since this run began
@@ -188,25 +193,36 @@ def initial_model(recipe: SFTRecipe, saved: Path | None = None) -> tuple[StreamM
     return model, tokenizer
 
 
-def _from_checkpoint(recipe: SFTRecipe) -> tuple[StreamModel, Tokenizer]:
-    """With ``lora``: the adapters of a checkpoint that has some go on, any other is their base."""
+def _from_checkpoint(recipe: SFTRecipe, say: Callable[[str], None]) -> tuple[StreamModel, Tokenizer]:
     folder = Path(recipe.init)
-    checkpoint = load_checkpoint(folder, merge=recipe.lora is None)
+    checkpoint = start_from(folder, recipe.lora)
     _check_protocol(folder, checkpoint.protocol, recipe.protocol)
+    for line in changes(checkpoint.protocol, recipe.protocol):
+        say(f"{folder}: the recipe changes {line}")
+    return checkpoint.model.train(), checkpoint.tokenizer
+
+
+def start_from(folder: Path, lora: LoraSettings | None) -> Checkpoint:
+    """The checkpoint ``folder``, its model ready to be trained: all of it in float32, or ``lora`` adapters.
+
+    With ``lora`` the adapters of a checkpoint that has some go on, any other is their base. Raises
+    RecipeError for adapters that do not fit, CheckpointError.
+    """
+    checkpoint = load_checkpoint(folder, merge=lora is None)
     model = checkpoint.model
-    if recipe.lora is None:
+    if lora is None:
         model.float()  # a step may be smaller than what half precision can add
     elif model.adapters is None:
-        encoder = turn_encoder(recipe.protocol, checkpoint.tokenizer)
+        encoder = turn_encoder(checkpoint.protocol, checkpoint.tokenizer)
         try:
-            start_adapters(model, recipe.lora, folder, (encoder.silence_id, encoder.response_id))
+            start_adapters(model, lora, folder, (encoder.silence_id, encoder.response_id))
         except ValueError as error:
             raise RecipeError(f"lora: {error}") from error
-    elif model.adapters.settings != recipe.lora:
+    elif model.adapters.settings != lora:
         raise RecipeError(
             f"{folder}: was trained with {model.adapters.settings}; give the same lora, or none"
         )
-    return model.train(), checkpoint.tokenizer
+    return checkpoint
 
 
 def _check_protocol(folder: Path, found: Protocol, wanted: Protocol) -> None:
@@ -356,7 +372,7 @@ def _speaker(path: Path, speaks: bool) -> Callable[[str], None]:
 
     def say(text: str) -> None:
         if speaks:
-            print(text, file=sys.stderr, flush=True)
+            progress.say(text)
             with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
 

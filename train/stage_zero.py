@@ -29,7 +29,7 @@ def run_stage_zero(
     Returns each part's figures. Raises RecipeError for a model of another family or clips that are not of
     the generated world.
     """
-    model, tokenizer, metrics = _start(recipe, out)
+    model, tokenizer, metrics = _start(recipe, out, say)
     clips = sorted({a.video_path for source in recipe.data.train for a in read_annotations(source.path)})
     cache = FeatureCache(recipe.data.cache, recipe.protocol.fps, recipe.data.workers, model.vision)
     cache.ensure(clips)
@@ -61,7 +61,9 @@ def run_stage_zero(
     return metrics
 
 
-def _start(recipe: SFTRecipe, out: Path) -> tuple[CompactModel, Tokenizer, Metrics]:
+def _start(
+    recipe: SFTRecipe, out: Path, say: Callable[[str], None]
+) -> tuple[CompactModel, Tokenizer, Metrics]:
     """The model as the parts done so far left it, or the recipe's own."""
     metrics: Metrics = {}
     if (out / "config.json").is_file():
@@ -71,7 +73,7 @@ def _start(recipe: SFTRecipe, out: Path) -> tuple[CompactModel, Tokenizer, Metri
             raise RecipeError(f"{out}: holds a checkpoint of another recipe; choose another --out")
         metrics = dict(checkpoint.config["metrics"])
     else:
-        model, tokenizer = initial_model(recipe)
+        model, tokenizer = initial_model(recipe, say=say)
     if not isinstance(model, CompactModel):
         raise RecipeError(f"stage 0 is for models of the compact family, not {model.family}; skip it")
     return model, tokenizer, metrics

@@ -27,6 +27,7 @@ from train.errors import TrainingError
 from train.guidance import Guidance, Lesson
 from train.losses import Counts, DecisionIds, Loss, count_tokens
 from train.model.base import StreamModel
+from train.progress import Progress
 from train.recipe import Optimizer
 from train.schedule import TimedCosine
 from train.sharding import gather_optimizer, gather_weights, scatter_optimizer, shard_on_cpu
@@ -103,6 +104,8 @@ class StreamTrainer(Trainer):
         self._progress = torch.zeros(len(COUNTS), dtype=torch.float64)
         self._tokens = 0
         self._shown: list[float] = []
+        self.step_loss = 0.0
+        """Of the running optimizer step, as far as this process has come."""
         self._since = time.monotonic()
         self._tied = tied_weights(self.model)
         self._batch_ids: list[str] = []
@@ -166,6 +169,7 @@ class StreamTrainer(Trainer):
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         if not batches:
             return batches, None
+        self.step_loss = 0.0
         self._batch_ids = [name for batch in batches for name in batch["ids"]]
         counts = sum(count_tokens(batch["labels"], self._ids) for batch in batches)
         counts = torch.cat([counts, counts.new_tensor([len(self._batch_ids)])])
@@ -189,6 +193,7 @@ class StreamTrainer(Trainer):
                 f"{', '.join(inputs['ids'])}; the last saved state is untouched: lower the learning rate, or "
                 "look at these items, and go on from it"
             )
+        self.step_loss += loss.item()
         with torch.no_grad():
             self._progress += count(logits, targets, self._ids).cpu()
             self._tokens += inputs["input_ids"].numel()
@@ -239,12 +244,15 @@ class StreamTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         counts = TaskCounts(whole.tasks)
+        progress = Progress(len(loader), "validation", unit="batch", shown=self.accelerator.is_main_process)
         for i, batch in enumerate(loader):
             inputs = self._prepare_inputs(batch)
             with self.accelerator.autocast():
                 logits, *_ = model(inputs["input_ids"], inputs["labels"], inputs["features"])
             tasks = inputs["tasks"][: max(0, mine - i * batch_size)]
             counts.add(count_by_task(logits, inputs["labels"], tasks, self._ids))
+            progress.advance()
+        progress.close()
         model.train()
         stacked = self.accelerator.reduce(counts.stacked().to(self.args.device), reduction="sum").cpu()
         self.last_eval = counts.rates(stacked)

@@ -207,5 +207,6 @@ def _as_bundle(checkpoint: TorchCheckpoint, context_rows: int) -> Bundle:
             "name": checkpoint.folder.resolve().name,
             "family": checkpoint.config["family"],
             "precision": "fp32 checkpoint, eager torch",
+            "training": {"recipe": checkpoint.config.get("recipe")},
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -273,3 +274,11 @@ def test_every_lowering_streams_as_torch_does(qwen, tmp_path, target, precision,
     parity = measure_parity(folder, qwen.model, qwen.backbone, timesteps=24)
     assert parity["evictions"] >= 5
     assert parity["kl_mean"] < kl
+
+
+def test_weights_in_bfloat16_are_exported_and_compared(qwen, tmp_path):
+    """As `train base qwen` writes them; NumPy has no such type."""
+    half = copy.deepcopy(qwen.model).bfloat16()
+    save_checkpoint(tmp_path / "base", half, qwen.tokenizer, qwen.protocol, [], {}, {})
+    out = export_bundle(tmp_path / "base", tmp_path / "bundle", "fp32", ROWS, parity_timesteps=12)
+    assert json.loads((out / "bundle.json").read_text())["parity"]["decision_agreement"] == 1.0

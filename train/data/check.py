@@ -10,11 +10,11 @@ from itertools import combinations
 from pathlib import Path
 
 import av
-from tqdm import tqdm
 
 from benchmarks.streampro.annotations import Annotation, Answer, FormatError, Response, parse_annotation
 from benchmarks.streampro.judges.iou import IouJudge, parse_interval
 from benchmarks.streampro.tasks import TASKS
+from train.progress import Progress
 
 DIMENSIONS = ("granularity", "coherence", "coverage")
 INTERVAL_TASKS = ("EU", "TP", "EC", "AC")
@@ -131,9 +131,12 @@ def _read(path: Path) -> tuple[list[Problem], list[Annotation]]:
 def _look_into(videos: Sequence[Path], workers: int) -> dict[Path, Clip]:
     # Threads: decoding and demuxing happen outside of Python.
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        found = pool.map(probe, videos)
-        progress = tqdm(found, total=len(videos), desc="clips", unit="clip", mininterval=2, disable=None)
-        return dict(zip(videos, progress, strict=True))
+        found = {}
+        with Progress(len(videos), "clips", unit="clip") as progress:
+            for video, clip in zip(videos, pool.map(probe, videos), strict=True):
+                found[video] = clip
+                progress.advance()
+        return found
 
 
 def _clip_problems(annotation: Annotation, clip: Clip, fps: float) -> Iterator[str]:

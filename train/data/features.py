@@ -19,13 +19,13 @@ from pathlib import Path
 import av
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from edge_runtime.errors import EdgeError, SourceError
 from edge_runtime.sampling import TimestepSampler
 from edge_runtime.vision import letterbox
 from train.model.lite0 import IMAGE_SIZE, Lite0Vision
 from train.model.vision import Encode, FrozenVision
+from train.progress import Progress
 
 PREPROCESSING_VERSION = 1
 """Raise it whenever sampling, letterbox or normalisation changes what any backbone sees."""
@@ -129,10 +129,12 @@ class FeatureCache:
                 pool.submit(_compute_clip, str(clip), str(self._file(key)), self.fps): clip
                 for key, clip in missing.items()
             }
-            for job in tqdm(as_completed(jobs), total=len(jobs), desc="features", unit="clip", mininterval=2):
-                reason = job.result()
-                if reason is not None:
-                    bad[jobs[job]] = reason
+            with Progress(len(jobs), "features", unit="clip") as progress:
+                for job in as_completed(jobs):
+                    reason = job.result()
+                    if reason is not None:
+                        bad[jobs[job]] = reason
+                    progress.advance()
         return bad
 
 

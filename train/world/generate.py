@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from train.progress import Progress
 from train.world import catalog
 from train.world.kitchen import kitchen_story
 from train.world.questions import ask_all
@@ -81,7 +81,11 @@ def generate(config: WorldConfig, workers: int = 1) -> Path:
     (config.out / "clips").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as pool:
         jobs = pool.map(make_clip, [config] * config.count, range(config.count), chunksize=4)
-        records = list(tqdm(jobs, total=config.count, unit="clip", desc=config.split))
+        records = []
+        with Progress(config.count, config.split, unit="clip") as progress:
+            for group in jobs:
+                records.append(group)
+                progress.advance()
     path = config.out / "annotations.jsonl"
     partial = path.with_suffix(".partial")
     with open(partial, "w", encoding="utf-8") as file:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
+import click
 from PIL import Image, ImageDraw, ImageFont
 
 from train.world.catalog import sprite_table
@@ -36,7 +36,10 @@ def render_sprite(emoji: str, font: ImageFont.FreeTypeFont) -> Image.Image:
     return sprite
 
 
+@click.command()
+@click.argument("font_path", metavar="FONT.ttf", type=click.Path(exists=True, dir_okay=False))
 def main(font_path: str) -> None:
+    """Render the sprites of the catalog from an emoji font into train/world/assets."""
     font = ImageFont.truetype(font_path, 109)  # the only size bitmap emoji fonts hold
     table = sprite_table()
     sheet = Image.new("RGBA", (COLUMNS * CELL, math.ceil(len(table) / COLUMNS) * CELL))
@@ -49,6 +52,4 @@ def main(font_path: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m train.world.sprite_sheet FONT.ttf")
-    main(sys.argv[1])
+    main()
