@@ -23,6 +23,10 @@ case $versions in
     locked | newest | lowest) ;;
     *) echo "setup: VERSIONS must be locked, newest or lowest, not $versions" >&2; exit 2 ;;
 esac
+if [ "$profile $versions" = "test lowest" ]; then
+    echo "setup: VERSIONS=lowest is for demo and runtime" >&2
+    exit 2
+fi
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly root=$PWD
@@ -157,6 +161,8 @@ install_system_packages() {
 check_python() {
     "$system_python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
         fail "$system_python must be Python 3.10 or newer: use Debian 12, Ubuntu 22.04, JetPack 6 or newer"
+    [ "$profile" != test ] || "$system_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "training and export need Python 3.11 or newer; \`make demo\` and \`make test-runtime\` work here"
 }
 
 make_venv() {
@@ -205,8 +211,8 @@ choose_versions() {
         locked) version_options=(-c constraints.txt) ;;
         newest) version_options=(--upgrade --upgrade-strategy eager) ;;
         lowest)
-            # Two different bounds of one package end in an error of pip, as they should.
-            sed -n '/^dependencies/,$p' pyproject.toml | grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' |
+            # Only what the runtime needs: PyTorch and its kin are tested as locked and newest.
+            grep -E '^(dependencies|cpu|dev) = ' pyproject.toml | grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' |
                 sed 's/"//; s/>=/==/' | sort -u >build/lowest.txt
             version_options=(-c build/lowest.txt)
             ;;
