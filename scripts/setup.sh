@@ -18,6 +18,8 @@ case $profile in
     demo | runtime | test) ;;
     *) echo "usage: scripts/setup.sh demo|runtime|test" >&2; exit 2 ;;
 esac
+target=$profile # what people call
+[ "$profile" != runtime ] || target=test-runtime
 readonly versions=${VERSIONS:-locked}
 case $versions in
     locked | newest | lowest) ;;
@@ -123,7 +125,7 @@ missing_apt_packages() {
 # REASON NAMES
 fail_apt() {
     fail "cannot install system packages: $1; run \`sudo apt-get install $2\` yourself," \
-        "then \`make $profile\` again"
+        "then \`make $target\` again"
 }
 
 install_system_packages() {
@@ -131,7 +133,7 @@ install_system_packages() {
         "$system_python" -c 'import ensurepip, gi; gi.require_version("Gst", "1.0"); from gi.repository import Gst' \
             2>/dev/null ||
             fail "cannot install GStreamer: no apt-get here; install GStreamer 1.20 or newer, its Python bindings" \
-                "(gi) and Python's venv for $system_python yourself, then run \`make $profile\` again"
+                "(gi) and Python's venv for $system_python yourself, then run \`make $target\` again"
         return
     fi
 
@@ -143,7 +145,7 @@ install_system_packages() {
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null ||
             fail "cannot install system packages: neither root nor sudo;" \
-                "let root run \`apt-get install $names\`, then \`make $profile\` again"
+                "let root run \`apt-get install $names\`, then \`make $target\` again"
         say "sudo is needed for: apt-get install $names"
         if [ -t 0 ]; then sudo -v; else sudo -n true 2>/dev/null; fi || fail_apt "sudo was refused" "$names"
         as_root=(sudo)
@@ -169,7 +171,7 @@ make_venv() {
     "$venv_python" -c 'import gi, pip' 2>/dev/null && return
     [ ! -e .venv ] || [ -e "$venv_mark" ] ||
         fail "the .venv here was made by something else and does not see GStreamer's Python bindings;" \
-            "remove it (rm -r .venv), then run \`make $profile\` again"
+            "remove it (rm -r .venv), then run \`make $target\` again"
     rm -rf .venv
     # Marked first, so that a half-made one is known as ours and made anew.
     mkdir .venv && touch "$venv_mark"
@@ -211,8 +213,8 @@ choose_versions() {
         locked) version_options=(-c constraints.txt) ;;
         newest) version_options=(--upgrade --upgrade-strategy eager) ;;
         lowest)
-            # Only what the runtime needs: PyTorch and its kin are tested as locked and newest.
-            grep -E '^(dependencies|cpu|dev) = ' pyproject.toml | grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' |
+            # What the runtime needs alone: PyTorch, its kin and the tools are tested as locked and newest.
+            grep -E '^(dependencies|cpu) = ' pyproject.toml | grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' |
                 sed 's/"//; s/>=/==/' | sort -u >build/lowest.txt
             version_options=(-c build/lowest.txt)
             ;;
@@ -250,7 +252,7 @@ install_python_packages() {
         read -ra words <<<"$step"
         pip_install "${version_options[@]}" "${words[@]}" ||
             fail "cannot install Python packages ($step): $(reason "$pip_log");" \
-                "run \`make $profile\` again when that is fixed"
+                "run \`make $target\` again when that is fixed"
     done
     digest "$profile" >"$install_mark"
     say "Python packages are ready after $((SECONDS - started)) s"
