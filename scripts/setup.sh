@@ -226,7 +226,8 @@ choose_versions() {
 choose_torch() {
     local index=https://download.pytorch.org/whl/cpu chosen
     [ ! -e /proc/driver/nvidia/version ] || return 0
-    "$venv_python" -c 'import torch' 2>/dev/null && return
+    # What is there stays, unless the newest is asked for.
+    [ "$versions" = newest ] || ! "$venv_python" -c 'import torch' 2>/dev/null || return 0
     chosen=$("$venv_python" -m pip install --dry-run --quiet --no-deps --ignore-installed \
         --disable-pip-version-check --report - "${version_options[@]}" torch 2>>"$pip_log" |
         "$venv_python" -c 'import json, sys; print(json.load(sys.stdin)["install"][0]["metadata"]["version"])' \

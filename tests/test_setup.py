@@ -325,3 +325,26 @@ def test_installs_again_after_a_failure(machine: Machine) -> None:
     machine.has_venv_that_records()
     assert machine.setup("demo").returncode == 0
     assert len(machine.installs()) == 1
+
+
+def in_debian(machine: Machine, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", str(ROOT / "scripts" / "in_debian.sh"), *words],
+        env={"PATH": str(machine.bin), "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_another_release_names_what_it_needs(machine: Machine) -> None:
+    usage = in_debian(machine, "trixie")
+    assert (usage.returncode, usage.stderr) == (2, "usage: scripts/in_debian.sh RELEASE COMMAND...\n")
+    machine.command(machine.bin / "id", "echo 1000")
+    refused = in_debian(machine, "trixie", "make", "demo")
+    assert refused.returncode == 1
+    assert refused.stderr == "in_debian: needs root; run `sudo scripts/in_debian.sh trixie make demo`\n"
+    machine.command(machine.bin / "id", "echo 0")
+    lacking = in_debian(machine, "trixie", "make", "demo")
+    assert lacking.returncode == 1
+    assert "needs debootstrap; run `apt-get install debootstrap" in lacking.stderr
