@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes constraints.txt: the newest versions that pyproject.toml allows, for Python 3.10 and newer, on every
-# platform. uv comes from PyPI into build/.
+# Writes constraints.txt: the newest versions that pyproject.toml allows, on every platform, for Python 3.10 and
+# newer (training and export: 3.11 and newer). uv comes from PyPI into build/.
 #
 # torch stays at the version below: it is a download of gigabytes, and its builds for the CPU come later.
 set -euo pipefail
@@ -10,15 +10,31 @@ readonly torch=torch==2.13.0
 mkdir -p build
 [ -x build/uv/bin/uv ] || { python3 -m venv build/uv && build/uv/bin/pip install -q uv; }
 compile() {
-    build/uv/bin/uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate \
-        --no-emit-index-url --no-emit-find-links -c <(echo "$torch") "$@"
+    build/uv/bin/uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url \
+        --no-emit-find-links "$@"
 }
+
+# What training needs, with markers that say: from Python 3.11 on.
+{
+    compile --python-version 3.11 --extra cpu --extra train-core --extra export --extra bench --extra dev \
+        -c <(echo "$torch") pyproject.toml
+    compile --python-version 3.11 --no-deps scripts/no-deps.txt
+    echo "tensorrt_rtx ; platform_machine == 'x86_64'" | compile --python-version 3.11 -
+} | sed -E "s/ ; (.*)/ ; (\1) and python_full_version >= '3.11'/; t; s/$/ ; python_full_version >= '3.11'/" \
+    >build/training.txt
 {
     echo "# Exact versions that this project is tested with; pip reads them as constraints. \`make lock\` writes this."
     {
-        compile --extra cpu --extra train-core --extra export --extra bench --extra dev pyproject.toml
-        compile --no-deps scripts/no-deps.txt
-        echo "tensorrt_rtx ; platform_machine == 'x86_64'" | compile -
-    } | LC_ALL=C sort -u
+        cat build/training.txt
+        compile --python-version 3.10 --extra cpu --extra dev -c build/training.txt pyproject.toml
+    } | LC_ALL=C sort -u | awk '
+        { line[NR] = $0 }
+        !/ ; / { everywhere[$0] }
+        END {
+            for (i = 1; i <= NR; i++) {
+                split(line[i], part, " ; ")
+                if (line[i] == part[1] || !(part[1] in everywhere)) print line[i]
+            }
+        }'
 } >build/constraints.txt
 mv build/constraints.txt constraints.txt

@@ -18,11 +18,17 @@ case $profile in
     demo | runtime | test) ;;
     *) echo "usage: scripts/setup.sh demo|runtime|test" >&2; exit 2 ;;
 esac
+target=$profile # what people call
+[ "$profile" != runtime ] || target=test-runtime
 readonly versions=${VERSIONS:-locked}
 case $versions in
     locked | newest | lowest) ;;
     *) echo "setup: VERSIONS must be locked, newest or lowest, not $versions" >&2; exit 2 ;;
 esac
+if [ "$profile $versions" = "test lowest" ]; then
+    echo "setup: VERSIONS=lowest is for demo and runtime" >&2
+    exit 2
+fi
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly root=$PWD
@@ -120,7 +126,7 @@ missing_apt_packages() {
 # REASON NAMES
 fail_apt() {
     fail "cannot install system packages: $1; run \`sudo apt-get install $2\` yourself," \
-        "then \`make $profile\` again"
+        "then \`make $target\` again"
 }
 
 install_system_packages() {
@@ -128,7 +134,7 @@ install_system_packages() {
         "$system_python" -c 'import ensurepip, gi; gi.require_version("Gst", "1.0"); from gi.repository import Gst' \
             2>/dev/null ||
             fail "cannot install GStreamer: no apt-get here; install GStreamer 1.20 or newer, its Python bindings" \
-                "(gi) and Python's venv for $system_python yourself, then run \`make $profile\` again"
+                "(gi) and Python's venv for $system_python yourself, then run \`make $target\` again"
         return
     fi
 
@@ -140,7 +146,7 @@ install_system_packages() {
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null ||
             fail "cannot install system packages: neither root nor sudo;" \
-                "let root run \`apt-get install $names\`, then \`make $profile\` again"
+                "let root run \`apt-get install $names\`, then \`make $target\` again"
         say "sudo is needed for: apt-get install $names"
         if [ -t 0 ]; then sudo -v; else sudo -n true 2>/dev/null; fi || fail_apt "sudo was refused" "$names"
         as_root=(sudo)
@@ -158,13 +164,15 @@ install_system_packages() {
 check_python() {
     "$system_python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
         fail "$system_python must be Python 3.10 or newer: use Debian 12, Ubuntu 22.04, JetPack 6 or newer"
+    [ "$profile" != test ] || "$system_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "training and export need Python 3.11 or newer; \`make demo\` and \`make test-runtime\` work here"
 }
 
 make_venv() {
     "$venv_python" -c 'import gi, pip' 2>/dev/null && return
     [ ! -e .venv ] || [ -e "$venv_mark" ] ||
         fail "the .venv here was made by something else and does not see GStreamer's Python bindings;" \
-            "remove it (rm -r .venv), then run \`make $profile\` again"
+            "remove it (rm -r .venv), then run \`make $target\` again"
     rm -rf .venv
     # Marked first, so that a half-made one is known as ours and made anew.
     mkdir .venv && touch "$venv_mark"
@@ -206,8 +214,8 @@ choose_versions() {
         locked) version_options=(-c constraints.txt) ;;
         newest) version_options=(--upgrade --upgrade-strategy eager) ;;
         lowest)
-            # Two different bounds of one package end in an error of pip, as they should.
-            sed -n '/^dependencies/,$p' pyproject.toml | grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' |
+            # What the runtime needs alone: PyTorch, its kin and the tools are tested as locked and newest.
+            grep -E '^(dependencies|cpu) = ' pyproject.toml | grep -oE '"[A-Za-z0-9_-]+>=[0-9.]+' |
                 sed 's/"//; s/>=/==/' | sort -u >build/lowest.txt
             version_options=(-c build/lowest.txt)
             ;;
@@ -219,7 +227,8 @@ choose_versions() {
 choose_torch() {
     local index=https://download.pytorch.org/whl/cpu chosen
     [ ! -e /proc/driver/nvidia/version ] || return 0
-    "$venv_python" -c 'import torch' 2>/dev/null && return
+    # What is there stays, unless the newest is asked for.
+    [ "$versions" = newest ] || ! "$venv_python" -c 'import torch' 2>/dev/null || return 0
     chosen=$("$venv_python" -m pip install --dry-run --quiet --no-deps --ignore-installed \
         --disable-pip-version-check --report - "${version_options[@]}" torch 2>>"$pip_log" |
         "$venv_python" -c 'import json, sys; print(json.load(sys.stdin)["install"][0]["metadata"]["version"])' \
@@ -245,7 +254,7 @@ install_python_packages() {
         read -ra words <<<"$step"
         pip_install "${version_options[@]}" "${words[@]}" ||
             fail "cannot install Python packages ($step): $(reason "$pip_log");" \
-                "run \`make $profile\` again when that is fixed"
+                "run \`make $target\` again when that is fixed"
     done
     digest "$profile" >"$install_mark"
     say "Python packages are ready after $((SECONDS - started)) s"

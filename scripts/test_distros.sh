@@ -16,7 +16,7 @@ runs=(
 )
 if [ "${1:-}" = arm64 ]; then
     export ARCH=arm64
-    # onnxruntime 1.28 and newer, as locked, crash qemu 7.2 at import. These run.
+    # onnxruntime 1.28 and newer (the locked one, too) crash qemu 7.2 at import. These run.
     runs=("bookworm bash scripts/demo_with.sh onnxruntime 1.23.2 1.26.0")
 elif [ $# -gt 0 ]; then
     mapfile -t runs < <(printf '%s\n' "${runs[@]}" | grep -F -- "$1")

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 CHILD = """
-import time
+import os, time
 from edge_runtime.signals import reload_on_hangup
-with reload_on_hangup(lambda: print("reloaded", flush=True)):
+# Not print: it may be interrupted by the signal, and cannot be entered again.
+with reload_on_hangup(lambda: os.write(1, b"reloaded\\n")):
     print("ready", flush=True)
     time.sleep(60)
 """
