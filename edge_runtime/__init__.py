@@ -16,21 +16,21 @@ from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime import no_telemetry
+from edge_runtime.backends import no_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_runtime.backends.spinning import Spinning
+    from edge_runtime.engine.model import Model
+    from edge_runtime.engine.session import Decision, StreamSession
     from edge_runtime.errors import EdgeError
-    from edge_runtime.model import Model
-    from edge_runtime.session import Decision, StreamSession
 
 no_telemetry.switch_off()  # before anything can import onnxruntime
 
 __all__ = ["Decision", "EdgeError", "Model", "StreamSession", "load", "open"]
 
-_HOMES = {"Decision": "session", "EdgeError": "errors", "Model": "model", "StreamSession": "session"}
+_HOMES = {"Decision": "engine.session", "EdgeError": "errors", "Model": "engine.model", "StreamSession": "engine.session"}
 
 
 def open(  # the verb a user expects; the builtin is not needed in this module
@@ -60,7 +60,7 @@ def load(
     (while a graph runs, for microseconds at a time), ``never`` or ``always``. Raises BundleError for a bundle
     that cannot be trusted or read, BackendError when no engine can run it.
     """
-    from edge_runtime.model import Model
+    from edge_runtime.engine.model import Model
 
     if say is None:
         return Model(name_or_folder, threads=threads, backend=backend, spinning=spinning)

@@ -19,7 +19,7 @@ def main() -> None:
     """The console script. Never returns."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored: nohup, &
         signal.signal(signal.SIGINT, _interrupt)
-    from edge_runtime import cli
+    from edge_runtime.app import cli
 
     cli.main()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from benchmarks.missing_extra import how_to_install
+from edge_runtime.command_line.missing_extra import how_to_install
 from edge_runtime.errors import EdgeError
 
 _PATH: Any = click.Path(path_type=Path)
@@ -129,7 +129,7 @@ def bundle_command(
     with _one_line(out):
         progress("loading PyTorch")
         from export.bundle_writer import export_bundle  # here, so that --help is quick
-        from export.quantize_vision import frames_of
+        from export.quantization.vision import frames_of
 
         folder = export_bundle(
             checkpoint,
@@ -165,7 +165,7 @@ def bundle_command(
 def lint_command(model: Path, target: str) -> None:
     """Say what in the ONNX file MODEL the engine cannot run, or runs wrongly; exit code 3 when anything."""
     with _one_line(model):
-        from export.lint import lint, load_graph
+        from export.validation.lint import lint, load_graph
 
         findings = lint(load_graph(model), target)
     for finding in findings:
@@ -229,7 +229,7 @@ def engines_command(bundle: Path, out: Path, sms: tuple[int, ...]) -> None:
     """Build the TensorRT-RTX engines of BUNDLE ahead of time; no GPU is needed."""
     progress = _progress()
     with _one_line(out):
-        from export.engines import build_engines
+        from export.import_engines import build_engines
 
         for plan in build_engines(bundle, out, sms, progress=progress):
             click.echo(plan)
@@ -240,7 +240,7 @@ def engines_command(bundle: Path, out: Path, sms: tuple[int, ...]) -> None:
 def adopt_command(folder: Path) -> None:
     """Take the engines in FOLDER, which you built and trust, into this device's engine cache."""
     with _one_line(folder):
-        from edge_runtime.backends.engine_cache import EngineCache
+        from edge_runtime.backends.tensorrt.engine_cache import EngineCache
 
         cache = EngineCache()
         for slot in cache.adopt(folder):

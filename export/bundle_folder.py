@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from export.errors import ExportError
-from train.model.base import StreamModel
+from train.models.base import StreamModel
 
 
 def describe_files(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, dict[str, Any]]:

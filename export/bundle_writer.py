@@ -18,26 +18,26 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 
-from edge_runtime.bundle import CACHE_SCALES, FORMAT_VERSION
-from edge_runtime.protocol import Protocol, TurnEncoder
+from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION
+from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
 from export.bundle_folder import check_room, describe_files, replace_folder, sweep, write_manifest
-from export.clip import Step
-from export.decoder_graph import DecoderGraph
+from export.decoder.graph import DecoderGraph
+from export.decoder.targets import LOWERINGS, Target, find_target
+from export.decoder.to_onnx import export_decoder, to_opset_17
 from export.errors import ExportError
 from export.families import check_vision, decoder_of, names, open_backbone, picture, vision_graph
-from export.half_storage import store_in_half
-from export.lint import check_graph
-from export.parity import TIMESTEPS, measure_parity
-from export.quantize import BLOCK_SIZES, quantize_for_ort, quantize_for_tensorrt
-from export.quantize_cache import cache_scales, quantize_cache
-from export.quantize_vision import quantize_vision, world_frames
+from export.fp16_weights import store_in_half
+from export.quantization.cache import cache_scales, quantize_cache
+from export.quantization.vision import quantize_vision, world_frames
+from export.quantization.weights import BLOCK_SIZES, quantize_for_ort, quantize_for_tensorrt
 from export.quiet import quiet
-from export.targets import LOWERINGS, Target, find_target
-from export.to_onnx import export_decoder, to_opset_17
-from export.vision_graph import export_vision
+from export.validation.lint import check_graph
+from export.validation.parity import TIMESTEPS, measure_parity
+from export.validation.parity_stream import Step
+from export.vision.compact import export_vision
 from export.weights import save_graphs
-from train.model.base import StreamModel
-from train.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from train.models.base import StreamModel
+from train.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 
 KL_LIMITS = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-2, "fp8": 0.1, "int4": 1.0}
 """Mean KL divergence from PyTorch above which something is broken, not rounded. int8 gives about 0.001; int4
@@ -77,12 +77,12 @@ def export_bundle(
     parity_steps: Iterable[Step] | None = None,
     progress: Progress = lambda _: None,
 ) -> Path:
-    """Bundle of a checkpoint folder (:mod:`train.model.checkpoint`). Raises ExportError.
+    """Bundle of a checkpoint folder (:mod:`train.models.checkpoint`). Raises ExportError.
 
-    ``target``, ``precision``, ``vision_precision``: see :mod:`export.targets`; the target's usual ones when
+    ``target``, ``precision``, ``vision_precision``: see :mod:`export.decoder.targets`; the target's usual ones when
     None. ``calibration``: frames uint8 [H, W, 3] for vision in int8; those of generated stories when None.
     ``kv``: int8 for a cache in int8 (``ort-cpu``), the type of the activations when None.
-    ``block_size``: see :func:`export.quantize.quantize_for_ort`; 32 when None.
+    ``block_size``: see :func:`export.quantization.weights.quantize_for_ort`; 32 when None.
     ``threshold``: the decision threshold that the bundle carries, the checkpoint's own when None.
     """
     engine = find_target(target)
@@ -155,12 +155,12 @@ def export_model(
 
     ``backbone``: the vision network in front of the projector; the family's own by default. For a compact
     model pixels [N, 3, 224, 224] -> [N, 320, 7, 7], called ``backbone_name``.
-    ``target``, ``precision``: see :mod:`export.targets`; ``lowerings``: fewer than the target's.
+    ``target``, ``precision``: see :mod:`export.decoder.targets`; ``lowerings``: fewer than the target's.
     ``calibration``: frames uint8 [H, W, 3] by which vision becomes int8; it stays floating point when None.
-    ``kv``: int8 for a cache in int8, see :mod:`export.quantize_cache`.
-    ``block_size``: of weights in few bits, see :mod:`export.quantize`.
+    ``kv``: int8 for a cache in int8, see :mod:`export.quantization.cache`.
+    ``block_size``: of weights in few bits, see :mod:`export.quantization.weights`.
     ``context_rows``: capacity of the cache, see :func:`rows_for` for the default.
-    ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see :mod:`export.parity`).
+    ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see :mod:`export.validation.parity`).
     Raises ExportError when the parts do not fit together, or when the bundle's logits are not the model's.
     """
     engine = find_target(target)
@@ -353,7 +353,7 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", "export", "train/model", "edge_runtime")
+        changed = git("status", "--porcelain", "--", "export", "train/models", "edge_runtime")
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -9,14 +9,14 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from export.errors import ExportError
-from export.qwen_reference import QwenBackbone
-from export.qwen_vision_graph import PIXEL_MEAN, PIXEL_STD, QwenVisionGraph
-from export.vision_graph import VisionGraph
-from train.model.base import StreamModel
-from train.model.compact import CompactModel
-from train.model.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, load_lite0
-from train.model.qwen import QwenModel
-from train.model.qwen_vision import QwenVision
+from export.validation.qwen_reference import QwenBackbone
+from export.vision.compact import VisionGraph
+from export.vision.qwen import PIXEL_MEAN, PIXEL_STD, QwenVisionGraph
+from train.models.base import StreamModel
+from train.models.compact.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, load_lite0
+from train.models.compact.model import CompactModel
+from train.models.qwen.model import QwenModel
+from train.models.qwen.vision import QwenVision
 
 
 def open_backbone(model: StreamModel) -> nn.Module:
@@ -36,12 +36,12 @@ def open_backbone(model: StreamModel) -> nn.Module:
 
 
 def decoder_of(model: StreamModel) -> LlamaForCausalLM | QwenModel:
-    """What :class:`export.decoder_graph.DecoderGraph` takes."""
+    """What :class:`export.decoder.graph.DecoderGraph` takes."""
     return model if isinstance(model, QwenModel) else model.decoder
 
 
 def vision_graph(model: StreamModel, backbone: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """``pixels`` to ``tokens``, for :func:`export.vision_graph.export_vision`."""
+    """``pixels`` to ``tokens``, for :func:`export.vision.compact.export_vision`."""
     if isinstance(model, QwenModel):
         return QwenVisionGraph(model, backbone.tower, dtype)
     return VisionGraph(backbone, model.projector, dtype)

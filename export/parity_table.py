@@ -11,12 +11,12 @@ from typing import Any
 from tokenizers import Tokenizer
 from torch import nn
 
-from edge_runtime.protocol import Protocol
+from edge_runtime.bundle.stream_format import Protocol
 from export.bundle_writer import check_parity, export_model
+from export.decoder.targets import TARGETS
 from export.errors import ExportError
-from export.parity import measure_parity
-from export.targets import TARGETS
-from train.model.base import StreamModel
+from export.validation.parity import measure_parity
+from train.models.base import StreamModel
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. ``parity``: as :func:`export.parity.measure_parity` gives it."""
+    """One line of the table. ``parity``: as :func:`export.validation.parity.measure_parity` gives it."""
 
     case: Case
     megabytes: float

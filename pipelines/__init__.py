@@ -4,7 +4,7 @@
 
     import pipelines; pipelines.register()      # the element `streampro`, for pipelines of your own
 
-Importing a module of this package loads no GStreamer (but for :mod:`pipelines.element`, which is one of its
+Importing a module of this package loads no GStreamer (but for :mod:`pipelines.element.element`, which is one of its
 elements). Opening a camera does, or says what to install.
 """
 
@@ -18,9 +18,9 @@ def register() -> None:
 
     Raises SourceError that says what to install when GStreamer is missing.
     """
-    from .gst import load
+    from pipelines.gst import load
 
     load()
-    from . import element
+    from pipelines.element import element
 
     element.register()

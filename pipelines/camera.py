@@ -9,8 +9,8 @@
             else:
                 print(item.state, item.cause)
 
-One supervising thread per camera owns the pipeline (:mod:`pipelines.connection`), its watchdog and its
-reconnects (:mod:`pipelines.supervisor`); frames are handed over through :mod:`pipelines.mailbox`.
+One supervising thread per camera owns the pipeline (:mod:`pipelines.pipeline.connection`), its watchdog and its
+reconnects (:mod:`pipelines.supervisor`); frames are handed over through :mod:`pipelines.pipeline.frame_queue`.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edge_runtime.errors import SourceError
-from edge_runtime.framing import Framing, Polygon
-from edge_runtime.sampling import TimestepSampler
-
-from . import ending, memory, playlist
-from .connection import Connection, EndOfStream
-from .devices import resolve
-from .gst import load
-from .heads import ConnectionOptions
-from .mailbox import Frame, Mailbox, StateChange
-from .preflight import in_detail, preflight
-from .problems import ENDED_BY_SOURCE, UNREADABLE, Problem, check_source
-from .progress import LONGEST_STILL_NS
-from .secrets import scrub
-from .skipped import SkippedPictures
-from .sources import DeviceSource, ImagesSource, Source, parse_source
-from .supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
-from .timeline import Timeline
+from edge_runtime.redaction import scrub
+from edge_runtime.video.framing import Framing, Polygon
+from edge_runtime.video.sampling import TimestepSampler
+from pipelines import trim_heap as memory
+from pipelines.clock import Timeline
+from pipelines.gst import load
+from pipelines.pipeline import end_of_file as ending
+from pipelines.pipeline.connection import Connection, EndOfStream
+from pipelines.pipeline.frame_queue import Frame, Mailbox, StateChange
+from pipelines.pipeline.progress import LONGEST_STILL_NS
+from pipelines.pipeline.skipped import SkippedPictures
+from pipelines.sources.devices import resolve
+from pipelines.sources.elements import ConnectionOptions
+from pipelines.sources.errors import ENDED_BY_SOURCE, UNREADABLE, Problem, check_source
+from pipelines.sources.http import playlist
+from pipelines.sources.preflight import in_detail, preflight
+from pipelines.sources.registry import DeviceSource, ImagesSource, Source, parse_source
+from pipelines.supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
 
 __all__ = ["Camera", "CameraOptions", "Frame", "StateChange", "open_camera"]
 
@@ -80,7 +81,7 @@ def open_camera(
     options: CameraOptions | None = None,
     wake: Callable[[], None] | None = None,
 ) -> Camera:
-    """Open ``source`` (see :mod:`pipelines.sources`) and start reading it, at ``fps`` timesteps per second.
+    """Open ``source`` (see :mod:`pipelines.sources.registry`) and start reading it, at ``fps`` timesteps per second.
 
     ``fps`` and ``size`` (width, height): those of the model that watches; the defaults are those of ``nano``.
     ``wake`` is called, from whatever thread, when there is something to read: for

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .problems import Problem
+from pipelines.sources.errors import Problem
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import nn
 
-    from edge_runtime.protocol import Protocol
-    from train.model.compact import CompactModel
+    from edge_runtime.bundle.stream_format import Protocol
+    from train.models.compact.model import CompactModel
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT_ROWS = 384
@@ -41,9 +41,9 @@ class TinyModel:
         from torch import nn
         from transformers import LlamaForCausalLM
 
-        from edge_runtime.protocol import Protocol
-        from train.model.compact import CompactConfig, CompactModel
-        from train.model.tokenizer import train_tokenizer
+        from edge_runtime.bundle.stream_format import Protocol
+        from train.models.compact.model import CompactConfig, CompactModel
+        from train.models.tokenizer import train_tokenizer
 
         self.protocol: Protocol = Protocol(
             system_prompt="Stay silent until an event has concluded, then say what happened.",
@@ -124,9 +124,9 @@ def tiny_bundle_tensorrt(request: pytest.FixtureRequest) -> Path:
 
 def _bundle(request: pytest.FixtureRequest, precision: str, target: str = "ort-cpu") -> Path:
     """Made again only when the code that makes it changed: importing torch costs more than most tests."""
-    model = ROOT / "train" / "model"
-    sources = [Path(__file__), model / "compact.py", model / "tokenizer.py"]
-    sources += [ROOT / "edge_runtime" / "protocol.py", *sorted((ROOT / "export").glob("*.py"))]
+    model = ROOT / "train" / "models"
+    sources = [Path(__file__), model / "compact" / "model.py", model / "tokenizer.py"]
+    sources += [ROOT / "edge_runtime" / "bundle" / "stream_format.py", *sorted((ROOT / "export").rglob("*.py"))]
     digest = hashlib.sha256()
     for path in sources:
         digest.update(path.read_bytes())

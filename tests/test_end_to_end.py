@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import edge_runtime
-from edge_runtime.cli import SAMPLES
-from edge_runtime.sampling import TimestepSampler
-from train.world.generate import make_story
+from edge_runtime.app.cli import SAMPLES
+from edge_runtime.video.sampling import TimestepSampler
+from train.synthetic.sprites.generate import make_story
 
 HERE = Path(__file__).parent
 CLIP = SAMPLES / "sample.mp4"
@@ -23,7 +23,7 @@ Said = list[tuple[float, str]]
 
 
 def edge_run(*arguments: str, timeout: float = 120) -> tuple[bytes, str]:
-    command = [sys.executable, "-m", "edge_runtime.cli", *arguments, "--json"]
+    command = [sys.executable, "-m", "edge_runtime.app.cli", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, timeout=timeout)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout, done.stderr.decode()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.no_telemetry import VARIABLES
+from edge_runtime.backends.no_telemetry import VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "edge_runtime" / "samples" / "sample.mp4"
@@ -100,7 +100,7 @@ def traced(tmp_path: Path) -> Run:
 
 
 def edge_run(traced: Run, *arguments: str) -> Trace:
-    return traced("-m", "edge_runtime.cli", *arguments)
+    return traced("-m", "edge_runtime.app.cli", *arguments)
 
 
 def check_silent(trace: Trace) -> None:
@@ -175,10 +175,10 @@ sys.exit(message.type != Gst.MessageType.EOS)
 @pytest.mark.parametrize(
     "modules",
     [
-        "export.quantize_vision",
-        "benchmarks.peers.engines.ours",
+        "export.quantization.vision",
+        "benchmarks.external.runtimes.engines.ours",
         "benchmarks.latency.graph_steps",
-        "train.model.smollm, train.model.lite0, train.reporting, onnxruntime",
+        "train.models.smollm, train.models.compact.lite0, train.sft.reporting, onnxruntime",
     ],
 )
 def test_importing_an_engine_in_the_other_packages(traced: Run, modules: str) -> None:

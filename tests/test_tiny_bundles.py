@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_runtime.bundle import load_bundle
+from edge_runtime.bundle.manifest import load_bundle
 
 
 def test_tiny_bundles(tiny_bundle: Path, tiny_bundle_fp32: Path, tiny_bundle_tensorrt: Path) -> None:

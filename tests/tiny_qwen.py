@@ -16,9 +16,9 @@ class TinyQwen:
     def __init__(self, family: str, folder: Path, picture: tuple[int, int] | None = None) -> None:
         import torch
 
-        from edge_runtime.protocol import TurnEncoder
-        from export.qwen_reference import QwenBackbone
-        from tests.train.test_qwen import Tiny
+        from edge_runtime.bundle.stream_format import TurnEncoder
+        from export.validation.qwen_reference import QwenBackbone
+        from tests.train.models.test_qwen import Tiny
 
         state = torch.random.get_rng_state()
         tiny = Tiny(family, tied=family == "qwen2_5_vl", folder=folder, picture=picture)

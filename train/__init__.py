@@ -1,4 +1,4 @@
 import edge_runtime  # noqa: F401  # first: it switches off the telemetry of other libraries
-from benchmarks.missing_extra import explain_missing_packages
+from edge_runtime.command_line.missing_extra import explain_missing_packages
 
 explain_missing_packages("train")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from benchmarks.command_line import run_command
-from train.base import base
-from train.check import check
-from train.compare import compare
-from train.pack import pack
-from train.rubrics import rubrics
-from train.score import score
+from edge_runtime.command_line.exit import run_command
+from train.commands.check import check
+from train.commands.compare import compare
+from train.commands.init_backbone import base
+from train.commands.rubrics import rubrics
+from train.commands.score import score
+from train.commands.to_fp16 import pack
 
 # Threads that wait for each other by spinning cost three times the processor time as soon as anything else
 # runs on the machine. Read when torch is loaded, so it is set before.
@@ -42,7 +42,7 @@ main.add_command(score)
 def sft(recipe: Path, resume: bool) -> None:
     """Supervised training by RECIPE, a TOML file (see train/recipes)."""
     from train.recipe import load_recipe
-    from train.sft import run_sft
+    from train.sft.run import run_sft
 
     finished = run_sft(load_recipe(recipe), resume=resume)
     raise SystemExit(0 if finished else 130)
@@ -60,9 +60,9 @@ def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
 
     Started again with the same --out, it goes on with the part that was not done.
     """
+    from train.pretrain.run import run_stage_zero
     from train.progress import say
     from train.recipe import load_recipe
-    from train.stage_zero import run_stage_zero
 
     run_stage_zero(load_recipe(recipe), out, epochs, words, say)
     click.echo(str(out))
@@ -73,8 +73,8 @@ def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
 @click.option("--resume", is_flag=True, help="Go on from the last state in the recipe's output folder.")
 def grpo(recipe: Path, resume: bool) -> None:
     """Reinforcement learning by RECIPE, a TOML file, from a supervised checkpoint."""
-    from train.grpo import run_grpo
-    from train.grpo_recipe import load_grpo_recipe
+    from train.grpo.recipe import load_grpo_recipe
+    from train.grpo.run import run_grpo
 
     finished = run_grpo(load_grpo_recipe(recipe), resume=resume)
     raise SystemExit(0 if finished else 130)

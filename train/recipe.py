@@ -9,13 +9,13 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from edge_runtime.bundle.stream_format import Protocol
 from edge_runtime.errors import ConfigError
-from edge_runtime.protocol import Protocol
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
-from train.inherit import inherited
-from train.model.compact import CompactConfig
-from train.model.lora import LoraSettings
+from train.models.compact.model import CompactConfig
+from train.models.inherit import inherited
+from train.models.lora import LoraSettings
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -19,9 +19,9 @@ from typing import Any
 
 import click
 
-from benchmarks.command_line import run_command
 from benchmarks.latency.facts import machine_facts
 from benchmarks.latency.quantiles import summarise
+from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import BackendError
 
 QUERY = "Tell me each step as it is finished."

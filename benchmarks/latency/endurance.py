@@ -20,10 +20,10 @@ import click
 import numpy as np
 
 import edge_runtime
-from benchmarks.command_line import run_command
 from benchmarks.latency.facts import bundle_facts, machine_facts, resident_mb
 from benchmarks.latency.frames import Frames
 from benchmarks.latency.quantiles import summarise
+from edge_runtime.command_line.exit import run_command
 
 QUERY = "Tell me each step as it is finished."
 SETTLED = 500

@@ -23,15 +23,15 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.command_line import run_command
 from benchmarks.latency.facts import bundle_facts, machine_facts
 from benchmarks.latency.quantiles import summarise
-from edge_runtime.backends.host_rows import HostRows
 from edge_runtime.backends.ort import OrtBackend
-from edge_runtime.bundle import load_bundle
-from edge_runtime.cache_rows import CacheRows
-from edge_runtime.rotary import inverse_frequencies
-from edge_runtime.window import EvictionPlan, KVWindow
+from edge_runtime.bundle.manifest import load_bundle
+from edge_runtime.command_line.exit import run_command
+from edge_runtime.kv_cache.eviction import CacheRows
+from edge_runtime.kv_cache.host_store import HostRows
+from edge_runtime.kv_cache.rope import inverse_frequencies
+from edge_runtime.kv_cache.window import EvictionPlan, KVWindow
 
 SMOLLM2 = (30, 2, 3, 64)
 """Layers, keys and values, key heads, head width."""
@@ -70,7 +70,7 @@ class Stream:
                 break
             self._begin(self._window.rows)
             self._window.add("turn", TURN + words)
-        if self._mrope:  # as edge_runtime.positions gives it: a third of the rows are positions
+        if self._mrope:  # as edge_runtime.kv_cache.mrope gives it: a third of the rows are positions
             plan = replace(plan, moves=tuple(replace(m, turn=m.shift // 3) for m in plan.moves))
         began, busy = perf_counter(), thread_time()
         self._evict(plan)

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle import MANIFEST, Bundle
+from edge_runtime.bundle.manifest import MANIFEST, Bundle
 
 PACKAGES = (
     "streampro-edge",

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from tqdm import tqdm
 
-from benchmarks.command_line import run_command
 from benchmarks.latency.facts import bundle_facts, machine_facts
 from benchmarks.latency.quantiles import summarise
-from benchmarks.whole_file import write_whole
+from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.ort import OrtDecoder, session_options
 from edge_runtime.backends.select import default_threads
-from edge_runtime.bundle import Bundle, load_bundle
+from edge_runtime.bundle.manifest import Bundle, load_bundle
+from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import ConfigError
 
 CHUNK, REPEATS, REST_S = 16, 4, 0.03

@@ -24,11 +24,11 @@ import av
 import click
 import numpy as np
 
-from benchmarks.command_line import run_command
-from benchmarks.latency.bench.pictures import WORLD_CLIP, LoopedClip
+from benchmarks.latency.bench.load.pictures import WORLD_CLIP, LoopedClip
 from benchmarks.latency.facts import machine_facts
 from benchmarks.latency.quantiles import summarise
-from benchmarks.whole_file import write_whole
+from edge_runtime.atomic_write import write_whole
+from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import BackendError
 
 DECODING, IDENTITY = "decoding alone", "identity"

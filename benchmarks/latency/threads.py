@@ -28,14 +28,14 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from benchmarks.command_line import run_command
 from benchmarks.latency.facts import bundle_facts, machine_facts
 from benchmarks.latency.quantiles import summarise
-from benchmarks.whole_file import write_whole
+from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.ort import OrtBackend
 from edge_runtime.backends.select import default_threads
 from edge_runtime.backends.spinning import SPINNING, Spinning
-from edge_runtime.bundle import Bundle, load_bundle
+from edge_runtime.bundle.manifest import Bundle, load_bundle
+from edge_runtime.command_line.exit import run_command
 
 LABEL_ROWS = 8
 """Rows of a silent timestep beside its visual tokens: the label, the turn's marks, the decision before."""

@@ -19,11 +19,11 @@ from typing import Any
 import click
 
 import edge_runtime
-from benchmarks.command_line import run_command
 from benchmarks.latency.facts import bundle_facts, machine_facts
 from benchmarks.latency.frames import Frames
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.backends.select import default_threads
+from edge_runtime.command_line.exit import run_command
 
 QUERY = "Tell me each step as it is finished."
 STAGES = ("preprocess", "vision", "append", "evict", "total")
@@ -54,7 +54,7 @@ def main(
     gap_ms: float,
     out: Path | None,
 ) -> None:
-    from benchmarks.latency.torch_eager import TorchEager
+    from benchmarks.reference.timestep import TorchEager
 
     model = edge_runtime.load(bundle, threads=threads)
     torch_stream = TorchEager(checkpoint, threads)

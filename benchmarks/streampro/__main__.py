@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from benchmarks.command_line import run_command
-from benchmarks.streampro import baselines, report
-from benchmarks.streampro.annotations import Annotation, Prediction, read_annotations, read_predictions
-from benchmarks.streampro.judge_options import JudgeOptions, judge_options
+from benchmarks.metric import baselines
+from benchmarks.metric.annotations import Annotation, Prediction, read_annotations, read_predictions
+from benchmarks.metric.false_alarms import silence_command
+from benchmarks.metric.judges.options import JudgeOptions, judge_options
+from benchmarks.metric.score import score as compute_score
+from benchmarks.streampro import report
 from benchmarks.streampro.page.command import plot
 from benchmarks.streampro.polled_command import Polling, polling_options, run_polled
-from benchmarks.streampro.run_facts import sha256, write_facts
-from benchmarks.streampro.score import score as compute_score
-from benchmarks.streampro.silence import silence_command
+from benchmarks.streampro.run_metadata import sha256, write_facts
 from benchmarks.streampro.sweep import sweep
+from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ def run(
     if (bundle is None) == (checkpoint is None):
         raise click.UsageError("give exactly one of --bundle, --checkpoint, and --openai-url with --model")
 
-    from benchmarks.streampro.partial import PartialFile
-    from benchmarks.streampro.progress import RunProgress
+    from benchmarks.metric.progress import RunProgress
+    from benchmarks.streampro.resume_log import PartialFile
     from benchmarks.streampro.runner import Runner
 
     questions = read_annotations(annotations)
@@ -165,7 +166,7 @@ def run(
 def _open_bundle(bundle: str | None, backend: str) -> tuple[Model, dict[str, str]]:
     """The model, and what tells it from any other."""
     import edge_runtime
-    from edge_runtime.bundle import MANIFEST
+    from edge_runtime.bundle.manifest import MANIFEST
 
     model = edge_runtime.load(str(bundle), threads=1, backend=backend)
     manifest = model.bundle.path(MANIFEST)
@@ -177,7 +178,7 @@ def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]
     if backend not in ("auto", "cpu"):
         raise ConfigError(f"backend {backend}: a checkpoint runs on the CPU; export it for other devices")
 
-    from benchmarks.torch_checkpoint.model import TorchModel
+    from benchmarks.reference.model import TorchModel
 
     model = TorchModel(folder, threads=1)  # the workers are the parallelism
     files = {f"{Path(name).stem}_sha256": sha256(model.bundle.path(name)) for name in model.bundle.files}
@@ -187,8 +188,8 @@ def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]
 @cli.command()
 def calibrate() -> None:
     """Measure the embedding judge on its labelled pairs, and fit its map to them anew."""
-    from benchmarks.streampro.judges import calibration
-    from benchmarks.streampro.judges.minilm import MiniLm
+    from benchmarks.metric.judges import calibration
+    from benchmarks.metric.judges.minilm import MiniLm
 
     click.echo(calibration.describe(calibration.calibrate(MiniLm.load())))
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 
-from benchmarks.streampro.annotations import Annotation, Prediction
+from benchmarks.metric.annotations import Annotation, Prediction
 
 
 class _Stopped(Exception):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import SourceError
-from edge_runtime.sampling import TimestepSampler
+from edge_runtime.video.sampling import TimestepSampler
 
 
 def timestep_frames(clip: Path, fps: float) -> Iterator[tuple[int, NDArray[np.uint8]]]:

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.streampro.annotations import Annotation, Prediction, Response
-from benchmarks.streampro.chat import ChatClient, Message
+from benchmarks.metric.annotations import Annotation, Prediction, Response
+from benchmarks.metric.judges import normalise
+from benchmarks.metric.llm.client import ChatClient, Message
 from benchmarks.streampro.clip_pool import ClipPool
 from benchmarks.streampro.clips import timestep_frames
-from benchmarks.streampro.judges import normalise
-from edge_runtime.protocol import Protocol
+from edge_runtime.bundle.stream_format import Protocol
 
 SYSTEM_PROMPT = """\
 You watch a video while it plays. You get its frames so far, one per second, each after the interval of time \

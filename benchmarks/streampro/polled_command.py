@@ -12,11 +12,11 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from benchmarks.streampro.annotations import Annotation, Prediction, read_annotations
-from benchmarks.streampro.partial import PartialFile
-from benchmarks.streampro.progress import RunProgress
-from benchmarks.streampro.run_facts import sha256, write_facts
-from benchmarks.streampro.spending import DEFAULT_REQUESTS, Budget, Price, Spending
+from benchmarks.metric.annotations import Annotation, Prediction, read_annotations
+from benchmarks.metric.llm.budget import DEFAULT_REQUESTS, Budget, Price, Spending
+from benchmarks.metric.progress import RunProgress
+from benchmarks.streampro.resume_log import PartialFile
+from benchmarks.streampro.run_metadata import sha256, write_facts
 from edge_runtime.errors import EdgeError
 
 KEY_VARIABLE = "STREAMPRO_MODEL_KEY"
@@ -93,9 +93,9 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     Questions answered are kept in OUT.partial and single replies in OUT.replies; both are gone when the
     predictions are complete. Standard error tells what it cost, also after a failure.
     """
-    from benchmarks.streampro.chat import ChatClient, parse_extra, resumable
+    from benchmarks.metric.llm.client import ChatClient, parse_extra, resumable
+    from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
     from benchmarks.streampro.polled import REQUEST_FIELDS, SYSTEM_PROMPT, PolledRunner
-    from benchmarks.streampro.reply_cache import ReplyCache, content_key
 
     questions = read_annotations(annotations)
     extra = {**REQUEST_FIELDS, **(parse_extra(polling.extra) if polling.extra else {})}

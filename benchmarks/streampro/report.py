@@ -16,9 +16,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.streampro.score import METRICS, QuestionScore, Report, Summary
-from benchmarks.streampro.tasks import DIMENSIONS, TASKS
-from benchmarks.whole_file import write_whole
+from benchmarks.metric.score import METRICS, QuestionScore, Report, Summary
+from benchmarks.metric.tasks import DIMENSIONS, TASKS
+from edge_runtime.atomic_write import write_whole
 
 SCORE_COLUMNS = ("", "questions", "said", "true", "Time", "Acc", "Prec.", "Rec.", "F1", "95 %")
 

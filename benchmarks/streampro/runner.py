@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.streampro.annotations import Annotation, Prediction, Response
+from benchmarks.metric.annotations import Annotation, Prediction, Response
 from benchmarks.streampro.clip_pool import ClipPool
 from benchmarks.streampro.clips import timestep_frames
 from edge_runtime import Model

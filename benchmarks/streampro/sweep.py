@@ -13,12 +13,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.streampro.annotations import Annotation, Prediction, read_annotations
-from benchmarks.streampro.judges import open_judge
-from benchmarks.streampro.progress import RunProgress
+from benchmarks.metric.annotations import Annotation, Prediction, read_annotations
+from benchmarks.metric.judges import open_judge
+from benchmarks.metric.progress import RunProgress
+from benchmarks.metric.score import Report, score
 from benchmarks.streampro.runner import Runner
-from benchmarks.streampro.score import Report, score
-from edge_runtime.model import Model
+from edge_runtime.engine.model import Model
 
 
 def sweep_thresholds(

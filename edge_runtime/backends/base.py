@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.bundle import Bundle, GraphSpec
+from edge_runtime.bundle.manifest import Bundle, GraphSpec
 from edge_runtime.errors import BundleError
-from edge_runtime.window import EvictionPlan
+from edge_runtime.kv_cache.window import EvictionPlan
 
 
 class VisionGraph(Protocol):

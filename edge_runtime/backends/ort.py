@@ -16,13 +16,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_runtime.backends.base import DecoderCache, first_trace
-from edge_runtime.backends.host_rows import HostRows
 from edge_runtime.backends.spinning import Spinning, session_entries, supported
-from edge_runtime.bundle import CACHE_SCALES, Bundle, GraphSpec, ModelSpec, TensorSpec
-from edge_runtime.cache_rows import CacheRows
+from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec, TensorSpec
 from edge_runtime.errors import BackendError, BundleError
-from edge_runtime.rotary import inverse_frequencies
-from edge_runtime.window import EvictionPlan
+from edge_runtime.kv_cache.eviction import CacheRows
+from edge_runtime.kv_cache.host_store import HostRows
+from edge_runtime.kv_cache.rope import inverse_frequencies
+from edge_runtime.kv_cache.window import EvictionPlan
 
 LOWERINGS = ("ort-gqa", "native-kv", "legacy-kv")
 """Graphs this engine runs, the fastest first. On CUDA only the first has kernels that work in place."""

@@ -13,7 +13,7 @@ from types import ModuleType
 from edge_runtime.backends.base import Backend
 from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.backends.spinning import Spinning
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.manifest import Bundle
 from edge_runtime.errors import BackendError, ConfigError
 
 _TENSORRT = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -101,8 +101,8 @@ def _made_for_tensorrt(bundle: Bundle) -> str | None:
 
 def _open_tensorrt(module: str, say: Callable[[str], None]) -> Backend:
     """Raises BackendError when the library, cuda-python, the driver or a GPU is missing."""
-    from edge_runtime.backends.cuda import Cuda
-    from edge_runtime.backends.tensorrt import TensorRTBackend
+    from edge_runtime.backends.tensorrt.backend import TensorRTBackend
+    from edge_runtime.backends.tensorrt.cuda import Cuda
 
     name = module.replace("_", "-")
     try:

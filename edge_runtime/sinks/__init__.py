@@ -2,7 +2,7 @@
 
 from edge_runtime.sinks.base import Sink, Sinks
 from edge_runtime.sinks.file import FileSink, Rotation
-from edge_runtime.sinks.lines import LineSink, ReaderGoneError, StdoutSink
+from edge_runtime.sinks.stdout import LineSink, ReaderGoneError, StdoutSink
 from edge_runtime.sinks.terminal import TerminalSink, stdout_is_terminal
 
 __all__ = [

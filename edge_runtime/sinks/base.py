@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-from edge_runtime.events import Event
+from edge_runtime.events.records import Event
 
 
 class Sink(Protocol):

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 from edge_runtime.errors import SinkError
-from edge_runtime.sinks.lines import LineSink
+from edge_runtime.sinks.stdout import LineSink
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import ConfigError, SinkError
-from edge_runtime.outbox import Parcel
+from edge_runtime.sinks.outbox import Parcel
 from edge_runtime.sinks.remote import Unavailable
 
 if TYPE_CHECKING:

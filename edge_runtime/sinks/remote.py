@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol
 
-from edge_runtime.events import Event, encode
-from edge_runtime.outbox import Outbox, OutboxError, Parcel
+from edge_runtime.events.records import Event, encode
+from edge_runtime.sinks.outbox import Outbox, OutboxError, Parcel
 
 BACKLOG_EVENTS = 1000
 """Events kept in memory while the outbox cannot be written."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from edge_runtime.display import Console, printable
-from edge_runtime.events import Event
+from edge_runtime.events.records import Event
+from edge_runtime.observability.console import Console, printable
 
 
 class TerminalSink:

@@ -24,9 +24,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.network_url import AmbiguousUrlError, UnreadableUrlError, read_url
-from edge_runtime.outbox import Parcel
+from edge_runtime.sinks.outbox import Parcel
 from edge_runtime.sinks.remote import Refused, Unavailable
+from edge_runtime.video.network_url import AmbiguousUrlError, UnreadableUrlError, read_url
 
 _TRY_AGAIN = (408, 425, 429)
 _LONGEST_RETRY_AFTER_S = 3600.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.missing_extra import _BENCH, _TRAIN, explained, extra_of
+from edge_runtime.command_line.missing_extra import _BENCH, _TRAIN, explained, extra_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,13 +57,13 @@ def start(tmp_path: Path, blocked: set[str], *arguments: str) -> subprocess.Comp
 
 
 def test_the_commands_are_found() -> None:
-    assert {"train", "train.world", "export", "benchmarks.streampro", "benchmarks.soak.fuzz"} <= {*commands()}
+    assert {"train", "train.synthetic.sprites", "export", "benchmarks.streampro", "tests.soak.fuzz.run"} <= {*commands()}
 
 
 @pytest.mark.parametrize("module", commands())
 def test_help_without_any_extra_is_help_or_one_line(module: str, tmp_path: Path) -> None:
-    if module == "benchmarks.soak.fuzz_worker":
-        pytest.skip("started by benchmarks.soak.fuzz, not by people")
+    if module == "tests.soak.fuzz.worker":
+        pytest.skip("started by tests.soak.fuzz.run, not by people")
     done = start(tmp_path, {*_BENCH, *_TRAIN}, module, "--help")
     if done.returncode == 0:
         assert "Usage:" in done.stdout
@@ -80,7 +80,7 @@ def test_help_without_any_extra_is_help_or_one_line(module: str, tmp_path: Path)
     [
         (("train", "sft", "recipe.toml"), "torch", "train"),
         (("train", "score", "c", "f"), "rich", "train"),
-        (("train.world", "generate", "--help"), "av", "train"),
+        (("train.synthetic.sprites", "generate", "--help"), "av", "train"),
         (("export", "c", "--out", "b"), "torch", "export,backbone"),
         (("benchmarks.streampro", "score", "--help"), "rich", "bench"),
         (("benchmarks.latency.graph_steps", "--help"), "onnx", "train"),

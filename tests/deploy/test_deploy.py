@@ -55,7 +55,7 @@ def test_the_unit_runs_what_the_command_line_knows():
     for line in re.findall(r"^ExecStart(?:Pre)?=/opt/edge-run/bin/edge-run (.*)$", UNIT.read_text(), re.M):
         command, *options = line.split()
         done = subprocess.run(
-            [sys.executable, "-m", "edge_runtime.cli", command, "--help"],
+            [sys.executable, "-m", "edge_runtime.app.cli", command, "--help"],
             capture_output=True,
             text=True,
             cwd=ROOT,

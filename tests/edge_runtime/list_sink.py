@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from edge_runtime.events import Event, encode
+from edge_runtime.events.records import Event, encode
 
 
 class ListSink:

@@ -14,12 +14,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 import edge_runtime  # noqa: E402
-from edge_runtime.bundle import load_bundle  # noqa: E402
-from edge_runtime.protocol import TurnEncoder  # noqa: E402
+from edge_runtime.bundle.manifest import load_bundle  # noqa: E402
+from edge_runtime.bundle.stream_format import TurnEncoder  # noqa: E402
 from export import bundle_folder, bundle_writer  # noqa: E402
 from export.bundle_writer import check_parity, export_model  # noqa: E402
 from export.errors import ExportError  # noqa: E402
-from export.torch_reference import full_logits  # noqa: E402
+from export.validation.torch_reference import full_logits  # noqa: E402
 
 
 def test_manifest_describes_the_graphs(tiny_bundle, tiny_model):

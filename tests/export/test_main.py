@@ -14,7 +14,7 @@ from click.testing import CliRunner
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from edge_runtime.bundle import load_bundle
+from edge_runtime.bundle.manifest import load_bundle
 from export.__main__ import main
 
 
@@ -34,7 +34,7 @@ def test_an_unknown_precision_is_a_usage_error(tmp_path):
 
 @pytest.fixture
 def checkpoint(tiny_model, tmp_path):
-    from train.model.checkpoint import save_checkpoint
+    from train.models.checkpoint import save_checkpoint
 
     folder = tmp_path / "checkpoint"
     save_checkpoint(folder, tiny_model.model, tiny_model.tokenizer, tiny_model.protocol, [], {}, {})
@@ -124,7 +124,7 @@ def test_an_export_killed_in_the_middle_leaves_the_old_bundle(checkpoint, tiny_b
 def test_checkpoint_to_bundle(tiny_model, tmp_path):
     pytest.importorskip("geffnet")
     onnx = pytest.importorskip("onnx")
-    from train.model.checkpoint import save_checkpoint
+    from train.models.checkpoint import save_checkpoint
 
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "bundle"
     parts = (tiny_model.model, tiny_model.tokenizer, tiny_model.protocol)

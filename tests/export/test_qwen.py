@@ -16,17 +16,17 @@ pytest.importorskip("transformers")
 pytest.importorskip("onnxruntime")
 
 import edge_runtime  # noqa: E402
-from edge_runtime.bundle import load_bundle  # noqa: E402
+from edge_runtime.bundle.manifest import load_bundle  # noqa: E402
 from edge_runtime.errors import BundleError  # noqa: E402
 from export.bundle_writer import export_bundle  # noqa: E402
-from export.decoder_graph import DecoderGraph  # noqa: E402
+from export.decoder.graph import DecoderGraph  # noqa: E402
+from export.decoder.targets import LOWERINGS  # noqa: E402
 from export.errors import ExportError  # noqa: E402
-from export.parity import measure_parity  # noqa: E402
-from export.qwen_reference import QwenReference  # noqa: E402
-from export.qwen_vision_graph import QwenVisionGraph  # noqa: E402
-from export.targets import LOWERINGS  # noqa: E402
+from export.validation.parity import measure_parity  # noqa: E402
+from export.validation.qwen_reference import QwenReference  # noqa: E402
+from export.vision.qwen import QwenVisionGraph  # noqa: E402
 from tests.tiny_qwen import ROWS, TinyQwen  # noqa: E402
-from train.model.checkpoint import save_checkpoint  # noqa: E402
+from train.models.checkpoint import save_checkpoint  # noqa: E402
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 QUERY = "Tell me when."
@@ -210,9 +210,9 @@ def test_tensorrt_is_given_positions_and_deepstack(bundle_for_tensorrt, tmp_path
     from cuda_standin import StandInCuda
     from tensorrt_standin import make
 
-    from edge_runtime.backends import tensorrt
-    from edge_runtime.backends.cuda import Cuda
-    from edge_runtime.backends.engine_cache import EngineCache
+    from edge_runtime.backends.tensorrt import backend as tensorrt
+    from edge_runtime.backends.tensorrt.cuda import Cuda
+    from edge_runtime.backends.tensorrt.engine_cache import EngineCache
 
     monkeypatch.setattr(tensorrt, "LONGEST_CHUNK", 48)  # so that the first chunks are split
     gpu = StandInCuda()

@@ -32,7 +32,7 @@ def hub(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, tuple[int
     from transformers import PreTrainedTokenizerFast
 
     from tests.train.chat import chat_tokenizer
-    from tests.train.test_qwen import PICTURES, Tiny
+    from tests.train.models.test_qwen import PICTURES, Tiny
 
     (tmp_path / "tower").mkdir()
     tiny = Tiny(request.param, tied=request.param == "qwen2_5_vl", folder=tmp_path / "tower")
@@ -53,6 +53,6 @@ def test_a_base_is_made_exported_and_run(hub: tuple[Path, tuple[int, int]], tmp_
     assert parity["decision_agreement"] > 0.99 and parity["evictions"] > 0
     pytest.importorskip("gi")
     ask = ("--bundle", "bundle", "--ask", "Tell me when.", "--threshold", 0)
-    said = run("edge_runtime.cli", SAMPLE, *ask, "--duration", 6, "--json", cwd=tmp_path)
+    said = run("edge_runtime.app.cli", SAMPLE, *ask, "--duration", 6, "--json", cwd=tmp_path)
     events = [json.loads(line) for line in said.splitlines()]
     assert [event["time"] for event in events if event["type"] == "response"]

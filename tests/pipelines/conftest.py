@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.soak import rtsp_server
+from tests.soak import rtsp_server
 
 HERE = Path(__file__).parent
 

@@ -57,7 +57,7 @@ def test_gst_launch_finds_the_installed_element(
 
     def plugin(action: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "edge_runtime.cli", "plugin", action, "--user"],
+            [sys.executable, "-m", "edge_runtime.app.cli", "plugin", action, "--user"],
             capture_output=True,
             text=True,
             timeout=120,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import edge_runtime
-from edge_runtime.cameras import SAMPLES
+from edge_runtime.app.run.plan import SAMPLES
 from pipelines.camera import open_camera
 
 pytest.importorskip("gi")
@@ -35,7 +35,7 @@ def loop(source: str) -> str:
 @sample
 def test_on_the_sample_it_says_what_edge_run_says(tmp_path: Path) -> None:
     clip, question = str(SAMPLES / "sample.mp4"), "Tell me everything that happens."
-    command = [sys.executable, "-m", "edge_runtime.cli", clip, "--ask", question, "--quiet"]
+    command = [sys.executable, "-m", "edge_runtime.app.cli", clip, "--ask", question, "--quiet"]
     done = subprocess.run(
         command,
         capture_output=True,

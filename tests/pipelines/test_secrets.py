@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipelines import secrets
+from edge_runtime import redaction as secrets
 
 
 def test_registered_values_vanish_in_every_form() -> None:

@@ -67,7 +67,7 @@ def leaks(outputs: dict[str, bytes], password: str) -> list[tuple[str, str]]:
 @pytest.fixture
 def digest_server(_rtsp_possible: None) -> Iterator[str]:
     """The URL of a server that asks for digest authentication; without credentials."""
-    from benchmarks.soak.rtsp_server import RtspServer
+    from tests.soak.rtsp_server import RtspServer
 
     with RtspServer("--user", USER, "--password", PASSWORD) as server:
         yield server.url
@@ -80,7 +80,7 @@ def watch(folder: Path, source: str, *options: str, metrics: int, **environment:
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "edge_runtime.cli", source, "--events", str(events)),
+                *(sys.executable, "-m", "edge_runtime.app.cli", source, "--events", str(events)),
                 *("--metrics", str(metrics), "--fps", "5", "--threads", "1", *options),
             ],
             cwd=ROOT,
@@ -149,7 +149,7 @@ def test_a_password_from_the_environment(
     assert LIVE in outputs["events.jsonl"]
     for name in (["doctor"], ["doctor", "--json"]):
         done = subprocess.run(
-            [sys.executable, "-m", "edge_runtime.cli", *name, "--config", str(config)],
+            [sys.executable, "-m", "edge_runtime.app.cli", *name, "--config", str(config)],
             cwd=ROOT,
             capture_output=True,
             timeout=120,
@@ -196,7 +196,7 @@ def test_several_cameras_with_all_that_is_written_and_checked(
     assert b"auth-failed" in b"".join(put_aside.values()) and LIVE in b"".join(put_aside.values())
     for options in (["check"], ["check", "--connect"], ["check", "--connect", "--json"]):
         done = subprocess.run(
-            [sys.executable, "-m", "edge_runtime.cli", *options, "--config", str(path)],
+            [sys.executable, "-m", "edge_runtime.app.cli", *options, "--config", str(path)],
             cwd=ROOT,
             capture_output=True,
             timeout=120,
@@ -256,7 +256,7 @@ def test_a_mistyped_source_does_not_repeat_the_password(mistake: str, command: l
     word = "S3krtw0rd"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "edge_runtime.cli", *command, mistake.format(user=USER, word=word)),
+            *(sys.executable, "-m", "edge_runtime.app.cli", *command, mistake.format(user=USER, word=word)),
             *(() if command else ("--ask", QUERY)),
         ],
         cwd=ROOT,
@@ -275,7 +275,7 @@ def test_the_list_of_processes_shows_no_password(word: str) -> None:
     question = "Tell me when mail:S3cret@home comes."
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "edge_runtime.cli", f"rtsp://{USER}:{word}@127.0.0.1:{_nobody()}/x"),
+            *(sys.executable, "-m", "edge_runtime.app.cli", f"rtsp://{USER}:{word}@127.0.0.1:{_nobody()}/x"),
             *("--ask", question, "--quiet"),
         ],
         cwd=ROOT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.problems import Problem
+from pipelines.sources.errors import Problem
 from pipelines.supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
 
 LOST = Problem("the connection was lost", "check the network")

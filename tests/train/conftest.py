@@ -46,11 +46,11 @@ def write_corpus(
 
 @pytest.fixture
 def sft_recipe(tmp_path: Path) -> SFTRecipe:
-    from edge_runtime.protocol import Protocol
+    from edge_runtime.bundle.stream_format import Protocol
     from tests.train.tiny_config import TINY
     from train.data.dataset import Source
     from train.data.encode import OffsetSampling
-    from train.model.tokenizer import train_tokenizer
+    from train.models.tokenizer import train_tokenizer
     from train.recipe import Data, Optimizer, Run, SFTRecipe
 
     write_corpus(tmp_path)

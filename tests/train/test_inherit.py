@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from edge_runtime.protocol import Protocol
-from train.comparison import load_comparison, trials
-from train.grpo import run_grpo
-from train.grpo_recipe import load_grpo_recipe
-from train.inherit import changes
-from train.model.checkpoint import load_checkpoint, save_checkpoint
+from edge_runtime.bundle.stream_format import Protocol
+from train.ablation.plan import load_comparison, trials
+from train.grpo.recipe import load_grpo_recipe
+from train.grpo.run import run_grpo
+from train.models.checkpoint import load_checkpoint, save_checkpoint
+from train.models.inherit import changes
+from train.pretrain.run import run_stage_zero
 from train.recipe import RecipeError, load_recipe
-from train.sft import initial_model, run_sft
-from train.stage_zero import run_stage_zero
+from train.sft.run import initial_model, run_sft
 
 PROTOCOL = Protocol(
     system_prompt="Look.", window_turns=40, evict_turns=8, max_response_tokens=9, threshold=0.93

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from train.comparison import merged
+from train.ablation.plan import merged
 from train.recipe import read_toml
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,6 @@
 """Compact models so small that a test trains one in a second."""
 
-from train.model.compact import CompactConfig
+from train.models.compact.model import CompactConfig
 
 TINY = CompactConfig(
     vocab_size=1300,

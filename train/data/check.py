@@ -11,9 +11,9 @@ from pathlib import Path
 
 import av
 
-from benchmarks.streampro.annotations import Annotation, Answer, FormatError, Response, parse_annotation
-from benchmarks.streampro.judges.iou import IouJudge, parse_interval
-from benchmarks.streampro.tasks import TASKS
+from benchmarks.metric.annotations import Annotation, Answer, FormatError, Response, parse_annotation
+from benchmarks.metric.judges.iou import IouJudge, parse_interval
+from benchmarks.metric.tasks import TASKS
 from train.progress import Progress
 
 DIMENSIONS = ("granularity", "coherence", "coverage")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from benchmarks.streampro.annotations import Annotation, read_annotations
+from benchmarks.metric.annotations import Annotation, read_annotations
 from edge_runtime.errors import ConfigError
 from train.data.encode import IGNORE, Encoded, OffsetSampling, TimelineEncoder
 from train.data.features import FeatureCache

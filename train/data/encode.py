@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from edge_runtime.protocol import TurnEncoder, format_seconds
+from edge_runtime.bundle.stream_format import TurnEncoder, format_seconds
 from train.data.timeline import Timeline
 
 IGNORE = -100

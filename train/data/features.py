@@ -20,11 +20,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.engine.preprocess import letterbox
 from edge_runtime.errors import EdgeError, SourceError
-from edge_runtime.sampling import TimestepSampler
-from edge_runtime.vision import letterbox
-from train.model.lite0 import IMAGE_SIZE, Lite0Vision
-from train.model.vision import Encode, FrozenVision
+from edge_runtime.video.sampling import TimestepSampler
+from train.models.compact.lite0 import IMAGE_SIZE, Lite0Vision
+from train.models.vision import Encode, FrozenVision
 from train.progress import Progress
 
 PREPROCESSING_VERSION = 1

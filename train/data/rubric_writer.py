@@ -12,11 +12,11 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.streampro.annotations import Annotation
-from benchmarks.streampro.chat import ChatClient, Message
-from benchmarks.streampro.json_reply import read_json_object
-from benchmarks.streampro.side_by_side import ask_side_by_side
-from benchmarks.streampro.tasks import TASKS
+from benchmarks.metric.annotations import Annotation
+from benchmarks.metric.llm.client import ChatClient, Message
+from benchmarks.metric.llm.json_reply import read_json_object
+from benchmarks.metric.llm.side_by_side import ask_side_by_side
+from benchmarks.metric.tasks import TASKS
 from train.data.check import DIMENSIONS
 
 FEWEST, MOST = 6, 10

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.streampro.annotations import Annotation
+from benchmarks.metric.annotations import Annotation
 from train.data.timeline import build_timeline
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.streampro.annotations import Answer
+from benchmarks.metric.annotations import Answer
 
 _EPSILON = 1e-6
 LATEST_FRAME = 0.05

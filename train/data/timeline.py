@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.streampro.annotations import Annotation
+from benchmarks.metric.annotations import Annotation
 from train.data.targets import target_time
 
 
@@ -37,7 +37,7 @@ class Timeline:
 
 
 def build_timeline(annotation: Annotation, timesteps: Sequence[int], fps: float) -> Timeline:
-    """``timesteps`` as :class:`edge_runtime.sampling.TimestepSampler` numbers them, rising.
+    """``timesteps`` as :class:`edge_runtime.video.sampling.TimestepSampler` numbers them, rising.
 
     An answer goes to the first timestep present at or after its target time. Two answers due at the same
     timestep become one response, their texts joined with a space in order of their start.

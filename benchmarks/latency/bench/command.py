@@ -10,16 +10,16 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks.latency.bench.compare import print_comparison
 from benchmarks.latency.bench.measure import CAMERA_SCHEMES, MAX_RATE, Plan, measure
-from benchmarks.latency.bench.page import write_page
-from benchmarks.latency.bench.schema import read_report
-from benchmarks.latency.bench.table import print_report
-from benchmarks.whole_file import write_whole
+from benchmarks.latency.bench.report.compare import print_comparison
+from benchmarks.latency.bench.report.page import write_page
+from benchmarks.latency.bench.report.schema import read_report
+from benchmarks.latency.bench.report.table import print_report
+from edge_runtime.app.commands.run import Number
+from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.select import NAMES
 from edge_runtime.backends.spinning import SPINNING
 from edge_runtime.errors import EdgeError, SinkError
-from edge_runtime.run_command import Number
 
 SOAK_S = 600.0
 _INTERRUPTED = 130
@@ -194,6 +194,6 @@ def _make_folder(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    from benchmarks.command_line import run_command
+    from edge_runtime.command_line.exit import run_command
 
     run_command(bench)

@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import edge_runtime
-from benchmarks.latency.bench.cameras import run_cameras
-from benchmarks.latency.bench.pictures import WORLD, WORLD_CLIP, LoopedClip
-from benchmarks.latency.bench.report import Maximum, Memory, Settings, build_report, peak_resident_mb
+from benchmarks.latency.bench.load.cameras import run_cameras
+from benchmarks.latency.bench.load.pictures import WORLD, WORLD_CLIP, LoopedClip
+from benchmarks.latency.bench.load.run import Picture, Run, run_open_loop
+from benchmarks.latency.bench.load.search import Trial, highest_rate, highest_streams, judge
+from benchmarks.latency.bench.load.warm_up import WarmUp, warm_up
+from benchmarks.latency.bench.load.watcher import Watcher
+from benchmarks.latency.bench.report.build import Maximum, Memory, Settings, build_report, peak_resident_mb
 from benchmarks.latency.bench.roofline import cache_bytes, roofline
-from benchmarks.latency.bench.run import Picture, Run, run_open_loop
-from benchmarks.latency.bench.search import Trial, highest_rate, highest_streams, judge
 from benchmarks.latency.bench.sensors import Sensors
-from benchmarks.latency.bench.warm_up import WarmUp, warm_up
-from benchmarks.latency.bench.watcher import Watcher
 from benchmarks.latency.facts import machine_facts, resident_mb
 from benchmarks.latency.frames import Frames
 from edge_runtime.backends.select import default_threads
 from edge_runtime.backends.spinning import Spinning
+from edge_runtime.engine.decision_loop import with_fps
+from edge_runtime.engine.model import Model
 from edge_runtime.errors import ConfigError, SourceError
-from edge_runtime.model import Model
-from edge_runtime.runner import with_fps
 
 CAMERA_SCHEMES = ("rtsp://", "rtsps://")
 MAX_RATE = 1000.0

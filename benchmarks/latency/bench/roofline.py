@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.latency.bench.statistics import NOT_MEASURED
-from edge_runtime.bundle import Bundle, GraphSpec
+from benchmarks.latency.bench.report.statistics import NOT_MEASURED
+from edge_runtime.bundle.manifest import Bundle, GraphSpec
 
 _BUFFER = 64 << 20
 _SIZES = {"float32": 4, "float16": 2}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.latency.bench.statistics import NOT_MEASURED
+from benchmarks.latency.bench.report.statistics import NOT_MEASURED
 
 SYSFS = Path("/sys")
 _PERIOD_S = 1.0

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from benchmarks.streampro import baselines
-from benchmarks.streampro.annotations import Prediction, read_annotations, read_predictions
-from benchmarks.streampro.judge_options import JudgeOptions, judge_options
+from benchmarks.metric import baselines
+from benchmarks.metric.annotations import Prediction, read_annotations, read_predictions
+from benchmarks.metric.judges.options import JudgeOptions, judge_options
+from benchmarks.metric.score import score
 from benchmarks.streampro.page.data import Scored, build
 from benchmarks.streampro.page.render import write_page
-from benchmarks.streampro.run_facts import read_facts, sha256
-from benchmarks.streampro.score import score
+from benchmarks.streampro.run_metadata import read_facts, sha256
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from benchmarks.metric.annotations import Annotation, Prediction
+from benchmarks.metric.judges import Judge
+from benchmarks.metric.score import METRICS, QuestionScore, Report
+from benchmarks.metric.tasks import DIMENSIONS, SLACK_S, TASKS
 from benchmarks.streampro import report as tables
-from benchmarks.streampro.annotations import Annotation, Prediction
-from benchmarks.streampro.judges import Judge
 from benchmarks.streampro.page.scores import response_score, timestep_scores
 from benchmarks.streampro.page.timing import earliness, reliability, right_moments
 from benchmarks.streampro.page.verdicts import VERDICTS, QuestionVerdict, judge_question
-from benchmarks.streampro.score import METRICS, QuestionScore, Report
-from benchmarks.streampro.tasks import DIMENSIONS, SLACK_S, TASKS
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from benchmarks.whole_file import write_whole
+from edge_runtime.atomic_write import write_whole
 
 SCRIPTS = (
     "dom.js",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmarks.streampro.annotations import FormatError, Prediction
+from benchmarks.metric.annotations import FormatError, Prediction
 
 
 def timestep_scores(prediction: Prediction) -> list[tuple[float, float]] | None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.streampro.annotations import Annotation, Response
+from benchmarks.metric.annotations import Annotation, Response
+from benchmarks.metric.tasks import SLACK_S
 from benchmarks.streampro.page.verdicts import QuestionVerdict
-from benchmarks.streampro.tasks import SLACK_S
 
 LIMIT_S = 10
 """Offsets beyond it are counted in the outermost bins of a histogram."""

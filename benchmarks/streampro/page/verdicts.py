@@ -1,6 +1,6 @@
 """What became of every response and of every true answer: the marks that a timeline shows.
 
-The matching is that of the score (:func:`benchmarks.streampro.matching.match_predictions_first`).
+The matching is that of the score (:func:`benchmarks.metric.matching.match_predictions_first`).
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.streampro.annotations import Annotation, Response
-from benchmarks.streampro.judges import Judge
-from benchmarks.streampro.matching import Match, assign, match_predictions_first
-from benchmarks.streampro.tasks import TASKS
+from benchmarks.metric.annotations import Annotation, Response
+from benchmarks.metric.judges import Judge
+from benchmarks.metric.matching import Match, assign, match_predictions_first
+from benchmarks.metric.tasks import TASKS
 
 RIGHT_FROM = 0.5
 """S = S_time * S_acc from which a response is drawn as right rather than as partly right."""

@@ -17,6 +17,6 @@ for folder in FOLDERS:
 
 from gi.repository import Gst  # noqa: E402
 
-from pipelines.element import NAME, StreamPro  # noqa: E402
+from pipelines.element.element import NAME, StreamPro  # noqa: E402
 
 __gstelementfactory__ = (NAME, int(Gst.Rank.NONE), StreamPro)

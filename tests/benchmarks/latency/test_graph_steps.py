@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.latency import graph_steps
-from edge_runtime.bundle import load_bundle
+from edge_runtime.bundle.manifest import load_bundle
 from edge_runtime.errors import ConfigError
 
 

@@ -1,0 +1,274 @@
+"""Client of an OpenAI-compatible server (``POST URL/chat/completions``), for judges and for polled models.
+
+Rate limits, server errors, timeouts, lost connections and replies that cannot be read are tried again after
+pauses that double and vary at random; a ``Retry-After`` is obeyed. Anything else ends in one line that says
+what the server said. Replies are kept in a :class:`ReplyCache`, and every request counts against a budget.
+The key comes from the environment, goes into one header, and is removed from whatever a server says about it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from benchmarks.metric.llm.budget import BudgetSpent, Spending
+from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
+from edge_runtime.errors import BackendError, ConfigError, EdgeError
+
+try:
+    import httpx
+except ImportError as error:
+    raise ConfigError("asking a server needs the package httpx; run: pip install httpx") from error
+
+Value = TypeVar("Value")
+Message = dict[str, Any]
+
+AGAIN = frozenset({408, 409, 425, 429})
+"""Statuses below 500 that a later request may not get."""
+
+MAX_PAUSE_S = 60.0
+MAX_REPLY_BYTES = 4 << 20
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+class ChatError(BackendError):
+    """A server that gives no usable reply."""
+
+
+class Stopped(ChatError):
+    """The client was told to stop; why, another error says."""
+
+
+class _Again(Exception):
+    """A failure that may pass. ``after_s``: when the server wants to be asked again."""
+
+    def __init__(self, cause: str, after_s: float = 0.0) -> None:
+        super().__init__(cause)
+        self.after_s = after_s
+
+
+class ChatClient:
+    """One model of one server. Safe for threads."""
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        cache: ReplyCache,
+        spending: Spending,
+        key_variable: str,
+        extra: Mapping[str, Any] | None = None,
+        timeout_s: float = 60.0,
+        attempts: int = 6,
+        backoff_s: float = 1.0,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
+        """``url`` with or without ``/chat/completions``. ``key_variable``: environment variable of the key,
+        which may be unset. ``extra``: merged into each request, None leaves a field out. ``timeout_s``: for a
+        whole reply. ``backoff_s``: first pause. ``notice`` gets a line for each pause.
+
+        Raises ConfigError for an address or a key that cannot be used.
+        """
+        self.model, self.cache, self.spending = model, cache, spending
+        self._url = _endpoint(url)
+        self._key, self._key_variable = _read_key(key_variable), key_variable
+        self._extra = dict(extra or {})
+        self._timeout_s, self._attempts, self._backoff_s = timeout_s, attempts, backoff_s
+        self._notice = notice or (lambda line: None)
+        self._stop = threading.Event()
+        context = httpx.create_ssl_context()  # made once: reading the certificates takes a while
+        direct = httpx.HTTPTransport(verify=context)
+        self._http = httpx.Client(
+            verify=context,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
+            limits=httpx.Limits(max_connections=None),
+            # A proxy of the environment is for other machines.
+            mounts={f"all://{host}": direct for host in LOOPBACK},
+        )
+
+    def key(self, messages: Sequence[Message]) -> str:
+        """Content key of a request: everything but the server's address."""
+        return content_key(self._body(messages))
+
+    def ask(
+        self, messages: Sequence[Message], read: Callable[[str], Value], note: dict[str, Any] | None = None
+    ) -> Value:
+        """What ``read`` makes of the reply: of the kept one, else of a new one, which is kept.
+
+        ``read`` raises ValueError, with the cause in words, for a reply that is not as it was asked for.
+        ``note``: written beside the kept reply. Raises ChatError, BudgetSpent and SinkError.
+        """
+        body = self._body(messages)
+        key = content_key(body)
+        kept = self.cache.get(key)
+        if kept is not None:
+            with contextlib.suppress(ValueError):  # kept by a version that read replies otherwise
+                return read(kept)
+        data = json.dumps(body, allow_nan=False).encode("ascii")
+        cause = ""
+        for attempt in range(self._attempts):
+            if self._stop.is_set():
+                raise Stopped(f"{self._url}: stopped")
+            self.spending.take(repeat=attempt > 0)
+            try:
+                reply, tokens = self._read_reply(self._post(data))
+                try:
+                    value = read(reply)
+                    self.cache.put(key, reply, {"model": self.model, **(note or {})})
+                    return value
+                except ValueError as error:
+                    raise _Again(f"a reply that is {error}: {self._plain(reply)}") from error
+                finally:
+                    self.spending.add(*tokens)
+            except _Again as error:
+                cause = str(error)
+                if attempt + 1 < self._attempts:
+                    self._pause(attempt, error)
+        raise ChatError(f"{self._url}: failed {self._attempts} times, last with {cause}")
+
+    def stop(self) -> None:
+        """Let every ``ask``, in any thread, give up instead of waiting or sending again. For good."""
+        self._stop.set()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _body(self, messages: Sequence[Message]) -> dict[str, Any]:
+        body = {"model": self.model, "messages": list(messages), **self._extra}
+        return {name: value for name, value in body.items() if value is not None}
+
+    def _pause(self, attempt: int, error: _Again) -> None:
+        pause = min(self._backoff_s * 2**attempt, MAX_PAUSE_S) * random.uniform(0.5, 1.0)
+        pause = max(pause, min(error.after_s, MAX_PAUSE_S))
+        self._notice(f"{self._url}: {error}; again in {pause:.1f} s")
+        self._stop.wait(pause)
+
+    def _post(self, data: bytes) -> Any:
+        """JSON of the reply. Raises _Again and ChatError."""
+        deadline = time.monotonic() + self._timeout_s
+        received = bytearray()
+        headers = {"Content-Type": "application/json"}
+        try:
+            with self._http.stream("POST", self._url, content=data, headers=headers) as response:
+                for chunk in response.iter_bytes():
+                    received += chunk
+                    if len(received) > MAX_REPLY_BYTES:
+                        raise _Again(f"a reply of more than {MAX_REPLY_BYTES} bytes")
+                    if time.monotonic() > deadline:
+                        raise _Again(f"no whole reply within {self._timeout_s:g} s")
+        except httpx.TimeoutException as error:
+            raise _Again(f"no reply within {self._timeout_s:g} s") from error
+        except (httpx.HTTPError, OSError, UnicodeError) as error:
+            raise _Again(f"no reply ({self._plain(str(error)) or type(error).__name__})") from error
+        if response.status_code != 200:
+            self._refused(response, bytes(received))
+        try:
+            return json.loads(received)
+        except (ValueError, RecursionError) as error:
+            raise _Again(f"a reply that is not JSON: {self._plain(received)}") from error
+
+    def _refused(self, response: httpx.Response, received: bytes) -> None:
+        status = response.status_code
+        said = f"status {status} ({self._plain(_error_message(received))})"
+        if status >= 500 or status in AGAIN:
+            raise _Again(said, _retry_after(response))
+        advice = "check the address, the model's name and the options"
+        if status in (401, 403):
+            advice = f"check the key in {self._key_variable}"
+            if self._key is None:
+                advice = f"set the key in the environment: {self._key_variable}"
+        raise ChatError(f"{self._url}: {said}; {advice}")
+
+    def _read_reply(self, reply: Any) -> tuple[str, tuple[int | None, int | None]]:
+        try:
+            choice = reply["choices"][0]
+            text, reason = choice["message"]["content"], choice.get("finish_reason")
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise _Again(f"a reply without choices[0].message.content: {self._plain(str(reply))}") from error
+        usage = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
+        tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        if not isinstance(text, str) or (not text.strip() and reason not in (None, "stop")):
+            self.spending.add(*tokens)
+            raise _Again(f"a reply without text (finish_reason {reason!r})")
+        return text.encode("utf-8", "replace").decode("utf-8"), tokens
+
+    def _plain(self, text: str | bytes | bytearray) -> str:
+        """A server's words, fit for one line of an error: short, without line breaks and without the key."""
+        if not isinstance(text, str):
+            text = bytes(text).decode("utf-8", "replace")
+        if self._key:
+            text = text.replace(self._key, "***")
+        text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        return text if len(text) <= 200 else text[:200] + "..."
+
+
+def resumable(error: EdgeError, kept: str) -> EdgeError:
+    """The same error, with what is kept and how to go on."""
+    more = "run the same command again to go on"
+    if isinstance(error, BudgetSpent):
+        more += ", with a larger budget to get further at once"
+    return type(error)(f"{error}; {kept}; {more}")
+
+
+def parse_extra(text: str) -> dict[str, Any]:
+    """Fields to merge into each request: a JSON object. Raises ConfigError."""
+    try:
+        extra = json.loads(text)
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise ConfigError(f'extra {text!r}: expected a JSON object such as {{"temperature": null}}')
+    return extra
+
+
+def _endpoint(url: str) -> str:
+    if "@" in url or "?" in url:  # before anything that would repeat the address
+        raise ConfigError(
+            "the server's address must hold no user, password or parameters; set keys in the environment"
+        )
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"the server's address is no URL ({error})") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < (parsed.port or 1) < 65536:
+        raise ConfigError(f"{url}: expected the address of a server such as http://127.0.0.1:8000/v1")
+    path = parsed.path.rstrip("/").removesuffix("/chat/completions")
+    return str(parsed.copy_with(path=path + "/chat/completions", fragment=None))
+
+
+def _read_key(variable: str) -> str | None:
+    key = os.environ.get(variable, "").strip()
+    if not all("!" <= character <= "~" for character in key):
+        raise ConfigError(f"{variable}: holds a character that no key has; set it again")
+    return key or None
+
+
+def _error_message(received: bytes) -> str:
+    """The message of an error reply, or all of it when it has none."""
+    try:
+        data = json.loads(received)
+        error = data.get("error", data)
+        return str(error if isinstance(error, str) else error["message"])
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return received.decode("utf-8", "replace") or "no message"
+
+
+def _retry_after(response: httpx.Response) -> float:
+    try:
+        seconds = float(response.headers.get("Retry-After", ""))
+    except ValueError:
+        return 0.0
+    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

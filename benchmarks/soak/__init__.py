@@ -1,1 +1,0 @@
-"""What breaks in the long run: fuzzed inputs, servers that die, several cameras for hours, overload."""

@@ -1,0 +1,228 @@
+"""``edge-run SOURCE ...``: watch cameras, streams or files, and write an event for each response."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_runtime.app.commands.help import RunCommand
+from edge_runtime.app.malloc import share_one_heap
+from edge_runtime.app.run.plan import SAMPLES, Given, make_plan
+from edge_runtime.app.run.spec import Job
+from edge_runtime.app.run.watch import watch
+from edge_runtime.backends.names import MOST_THREADS, NAMES
+from edge_runtime.config.schema import TRANSPORTS, find_config, parse_address
+from edge_runtime.config.toml import MOST
+from edge_runtime.observability.console import Console
+from edge_runtime.video.fingerprint import parse_fingerprint
+from edge_runtime.video.framing import ROTATIONS, Polygon, parse_crop, parse_polygon
+from edge_runtime.video.sampling import LEAST_FPS
+
+__all__ = ["SAMPLES", "Number", "run"]
+
+
+class Number(click.FloatRange):
+    """A float range that refuses ``nan`` and ``inf``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+SECONDS = Number(min=0, max=MOST)
+SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
+
+
+class Parsed(click.ParamType):  # type: ignore[type-arg]
+    """An option whose text is read by ``parse``, which raises ValueError."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value)
+        except ValueError as err:
+            self.fail(str(err), param, ctx)
+
+
+@click.command("run", cls=RunCommand, hidden=True)
+@click.argument("sources", nargs=-1, metavar="SOURCE ...")
+@click.option("--ask", "asks", multiple=True, metavar="TEXT", help="What to watch for. May be given again.")
+@click.option(
+    "--ask-at",
+    "ask_at",
+    multiple=True,
+    type=SECONDS,
+    metavar="SECONDS",
+    help="When the question is asked; the first --ask-at belongs to the first --ask.  [default: 0]",
+)
+@click.option("--bundle", metavar="NAME|FOLDER", help="The model.  [default: nano]")
+@click.option(
+    "--fps",
+    type=Number(min=LEAST_FPS, max=60),
+    metavar="NUMBER",
+    help="Decisions a second.  [default: the model's]",
+)
+@click.option(
+    "--threshold",
+    type=Number(0, 1),
+    metavar="SCORE",
+    help="Score from 0 to 1 from which it speaks.  [default: the bundle's]",
+)
+@click.option(
+    "--min-gap", type=SECONDS, metavar="SECONDS", help="Least time between two responses.  [default: 0]"
+)
+@click.option(
+    "--mask",
+    "masks",
+    multiple=True,
+    type=Parsed("polygon", parse_polygon),
+    metavar='"X,Y X,Y ..."',
+    help="Black out a polygon, in shares of the picture. May be given again.",
+)
+@click.option(
+    "--crop", type=Parsed("crop", parse_crop), metavar="LEFT,TOP,WIDTH,HEIGHT", help="Look at a part alone."
+)
+@click.option(
+    "--rotate", type=click.Choice([str(turn) for turn in ROTATIONS[1:]]), help="Turn the picture clockwise."
+)
+@click.option("--transport", type=click.Choice(TRANSPORTS), help="Of an RTSP camera.  [default: tcp]")
+@click.option(
+    "--tls-fingerprint",
+    type=Parsed("fingerprint", parse_fingerprint),
+    metavar="SHA256",
+    help="Accept this certificate of an rtsps or https camera, and no other.",
+)
+@click.option(
+    "--tls-ca-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Certificates to trust in place of the system's.",
+)
+@click.option(
+    "--tls-verify/--no-tls-verify",
+    default=None,
+    help="Verify certificates, or accept any.  [default: verify]",
+)
+@click.option("--decoder", metavar="NAME", help="auto, software or a GStreamer decoder.  [default: auto]")
+@click.option("--connect-timeout", type=SOME_SECONDS, metavar="SECONDS", help="To the first picture.")
+@click.option("--stall-timeout", type=SOME_SECONDS, metavar="SECONDS", help="Between two pictures.")
+@click.option(
+    "--give-up",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="End when a live source sends no picture for so long; 0: at its first failure.  [default: never]",
+)
+@click.option("--duration", type=SOME_SECONDS, metavar="SECONDS", help="Stop after so long.")
+@click.option(
+    "--events", type=click.Path(path_type=Path), metavar="FILE", help="Append the events to this file, too."
+)
+@click.option(
+    "--metrics",
+    type=Parsed("address", parse_address),
+    metavar="HOST:PORT",
+    help="Serve Prometheus metrics and /health there.  [default: off; of a PORT alone, loopback]",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="JSON alone: events on stdout, on a terminal too, and the summary on stderr.",
+)
+@click.option(
+    "--quiet", is_flag=True, help="No live lines and no summary: responses, warnings and errors alone."
+)
+@click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
+@click.option(
+    "--no-reload", is_flag=True, help="Ignore changes of the configuration file; SIGHUP alone counts."
+)
+@click.option(
+    "--backend",
+    type=click.Choice(NAMES),
+    metavar="NAME",
+    help=f"What runs the model: {', '.join(NAMES)}.  [default: auto]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, MOST_THREADS),
+    metavar="N",
+    help="CPU threads of the model.  [default: chosen]",
+)
+def run(
+    sources: tuple[str, ...],
+    asks: tuple[str, ...],
+    ask_at: tuple[float, ...],
+    bundle: str | None,
+    fps: float | None,
+    threshold: float | None,
+    min_gap: float | None,
+    masks: tuple[Polygon, ...],
+    crop: tuple[float, float, float, float] | None,
+    rotate: str | None,
+    transport: str | None,
+    tls_fingerprint: str | None,
+    tls_ca_file: Path | None,
+    tls_verify: bool | None,
+    decoder: str | None,
+    connect_timeout: float | None,
+    stall_timeout: float | None,
+    give_up: float | None,
+    duration: float | None,
+    events: Path | None,
+    metrics: tuple[str, int] | None,
+    as_json: bool,
+    quiet: bool,
+    config: str | None,
+    no_reload: bool,
+    backend: str | None,
+    threads: int | None,
+) -> int:
+    """Watch each SOURCE and write an event for each response."""
+    share_one_heap()
+    given = Given(
+        sources,
+        asks,
+        ask_at,
+        fps,
+        masks,
+        crop,
+        None if rotate is None else int(rotate),
+        policy={"threshold": threshold, "min_gap_s": min_gap},
+        options={
+            "transport": transport,
+            "decoder": decoder,
+            "connect_timeout_s": connect_timeout,
+            "stall_timeout_s": stall_timeout,
+            "give_up_s": give_up,
+            "tls_fingerprint": tls_fingerprint,
+            "tls_ca_file": tls_ca_file,
+            "tls_verify": tls_verify,
+        },
+        runtime={
+            "bundle": bundle,
+            "backend": backend,
+            "threads": threads,
+            "events": events,
+            "metrics": metrics,
+        },
+        config=config is not None,
+    )
+    settings = find_config(config)
+    job = Job(
+        make_plan(given, settings),
+        lambda: make_plan(given, find_config(settings.path)),
+        duration,
+        follow_file=not no_reload,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    return watch(job, Console(sys.stderr))

@@ -1,0 +1,355 @@
+"""The model bundle: a folder with ``bundle.json``, two graphs, the embedding table and the tokenizer.
+
+Loading reads every file once to compare its sha256 with what ``bundle.json`` says, and refuses the bundle
+with one line that names the file and what to do. A hash finds damage and mix-ups; it is no signature: load
+only bundles from people you trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, TypeVar, cast
+
+from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.errors import BundleError
+
+FORMAT_VERSION = 3
+"""Newest that is read. 2: M-RoPE and DeepStack (``model.visual_grid``, ``model.deepstack``). 3: a cache in
+int8 (``cache_scales.npy``)."""
+MANIFEST = "bundle.json"
+EMBEDDING = "embedding.npy"
+CACHE_SCALES = "cache_scales.npy"
+"""What a step of an int8 cache stands for, float32 [L, 2, Hkv, 1, Dh]: keys and values of each layer."""
+TOKENIZER = "tokenizer.json"
+SHIPPED = Path(__file__).parents[1] / "bundles"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph. A dimension is a number, or a name when it varies."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    lowering: str = ""
+    """Which engines the graph is written for: ``ort-gqa``, ``native-kv`` or ``legacy-kv``."""
+
+    def input(self, name: str) -> TensorSpec:
+        """Raises BundleError when the graph has no such input."""
+        for tensor in self.inputs:
+            if tensor.name == name:
+                return tensor
+        raise BundleError(f"{MANIFEST}: graph {self.file} lists no input {name}; export the bundle again")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Sizes the runtime needs. ``context_rows`` is the capacity of the cache in tokens."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rope_theta: float
+    vocab_size: int
+    context_rows: int
+    image_size: tuple[int, int]
+    """Height and width."""
+    image_mean: float
+    image_std: float
+    visual_grid: tuple[int, int] | None = None
+    """Rows and columns of a frame's visual tokens where positions follow them (M-RoPE); None where a row's
+    index is its position."""
+    deepstack: int = 0
+    """Layers that take in visual tokens of their own."""
+    rotary_positions: int | None = None
+    """Positions that the decoder has angles for; None: as many as rows."""
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    folder: Path
+    name: str
+    precision: str
+    protocol: Protocol
+    model: ModelSpec
+    vision: GraphSpec
+    decoder: GraphSpec
+    files: Mapping[str, FileSpec]
+    manifest: Mapping[str, Any]
+    """The whole of bundle.json, keys unknown to this version included."""
+    alternatives: tuple[GraphSpec, ...] = ()
+    """The same decoder written for other engines, over the same weights."""
+
+    @property
+    def visual_shape(self) -> tuple[int, int, int]:
+        """Of a frame's visual tokens: [1 + DeepStack's layers, V, D]."""
+        return 1 + self.model.deepstack, self.protocol.frame_tokens, self.model.hidden_size
+
+    @property
+    def queries_per_session(self) -> int | None:
+        """Most queries that one trajectory of training held; None when the bundle does not say."""
+        found: Any = self.manifest
+        for key in ("training", "recipe", "data", "questions_per_clip"):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, int) and found > 0 else None
+
+    def decoder_for(self, lowerings: Sequence[str]) -> GraphSpec | None:
+        """The decoder an engine takes that runs ``lowerings``, its preferred one first; None without one."""
+        graphs = {graph.lowering: graph for graph in (*self.alternatives, self.decoder)}
+        return next((graphs[name] for name in lowerings if name in graphs), None)
+
+    def path(self, name: str) -> Path:
+        """Full path of one of the bundle's files."""
+        return self.folder / name
+
+
+def find_bundle(name_or_folder: str | PathLike[str]) -> Path:
+    """Folder of a shipped bundle's name, or the folder itself. Raises BundleError when it is neither.
+
+    A shipped name wins over a folder of the same name; write ``./nano`` for the folder.
+    """
+    text = str(name_or_folder)
+    if max(map(len, text.split("/"))) > 255:
+        raise BundleError(f"bundle {text[:40]}...: no file name is so long; give a name or a folder")
+    if PurePosixPath(text).name == text and (SHIPPED / text / MANIFEST).is_file():
+        return SHIPPED / text
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder
+    shipped = sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}"))
+    known = ", ".join(shipped) if shipped else "none"
+    what = "is not a folder" if folder.exists() else "no such folder"
+    raise BundleError(f"bundle {text}: {what} and no bundle of that name is shipped (shipped: {known})")
+
+
+def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
+    """Read, check and verify a bundle. Raises BundleError (see :func:`find_bundle` for the argument)."""
+    folder = find_bundle(name_or_folder)
+    manifest = _read_manifest(folder)
+    root = _Section(manifest, folder / MANIFEST)
+
+    version = root.get("format_version", int)
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{folder / MANIFEST}: format version {version} is newer than this program reads "
+            f"({FORMAT_VERSION}); update streampro-edge"
+        )
+    graphs = root.section("graphs")
+    model = root.section("model")
+    image_size = model.get("image_size", list)
+    if len(image_size) != 2 or not all(isinstance(side, int) and side > 0 for side in image_size):
+        raise model.wrong("image_size", "two positive integers: height, width")
+    bundle = Bundle(
+        folder=folder,
+        name=root.get("name", str),
+        precision=root.get("precision", str),
+        protocol=_protocol(root.section("protocol")),
+        model=ModelSpec(
+            **{
+                key: model.positive(key)
+                for key in (
+                    "hidden_size",
+                    "num_layers",
+                    "num_heads",
+                    "num_kv_heads",
+                    "head_dim",
+                    "vocab_size",
+                    "context_rows",
+                )
+            },
+            rope_theta=model.number("rope_theta"),
+            image_size=(image_size[0], image_size[1]),
+            image_mean=model.number("image_mean"),
+            image_std=model.number("image_std"),
+            visual_grid=_visual_grid(model),
+            deepstack=model.positive("deepstack") if "deepstack" in model.data else 0,
+            rotary_positions=_rotary_positions(model),
+        ),
+        vision=_graph(graphs.section("vision")),
+        decoder=_graph(graphs.section("decoder")),
+        alternatives=_alternatives(graphs.section("decoder")),
+        files=_files(root.section("files")),
+        manifest=manifest,
+    )
+    grid = bundle.model.visual_grid
+    if grid is not None and grid[0] * grid[1] != bundle.protocol.frame_tokens:
+        raise model.wrong("visual_grid", f"{bundle.protocol.frame_tokens} visual tokens, as the protocol has")
+    decoders = [graph.file for graph in (bundle.decoder, *bundle.alternatives)]
+    for needed in (bundle.vision.file, *decoders, EMBEDDING, TOKENIZER):
+        if needed not in bundle.files:
+            raise BundleError(f"{folder / MANIFEST}: files does not list {needed}; export the bundle again")
+    for name, spec in bundle.files.items():
+        _verify(folder, name, spec)
+    return bundle
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{path}: missing; a model bundle is the folder that export writes") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: not JSON ({error}); export or copy the bundle again") from error
+    if not isinstance(data, dict):
+        raise BundleError(f"{path}: expected a JSON object, got {type(data).__name__}")
+    return data
+
+
+class _Section:
+    """An object inside bundle.json; knows its place, so that errors name the key."""
+
+    def __init__(self, data: Mapping[str, Any], path: Path, place: str = "") -> None:
+        self.data, self.path, self.place = data, path, place
+
+    def wrong(self, key: str, expected: str) -> BundleError:
+        got = f"got {self.data[key]!r}" if key in self.data else "it is missing"
+        return BundleError(f"{self.path}: key {self.place}{key}: expected {expected}, {got:.80}")
+
+    def get(self, key: str, kind: type[_T]) -> _T:
+        value = self.data.get(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            names = {str: "text", int: "an integer", list: "a list", dict: "an object"}
+            raise self.wrong(key, names[kind])
+        return value
+
+    def positive(self, key: str) -> int:
+        value = self.get(key, int)
+        if value < 1:
+            raise self.wrong(key, "a positive integer")
+        return value
+
+    def number(self, key: str) -> float:
+        value = self.data.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.wrong(key, "a number")
+        return float(value)
+
+    def section(self, key: str) -> _Section:
+        return _Section(self.get(key, dict), self.path, f"{self.place}{key}.")
+
+
+def _visual_grid(model: _Section) -> tuple[int, int] | None:
+    if "visual_grid" not in model.data:
+        return None
+    grid = model.get("visual_grid", list)
+    if len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
+        raise model.wrong("visual_grid", "two positive integers: rows, columns")
+    return grid[0], grid[1]
+
+
+def _rotary_positions(model: _Section) -> int | None:
+    if "rotary_positions" not in model.data:
+        return None
+    positions, rows = model.positive("rotary_positions"), model.positive("context_rows")
+    if positions < rows:
+        raise model.wrong("rotary_positions", f"at least {rows}, one for each of context_rows")
+    return positions
+
+
+def _protocol(section: _Section) -> Protocol:
+    defaults = Protocol().to_dict()
+    for key, value in section.data.items():
+        if key in defaults and not _same_kind(value, defaults[key]):
+            raise section.wrong(key, f"the kind of {defaults[key]!r:.40}")
+    try:
+        return Protocol.from_dict(dict(section.data))
+    except ValueError as error:
+        raise BundleError(f"{section.path}: {error}") from error
+
+
+def _same_kind(value: Any, default: Any) -> bool:
+    if isinstance(value, bool):
+        return isinstance(default, bool)
+    return isinstance(value, (int, float) if isinstance(default, float) else type(default))
+
+
+def _graph(section: _Section) -> GraphSpec:
+    def tensors(key: str) -> tuple[TensorSpec, ...]:
+        specs = []
+        for number, entry in enumerate(section.get(key, list)):
+            if not isinstance(entry, dict):
+                raise section.wrong(key, "a list of objects")
+            tensor = _Section(entry, section.path, f"{section.place}{key}[{number}].")
+            shape = tensor.get("shape", list)
+            if not all(isinstance(dim, (int, str)) for dim in shape):
+                raise tensor.wrong("shape", "a list of numbers and names")
+            specs.append(TensorSpec(tensor.get("name", str), tuple(shape), tensor.get("dtype", str)))
+        return tuple(specs)
+
+    lowering = cast(str, section.data.get("lowering", ""))
+    return GraphSpec(section.get("file", str), tensors("inputs"), tensors("outputs"), str(lowering))
+
+
+def _alternatives(section: _Section) -> tuple[GraphSpec, ...]:
+    entries = section.data.get("alternatives", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise section.wrong("alternatives", "a list of objects")
+    place = f"{section.place}alternatives"
+    return tuple(
+        _graph(_Section(entry, section.path, f"{place}[{number}].")) for number, entry in enumerate(entries)
+    )
+
+
+def _files(section: _Section) -> dict[str, FileSpec]:
+    files = {}
+    for name in section.data:
+        entry = section.section(name)
+        files[name] = FileSpec(entry.get("sha256", str).lower(), entry.get("bytes", int))
+    return files
+
+
+def _verify(folder: Path, name: str, spec: FileSpec) -> None:
+    """Raises BundleError unless ``name`` lies in ``folder`` and is what ``spec`` says."""
+    outside = BundleError(f"{folder / MANIFEST}: file {name} lies outside the bundle's folder; refused")
+    if name != PurePosixPath(name).as_posix() or PureWindowsPath(name).drive or "\\" in name:
+        raise outside
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise outside
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):  # a symbolic link that leads out
+        raise outside
+    if not path.is_file():
+        raise BundleError(f"{path}: missing; copy the bundle again, every file of it")
+    digest = hashlib.sha256()
+    try:
+        size = path.stat().st_size
+        if size != spec.size:
+            raise BundleError(
+                f"{path}: {size} bytes, but {MANIFEST} says {spec.size}; the file is damaged or from another "
+                "bundle: copy or export it again"
+            )
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    if digest.hexdigest() != spec.sha256:
+        raise BundleError(
+            f"{path}: sha256 differs from {MANIFEST}; the file is damaged or from another bundle: "
+            "copy or export it again"
+        )

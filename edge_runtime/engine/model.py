@@ -1,0 +1,110 @@
+"""A loaded model: bundle, graphs, tokenizer and embedding table, shared by the sessions opened on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.backends.select import print_to_stderr, select_backend
+from edge_runtime.backends.spinning import Spinning
+from edge_runtime.bundle.manifest import EMBEDDING, TOKENIZER, Bundle, load_bundle
+from edge_runtime.bundle.stream_format import TurnEncoder
+from edge_runtime.bundle.tokenizer import Tokenizer
+from edge_runtime.engine.decoder import CachedDecoder
+from edge_runtime.engine.session import StreamSession
+from edge_runtime.engine.vision import VisionStream
+from edge_runtime.errors import BundleError
+
+
+class Model:
+    """Immutable once loaded; its methods may be called from several threads.
+
+    Arguments as of :func:`edge_runtime.load`. Raises BundleError, BackendError or ConfigError.
+    """
+
+    def __init__(
+        self,
+        name_or_folder: str | PathLike[str],
+        *,
+        threads: int | None = None,
+        backend: str = "auto",
+        say: Callable[[str], None] = print_to_stderr,
+        spinning: Spinning = "run",
+    ) -> None:
+        self.bundle: Bundle = load_bundle(name_or_folder)
+        self.protocol = self.bundle.protocol
+        self.tokenizer = Tokenizer(self.bundle.path(TOKENIZER))
+        self.embedding = _load_embedding(self.bundle)
+        try:
+            self.encoder = TurnEncoder(self.protocol, self.tokenizer.encode)
+        except ValueError as error:
+            raise BundleError(f"{self.bundle.path(TOKENIZER)}: {error}; export the bundle again") from error
+        if self.tokenizer.vocab_size > self.bundle.model.vocab_size:
+            raise BundleError(
+                f"{self.bundle.path(TOKENIZER)}: {self.tokenizer.vocab_size} tokens, but the model has "
+                f"{self.bundle.model.vocab_size}; export the bundle again"
+            )
+        self.text_bias = self._text_bias()
+        """[vocab] float32 added to logits while text is generated: -inf for what text must not hold."""
+        engine = select_backend(backend, self.bundle, threads, say, spinning=spinning)
+        self.backend = engine.description
+        self._vision = engine.load_vision(self.bundle)
+        self._decoder = engine.load_decoder(self.bundle)
+        height, width = self.bundle.model.image_size
+        expected = self.bundle.visual_shape
+        blank = np.zeros((1, 3, height, width), dtype=np.float32)
+        shape = self.open_vision().encode(blank).shape  # also warms the engine
+        if shape != expected:
+            raise BundleError(
+                f"{self.bundle.path(self.bundle.vision.file)}: gives tokens of shape {list(shape)}, expected "
+                f"{list(expected)}; export the bundle again"
+            )
+
+    @property
+    def queries_per_session(self) -> int | None:
+        """Most queries a session may have at a time; None for no limit."""
+        return self.bundle.queries_per_session
+
+    def session(self, *, threshold: float | None = None) -> StreamSession:
+        """A new stream. ``threshold``: speak when the score reaches it, 0..1; None for the bundle's."""
+        return StreamSession(self, threshold=threshold)
+
+    def open_vision(self) -> VisionStream:
+        """Frames of a new stream to visual tokens, for several sessions at a time."""
+        return VisionStream(self._vision, self.bundle.model)
+
+    def open_decoder(self) -> CachedDecoder:
+        """A decoder with an empty cache of its own."""
+        return CachedDecoder(
+            self._decoder.open_cache(),
+            self.embedding,
+            self.encoder.image_id,
+            grid=self.bundle.model.visual_grid,
+            deepstack=self.bundle.model.deepstack,
+        )
+
+    def _text_bias(self) -> NDArray[np.float32]:
+        bias = np.zeros(self.bundle.model.vocab_size, dtype=np.float32)
+        bias[self.tokenizer.vocab_size :] = -np.inf  # padding rows of the embedding
+        bias[sorted(self.tokenizer.special_ids)] = -np.inf
+        bias[[self.encoder.silence_id, self.encoder.response_id, self.encoder.image_id]] = -np.inf
+        bias[self.encoder.stop_id] = 0.0
+        return bias
+
+
+def _load_embedding(bundle: Bundle) -> NDArray[np.float16]:
+    path = bundle.path(EMBEDDING)
+    try:
+        table: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: not a numpy array ({error}); export the bundle again") from error
+    expected = (bundle.model.vocab_size, bundle.model.hidden_size)
+    if table.shape != expected or table.dtype != np.float16:
+        raise BundleError(
+            f"{path}: {table.dtype} {list(table.shape)}, expected float16 {list(expected)}; "
+            "export the bundle again"
+        )
+    return table

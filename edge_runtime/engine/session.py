@@ -1,0 +1,370 @@
+"""One stream, its queries and its decisions: the timestep of the paper over the cached decoder.
+
+A timestep appends one chunk: [decision of the previous turn] + [queries just asked] + label, visual tokens
+and assistant start. The logits after it, all but the two decision tokens masked, are the decision. Silence
+is then paid for: its token rides in the next chunk. A response is generated greedily up to its end token.
+
+A session never looks at the clock: time is what is pushed, so a recorded stream gives the same decisions as
+the live one did.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+from dataclasses import dataclass, field
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.bundle.tokenizer import is_unicode
+from edge_runtime.errors import BundleError, ConfigError, EdgeError, SourceError
+from edge_runtime.kv_cache.window import KVWindow
+from edge_runtime.video.sampling import TimestepSampler
+
+if TYPE_CHECKING:
+    from edge_runtime.engine.model import Model
+
+_FAR_INDEX = 99_999_999
+"""A timestep whose label is as long as labels get (three years at 1 fps)."""
+_QUERY_SHARE = 4
+"""Queries may take one part in this many of the cache: the rest is what the model remembers of the stream."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the model decided at the end of one timestep."""
+
+    time: float
+    """End of the interval in seconds of the stream; the moment the decision is about."""
+    interval: tuple[float, float]
+    score: float
+    """Probability of speaking (softmax over the two decision tokens); 0.0 while no query is active."""
+    speak: bool
+    text: str | None = None
+    """The response, never empty; None for silence."""
+    query: str | None = None
+    """Id of the query in force: the one asked last when there are several; None when there is none."""
+    tokens: tuple[int, ...] = ()
+    """Ids of the text's tokens."""
+    timing: dict[str, float] = field(default_factory=dict, compare=False)
+    """Milliseconds. Durations: ``preprocess`` and ``vision`` (absent with
+    :meth:`StreamSession.push_tokens`), ``evict`` (only when rows moved), ``append``. From the start of the
+    push: ``decision``, ``first_token`` (only when it speaks), ``total``.
+    """
+
+    @property
+    def response(self) -> bool:
+        """True when the model speaks."""
+        return self.speak
+
+
+@dataclass(frozen=True)
+class _Query:
+    id: str
+    text: str
+    ids: tuple[int, ...]
+
+
+class StreamSession:
+    """A stream being watched. Use as a context manager, or :meth:`close`.
+
+    Calls from several threads run one after another; sessions of one model run in parallel. A call that
+    raises leaves the session as it was before: the same frame may be pushed again.
+    """
+
+    def __init__(self, model: Model, *, threshold: float | None = None) -> None:
+        self.threshold = model.protocol.threshold if threshold is None else threshold
+        self._model = model
+        self._encoder = model.encoder
+        self._protocol = model.protocol
+        self._lock = threading.RLock()
+        self._sampler = TimestepSampler(self._protocol.fps)
+        self._last_index = -1
+        self._window = KVWindow(
+            model.bundle.model.context_rows, self._protocol.window_turns, self._protocol.evict_turns
+        )
+        self._pending: list[int] = []  # decision of the last turn, not in the cache yet
+        self._active: dict[str, _Query] = {}
+        self._queued: list[_Query] = []  # active queries not in the cache yet
+        self._asked = 0
+        self._closed = False
+
+        prefix = self._encoder.prefix_ids()
+        self._window.add("prefix", len(prefix))
+        largest_turn = (
+            len(self._encoder.turn_ids(_FAR_INDEX))
+            + 1
+            + self._protocol.max_response_tokens
+            + len(self._encoder.response_end_ids)
+        )
+        capacity = self._window.capacity
+        # Two turns always fit: the one appended and the one before it.
+        self._query_rows = min(capacity // _QUERY_SHARE, capacity - len(prefix) - 2 * largest_turn)
+        if self._query_rows < 1:
+            raise BundleError(
+                f"{model.bundle.path('bundle.json')}: key model.context_rows: a cache of {capacity} rows "
+                f"has no room for the prompt ({len(prefix)}) and two turns ({largest_turn} each); "
+                "export with more"
+            )
+        self._vision = model.open_vision()
+        self._decoder = model.open_decoder()
+        self._decoder.append(prefix, 0)
+        self._prefix = self._window.segments
+
+    @property
+    def threshold(self) -> float:
+        """Speak when the score reaches it, 0..1. May be changed between timesteps."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        if not 0.0 <= value <= 1.0:  # NaN is refused as well
+            raise ConfigError(f"threshold {value}: must lie in 0..1")
+        self._threshold = float(value)
+
+    @property
+    def queries(self) -> dict[str, str]:
+        """Active queries, id to text, in the order they were asked."""
+        return {query.id: query.text for query in self._active.values()}
+
+    @property
+    def rows(self) -> int:
+        """Rows of the cache in use; there are ``model.context_rows`` of the bundle."""
+        return self._window.rows
+
+    def ask(self, text: str, *, id: str | None = None) -> str:
+        """Ask something to be answered while the stream goes on; returns the query's id (``q1``, ``q2``,
+        ...).
+
+        In force from the next timestep pushed. Raises ConfigError for a text that is empty, too long or not
+        Unicode (lone surrogates), for an id in use, and for more queries than the model was trained to watch
+        for at a time: it would miss most events.
+        """
+        with self._lock:
+            self._check_open()
+            if not text.strip():
+                raise ConfigError("query: the text is empty; say what to watch for")
+            if not is_unicode(text):
+                raise ConfigError("query: the text is not UTF-8; write it in UTF-8")
+            if id is not None and id in self._active:
+                raise ConfigError(
+                    f"query {id}: the id is in use; remove that query first or choose another id"
+                )
+            most = self._model.queries_per_session
+            if most is not None and len(self._active) >= most:
+                raise ConfigError(
+                    f"query: {self._model.bundle.name} was trained with {most} at a time and has "
+                    f"{len(self._active)} ({', '.join(self._active)}); open one session per question "
+                    "(model.session()), or remove a query first"
+                )
+            ids = tuple(self._encoder.query_ids(text))
+            free = self._query_rows - sum(len(query.ids) for query in self._active.values())
+            if len(ids) > free:
+                others = f" beside {len(self._active)} active queries" if self._active else ""
+                raise ConfigError(
+                    f"query: {len(ids)} tokens, but at most {free} fit{others}; shorten it or remove a query"
+                )
+            if id is None:
+                self._asked += 1
+                while f"q{self._asked}" in self._active:
+                    self._asked += 1
+                id = f"q{self._asked}"
+            query = _Query(id, text, ids)
+            self._active[id] = query
+            self._queued.append(query)
+            return id
+
+    def remove(self, query_id: str) -> None:
+        """Withdraw a query; the model forgets its text at once. Raises ConfigError for an unknown id."""
+        with self._lock:
+            self._check_open()
+            if query_id not in self._active:
+                known = ", ".join(self._active) or "none"
+                raise ConfigError(f"query {query_id}: no such query is active (active: {known})")
+            if not any(query.id == query_id for query in self._queued):
+                plan = self._window.plan_remove(query_id)
+                self._decoder.evict(plan)
+                self._window.apply(plan)
+            self._queued = [query for query in self._queued if query.id != query_id]
+            del self._active[query_id]
+
+    def push(self, frame: Any, t: float) -> Decision | None:
+        """Show a frame: uint8 [H, W, 3] RGB of any size, at ``t`` seconds from the start of the stream.
+
+        Push every frame you have: one that closes no timestep costs nothing and gives None. After a gap the
+        skipped timesteps are simply absent. Raises SourceError for a frame or a time that cannot be used,
+        BackendError when the engine fails.
+        """
+        with self._lock:
+            self._check_open()
+            begin = perf_counter()
+            if not math.isfinite(t):
+                raise SourceError(f"frame: its time is {t}; expected seconds from the start of the stream")
+            sampler = copy.copy(self._sampler)
+            index = sampler.take(t)
+            if index is None:
+                return None
+            pixels = self._vision.preprocess(frame)
+            preprocessed = perf_counter()
+            before = self._vision.trace
+            tokens = self._vision.encode(pixels)
+            timing = {
+                "preprocess": (preprocessed - begin) * 1e3,
+                "vision": (perf_counter() - preprocessed) * 1e3,
+            }
+            try:
+                decision = self._step(tokens, index, begin, timing)
+            except BaseException:
+                self._vision.trace = before
+                raise
+            self._sampler = sampler  # not before: a frame whose step failed may be pushed again
+            return decision
+
+    def push_tokens(self, visual_tokens: NDArray[np.float32], index: int) -> Decision:
+        """As :meth:`push`, with the frame's visual tokens [1, V, D] (:meth:`Model.open_vision`; more than one
+        level of them with DeepStack) and its timestep.
+
+        ``index`` must grow from call to call; gaps are allowed. Raises ConfigError otherwise.
+        """
+        with self._lock:
+            self._check_open()
+            return self._step(visual_tokens, index, perf_counter(), {})
+
+    def reset(self, *, keep_queries: bool = False) -> None:
+        """Start again as for a new stream. Queries are dropped unless ``keep_queries``: then they are asked
+        anew.
+        """
+        with self._lock:
+            self._check_open()
+            self._window.restore(self._prefix)  # the prefix lies at row 0 and has never moved
+            self._pending = []
+            self._sampler.reset()
+            self._vision.reset()
+            self._last_index = -1
+            if not keep_queries:
+                self._active = {}
+                self._asked = 0
+            self._queued = list(self._active.values())
+
+    def close(self) -> None:
+        """Free the cache. Closing twice is harmless."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._decoder.close()
+
+    def __enter__(self) -> StreamSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EdgeError("session: it is closed; open a new one")
+
+    def _step(
+        self, visual_tokens: NDArray[np.float32], index: int, begin: float, timing: dict[str, float]
+    ) -> Decision:
+        """One timestep: make room, append the chunk, decide, speak. Commits at the end or not at all."""
+        visual = self._check_tokens(visual_tokens)
+        if index <= self._last_index:
+            raise ConfigError(f"timestep {index}: must come after the last one pushed ({self._last_index})")
+        turn = self._encoder.turn_ids(index)
+        self._make_room(turn, timing)
+        before = self._window.segments
+        try:
+            decision, pending = self._decide(turn, visual, index, begin, timing)
+        except BaseException:
+            self._window.restore(before)
+            raise
+        self._pending = pending
+        self._queued = []
+        self._last_index = index
+        return decision
+
+    def _make_room(self, turn: list[int], timing: dict[str, float]) -> None:
+        """Evict until the chunk and the longest response fit."""
+        rows = len(self._pending) + sum(len(query.ids) for query in self._queued) + len(turn)
+        plan = self._window.plan_turn(rows + 1 + self._protocol.max_response_tokens)
+        if plan is None:
+            return
+        started = perf_counter()
+        self._decoder.evict(plan)
+        self._window.apply(plan)
+        if self._window.turns == 0:
+            self._pending = []  # its turn has left
+        timing["evict"] = (perf_counter() - started) * 1e3
+
+    def _decide(
+        self,
+        turn: list[int],
+        visual: NDArray[np.float32],
+        index: int,
+        begin: float,
+        timing: dict[str, float],
+    ) -> tuple[Decision, list[int]]:
+        """The decision, and the ids of the turn's assistant side that are not in the cache yet."""
+        started = perf_counter()
+        window, encoder = self._window, self._encoder
+        start = window.rows
+        chunk = list(self._pending)
+        if self._pending:
+            window.extend(len(self._pending))
+        for query in self._queued:
+            chunk += query.ids
+            window.add("query", len(query.ids), query.id)
+        chunk += turn
+        window.add("turn", len(turn), str(index))
+
+        logits = self._decoder.append(chunk, start, visual)
+        margin = float(logits[encoder.silence_id]) - float(logits[encoder.response_id])
+        score = 1.0 / (1.0 + math.exp(min(margin, 700.0))) if self._active else 0.0
+        decided = perf_counter()
+        timing["append"] = (decided - started) * 1e3
+        timing["decision"] = (decided - begin) * 1e3
+
+        text: str | None = None
+        tokens: tuple[int, ...] = ()
+        pending = encoder.silence_ids()
+        if self._active and score >= self._threshold:
+            text, tokens, pending = self._speak(begin, timing)
+        timing["total"] = (perf_counter() - begin) * 1e3
+        interval = self._protocol.interval(index)
+        query_id = next(reversed(self._active), None)
+        return Decision(
+            interval[1], interval, score, text is not None, text, query_id, tokens, timing
+        ), pending
+
+    def _speak(self, begin: float, timing: dict[str, float]) -> tuple[str | None, tuple[int, ...], list[int]]:
+        """Text, its ids and what is pending after it; silence when nothing but blanks comes."""
+        encoder, decode = self._encoder, self._model.tokenizer.decode
+        generated = self._decoder.generate(
+            encoder.response_id,
+            self._window.rows,
+            stop_id=encoder.stop_id,
+            max_tokens=self._protocol.max_response_tokens,
+            bias=self._model.text_bias,
+            is_blank=lambda ids: not decode(ids),
+        )
+        text = decode(generated.ids)
+        if not text:  # a response must say something: these rows are not committed
+            return None, (), encoder.silence_ids()
+        timing["first_token"] = (generated.first_token_at - begin) * 1e3
+        self._window.extend(generated.rows)
+        unwritten = [] if generated.stopped else [generated.ids[-1]]
+        return text, generated.ids, [*unwritten, *encoder.response_end_ids]
+
+    def _check_tokens(self, visual_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+        expected = self._model.bundle.visual_shape
+        if np.shape(visual_tokens) != expected:
+            got = list(np.shape(visual_tokens))
+            raise ConfigError(f"visual tokens: expected shape {list(expected)}, got {got}")
+        return visual_tokens[0] if expected[0] == 1 else visual_tokens

@@ -1,0 +1,52 @@
+"""The vision graph over one stream: frame by frame, each in the light of the one before it.
+
+A graph may compare a frame with the frame before. What it needs of that one, its trace, comes out of one call
+and goes into the next; the graph itself remembers nothing and is shared by all streams.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.backends.base import VisionGraph
+from edge_runtime.bundle.manifest import ModelSpec
+from edge_runtime.engine.preprocess import letterbox, normalise
+
+Trace = NDArray[np.float32]
+
+
+class VisionStream:
+    """Frames of one stream to visual tokens. For one thread at a time.
+
+    For several sessions on one stream: see each frame once here, then ``push_tokens`` to every session.
+    """
+
+    def __init__(self, graph: VisionGraph, model: ModelSpec) -> None:
+        self._graph, self._model = graph, model
+        self.trace: Trace | None = None
+        """Of the last frame; None before the first one, and for graphs that look at one frame alone. May be
+        set back to undo a frame."""
+
+    def see(self, frame: Any) -> NDArray[np.float32]:
+        """uint8 [H, W, 3] RGB of any size -> visual tokens float32 [1, V, D]. Raises SourceError for another
+        array, BackendError when the engine fails.
+        """
+        return self.encode(self.preprocess(frame))
+
+    def preprocess(self, frame: Any) -> NDArray[np.float32]:
+        """uint8 [H, W, 3] RGB of any size -> ``pixels`` float32 [1, 3, height, width] of the vision graph."""
+        return normalise(
+            letterbox(frame, self._model.image_size), self._model.image_mean, self._model.image_std
+        )
+
+    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``pixels`` of the next frame -> visual tokens [1, V, D]. Raises BackendError."""
+        tokens, self.trace = self._graph.run(pixels, self.trace)
+        return tokens
+
+    def reset(self) -> None:
+        """Forget the last frame: what comes next begins a stream."""
+        self.trace = None

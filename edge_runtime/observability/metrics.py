@@ -1,0 +1,251 @@
+"""Prometheus metrics and health over HTTP: ``/metrics``, ``/health/live``, ``/health/ready``.
+
+Loopback unless told otherwise: nothing here is secret, but how often a camera speaks is nobody's business.
+Answers come from threads of their own, from figures that the run keeps anyway.
+
+``live``: the loop of the run turns; a service manager restarts what does not. ``ready``: every stream had a
+frame decided on within the last seconds; a camera that is away makes it 503, and restarting would not help.
+Of several cameras one that has ended is asked no more; one that has failed makes it 503 until the run ends.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any, Protocol
+
+from edge_runtime.errors import SinkError
+from edge_runtime.observability.telemetry import Histogram, Telemetry
+
+LIVE_WITHIN_S = 60.0
+"""A loop that has not turned for so long hangs: a timestep takes seconds at most on the slowest device."""
+READY_TIMESTEPS = 5
+"""Timesteps that may pass without a decision, and at least :data:`READY_AT_LEAST_S`."""
+READY_AT_LEAST_S = 10.0
+
+_NO_FRAMES = "no frames"
+_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_REQUEST_TIMEOUT_S = 5.0
+
+
+class Counters(Protocol):
+    """What is read of a camera."""
+
+    @property
+    def dropped(self) -> int: ...
+
+    @property
+    def reconnects(self) -> int: ...
+
+
+class Receiver(Protocol):
+    """What is read of a sink with an outbox."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def depth(self) -> int: ...
+
+    @property
+    def lost(self) -> int: ...
+
+    @property
+    def delivered(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class StreamMetrics:
+    """One stream, as the endpoint sees it."""
+
+    name: str
+    fps: float
+    telemetry: Telemetry
+    camera: Counters
+
+    def ready_within_s(self) -> float:
+        return max(READY_AT_LEAST_S, READY_TIMESTEPS / self.fps)
+
+
+class MetricsServer:
+    """Serves until :meth:`close`. Port 0 takes a free one, see ``address``. SinkError if it cannot listen."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        streams: Sequence[StreamMetrics],
+        receivers: Sequence[Receiver] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._streams = streams
+        self._receivers = receivers
+        self._clock = clock
+        try:
+            self._server = _server_class(host)((host, port), _handler(self))
+        except (OSError, UnicodeError) as err:
+            reason = getattr(err, "strerror", None) or str(err)
+            raise SinkError(
+                f"cannot serve metrics at {host}:{port}: {reason}; give --metrics another address"
+            ) from err
+        self.address = f"{host}:{self._server.server_address[1]}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.2,), name="metrics", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def answer(self, path: str) -> tuple[int, str]:
+        """Status and text for a request's path."""
+        path = path.partition("?")[0]
+        if path == "/metrics":
+            return 200, render(self._streams, self._receivers, self._clock())
+        if path == "/health/live":
+            return self._health(
+                "the loop stands still", lambda s: s.telemetry.last_turn, lambda s: LIVE_WITHIN_S
+            )
+        if path == "/health/ready":
+            return self._health(_NO_FRAMES, lambda s: s.telemetry.last_frame, StreamMetrics.ready_within_s)
+        return 404, "see /metrics, /health/live and /health/ready\n"
+
+    def _health(
+        self,
+        problem: str,
+        moment: Callable[[StreamMetrics], float | None],
+        within_s: Callable[[StreamMetrics], float],
+    ) -> tuple[int, str]:
+        lines = []
+        for stream in self._streams:
+            seen = moment(stream)
+            if stream.telemetry.ended:
+                if problem == _NO_FRAMES and stream.telemetry.ended != "well":
+                    lines.append(f"{stream.name}: failed")
+            elif seen is None:
+                lines.append(f"{stream.name}: {problem} yet")
+            elif (age := self._clock() - seen) > within_s(stream):
+                lines.append(f"{stream.name}: {problem} for {age:.0f} s")
+        return (503, "\n".join([*lines, ""])) if lines else (200, "ok\n")
+
+
+def render(streams: Iterable[StreamMetrics], receivers: Iterable[Receiver], now: float) -> str:
+    """The metrics in Prometheus' text format; ``now`` is of the clock of the telemetry."""
+    page = _Page()
+    for stream in streams:
+        told, labels = stream.telemetry, {"stream": stream.name}
+        page.add("timesteps_total", "counter", "Frames decided on.", labels, told.timesteps)
+        page.add("skipped_total", "counter", "Timesteps without a frame.", labels, told.skipped)
+        page.add("responses_total", "counter", "Responses sent out.", labels, told.responses)
+        for reason, count in sorted(told.suppressed.copy().items()):
+            page.add(
+                "suppressed_total", "counter", "Responses held back.", {**labels, "reason": reason}, count
+            )
+        page.add("dropped_total", "counter", "Frames a newer one replaced.", labels, stream.camera.dropped)
+        page.add(
+            "reconnects_total", "counter", "Times the source came back.", labels, stream.camera.reconnects
+        )
+        if told.last_frame is not None:
+            age = now - told.last_frame
+            page.add("last_frame_age_seconds", "gauge", "Since the last frame decided on.", labels, age)
+        stages = {**told.stages.copy(), "decision": told.decision, "first_text": told.first_text}
+        for stage, histogram in sorted(stages.items()):
+            page.add_histogram(
+                "latency_seconds",
+                "Parts of a timestep; decision and first_text count from the frame.",
+                {**labels, "stage": stage},
+                histogram,
+            )
+    for receiver in receivers:
+        labels = {"receiver": receiver.name}
+        page.add("outbox_depth", "gauge", "Events that wait to be sent.", labels, receiver.depth)
+        page.add("delivered_total", "counter", "Events acknowledged.", labels, receiver.delivered)
+        page.add("events_lost_total", "counter", "Events dropped or refused.", labels, receiver.lost)
+    return page.text()
+
+
+class _Page:
+    """Collects samples by metric: the format wants those of one metric together."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, list[str]] = {}
+
+    def add(self, name: str, kind: str, about: str, labels: dict[str, str], value: float) -> None:
+        number = f"{value:.3f}" if isinstance(value, float) else f"{value}"
+        self._lines(name, kind, about).append(f"edge_run_{name}{_labels(labels)} {number}")
+
+    def add_histogram(self, name: str, about: str, labels: dict[str, str], histogram: Histogram) -> None:
+        lines = self._lines(name, "histogram", about)
+        counts, total = histogram.cumulative([bound * 1e3 for bound in _BOUNDS_S])
+        for bound, count in zip((*_BOUNDS_S, "+Inf"), (*counts, total), strict=True):
+            lines.append(f"edge_run_{name}_bucket{_labels({**labels, 'le': str(bound)})} {count}")
+        lines.append(f"edge_run_{name}_sum{_labels(labels)} {histogram.sum_ms / 1e3:.6f}")
+        lines.append(f"edge_run_{name}_count{_labels(labels)} {total}")
+
+    def text(self) -> str:
+        return "".join(f"{line}\n" for lines in self._metrics.values() for line in lines)
+
+    def _lines(self, name: str, kind: str, about: str) -> list[str]:
+        return self._metrics.setdefault(
+            name, [f"# HELP edge_run_{name} {about}", f"# TYPE edge_run_{name} {kind}"]
+        )
+
+
+def _labels(labels: dict[str, str]) -> str:
+    escaped = (
+        (name, value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))
+        for name, value in labels.items()
+    )
+    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"
+
+
+def _server_class(host: str) -> type[ThreadingHTTPServer]:
+    import socket
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        daemon_threads = True
+        block_on_close = False
+
+        def server_bind(self) -> None:
+            # HTTPServer's own looks up this machine's name: a DNS query that nothing here needs.
+            TCPServer.server_bind(self)
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that went away is nobody's trouble."""
+
+    return Server
+
+
+def _handler(server: MetricsServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _REQUEST_TIMEOUT_S
+        server_version, sys_version = "edge-run", ""
+
+        def do_GET(self) -> None:
+            self.wfile.write(self._send_head())
+
+        def do_HEAD(self) -> None:
+            self._send_head()
+
+        def _send_head(self) -> bytes:
+            """Status and headers; the body that belongs to them, which HEAD leaves out."""
+            status, text = server.answer(self.path)
+            body = text.encode("utf-8", "replace")
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            return body
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Requests are not news."""
+
+    return Handler

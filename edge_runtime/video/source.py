@@ -1,0 +1,96 @@
+"""What the runtime needs of a camera; ``pipelines.camera`` has the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edge_runtime.errors import SourceError
+from edge_runtime.video.framing import Polygon
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Picture(Protocol):
+    """A frame as the camera gives it; see ``pipelines.pipeline.frame_queue.Frame``."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3] RGB."""
+        ...
+
+    @property
+    def captured_at(self) -> float:
+        """``time.monotonic()`` of its capture."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """The timestep it closes."""
+        ...
+
+
+class Camera(Protocol):
+    """What the runner needs of ``pipelines.camera.Camera``."""
+
+    @property
+    def live(self) -> bool: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def decoder(self) -> str:
+        """Empty until the first picture came."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one replaced before they were looked at."""
+        ...
+
+    @property
+    def reconnects(self) -> int: ...
+
+    def read(self, timeout_s: float) -> Any:
+        """A Picture, a state change (``state``, ``cause``) or None. StopIteration or SourceError ends it."""
+        ...
+
+    def set_masks(self, masks: Sequence[Polygon]) -> None:
+        """Black out these polygons, in place of those before, from the next picture on."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Failed:
+    cause: str
+    state: str = "failed"
+
+
+class AbsentCamera:
+    """Stands for a camera that could not even be opened: it says so and fails, like one that breaks later."""
+
+    live = True
+    decoder = ""
+    dropped = 0
+    reconnects = 0
+
+    def __init__(self, description: str, error: SourceError) -> None:
+        self.description = description
+        self._error = error
+        self._told = False
+
+    def read(self, timeout_s: float) -> Any:
+        if self._told:
+            raise self._error
+        self._told = True
+        return _Failed(str(self._error))
+
+    def set_masks(self, masks: Sequence[Polygon]) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,75 @@
+"""Graph module -> ONNX, the same for every lowering."""
+
+from __future__ import annotations
+
+import onnx
+import torch
+
+from export.decoder.graph import DecoderGraph
+from export.errors import ExportError
+
+_TRACED_OPSET = 18
+"""Oldest opset of PyTorch's exporter; a lowering that needs opset 17 has the result rewritten."""
+
+
+def export_decoder(graph: DecoderGraph) -> onnx.ModelProto:
+    """ONNX model of ``graph``; the chunk length S is dynamic, everything else fixed."""
+    lowering = graph.lowering
+    length = torch.export.Dim("S", min=1, max=graph.shape.context_rows)
+    cache = [None] * (2 * graph.shape.num_layers)
+    varying = [{1: length}, {2: length}, None, cache, *([{2: length}] if graph.deepstack else [])]
+    program = torch.onnx.export(
+        graph.eval(),
+        graph.example_inputs(),
+        dynamo=True,
+        opset_version=max(lowering.opset, _TRACED_OPSET),
+        input_names=graph.input_names(),
+        output_names=graph.output_names(),
+        dynamic_shapes=tuple(varying),
+        custom_translation_table=lowering.translations,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    if lowering.opset < _TRACED_OPSET:
+        to_opset_17(model)
+    _drop_unused_outputs(model.graph)
+    traced = model.graph.input[0].type.tensor_type.shape.dim[1].dim_param
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == traced:
+                dim.dim_param = "S"
+    return model
+
+
+def _drop_unused_outputs(graph: onnx.GraphProto) -> None:
+    """Optional outputs that nobody reads: TensorRT refuses an Attention that names them."""
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for node in graph.node:
+        while len(node.output) > 1 and node.output[-1] not in read:
+            node.output.pop()
+
+
+def to_opset_17(model: onnx.ModelProto) -> None:
+    """Rewrite, in place, a graph of opset 18. Raises ExportError for an operator that opset 18 changed and
+    that no decoder here has held so far (onnx's own converter has no way back for Split)."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Split":
+            _drop_attribute(node, "num_outputs")  # without a list of sizes, parts are equal
+        elif node.op_type == "ReduceMean" and len(node.input) == 2:
+            _drop_attribute(node, "noop_with_empty_axes")
+            axes = onnx.numpy_helper.to_array(constants[node.input.pop()])
+            node.attribute.append(onnx.helper.make_attribute("axes", axes.tolist()))
+        elif onnx.defs.get_schema(node.op_type, _TRACED_OPSET).since_version == _TRACED_OPSET:
+            raise ExportError(f"decoder: {node.op_type} ({node.name}) has no form in opset 17")
+    for entry in model.opset_import:
+        if entry.domain == "":
+            entry.version = 17
+    model.ir_version = min(model.ir_version, 8)
+
+
+def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)

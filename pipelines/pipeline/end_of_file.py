@@ -1,0 +1,125 @@
+"""The end of a recorded video: where it is, and whether that is all there was.
+
+"Truncated" and "damaged" are said on evidence alone: bytes that the file promises and does not have,
+something else where a part of the video should begin, coded pictures behind the last one that could be
+decoded, or an MP4 whose index lists more pictures than came. A header that gives a longer time is none: then
+the last picture stays on screen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.pipeline.connection import Connection
+from pipelines.pipeline.decoding.decodebin import Decoding
+from pipelines.pipeline.progress import Progress
+from pipelines.sources.container import Structure, inspect
+from pipelines.sources.errors import UNREADABLE, Problem
+from pipelines.sources.registry import FileSource, Source
+
+_NS = 1_000_000_000
+_SAID_IN_HEADER = ("qtdemux", "matroskademux", "flvdemux", "avidemux")
+"""Demuxers whose duration was written by who made the file. Others guess it from the size."""
+_ROUNDING_S = 0.002
+"""Some headers give the start of the last picture: that says nothing about its end."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where a recorded video ends, in seconds from its first picture."""
+
+    end_s: float
+    promised_s: float | None = None
+    """The duration in the file's header, if it is later than ``end_s``."""
+    evidence: str = ""
+    """What shows that the file is not whole."""
+    hint: str = "copy it again"
+
+    @property
+    def problem(self) -> Problem | None:
+        """That the video is not whole, if so."""
+        if not self.evidence:
+            return None
+        whole = f" of {self.promised_s:.1f} s" if self.promised_s is not None else ""
+        return Problem(f"ends at {self.end_s:.1f} s{whole}: {self.evidence}", self.hint)
+
+
+def find(connection: Connection, source: Source) -> Ending:
+    """The end of what ``connection`` has read, once everything was decoded."""
+    progress, decoding = connection.progress, connection.decoding
+    if decoding is None:  # pictures: each is stamped with its end
+        return Ending(progress.last_ns / _NS)
+    coded = decoding.coded
+    structure = inspect(source.path) if isinstance(source, FileSource) else None
+    end_s = progress.end_ns / _NS
+    header_s = _header_s(connection, decoding, structure)
+    # With sound beside it the header may give the sound's length.
+    header_s = header_s if header_s is not None and not connection.other_streams else None
+    late = header_s is not None and header_s - end_s > _tolerance_s(header_s)
+    promised_s = header_s if late else None
+    if structure is not None and structure.missing_bytes:
+        return Ending(end_s, promised_s, truncated(structure.missing_bytes))
+    lost_s = (coded.last_ns - progress.newest_raw_ns) / _NS
+    if coded.count > progress.decoded and lost_s > _tolerance_s(end_s):
+        return Ending(end_s, end_s + lost_s if promised_s is None else promised_s, "the file is damaged")
+    stays_until_s = (coded.end_ns - progress.start_ns) / _NS if decoding.demuxer == "qtdemux" else 0.0
+    if structure is None:  # over the network the file cannot be looked at
+        if header_s is not None and late and header_s - stays_until_s > _tolerance_s(header_s):
+            return Ending(end_s, promised_s, "no more frames came", "check the file on the server")
+    elif _lacks_pictures(decoding, structure, late=late):
+        return Ending(end_s, promised_s, "the file is damaged")
+    if header_s is not None and header_s > progress.last_ns / _NS + _ROUNDING_S:
+        return Ending(header_s)
+    # A duration does not belong to its picture where those are reordered.
+    return Ending(end_s if coded.reordered else max(end_s, stays_until_s))
+
+
+def in_context(connection: Connection, source: Source, problem: Problem) -> Problem:
+    """An error in a file, with what else is known about it."""
+    cause = problem.cause
+    if problem == UNREADABLE and isinstance(source, FileSource):
+        cut = inspect(source.path).missing_bytes
+        cause = truncated(cut) if cut else cause
+    if connection.progress.decoded:
+        end_s, duration_s = connection.progress.end_ns / _NS, connection.duration_s or 0.0
+        whole = f" of {duration_s:.1f} s" if duration_s > end_s else ""
+        cause = f"stops at {end_s:.1f} s{whole}: {cause}"
+    return Problem(cause, problem.hint, "permanent")
+
+
+def notes(progress: Progress) -> list[str]:
+    """What is worth saying about a video that was read to its end."""
+    found = [f"no pictures between {start:.1f} s and {end:.1f} s" for start, end in progress.gaps[:3]]
+    if len(progress.gaps) > 3:
+        found.append(f"and {len(progress.gaps) - 3} more gaps")
+    if progress.corrupt:
+        found.append(f"{progress.corrupt} damaged pictures")
+    return found
+
+
+def _lacks_pictures(decoding: Decoding, structure: Structure, *, late: bool) -> bool:
+    """True when a file's structure shows that its end was not read. ``late``: its header gives more time."""
+    if decoding.demuxer == "qtdemux":
+        return late and decoding.coded.count < structure.pictures
+    return structure.broken and (late or decoding.coded.count < structure.pictures)
+
+
+def truncated(missing_bytes: int) -> str:
+    return f"the file is truncated ({missing_bytes} bytes are missing)"
+
+
+def _header_s(connection: Connection, decoding: Decoding, structure: Structure | None) -> float | None:
+    """The duration that the header gives the video; None when it gives none, or it's a guess."""
+    if connection.duration_s is None or decoding.demuxer not in _SAID_IN_HEADER:
+        return None
+    if structure is not None and structure.fragmented:
+        return None
+    if decoding.demuxer == "qtdemux":
+        return connection.duration_s - connection.progress.start_ns / _NS
+    # Some write when the video ends, not how long it is, which differs where it does not start at 0.
+    first_s, last_s = decoding.coded.first_pts_ns / _NS, decoding.coded.last_pts_ns / _NS
+    return connection.duration_s - (first_s if connection.duration_s >= last_s else 0.0)
+
+
+def _tolerance_s(length_s: float) -> float:
+    return max(0.5, 0.02 * length_s)

@@ -1,0 +1,199 @@
+"""`edge-run check`: every problem with its line, secrets never shown, and who is really at the other end."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+GOOD = """\
+[runtime]
+outbox = "box"
+events = "events.jsonl"
+
+[[camera]]
+name = "picture"
+source = "test:"
+
+[[camera.ask]]
+text = "What?"
+
+[[webhook]]
+name = "alerts"
+url_file = "address"
+secret_env = "HOOK_KEY"
+"""
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Runs it in a folder with these texts as files; the environment holds HOOK_KEY."""
+
+    def check(toml: str, *options: str, address: str = "https://h/t0ken", mode: int = 0o600):
+        (tmp_path / "edge-run.toml").write_text(toml)
+        (tmp_path / "address").write_text(address)
+        (tmp_path / "address").chmod(mode)
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_runtime.app.cli", "check", *options],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOOK_KEY": "s3cret", "XDG_CONFIG_HOME": "none"},
+        )
+        assert not any(secret in done.stdout + done.stderr for secret in ("t0ken", "s3cret"))
+        return done
+
+    return check
+
+
+pytestmark = pytest.mark.gst
+
+
+def test_a_file_without_mistakes(check, tmp_path):
+    pytest.importorskip("gi")
+    done = check(GOOD)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "edge-run.toml: can be run\n", "")
+    assert sorted(os.listdir(tmp_path)) == ["address", "edge-run.toml"]  # nothing was made by asking
+
+
+BAD = """\
+[runtime]
+bundel = "nano"
+bundle = "none"
+outbox = "address/box"
+events = "none/events.jsonl"
+threads = 0
+
+[[camera]]
+name = "door"
+source = "rtsp://127.0.0.1:1/x"
+user = "me"
+password_env = "NOT_SET"
+mask = [[[0, 0], [1.5, 0], [1, 1]], 3]
+crop = [0, 0, 2, 2]
+rotate = 45
+treshold = 0.5
+
+[[camera]]
+name = "clip"
+source = "none.mp4"
+[[camera.ask]]
+text = ""
+at = -1
+
+[[webhook]]
+name = "a"
+url_file = "address"
+secret_file = "empty"
+ca_file = "none.pem"
+
+[[mqtt]]
+name = "m"
+host = "two words"
+password_file = "address"
+"""
+
+
+def test_every_problem_is_told_with_its_line(check, tmp_path):
+    pytest.importorskip("gi")
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "empty").chmod(0o600)
+    done = check(BAD, "--json", address="ftp://t0ken", mode=0o644)
+    report = json.loads(done.stdout)
+    assert done.returncode == 2 and not report["ok"]
+    told = [(one["line"], one["status"], one["key"]) for one in report["findings"]]
+    assert told == sorted(told, key=lambda one: one[0])
+    assert set(told) == {
+        (2, "fail", "runtime.bundel"),
+        (3, "fail", "runtime.bundle"),
+        (4, "fail", "runtime.outbox"),
+        (5, "fail", "runtime.events"),
+        (6, "fail", "runtime.threads"),
+        (8, "warn", "camera"),  # nothing to watch for
+        (12, "fail", "camera.password_env"),
+        (13, "fail", "camera.mask"),
+        (14, "fail", "camera.crop"),
+        (15, "fail", "camera.rotate"),
+        (16, "fail", "camera.treshold"),
+        (20, "fail", "camera.source"),
+        (22, "fail", "camera.ask.text"),
+        (23, "fail", "camera.ask.at"),
+        (27, "fail", "webhook.url_file"),
+        (27, "warn", "webhook.url_file"),  # readable by others
+        (28, "fail", "webhook.secret_file"),
+        (29, "fail", "webhook.ca_file"),
+        (33, "fail", "mqtt.host"),
+        (31, "fail", "mqtt"),  # a password without a user
+        (34, "warn", "mqtt.password_file"),
+    }
+    words = {one["key"]: one["text"] for one in report["findings"]}
+    assert words["camera.treshold"] == "unknown key; did you mean threshold?"
+    assert "NOT_SET is not set" in words["camera.password_env"]
+    assert "is empty" in words["webhook.secret_file"] and "chmod 600" in words["mqtt.password_file"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("[runtime]", '[runtime]\nbundle = "none"', 3),
+        ('"test:"', '"none.mp4"', 4),
+        ('"box"', '"address/box"', 5),
+        ("name", "nam", 2),
+    ],
+)
+def test_the_exit_code_is_that_of_a_run(check, old, new, code):
+    pytest.importorskip("gi")
+    assert check(GOOD.replace(old, new, 1)).returncode == code
+
+
+def test_without_a_file_or_with_what_is_no_toml(check, tmp_path):
+    assert check("x = ").returncode == 2
+    done = check("", "--config", str(tmp_path / "other.toml"))
+    assert done.returncode == 2 and "no such configuration file" in done.stdout
+
+
+def test_a_folder_that_cannot_be_looked_into(check):
+    folder = "x" * 300  # refused by the system, to root too
+    done = check(f'[runtime]\nevents = "{folder}/events.jsonl"\n')
+    assert done.returncode == 5
+    assert f"there is no folder {folder}; make it" in done.stdout
+
+
+def test_connecting_tries_receivers_and_cameras_and_posts_nothing(check):
+    pytest.importorskip("gi")
+    posts: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posts.append(self.path)
+
+        def log_message(self, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}/t0ken"
+    reached = check(GOOD, "--connect", address=address)
+    server.shutdown()
+    server.server_close()
+    assert reached.returncode == 0 and not posts, reached.stdout
+    assert "alerts was reached in" in reached.stdout and "picture: the first picture came" in reached.stdout
+
+    gone = check(GOOD, "--connect", address=address)
+    assert gone.returncode == 5 and "alerts cannot be reached: Connection refused" in gone.stdout
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"rtsp://127.0.0.1:{probe.getsockname()[1]}/x"
+    camera = GOOD.partition("[[webhook]]")[0].replace("test:", nobody)
+    done = check(camera.replace('name = "picture"', 'name = "picture"\nuser = "u"'), "--connect")
+    assert done.returncode == 4 and "picture: no picture came" in done.stdout

@@ -1,0 +1,294 @@
+"""edge-run.toml taken over while a camera is watched: a real file and a real model, scripted pictures."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edge_runtime
+from edge_runtime.app.run.plan import Given, make_plan
+from edge_runtime.app.run.reload import LOOK_EVERY_S, FileWatch, Reloader
+from edge_runtime.app.run.scheduler import take_turns
+from edge_runtime.app.run.spec import Job, Watched
+from edge_runtime.config.schema import find_config
+from edge_runtime.engine.decision_loop import Runner
+from edge_runtime.events.records import Event, EventMaker
+from edge_runtime.observability.console import NoDisplay
+from edge_runtime.sinks import Sinks
+from tests.edge_runtime.list_sink import ListSink
+
+DOOR = """
+[[camera]]
+name = "door"
+source = "test:"
+threshold = 0.0
+repeat = 0.0
+"""
+WHAT = '[[camera.ask]]\ntext = "What does the person do?"\n'
+HOW_MANY = '[[camera.ask]]\ntext = "How many red cars passed by?"\n'
+
+
+class Picture:
+    captured_at = 0.0
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.image = np.full((64, 64, 3), 37 * index % 256, np.uint8)
+
+
+class ScriptedCamera:
+    """A file of nine pictures; before those in ``changes`` something is done."""
+
+    live, description, decoder, dropped, reconnects = False, "scripted camera", "none", 0, 0
+
+    def __init__(self, changes: dict[int, Any]) -> None:
+        self.masks: Any = ()
+        self.changes = changes
+        self._left = iter(range(9))
+
+    def read(self, timeout_s: float) -> Any:
+        return Picture(next(self._left))
+
+    def set_masks(self, masks: Any) -> None:
+        self.masks = masks
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Run:
+    events: list[Event]
+    told: list[str]
+    warned: list[str]
+    camera: ScriptedCamera
+    runner: Runner
+
+    def said(self, query: str) -> list[float]:
+        return [e["time"] for e in self.events if e["type"] == "response" and e["query"] == query]
+
+    def queries(self) -> list[tuple[str, str, float]]:
+        return [(e["query"], e["action"], e["time"]) for e in self.events if e["type"] == "query"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle):
+    return edge_runtime.load(tiny_bundle, threads=1)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "edge-run.toml"
+
+
+def watch(model, file: Path, first: str, changes: dict[int, str], **given: Any) -> Run:
+    """Watch nine timesteps; before those of ``changes`` the file is written anew and a reload asked for."""
+    file.write_text(first)
+    options = Given(("door",), **given)
+
+    def replan():
+        return make_plan(options, find_config(file))
+
+    job = Job(replan(), replan, follow_file=False)
+    sink, camera = ListSink(), ScriptedCamera(changes)
+    asks = job.plan.cameras[0].asks
+    runner = Runner(model, asks, EventMaker("door", "identity"), Sinks([sink]), NoDisplay())
+    run = Run(sink.events, [], [], camera, runner)
+    reloader = Reloader(
+        job, [Watched(job.plan.cameras[0], runner, camera)], run.told.append, run.warned.append
+    )
+    rounds = iter(range(100))
+
+    def between() -> None:
+        number = next(rounds)
+        if number in changes:
+            file.write_text(changes[number])
+            reloader.request()
+        reloader.look()
+
+    runner.begin(camera)
+    take_turns([runner], between=between)
+    assert runner.telemetry.timesteps == 9  # whatever changed, no frame was lost
+    return run
+
+
+def test_a_question_that_is_added_is_asked_at_the_next_timestep(model, file):
+    run = watch(model, file, DOOR + WHAT, {4: DOOR + WHAT + HOW_MANY})
+    assert run.queries() == [("q1", "asked", 0.0), ("q2", "asked", 4.0)]
+    assert run.said("q2") == [5.0, 6.0, 7.0, 8.0, 9.0] and len(run.said("q1")) == 9
+    assert run.told == [f"{file} taken over: door: q2 added"] and not run.warned
+
+
+def test_a_question_that_stays_does_not_notice(model, file):
+    """Its session, its memory and its answers are those of a run in which nothing changed."""
+    changed = watch(model, file, DOOR + WHAT, {4: DOOR + HOW_MANY + WHAT, 6: DOOR + WHAT})
+    alone = watch(model, file, DOOR + WHAT, {})
+
+    def of_the_first(run: Run) -> list[tuple[float, str, float]]:
+        return [
+            (e["time"], e["text"], e["score"])
+            for e in run.events
+            if e.get("text") and e["query"] == "q1" and "score" in e
+        ]
+
+    assert of_the_first(changed) == of_the_first(alone)
+
+
+def test_a_question_that_is_removed_is_asked_no_more_and_its_name_is_not_given_again(model, file):
+    run = watch(model, file, DOOR + WHAT, {3: DOOR + HOW_MANY, 6: DOOR + WHAT})
+    assert run.queries() == [
+        ("q1", "asked", 0.0),
+        ("q1", "removed", 3.0),
+        ("q2", "asked", 3.0),
+        ("q2", "removed", 6.0),
+        ("q3", "asked", 6.0),
+    ]
+    assert (run.said("q1"), run.said("q2"), run.said("q3")) == ([1, 2, 3], [4, 5, 6], [7, 8, 9])
+
+
+def test_threshold_and_policy_change_and_what_was_sent_still_counts(model, file):
+    silent = DOOR.replace("threshold = 0.0", "threshold = 1.0")
+    rare = DOOR + "budget = 4\n"
+    run = watch(model, file, DOOR + WHAT, {3: silent + WHAT, 5: rare + WHAT})
+    assert run.said("q1") == [1, 2, 3, 6]
+    assert run.runner.telemetry.suppressed == {"budget": 3}
+    assert [action for _, action, _ in run.queries()] == ["asked", "changed", "changed"]
+    assert run.told[0].endswith("door: q1 changed")
+
+
+def test_the_bundles_own_threshold_comes_back(model, file):
+    run = watch(model, file, DOOR + WHAT, {2: DOOR.replace("threshold = 0.0\n", "") + WHAT})
+    assert run.runner._questions[0].session.threshold == model.protocol.threshold
+
+
+def test_masks_reach_the_camera_beside_those_of_the_command_line(model, file):
+    typed = ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5))
+    mask = "mask = [[[0, 0], [1, 0], [1, 1]]]\n"
+    run = watch(model, file, DOOR + WHAT, {2: DOOR + mask + WHAT}, masks=(typed,))
+    assert run.camera.masks == (((0.0, 0.0), (1.0, 0.0), (1.0, 1.0)), typed)
+    assert run.told == [f"{file} taken over: door: masks changed"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (DOOR + "tresh = 1\n" + WHAT, "{file}:7: camera.tresh: unknown key; did you mean threshold?"),
+        (DOOR + "[[camera.ask]\n", "{file}: not valid TOML: "),
+        (DOOR, "{file}: door: nothing to watch for"),
+        (DOOR.replace("door", "gate") + WHAT, "door: no such file, and no camera of that name in {file}"),
+        (DOOR + f'[[camera.ask]]\ntext = "{"word " * 2000}"\n', "{file}: query: "),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_said_in_one_line_and_changes_nothing(model, file, wrong, said):
+    run = watch(model, file, DOOR + WHAT, {3: wrong, 6: DOOR + WHAT + HOW_MANY})
+    assert len(run.warned) == 1 and "\n" not in run.warned[0]
+    assert run.warned[0].startswith(said.format(file=file))
+    assert run.warned[0].endswith("; the configuration in use stays")
+    assert len(run.said("q1")) == 9 and run.said("q2") == [7, 8, 9]
+
+
+def test_a_reload_takes_all_or_nothing(model, file):
+    """The first question could be taken over, the second cannot be asked: neither is."""
+    run = watch(
+        model, file, DOOR + WHAT, {3: DOOR + HOW_MANY + f'[[camera.ask]]\ntext = "{"word " * 2000}"\n'}
+    )
+    assert run.queries() == [("q1", "asked", 0.0)] and len(run.said("q1")) == 9
+
+
+def test_what_needs_a_restart_is_named_and_the_rest_is_taken_over(model, file):
+    other = DOOR.replace('"test:"', '"test:snow"') + 'fps = 2\ntransport = "udp"\nrotate = 90\n'
+    hook = '[[webhook]]\nname = "alerts"\nurl = "https://example.com/in"\n'
+    changed = '[runtime]\nbundle = "other"\nmetrics = "9464"\n' + other + WHAT + HOW_MANY + hook
+    run = watch(model, file, DOOR + WHAT, {3: changed, 5: DOOR + WHAT})
+    assert run.warned == [
+        f"{file}: runtime.bundle, runtime.metrics, webhook and mqtt, door: source, door: fps, "
+        "door: transport, door: rotate take effect after a restart"
+    ]
+    assert run.said("q2") == [4, 5]
+
+
+def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
+    """Its masks cannot be set, a mistake of ours: it ends as after any failure of its own."""
+
+    class Unmaskable(ScriptedCamera):
+        def set_masks(self, masks: Any) -> None:
+            raise KeyError("a mistake of ours")
+
+    both = DOOR + WHAT + DOOR.replace("door", "hall") + WHAT
+    file.write_text(both)
+    given = Given(("door", "hall"))
+
+    def replan():
+        return make_plan(given, find_config(file))
+
+    job, sink, said = Job(replan(), replan, follow_file=False), ListSink(), []
+    watched = []
+    for config, camera in zip(job.plan.cameras, (Unmaskable({}), ScriptedCamera({})), strict=True):
+        runner = Runner(model, config.asks, EventMaker(config.name, "identity"), Sinks([sink]), NoDisplay())
+        runner.begin(camera)
+        watched.append(Watched(config, runner, camera))
+    reloader = Reloader(job, watched, said.append, said.append)
+    rounds, ended = iter(range(100)), []
+
+    def between() -> None:
+        if next(rounds) == 3:
+            file.write_text(both.replace("repeat = 0.0", "repeat = 0.0\nmask = [[[0, 0], [1, 0], [1, 1]]]"))
+            reloader.request()
+        reloader.look()
+
+    take_turns([one.runner for one in watched], between=between, ended=lambda one: ended.append(one.stream))
+    door, hall = (one.runner for one in watched)
+    assert isinstance(door.error, KeyError) and hall.error is None
+    assert (door.telemetry.timesteps, hall.telemetry.timesteps) == (3, 9) and ended == ["door", "hall"]
+    assert said == [f"{file} taken over: hall: masks changed"]
+
+
+def test_a_reload_that_fails_by_a_mistake_of_ours_is_one_line(model, file, monkeypatch):
+    def broken(self, asks):
+        raise KeyError("a mistake\nof ours")
+
+    monkeypatch.setattr(Runner, "prepare", broken)
+    run = watch(model, file, DOOR + WHAT, {3: DOOR + WHAT + HOW_MANY})
+    assert len(run.said("q1")) == 9 and not run.told
+    (line,) = run.warned
+    assert line.startswith(f"{file}: could not be taken over: unexpected KeyError: 'a mistake\\nof ours'; ")
+
+
+def test_a_file_that_is_written_is_seen_once_it_lies_still(file):
+    file.write_text("a")
+    watch = FileWatch(file)
+    assert not watch.settled()
+    file.write_text("half of it")
+    assert not watch.settled()  # perhaps somebody is still writing
+    file.write_text("the whole of it")
+    assert not watch.settled()
+    assert watch.settled() and not watch.settled()
+    file.unlink()
+    assert not watch.settled() and not watch.settled()  # editors put another in its place
+    other = file.with_name("new")
+    other.write_text("the whole of it")
+    os.replace(other, file)
+    assert not watch.settled() and watch.settled()
+
+
+def test_the_file_is_looked_at_once_a_second_unless_told_not_to(file):
+    file.write_text(DOOR + WHAT)
+    given = Given(("door",))
+    job = Job(make_plan(given, find_config(file)), lambda: make_plan(given, find_config(file)))
+    told: list[str] = []
+    now = [0.0]
+    follows = Reloader(job, [], told.append, told.append, lambda: now[0])
+    ignores = Reloader(Job(job.plan, job.replan, follow_file=False), [], told.append, told.append)
+    file.write_text(DOOR + WHAT + HOW_MANY)
+    for seconds, expected in ((0.5, 0), (1.0, 0), (1.5, 0), (2.1, 1), (9.0, 1)):
+        now[0] = seconds * LOOK_EVERY_S
+        follows.look()
+        ignores.look()
+        assert len(told) == expected, seconds
+    ignores.request()
+    ignores.look()
+    assert len(told) == 2

@@ -1,0 +1,226 @@
+"""Cameras that take turns on one real model; only the cameras, which are hardware, are scripted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edge_runtime
+from edge_runtime.app.run.scheduler import take_turns
+from edge_runtime.config.schema import Ask
+from edge_runtime.engine.decision_loop import Runner
+from edge_runtime.errors import SourceError
+from edge_runtime.events.policy import PolicySettings
+from edge_runtime.events.records import Event, EventMaker
+from edge_runtime.observability.console import NoDisplay
+from edge_runtime.observability.telemetry import total
+from edge_runtime.sinks import ReaderGoneError, Sinks
+from edge_runtime.video.source import AbsentCamera
+from tests.edge_runtime.list_sink import ListSink
+
+ASK = Ask("What does the person do?", 0.0, PolicySettings(threshold=0.0, repeat_s=0.0))
+
+
+class Picture:
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.image = np.full((64, 64, 3), 37 * index % 256, np.uint8)
+        self.captured_at = time.monotonic()
+
+
+class ScriptedCamera:
+    """``count`` pictures, and then its end: ``error``, or an orderly one."""
+
+    description, decoder, dropped, reconnects = "scripted camera", "none", 0, 0
+
+    def __init__(self, count: int, *, live: bool = False, error: Exception | None = None) -> None:
+        self.live = live
+        self._left = iter(range(count))
+        self._error = error
+
+    def read(self, timeout_s: float) -> Any:
+        for index in self._left:
+            return Picture(index)
+        raise self._error or StopIteration
+
+    def set_masks(self, masks: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class SlowCamera(ScriptedCamera):
+    """Live: a picture when somebody puts one there."""
+
+    def __init__(self) -> None:
+        super().__init__(0, live=True)
+        self.waiting: list[Picture] = []
+        self.over = False
+
+    def read(self, timeout_s: float) -> Any:
+        if self.waiting:
+            return self.waiting.pop(0)
+        if self.over:
+            raise StopIteration
+        return None
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle):
+    return edge_runtime.load(tiny_bundle, threads=1)
+
+
+@pytest.fixture
+def sink() -> ListSink:
+    return ListSink()
+
+
+def begun(model, sink: Any, name: str, camera: Any, *asks: Ask, **options: Any) -> Runner:
+    identity = None if camera.live else "identity"
+    runner = Runner(model, asks or (ASK,), EventMaker(name, identity), Sinks([sink]), NoDisplay(), **options)
+    runner.begin(camera)
+    return runner
+
+
+def steps(events: list[Event]) -> list[tuple[str, float]]:
+    return [(event["stream"], event["time"]) for event in events if event["type"] == "response"]
+
+
+def test_each_takes_a_turn_and_none_waits_for_another_to_end(model, sink):
+    runners = [begun(model, sink, name, ScriptedCamera(6)) for name in ("door", "hall", "yard")]
+    take_turns(runners)
+    expected = [(name, float(second)) for second in range(1, 7) for name in ("door", "hall", "yard")]
+    assert steps(sink.events) == expected
+    assert total(runner.telemetry for runner in runners).timesteps == 18
+
+
+def test_cameras_keep_apart_what_they_see(model, sink):
+    """Beside others a camera says, byte for byte, what it says alone."""
+    take_turns([begun(model, sink, "door", ScriptedCamera(20))])
+    alone, sink.events = sink.events, []
+    take_turns([begun(model, sink, name, ScriptedCamera(20)) for name in ("hall", "door")])
+    assert [event for event in sink.events if event["stream"] == "door"] == alone
+
+
+def test_a_file_that_is_always_ready_does_not_starve_a_live_camera(model, sink):
+    """The slow one has its picture looked at in the very next round, and wakes a loop that sleeps."""
+    slow, fast = SlowCamera(), ScriptedCamera(40)
+    wake = threading.Event()
+    rounds = []
+
+    def between() -> None:
+        rounds.append(len(steps(sink.events)))
+        if len(rounds) in (5, 15):
+            slow.waiting.append(Picture(len(rounds)))
+        slow.over = len(rounds) > 20
+
+    take_turns(
+        [begun(model, sink, "fast", fast), begun(model, sink, "slow", slow)], wake=wake, between=between
+    )
+    said = steps(sink.events)
+    places = [place for place, (stream, _) in enumerate(said) if stream == "slow"]
+    assert places == [5, 16]  # after five, and after fifteen timesteps of the other
+    assert len(said) == 42
+
+
+def test_nothing_is_spun_when_no_camera_has_anything(model, sink):
+    cameras = [SlowCamera(), SlowCamera()]
+    wake = threading.Event()
+    rounds = 0
+
+    def between() -> None:
+        nonlocal rounds
+        rounds += 1
+
+    def later() -> None:
+        time.sleep(0.5)
+        for camera in cameras:
+            camera.over = True
+        wake.set()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    take_turns(
+        [begun(model, sink, str(n), camera) for n, camera in enumerate(cameras)], wake=wake, between=between
+    )
+    thread.join()
+    assert rounds < 15
+
+
+def test_one_that_fails_leaves_the_others_alone(model, sink):
+    broken = SourceError("the cable was cut")
+    cameras = {
+        "gone": AbsentCamera("gone", SourceError("no such file")),
+        "dies": ScriptedCamera(2, error=broken),
+        "bug": ScriptedCamera(1, error=KeyError("a mistake of ours")),
+        "fine": ScriptedCamera(5),
+    }
+    ended = []
+    runners = [begun(model, sink, name, camera) for name, camera in cameras.items()]
+    take_turns(runners, ended=ended.append)
+    assert {runner.stream: runner.error for runner in runners if runner.error} == {
+        "gone": cameras["gone"]._error,
+        "dies": broken,
+        "bug": cameras["bug"]._error,
+    }
+    assert [runner.stream for runner in ended] == ["gone", "bug", "dies", "fine"]
+    assert len([1 for stream, _ in steps(sink.events) if stream == "fine"]) == 5
+    failed = {
+        e["stream"]: e["cause"] for e in sink.events if e["type"] == "stream" and e["state"] == "failed"
+    }
+    assert failed["dies"] == "the cable was cut" and failed["gone"] == "no such file"
+    for name in cameras:  # each camera's last word are its statistics
+        assert [event["type"] for event in sink.events if event["stream"] == name][-1] == "stats"
+
+
+def test_one_whose_last_event_cannot_be_written_leaves_the_others_alone(model):
+    full = OSError("no space left on device")
+
+    class FullForDoor(ListSink):
+        def write(self, event: Event) -> bool:
+            if event["stream"] == "door" and event["type"] == "stats":
+                raise full
+            return super().write(event)
+
+    sink = FullForDoor()
+    runners = [begun(model, sink, "door", ScriptedCamera(1)), begun(model, sink, "hall", ScriptedCamera(4))]
+    ended = []
+    take_turns(runners, ended=ended.append)
+    assert [runner.error for runner in runners] == [full, None]
+    assert ended == runners
+    assert len([1 for stream, _ in steps(sink.events) if stream == "hall"]) == 4
+
+
+def test_a_stop_ends_all_in_order(model, sink):
+    runners = [begun(model, sink, name, SlowCamera()) for name in ("door", "hall")]
+    rounds = []
+
+    def between() -> None:
+        rounds.append(1)
+        if len(rounds) == 2:
+            for runner in runners:
+                runner.stop("stopped by Ctrl-C")
+
+    take_turns(runners, between=between)
+    assert [(event["stream"], event["type"]) for event in sink.events] == [
+        (name, kind) for name in ("door", "hall") for kind in ("stream", "query", "stats")
+    ]
+    assert {runner.report().ended for runner in runners} == {"stopped by Ctrl-C"}
+
+
+def test_when_nobody_reads_any_more_all_end(model):
+    class GoneSink(ListSink):
+        def write(self, event: Event) -> bool:
+            if event["type"] == "response":
+                raise ReaderGoneError
+            return super().write(event)
+
+    sink = GoneSink()
+    runners = [begun(model, sink, name, ScriptedCamera(9)) for name in ("door", "hall")]
+    with pytest.raises(ReaderGoneError):
+        take_turns(runners)
+    assert all(runner.over for runner in runners)
+    assert {event["stream"] for event in sink.events if event["type"] == "stats"} == {"door", "hall"}

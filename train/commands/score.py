@@ -1,0 +1,90 @@
+"""``python -m train score``: StreamPro-F1 and silence of a checkpoint, without exporting it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    type=click.FloatRange(0, 1),
+    help="From which score on it speaks; repeatable. The checkpoint's own when absent.",
+)
+@click.option(
+    "--questions",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="So many of each file's, drawn by --seed; 0: all.",
+)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--cache", type=click.Path(path_type=Path), default=Path("runs/features"), help="Of vision features."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def score(
+    checkpoint: Path,
+    files: tuple[Path, ...],
+    thresholds: tuple[float, ...],
+    questions: int,
+    seed: int,
+    cache: Path,
+    as_json: bool,
+) -> None:
+    """Ask CHECKPOINT the questions in FILES, all at once rather than clip by clip, and score what it says.
+
+    F1 is of questions with answers (exact judge); unwanted responses a minute are of those without. Choose a
+    threshold on validation clips, never on those that are reported.
+    """
+    from rich.console import Console
+
+    from train.ablation.examination import Examination, drawn, figures
+    from train.models.checkpoint import load_checkpoint
+
+    loaded = load_checkpoint(checkpoint)
+    tests = {}
+    for file in files:
+        examination = Examination(loaded, (file,), cache)
+        asked = drawn(examination.annotations, questions, seed)
+        tests[file] = examination, asked
+    found: dict[str, dict[str, Any]] = {str(file): {} for file in files}
+    for threshold in sorted(set(thresholds)) or [loaded.protocol.threshold]:
+        for file, (examination, asked) in tests.items():
+            found[str(file)][f"{threshold:g}"] = figures(asked, examination.ask(asked, threshold))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        console = Console()
+        for file_name, by_threshold in found.items():
+            console.print(_table(file_name, by_threshold))
+
+
+def _table(name: str, by_threshold: dict[str, dict[str, Any]]) -> Table:
+    """One row a threshold; columns only for what the file's questions can tell."""
+    from rich.table import Table
+
+    from benchmarks.metric.tasks import TASKS
+
+    some = next(iter(by_threshold.values()))
+    parts = [part for part in ("W-Avg", *TASKS) if part in some.get("f1", {})]
+    table = Table("threshold", *parts, title=f"{name}: {some['questions']} questions")
+    if "silence" in some:
+        table.add_column("unwanted/min")
+    for threshold, figures in by_threshold.items():
+        row = [f"{figures['f1'][part]:.1f}" for part in parts]
+        if "silence" in figures:
+            row.append(f"{figures['silence']['per_minute']:.2f}")
+        table.add_row(threshold, *row)
+    return table

@@ -1,0 +1,156 @@
+"""Recipes of GRPO: TOML files read strictly into frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from train.data.dataset import Source
+from train.data.encode import OffsetSampling
+from train.grpo.loss import PolicyLossSettings
+from train.models.lora import LoraSettings
+from train.recipe import RecipeError, build_recipe, plain, read_toml
+from train.rewards.registry import RewardSettings
+
+
+@dataclass(frozen=True)
+class PromptData:
+    """``cache``: folder of vision features; ``workers``: processes that compute them."""
+
+    train: tuple[Source, ...]
+    validation: tuple[Source, ...] = ()
+    cache: Path = Path("runs/features")
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """``prompts`` questions a step, over all ranks, with ``group`` trajectories each.
+
+    ``constrained``: only the two decision tokens where a decision is due and no special tokens in texts, as
+    the runtime has it; false leaves everything open. ``threshold``: score from which the runtime will speak
+    and on which sampling is centred, the checkpoint's own when absent. ``rows``: most trajectories in one
+    lock-step batch of a rank.
+    """
+
+    prompts: int = 8
+    group: int = 8
+    temperature: float = 1.0
+    constrained: bool = True
+    threshold: float | None = None
+    rows: int = 64
+
+    def __post_init__(self) -> None:
+        if self.prompts < 1 or self.group < 2 or self.rows < self.group:
+            raise ValueError("prompts must be at least 1, group at least 2, rows at least a group")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold}")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Who says how right a text is: a judge of benchmarks.streampro.
+
+    ``url``, ``model``: an OpenAI-compatible server for kind "llm", and for rubrics without checks under any
+    kind; its key is read from the environment variable STREAMPRO_JUDGE_KEY. ``budget``: most requests and
+    tokens. ``cache``: file that keeps replies.
+    """
+
+    kind: Literal["exact", "fields", "embedding", "llm"] = "exact"
+    url: str | None = None
+    model: str | None = None
+    budget: str = "requests=100000"
+    cache: Path | None = None
+    workers: int = 8
+
+    def __post_init__(self) -> None:
+        if (self.url is None) != (self.model is None):
+            raise ValueError("judge: url and model belong together")
+        if self.kind == "llm" and self.url is None:
+            raise ValueError('judge: kind "llm" needs url and model')
+
+
+@dataclass(frozen=True)
+class PolicyOptimizer:
+    """AdamW with a linear warm-up and a cosine to ``final_lr_share`` of the peak."""
+
+    lr: float = 1e-6
+    warmup_steps: int = 5
+    final_lr_share: float = 0.1
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    grad_clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class GRPORun:
+    """How long and how. ``steps`` 0: one epoch. ``max_minutes`` 0: no limit; else the learning rate follows
+    the larger of the shares of steps and of time that have passed.
+
+    ``inner_epochs``: passes over a step's trajectories; ``minibatches``: optimizer steps in each of them;
+    ``micro_batch_size``: trajectories in one forward pass of a rank; ``threads`` 0: as many as torch likes.
+    ``gradient_checkpointing``: compute activations again in the backward pass instead of keeping them.
+    ``eval_steps`` 0: no evaluation; ``eval_questions`` 0: all of them; ``eval_thresholds``: thresholds to
+    compare, the rollouts' own when empty; the best one goes into the best checkpoint.
+    """
+
+    steps: int = 0
+    max_minutes: float = 0.0
+    inner_epochs: int = 1
+    minibatches: int = 1
+    micro_batch_size: int = 8
+    precision: Literal["bf16", "fp32"] = "bf16"
+    threads: int = 0
+    gradient_checkpointing: bool = False
+    eval_steps: int = 20
+    eval_questions: int = 0
+    eval_thresholds: tuple[float, ...] = ()
+    save_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        if min(self.inner_epochs, self.minibatches, self.micro_batch_size) < 1:
+            raise ValueError("inner_epochs, minibatches and micro_batch_size must be at least 1")
+
+
+@dataclass(frozen=True)
+class GRPORecipe:
+    """One reinforcement learning. ``init``: the checkpoint folder it starts from. ``lora``: adapters of that
+    model are trained instead of all of it. Paths are relative to where training is started.
+    """
+
+    init: Path
+    data: PromptData
+    output: Path
+    seed: int = 1
+    lora: LoraSettings | None = None
+    offsets: OffsetSampling = field(default_factory=OffsetSampling)
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    loss: PolicyLossSettings = field(default_factory=PolicyLossSettings)
+    optimizer: PolicyOptimizer = field(default_factory=PolicyOptimizer)
+    run: GRPORun = field(default_factory=GRPORun)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it: paths as text.
+
+        With ``data.questions_per_clip``, by which the runtime knows how many queries a session may have.
+        """
+        tables = asdict(self)
+        tables["data"]["questions_per_clip"] = 1
+        return plain(tables)
+
+
+def load_grpo_recipe(path: Path) -> GRPORecipe:
+    """Read a recipe. Raises RecipeError for anything it does not know, and for values of the wrong kind."""
+    data = read_toml(path)
+    if isinstance(data.get("run"), dict) and "fsdp" in data["run"]:
+        raise RecipeError(
+            f"{path}: run.fsdp: GRPO does not shard weights, rollouts need them whole in each process; "
+            "remove the key, and add [lora] for a model that does not fit"
+        )
+    return build_recipe(GRPORecipe, data, path)

@@ -1,0 +1,137 @@
+"""What people and TensorBoard are told of a GRPO step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from train import progress
+from train.grpo.update import UpdateStats, sum_over_ranks
+from train.rewards.registry import Reward
+from train.rollout.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Means over the step's trajectories, over all ranks.
+
+    ``reward`` and its parts ``format``, ``turn``, ``trajectory``; ``responses`` per trajectory;
+    ``idle_groups``: share of groups without variance, which teach nothing; ``clipped``: share of tokens whose
+    gradient the clip stopped; ``kl`` to the start and ``entropy`` (-log p) per token.
+    """
+
+    reward: float
+    reward_std: float
+    format: float
+    turn: float
+    trajectory: float
+    responses: float
+    idle_groups: float
+    loss: float
+    clipped: float
+    kl: float
+    entropy: float
+    grad_norm: float
+    lr: float
+    rollout_s: float
+    update_s: float
+    tokens_per_s: float
+
+
+def step_report(
+    trajectories: Sequence[Trajectory],
+    rewards: Sequence[Reward],
+    advantages: Tensor,
+    stats: UpdateStats,
+    rate: float,
+    rollout_s: float,
+    seconds: float,
+    device: torch.device,
+) -> StepReport:
+    """Of a step that took ``seconds``, over all ranks; ``advantages`` [P, G], ``rate``: of learning."""
+    n = len(rewards)
+    sums = [float(n), sum(r.total for r in rewards), sum(r.total**2 for r in rewards)]
+    sums += [sum(getattr(r, part) for r in rewards) for part in ("format", "turn", "trajectory")]
+    sums += [float(sum(len(t.responses) for t in trajectories))]
+    sums += [float((advantages == 0).all(1).sum()), float(len(advantages))]
+    sums += [float(sum(len(t.ids) for t in trajectories))]
+    n_all, total, squares, form, turn, whole, responses, idle, groups, tokens = sum_over_ranks(
+        torch.tensor(sums, dtype=torch.float64, device=device)
+    ).tolist()
+    mean = total / n_all
+    return StepReport(
+        reward=mean,
+        reward_std=math.sqrt(max(0.0, squares / n_all - mean**2)),
+        format=form / n_all,
+        turn=turn / n_all,
+        trajectory=whole / n_all,
+        responses=responses / n_all,
+        idle_groups=idle / groups,
+        loss=stats.loss,
+        clipped=stats.clipped,
+        kl=stats.kl,
+        entropy=stats.entropy,
+        grad_norm=stats.grad_norm,
+        lr=rate,
+        rollout_s=rollout_s,
+        update_s=seconds - rollout_s,
+        tokens_per_s=tokens / seconds,
+    )
+
+
+class StepReporter:
+    """Lines on stderr and in ``output``/train.log, curves in ``output``/tensorboard; silent where ``speaks``
+    is False.
+    """
+
+    def __init__(self, output: Path, speaks: bool) -> None:
+        self._log = output / "train.log"
+        self._speaks = speaks
+        self._board = SummaryWriter(str(output / "tensorboard")) if speaks else None
+
+    def say(self, text: str) -> None:
+        if not self._speaks:
+            return
+        progress.say(text)
+        with contextlib.suppress(OSError), open(self._log, "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
+
+    def step(self, step: int, steps: int, minutes: float, found: StepReport) -> None:
+        self._write("grpo", asdict(found), step)
+        self.say(
+            f"step {step:>5}/{steps}  {minutes:6.1f} min  "
+            f"reward {found.reward:.3f} +- {found.reward_std:.3f}  "
+            f"format {found.format:.3f}  turn {found.turn:.3f}  trajectory {found.trajectory:.3f}  "
+            f"responses {found.responses:.2f}  idle groups {found.idle_groups:.2f}  "
+            f"clipped {found.clipped:.3f}  kl {found.kl:.4f}  entropy {found.entropy:.3f}  "
+            f"grad {found.grad_norm:.2f}  lr {found.lr:.2e}  "
+            f"rollout {found.rollout_s:.1f} s  update {found.update_s:.1f} s  "
+            f"{found.tokens_per_s:.0f} tokens/s"
+        )
+
+    def evaluation(
+        self, step: int, threshold: float, f1: dict[str, float], responses: float, best: bool
+    ) -> None:
+        self._write(f"f1@{threshold:g}", f1, step)
+        by_task = "  ".join(f"{name} {value:.1f}" for name, value in f1.items())
+        self.say(
+            f"StreamPro-F1 at step {step}, threshold {threshold:g}: {by_task}  "
+            f"({responses:.2f} responses a question){'  (the best so far)' if best else ''}"
+        )
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def _write(self, group: str, values: dict[str, float], step: int) -> None:
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{group}/{name}", value, step)

@@ -1,0 +1,386 @@
+"""Stage 2: GRPO with multi-grained rewards (streampro.md section 3), from a supervised checkpoint.
+
+A step: each rank takes its share of the step's prompts, rolls out a group of trajectories for each in
+lock-step, rewards them, and all ranks together take one optimizer step (or several) on the advantages within
+the groups. Everything random is drawn from the seed, the step and the rank, so a run taken up again goes on
+as it would have.
+
+A run's folder holds ``checkpoint/`` (the model as of the last save), ``best/`` (the one with the best
+StreamPro-F1 on the validation questions), ``states/`` (to go on from), ``recipe.json``, ``train.log`` and
+``tensorboard/``.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object, set_seed
+from safetensors.torch import load_model, save_model
+from torch import Tensor
+
+from benchmarks.metric.annotations import Prediction
+from benchmarks.metric.judges import Judge
+from benchmarks.metric.score import score
+from train.data.features import FeatureCache
+from train.errors import TrainingError
+from train.grpo.interrupt import Interrupt
+from train.grpo.loss import group_advantages
+from train.grpo.memory import check_memory
+from train.grpo.recipe import GRPORecipe
+from train.grpo.report import StepReporter, step_report
+from train.grpo.update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
+from train.models.checkpoint import save_checkpoint
+from train.models.inherit import changes
+from train.progress import Progress
+from train.recipe import RecipeError
+from train.rewards.judges import open_judge, open_rubric_judge
+from train.rewards.registry import Reward, RewardModel, RubricJudge
+from train.rollout.evaluation import points, predict, spread
+from train.rollout.rollout import rollout
+from train.rollout.token_constraints import TokenRules
+from train.rollout.trajectory import Prompts, Trajectory
+from train.sft.resume import check_same_recipe, disk_errors, last_state, put_in_place, temporary
+from train.sft.run import start_from, turn_encoder
+from train.sft.schedule import TimedCosine
+
+
+def run_grpo(recipe: GRPORecipe, *, resume: bool = False) -> bool:
+    """Train by ``recipe``; with ``resume`` go on from the last state of its output folder.
+
+    Returns False when a signal stopped training early. Raises RecipeError when the output folder holds states
+    and ``resume`` is not set, or the reverse; TrainingError when a loss is not finite or the disk is full.
+    """
+    process = PartialState(cpu=not torch.cuda.is_available())
+    state = last_state(recipe.output / "states")
+    if state is not None and not resume:
+        raise RecipeError(
+            f"{recipe.output}: holds a training already; go on with --resume or choose another output"
+        )
+    if state is None and resume:
+        raise RecipeError(f"{recipe.output}: holds no state to go on from; start without --resume")
+    if recipe.rollout.prompts % process.num_processes:
+        raise RecipeError(
+            f"rollout.prompts: {process.num_processes} processes can't share {recipe.rollout.prompts} prompts"
+        )
+    if resume:
+        check_same_recipe(recipe.output / "recipe.json", recipe.to_dict())
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+    set_seed(recipe.seed)
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    reporter = StepReporter(recipe.output, process.is_main_process)
+    try:
+        with open_judge(recipe.judge) as judge, open_rubric_judge(recipe.judge) as rubric_judge:
+            trainer = GRPOTrainer(recipe, process, judge, reporter, rubric_judge)
+            if state is not None:
+                trainer.load_state()
+            finished = trainer.train()
+    finally:
+        reporter.close()
+    process.wait_for_everyone()  # a rank that left while another still saves would break the connection
+    reporter.say(f"done: {recipe.output / 'checkpoint'}" if finished else "stopped; go on with --resume")
+    process.destroy_process_group()
+    return finished
+
+
+class GRPOTrainer:
+    """A training that is ready to start. Raises what reading checkpoint, questions and features raises."""
+
+    def __init__(
+        self,
+        recipe: GRPORecipe,
+        process: PartialState,
+        judge: Judge,
+        reporter: StepReporter,
+        rubric_judge: RubricJudge | None = None,
+    ) -> None:
+        self._recipe, self._process, self._judge, self._reporter = recipe, process, judge, reporter
+        self._device: torch.device = process.device
+        checkpoint = start_from(recipe.init, recipe.lora)
+        check_memory(recipe, checkpoint.model, self._device)
+        self.model = checkpoint.model.to(self._device).train()
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Dropout):  # of adapters: rollouts and updates must agree
+                module.p = 0.0
+        if recipe.run.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
+        self._tokenizer = checkpoint.tokenizer
+        threshold = recipe.rollout.threshold
+        self._protocol = replace(
+            checkpoint.protocol, threshold=checkpoint.protocol.threshold if threshold is None else threshold
+        )
+        for line in changes(checkpoint.protocol, self._protocol):
+            reporter.say(f"{recipe.init}: rollout.threshold changes {line}")
+        self._rules = self._rules_at(self._protocol.threshold, recipe.rollout.constrained)
+        self._load_prompts()
+        self._rewards = RewardModel(recipe.reward, judge, rubric_judge)
+        self._rewards.check(self._prompts.annotations)
+
+        o, run = recipe.optimizer, recipe.run
+        self._steps = run.steps or math.ceil(len(self._prompts) / recipe.rollout.prompts)
+        self._clock = TimedCosine(self._steps, o.warmup_steps, o.final_lr_share, run.max_minutes * 60.0)
+        matrices = [p for p in self.model.parameters() if p.requires_grad and p.ndim >= 2]
+        vectors = [p for p in self.model.parameters() if p.requires_grad and p.ndim < 2]
+        self._optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": o.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            lr=o.lr,
+            betas=(o.beta1, o.beta2),
+        )
+        reference = copy.deepcopy(self.model).requires_grad_(False) if recipe.loss.kl else None
+        self._update = PolicyUpdate(
+            self.model,
+            self._optimizer,
+            self._rules,
+            recipe.loss,
+            micro_batch_size=run.micro_batch_size,
+            grad_clip=o.grad_clip,
+            autocast=self._autocast,
+            reference=reference,
+        )
+        self._step = 0
+        self._best: dict[str, Any] = {}
+        self._last: dict[str, Any] = {}
+
+    # The loop
+
+    def train(self) -> bool:
+        """Steps until the recipe's end, the time limit or a signal; False for the last."""
+        recipe, run = self._recipe, self._recipe.run
+        self._reporter.say(
+            f"{sum(p.numel() for p in self.model.parameters()) / 1e6:.1f} M parameters, "
+            f"{len(self._prompts.annotations)} questions, tasks {' '.join(self._prompts.tasks)}; "
+            f"{self._steps} steps of {recipe.rollout.prompts} x {recipe.rollout.group} trajectories"
+        )
+        if self._process.is_main_process:
+            text = json.dumps(recipe.to_dict(), indent=2) + "\n"
+            (recipe.output / "recipe.json").write_text(text, encoding="utf-8")
+        if self._step == 0 and run.eval_steps:
+            self._evaluate()
+        self._clock.start()
+        saved, stopped = time.monotonic(), False
+        shown = self._process.is_main_process
+        progress = Progress(self._steps, "grpo", done=self._step, shown=shown)
+        with progress, Interrupt(self._reporter.say) as interrupt:
+            while self._step < self._steps:
+                self._train_step()
+                self._clock.tick()
+                limit = self._clock.limit_s
+                progress.advance(
+                    reward=self._last["reward"],
+                    loss=self._last["loss"],
+                    limit_s=limit - self._clock.spent if limit else None,
+                )
+                # Ranks run on clocks of their own; all must do the same thing.
+                flags = [interrupt.asked, self._clock.over, time.monotonic() - saved >= run.save_minutes * 60]
+                stopped, over, due = (sum_over_ranks(self._tensor(flags)) > 0).tolist()
+                last = over or stopped or self._step >= self._steps
+                if over and self._step < self._steps:
+                    self._reporter.say(f"time is up after {self._clock.spent / 60:.1f} minutes")
+                if run.eval_steps and not stopped and (last or self._step % run.eval_steps == 0):
+                    self._evaluate()
+                    self._clock.start()  # evaluation is not training time
+                if last or due:
+                    self._save()
+                    saved = time.monotonic()
+                if last:
+                    break
+        return not stopped
+
+    def _train_step(self) -> None:
+        try:
+            self._try_step()
+        except TrainingError as error:
+            state = last_state(self._recipe.output / "states")
+            kept = f"{state} is untouched, go on from it" if state else "no state was saved yet, start again"
+            raise TrainingError(
+                f"step {self._step + 1}: {error}; {kept} with a lower learning rate"
+            ) from error
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"step {self._step + 1}: {self._device} is out of memory: lower rollout.rows and "
+                "run.micro_batch_size, set run.gradient_checkpointing, or add [lora]; saved states are intact"
+            ) from error
+
+    def _try_step(self) -> None:
+        recipe, rank = self._recipe, self._process.process_index
+        started = time.monotonic()
+        share = recipe.rollout.prompts // self._process.num_processes
+        first = self._step * recipe.rollout.prompts + rank * share
+        generator = torch.Generator(self._device).manual_seed(self._seed(rank))
+        groups = self._rollouts(first, share, generator)
+        trajectories = [t for group in groups for t in group]
+        rewards = self._rewards(trajectories)
+        totals = torch.tensor([r.total for r in rewards]).view(share, -1)  # [P, G]
+        advantages = group_advantages(totals, recipe.loss.epsilon)
+        rolled_out = time.monotonic()
+
+        rate = recipe.optimizer.lr * self._clock(self._step)
+        for parameters in self._optimizer.param_groups:
+            parameters["lr"] = rate
+        lessons = [
+            Lesson(t, float(a)) for t, a in zip(trajectories, advantages.flatten(), strict=True) if a != 0
+        ]
+        stats = self._update(
+            lessons,
+            epochs=recipe.run.inner_epochs,
+            minibatches=recipe.run.minibatches,
+            generator=torch.Generator().manual_seed(self._seed(rank)),
+        )
+        self._step += 1
+        self._report(trajectories, rewards, advantages, stats, rate, rolled_out - started, started)
+
+    def _rollouts(self, first: int, count: int, generator: torch.Generator) -> list[list[Trajectory]]:
+        group = self._recipe.rollout.group
+        prompts = [self._prompts[first + i] for i in range(count)]
+        size = max(1, self._recipe.rollout.rows // group)
+        groups: list[list[Trajectory]] = []
+        self.model.eval()  # in training mode some versions of transformers drop the cache here
+        for i in range(0, count, size):
+            with self._autocast():
+                groups += rollout(
+                    self.model, self._rules, prompts[i : i + size], group=group, generator=generator
+                )
+        self.model.train()
+        return groups
+
+    def _report(
+        self,
+        trajectories: list[Trajectory],
+        rewards: list[Reward],
+        advantages: Tensor,
+        stats: UpdateStats,
+        rate: float,
+        rollout_s: float,
+        started: float,
+    ) -> None:
+        seconds = time.monotonic() - started
+        found = step_report(trajectories, rewards, advantages, stats, rate, rollout_s, seconds, self._device)
+        self._last = asdict(found)
+        minutes = (self._clock.spent + seconds) / 60
+        self._reporter.step(self._step, self._steps, minutes, found)
+
+    # What is measured
+
+    @torch.no_grad()
+    def _evaluate(self) -> None:
+        """StreamPro-F1 at each threshold; the best model so far is kept with its best threshold."""
+        run, process = self._recipe.run, self._process
+        if self._validation is None:
+            return
+        chosen = spread(self._validation.annotations, run.eval_questions)
+        shown = "validation" if process.is_main_process else ""
+        mine = chosen[process.process_index :: process.num_processes]
+        for threshold in run.eval_thresholds or (self._protocol.threshold,):
+            rules = self._rules_at(threshold, constrained=True)
+            with self._autocast():
+                said = predict(
+                    self.model, rules, self._validation, mine, rows=self._recipe.rollout.rows, progress=shown
+                )
+            everything: list[Prediction] = gather_object(said)
+            if not process.is_main_process:
+                continue
+            found = points(score(chosen, everything, self._judge, bootstrap=0))
+            better = found.get("W-Avg", 0.0) > self._best.get("W-Avg", -1.0)
+            responses = sum(len(p.responses) for p in everything) / len(everything)
+            self._reporter.evaluation(self._step, threshold, found, responses, better)
+            if better:
+                self._best = {"step": self._step, "threshold": threshold, **found}
+                chosen_at = replace(self._protocol, threshold=threshold)
+                for line in changes(self._protocol, chosen_at):
+                    self._reporter.say(f"best: run.eval_thresholds changes {line}")
+                self._export("best", threshold)
+
+    # What is kept
+
+    def _export(self, name: str, threshold: float) -> None:
+        if not self._process.is_main_process:
+            return
+        metrics = {"step": self._step, "grpo": self._last, "f1": self._best}
+        folder = self._recipe.output / name
+        with disk_errors(name, self._recipe.output / "states"):
+            save_checkpoint(
+                folder,
+                self.model,
+                self._tokenizer,
+                replace(self._protocol, threshold=threshold),
+                self._prompts.tasks,
+                self._recipe.to_dict(),
+                metrics,
+            )
+
+    def _save(self) -> None:
+        """State to go on from and checkpoint; the ones before stay until these are whole."""
+        if not self._process.is_main_process:
+            return
+        broken = [name for name, value in self.model.named_parameters() if not torch.isfinite(value).all()]
+        if broken:
+            raise TrainingError(
+                f"weights are not finite after step {self._step}: {', '.join(broken[:3])}; what was saved "
+                "before is untouched: lower the learning rate and go on from it"
+            )
+        states, name = self._recipe.output / "states", f"checkpoint-{self._step}"
+        folder = temporary(states) / name
+        with disk_errors(name, states):
+            folder.mkdir(parents=True, exist_ok=True)
+            save_model(self.model, str(folder / "model.safetensors"))
+            torch.save(self._optimizer.state_dict(), folder / "optimizer.pt")
+            facts = {"step": self._step, "spent_s": self._clock.spent}
+            (folder / "trainer_state.json").write_text(json.dumps(facts), encoding="utf-8")
+            put_in_place(states, name, keep=1)
+        self._export("checkpoint", self._best.get("threshold", self._protocol.threshold))
+
+    def load_state(self) -> None:
+        """Go on from the newest state. Raises TrainingError when it can't be read."""
+        folder = last_state(self._recipe.output / "states")
+        assert folder is not None
+        try:
+            load_model(self.model, folder / "model.safetensors", device=str(self._device))
+            optimizer = torch.load(folder / "optimizer.pt", map_location=self._device, weights_only=True)
+            self._optimizer.load_state_dict(optimizer)
+            facts = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+            self._step, self._clock.spent = int(facts["step"]), float(facts["spent_s"])
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise TrainingError(f"{folder}: can't be read ({str(error).splitlines()[0]})") from error
+        best = self._recipe.output / "best" / "config.json"
+        if best.is_file():
+            self._best = json.loads(best.read_text(encoding="utf-8"))["metrics"]["f1"]
+
+    # Small things
+
+    def _load_prompts(self) -> None:
+        data = self._recipe.data
+        cache = FeatureCache(data.cache, self._protocol.fps, data.workers, self.model.vision)
+        with self._process.main_process_first():  # one process computes the features, the others find them
+            self._prompts = Prompts(data.train, cache, seed=self._recipe.seed, offsets=self._recipe.offsets)
+            self._validation = Prompts(data.validation, cache, shuffle=False) if data.validation else None
+
+    def _rules_at(self, threshold: float, constrained: bool) -> TokenRules:
+        vocabulary = self.model.decoder.get_input_embeddings().num_embeddings
+        return TokenRules(
+            turn_encoder(self._protocol, self._tokenizer),
+            self._tokenizer,
+            vocabulary,
+            constrained=constrained,
+            threshold=threshold,
+            temperature=self._recipe.rollout.temperature,
+        )
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._recipe.run.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self._device.type, torch.bfloat16)
+
+    def _seed(self, rank: int) -> int:
+        """A seed of its own for every step and rank."""
+        return (self._recipe.seed * 1_000_003 + self._step) * 1_009 + rank
+
+    def _tensor(self, values: list[Any]) -> Tensor:
+        return torch.tensor([float(v) for v in values], dtype=torch.float64, device=self._device)

@@ -1,0 +1,333 @@
+"""Stage 0 for decoders trained from scratch: teach the projector to put names and places into visual tokens.
+
+The paper starts from backbones whose projector already speaks the decoder's language; `nano` has none. Here
+every visual token is asked, by a linear reading, which sprites are centred in its region of the picture and
+where, how large and how turned each is; a model with ``motion`` is also asked what has been happening there
+since the frame before. Names and doings are read against the embeddings of the words that say them, so that
+seeing a thing and reading its name look alike to the decoder. No decoder runs, so an epoch takes a
+minute or two where supervised training takes half an hour. The truth is the generated world's: clips are told
+by their names.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from train.data.features import ClipFeatures, FeatureCache
+from train.models.compact.model import CompactModel
+from train.progress import Progress
+from train.recipe import RecipeError
+from train.synthetic.sprites.generate import SPLITS, make_story
+from train.synthetic.sprites.scenes.catalog import sprite_table
+from train.synthetic.sprites.scenes.scene import SIZE, Event
+from train.synthetic.sprites.scenes.stage import VERBS, Story
+
+_CLIP_NAME = re.compile(rf"({'|'.join(SPLITS)})-(\d+)-(\d+)$")
+_PLACE = 5
+"""Numbers read for each sprite: x and y from its region's centre, log size, sine and cosine of its angle."""
+_NEAR = 40.0
+"""Pixels that count as 1 in a place."""
+_SMALLEST = 20.0
+"""Pixels below which a sprite need not be seen."""
+LOOK = 0.9
+"""Second of a timestep at which its frame shows the world."""
+_VERB_SCALE = 2.0
+"""Logits that a unit of length in a verb's direction is worth. Left to be learned it grows, verbs become a
+whisper in tokens that shout names, and the decoder does not hear them."""
+_SHARE = 0.35
+"""Seconds of an event that must lie between two frames for the second one to show it."""
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """``clips_per_step``: all frames of so many clips make a batch."""
+
+    epochs: int = 6
+    clips_per_step: int = 4
+    lr: float = 3e-3
+    place_weight: float = 2.0
+    present_weight: float = 8.0
+    doing_weight: float = 4.0
+    motion_lr_share: float = 0.1
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class FrameTruth:
+    """Sparse truth of a clip's n frames.
+
+    ``where`` [m, 3]: frame, region, sprite; ``place`` [m, 5]; ``doing`` [e, 3]: frame, region, verb.
+    """
+
+    where: NDArray[np.int64]
+    place: NDArray[np.float32]
+    doing: NDArray[np.int64]
+
+
+def story_of(clip: Path) -> Story:
+    """What the generated ``clip`` shows. Raises RecipeError for a clip that the world did not name."""
+    match = _CLIP_NAME.search(clip.stem)
+    if match is None:
+        raise RecipeError(f"{clip}: not a clip of the generated world, whose content would be known")
+    split, seed, index = match.groups()
+    return make_story(int(seed), int(index), split)[1]
+
+
+def clip_truth(
+    story: Story, timesteps: tuple[int, ...], keys: dict[str, int], centres: list[float]
+) -> FrameTruth:
+    """What ``story``'s clip shows at each timestep it was watched at (1 fps, 0.1 s before its end).
+
+    ``keys``: number of each sprite. ``centres``: pixels at which the regions of one side are centred; a
+    sprite belongs to the nearest.
+    """
+    where, place = [], []
+    for frame, timestep in enumerate(timesteps):
+        t = timestep + LOOK
+        pan = story.scene.camera_x.at(t)
+        for actor in story.scene.actors:
+            x, y, size = actor.x.at(t) - pan, actor.y.at(t), actor.size.at(t)
+            if not (0 <= x <= SIZE and 0 <= y <= SIZE and size >= _SMALLEST and actor.opacity.at(t) > 0.4):
+                continue
+            column, row = nearest(x, centres), nearest(y, centres)
+            region = row * len(centres) + column
+            angle = math.radians(actor.angle.at(t))
+            where.append((frame, region, keys[actor.look(t)]))
+            offset = ((x - centres[column]) / _NEAR, (y - centres[row]) / _NEAR)
+            place.append((*offset, math.log(size / 64), math.sin(angle), math.cos(angle)))
+    return FrameTruth(
+        np.array(where, np.int64).reshape(-1, 3),
+        np.array(place, np.float32).reshape(-1, _PLACE),
+        np.array(doings(story, timesteps, centres), np.int64).reshape(-1, 3),
+    )
+
+
+def under_way(story: Story, timesteps: tuple[int, ...]) -> Iterator[tuple[int, Event]]:
+    """(frame, event) for everything an actor does that a frame and the one before it show."""
+    for event in story.events:
+        for frame, timestep in enumerate(timesteps):
+            now = timestep + LOOK
+            if event.kind in VERBS and min(now, event.end) - max(now - 1.0, event.start) >= _SHARE:
+                yield frame, event
+
+
+def doings(story: Story, timesteps: tuple[int, ...], centres: list[float]) -> list[tuple[int, int, int]]:
+    """(frame, region, verb) of what is under way; the region is where the actor is last seen doing it."""
+    verbs = {kind: i for i, kind in enumerate(VERBS)}
+    actors = {actor.name: actor for actor in story.scene.actors}
+    found = []
+    for frame, event in under_way(story, timesteps):
+        actor, seen = actors[event.subject], min(timesteps[frame] + LOOK, event.end - 0.01)
+        column, row = nearest(actor.x.at(seen), centres), nearest(actor.y.at(seen), centres)
+        found.append((frame, row * len(centres) + column, verbs[event.kind]))
+    return found
+
+
+def nearest(value: float, centres: list[float]) -> int:
+    """Index of the centre nearest to ``value``."""
+    return min(range(len(centres)), key=lambda i: abs(value - centres[i]))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Logits of sprites [N, V, K], their places [N, V, K, 5], logits of verbs [N, V, E]."""
+
+    sprites: Tensor
+    places: Tensor
+    doing: Tensor
+
+
+class Reader(nn.Module):
+    """Linear readings of visual tokens: which sprites are there, the place of each, what is happening."""
+
+    def __init__(self, names: Tensor, verbs: Tensor) -> None:
+        """``names`` [K, D], ``verbs`` [E, D]: the mean embedding of the tokens that say each."""
+        super().__init__()
+        width = names.shape[1]
+        self.names = nn.Parameter(nn.functional.normalize(names, dim=-1), requires_grad=False)
+        self.verbs = nn.Parameter(nn.functional.normalize(verbs, dim=-1), requires_grad=False)
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.name_bias = nn.Parameter(torch.full((len(names),), -4.0))
+        self.verb_bias = nn.Parameter(torch.full((len(verbs),), -4.0))
+        self.place = nn.Linear(width, len(names) * _PLACE)
+
+    def forward(self, tokens: Tensor) -> Reading:
+        """``tokens`` [N, V, D]."""
+        return Reading(
+            self.scale.exp() * tokens @ self.names.T + self.name_bias,
+            self.place(tokens).unflatten(-1, (-1, _PLACE)),
+            _VERB_SCALE * tokens @ self.verbs.T + self.verb_bias,
+        )
+
+
+def align(
+    model: CompactModel,
+    tokenizer: Tokenizer,
+    clips: list[Path],
+    cache: FeatureCache,
+    settings: AlignSettings,
+    say: Callable[[str], None],
+) -> dict[str, float]:
+    """Train ``model.projector`` in place on ``clips``, whose features are in ``cache``.
+
+    The last tenth of the clips is held out; returns ``precision`` and ``recall`` of sprites, ``place_error``
+    (mean absolute error of x and y in pixels) and, with ``motion``, the same of doings on it.
+    """
+    keys = {key: i for i, key in enumerate(sprite_table())}
+    rng = np.random.default_rng(settings.seed)
+    torch.manual_seed(settings.seed)
+    data = [(cache.load(clip), clip) for clip in clips]
+    centres = [SIZE * share for share in model.config.region_centres()]
+    truths = [clip_truth(story_of(clip), features.timesteps, keys, centres) for features, clip in data]
+    held = max(1, len(data) // 10)
+    train, test = range(len(data) - held), range(len(data) - held, len(data))
+
+    names = _word_embeddings(model, tokenizer, [key.replace("/", " ") for key in keys])
+    reader = Reader(names, _word_embeddings(model, tokenizer, list(VERBS.values())))
+    fresh = [p for p in reader.parameters() if p.requires_grad]
+    taught = []  # by teach_motion, on cleaner evidence than regions give
+    for name, parameter in model.projector.named_parameters():
+        (taught if name.startswith(("trace", "change")) else fresh).append(parameter)
+    rates = [settings.lr, settings.lr * settings.motion_lr_share]
+    groups = [{"params": fresh, "lr": rates[0]}, {"params": taught, "lr": rates[1]}]
+    optimizer = torch.optim.AdamW(groups if taught else groups[:1], weight_decay=0.02)
+    rates = rates[: len(optimizer.param_groups)]
+    steps = settings.epochs * math.ceil(len(train) / settings.clips_per_step)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1)
+    _watch(model)
+    result: dict[str, float] = {}
+    progress = Progress(steps, "regions")
+    for epoch in range(settings.epochs):
+        order = rng.permutation(len(train))
+        for i in range(0, len(order), settings.clips_per_step):
+            batch = order[i : i + settings.clips_per_step]
+            loss = _loss(model, reader, [data[j][0] for j in batch], [truths[j] for j in batch], settings)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(fresh + taught, 1.0)
+            optimizer.step()
+            schedule.step()
+            progress.advance(loss=loss.item())
+        result = _measure(model, reader, [data[j][0] for j in test], [truths[j] for j in test])
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in result.items())
+        say(f"epoch {epoch + 1}/{settings.epochs}  loss {loss.item():.4f}  {figures}")
+    progress.close()
+    model.eval()
+    return result
+
+
+def _watch(model: CompactModel) -> None:
+    """Training mode, input statistics included: here they are measured."""
+    model.projector.train()
+    model.projector.norm.train()
+
+
+def _word_embeddings(model: CompactModel, tokenizer: Tokenizer, phrases: list[str]) -> Tensor:
+    table = model.decoder.get_input_embeddings().weight.detach()
+    rows = []
+    for phrase in phrases:
+        ids = tokenizer.encode(" " + phrase, add_special_tokens=False).ids
+        rows.append(table[torch.tensor(ids)].mean(0))
+    return torch.stack(rows)  # [phrases, D]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Truth of several clips' frames, one after the other: 0 or 1 for every sprite and verb."""
+
+    present: Tensor  # [N, V, K]
+    index: tuple[Tensor, ...]  # of the sprites that are there: frame, region, sprite
+    places: Tensor  # [m, 5]
+    doing: Tensor  # [N, V, E]
+
+
+def _read(
+    model: CompactModel, reader: Reader, clips: list[ClipFeatures], truths: list[FrameTruth]
+) -> tuple[Reading, _Batch]:
+    features = torch.from_numpy(np.concatenate([c.features for c in clips]).astype(np.float32))
+    lengths = [len(c.features) for c in clips]
+    starts = np.cumsum([0, *lengths[:-1]])
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = model.projector.read_regions(features, lengths)
+    reading = reader(tokens.float())
+
+    def index(parts: list[NDArray[np.int64]]) -> tuple[Tensor, ...]:
+        rows = [part + np.array([start, 0, 0]) for part, start in zip(parts, starts, strict=True)]
+        return tuple(torch.from_numpy(np.concatenate(rows)).unbind(1))
+
+    where = index([t.where for t in truths])
+    present, doing = torch.zeros_like(reading.sprites), torch.zeros_like(reading.doing)
+    present[where] = 1.0
+    doing[index([t.doing for t in truths])] = 1.0
+    places = torch.from_numpy(np.concatenate([t.place for t in truths]))
+    return reading, _Batch(present, where, places, doing)
+
+
+def _loss(
+    model: CompactModel,
+    reader: Reader,
+    clips: list[ClipFeatures],
+    truths: list[FrameTruth],
+    settings: AlignSettings,
+) -> Tensor:
+    reading, truth = _read(model, reader, clips, truths)
+
+    def presence(logits: Tensor, present: Tensor) -> Tensor:
+        weight = 1.0 + (settings.present_weight - 1.0) * present
+        bce = nn.functional.binary_cross_entropy_with_logits
+        return bce(logits, present, weight, reduction="sum")
+
+    loss = presence(reading.sprites, truth.present)
+    where = reading.places[truth.index]
+    loss += settings.place_weight * nn.functional.smooth_l1_loss(
+        where, truth.places, beta=0.05, reduction="sum"
+    )
+    if model.config.motion:
+        loss += settings.doing_weight * presence(reading.doing, truth.doing)
+    return loss / max(1, len(truth.places))
+
+
+class _Found:
+    """Precision and recall, counted."""
+
+    def __init__(self) -> None:
+        self.said = self.true = self.right = 0
+
+    def add(self, logits: Tensor, present: Tensor) -> None:
+        positive = logits > 0
+        self.said += int(positive.sum())
+        self.true += int(present.sum())
+        self.right += int((positive & (present > 0)).sum())
+
+    def rates(self, name: str = "") -> dict[str, float]:
+        return {
+            f"{name}precision": self.right / max(1, self.said),
+            f"{name}recall": self.right / max(1, self.true),
+        }
+
+
+@torch.no_grad()
+def _measure(
+    model: CompactModel, reader: Reader, clips: list[ClipFeatures], truths: list[FrameTruth]
+) -> dict[str, float]:
+    model.projector.eval()
+    sprites, doing = _Found(), _Found()
+    error = 0.0
+    for i in range(0, len(clips), 8):
+        reading, truth = _read(model, reader, clips[i : i + 8], truths[i : i + 8])
+        sprites.add(reading.sprites, truth.present)
+        doing.add(reading.doing, truth.doing)
+        error += float((reading.places[truth.index] - truth.places)[:, :2].abs().sum()) / 2 * _NEAR
+    _watch(model)
+    result = sprites.rates() | {"place_error": error / max(1, sprites.true)}
+    return result | doing.rates("doing_") if model.config.motion else result

@@ -1,0 +1,79 @@
+"""Stage 0 in its parts: motion, regions, words. Each is saved when done, and a stopped run goes on there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from benchmarks.metric.annotations import read_annotations
+from train.data.features import FeatureCache
+from train.models.checkpoint import load_checkpoint, save_checkpoint
+from train.models.compact.model import CompactModel
+from train.pretrain.align import AlignSettings, align
+from train.pretrain.frame_captioning import NamingSettings, teach_naming
+from train.pretrain.motion import MotionSettings, teach_motion
+from train.recipe import RecipeError, SFTRecipe
+from train.sft.run import initial_model
+
+Metrics = dict[str, dict[str, float]]
+
+
+def run_stage_zero(
+    recipe: SFTRecipe, out: Path, epochs: int, words: int, say: Callable[[str], None]
+) -> Metrics:
+    """Teach ``recipe``'s model, of the compact family, to see; the checkpoint ``out`` holds every part done.
+
+    ``epochs``: of the regions; ``words``: steps, or 0; adapters learn them when the recipe has ``lora``.
+    Returns each part's figures. Raises RecipeError for a model of another family or clips that are not of
+    the generated world.
+    """
+    model, tokenizer, metrics = _start(recipe, out, say)
+    clips = sorted({a.video_path for source in recipe.data.train for a in read_annotations(source.path)})
+    cache = FeatureCache(recipe.data.cache, recipe.protocol.fps, recipe.data.workers, model.vision)
+    cache.ensure(clips)
+    seed = recipe.seed
+
+    def motion() -> dict[str, float]:
+        return teach_motion(model.projector, clips, cache, MotionSettings(seed=seed), say)
+
+    def regions() -> dict[str, float]:
+        return align(model, tokenizer, clips, cache, AlignSettings(epochs=epochs, seed=seed), say)
+
+    def naming() -> dict[str, float]:
+        settings = NamingSettings(steps=words, names_first=words // 5, seed=seed)
+        return teach_naming(model, tokenizer, recipe.protocol, clips, cache, settings, say)
+
+    parts = {"regions": regions}
+    if words:
+        parts["words"] = naming
+    if model.config.motion:
+        parts = {"motion": motion, **parts}
+    for name, teach in parts.items():
+        if name in metrics:
+            say(f"{name}: done before")
+            continue
+        metrics[name] = teach()
+        save_checkpoint(
+            out, model, tokenizer, recipe.protocol, [], {"stage_zero": recipe.to_dict()}, dict(metrics)
+        )
+    return metrics
+
+
+def _start(
+    recipe: SFTRecipe, out: Path, say: Callable[[str], None]
+) -> tuple[CompactModel, Tokenizer, Metrics]:
+    """The model as the parts done so far left it, or the recipe's own."""
+    metrics: Metrics = {}
+    if (out / "config.json").is_file():
+        checkpoint = load_checkpoint(out, merge=recipe.lora is None)
+        model, tokenizer = checkpoint.model, checkpoint.tokenizer
+        if checkpoint.config["recipe"].get("stage_zero") != recipe.to_dict():
+            raise RecipeError(f"{out}: holds a checkpoint of another recipe; choose another --out")
+        metrics = dict(checkpoint.config["metrics"])
+    else:
+        model, tokenizer = initial_model(recipe, say=say)
+    if not isinstance(model, CompactModel):
+        raise RecipeError(f"stage 0 is for models of the compact family, not {model.family}; skip it")
+    return model, tokenizer, metrics

@@ -1,0 +1,379 @@
+"""Stage 1: supervised fine-tuning of a compact model with CB-Stream Loss (streampro.md section 2).
+
+A run's folder holds ``checkpoint/`` (the model as of the last save, for export), ``states/`` (to go on from),
+``tokenizer.json``, ``recipe.json``, ``train.log`` and ``tensorboard/``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from tokenizers import Tokenizer
+from torch.utils.data import Subset
+from transformers import TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from benchmarks.metric.annotations import Annotation
+from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
+from train import progress
+from train.data.dataset import Collator, Teach, TrajectoryDataset
+from train.data.encode import Encoded, TimelineEncoder
+from train.data.features import FeatureCache
+from train.errors import TrainingError
+from train.models.base import StreamModel
+from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.models.compact.model import CompactModel
+from train.models.inherit import changes
+from train.models.lora import LoraSettings, start_adapters
+from train.models.tokenizer import train_tokenizer
+from train.recipe import LossSettings, RecipeError, SFTRecipe
+from train.rollout.evaluation import points, streampro_f1
+from train.rollout.token_constraints import TokenRules
+from train.rollout.trajectory import Prompts
+from train.sft.attention_supervision import Guidance, Lesson, LessonWriter
+from train.sft.attention_targets import turn_truth
+from train.sft.callbacks import Keeper
+from train.sft.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
+from train.sft.reporting import check_reporting, reporters
+from train.sft.resume import check_same_recipe, disk_errors, last_state
+from train.sft.sharding import sharding_arguments
+from train.sft.trainer import Scorer, StreamTrainer, SupervisedPositions
+from train.synthetic.sprites.scenes.scene import SIZE
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that is ready to start. ``state``: the saved state it goes on from, if any."""
+
+    trainer: StreamTrainer
+    keeper: Keeper
+    state: Path | None
+
+
+def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
+    """Train by ``recipe``; with ``resume`` go on from the last state of its output folder.
+
+    Returns False when a signal stopped training early. Raises RecipeError when the output folder holds states
+    and ``resume`` is not set, or the reverse; TrainingError when loss or weights are no longer finite.
+    """
+    prepared = prepare(recipe, resume=resume)
+    try:
+        prepared.trainer.train(resume_from_checkpoint=str(prepared.state) if prepared.state else None)
+    except OSError as error:  # such as a log on a disk that is full
+        states = recipe.output / "states"
+        raise TrainingError(f"{recipe.output}: {error}; the states in {states} are intact") from error
+    finally:
+        prepared.keeper.release_signals()
+    accelerator = prepared.trainer.accelerator
+    accelerator.wait_for_everyone()  # a rank that left while another still saves would break the connection
+    accelerator.end_training()
+    stopped = prepared.keeper.stopped
+    prepared.keeper.say(
+        "stopped; go on with --resume" if stopped else f"done: {recipe.output / 'checkpoint'}"
+    )
+    return not stopped
+
+
+def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
+    """Everything up to the first step: checks, features, model, trainer. Raises as :func:`run_sft` does."""
+    output = recipe.output
+    state = last_state(output / "states")
+    if state is not None and not resume:
+        raise RecipeError(f"{output}: holds a training already; go on with --resume or choose another output")
+    if state is None and resume:
+        raise RecipeError(f"{output}: holds no state to go on from; start without --resume")
+    if resume:
+        check_same_recipe(output / "recipe.json", recipe.to_dict())
+    check_reporting(recipe.run.report_to)
+    process = PartialState(cpu=not torch.cuda.is_available())
+    if recipe.run.fsdp != "no" and process.num_processes == 1:
+        raise RecipeError("run.fsdp shards over several processes; start with torchrun or leave it out")
+    if recipe.run.threads:
+        torch.set_num_threads(recipe.run.threads)
+    # Autocast hands bf16 to norms whose weights stay fp32; torch then takes the slower of two right ways.
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
+    set_seed(recipe.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    say = _speaker(output / "train.log", process.is_main_process)
+
+    model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None, say)
+    if model.frame_tokens != recipe.protocol.frame_tokens:
+        has, asks = model.frame_tokens, recipe.protocol.frame_tokens
+        raise RecipeError(f"protocol.frame_tokens is {asks}, the model makes {has} visual tokens a frame")
+    encoder = turn_encoder(recipe.protocol, tokenizer)
+    ids = DecisionIds(encoder.silence_id, encoder.response_id)
+    with process.main_process_first():  # one process computes the features, the others find them
+        training, validation = _datasets(recipe, TimelineEncoder(encoder), model, tokenizer)
+    _check_steps(recipe, len(training), process.num_processes)
+    if process.is_main_process:
+        with disk_errors("the run's settings", output / "states"):
+            (output / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+            recipe_text = json.dumps(recipe.to_dict(), indent=2) + "\n"
+            (output / "recipe.json").write_text(recipe_text, encoding="utf-8")
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    say(
+        f"{parameters:.1f} M parameters, vocabulary of {tokenizer.get_vocab_size()}, "
+        f"{len(training.annotations)} questions, tasks {' '.join(training.tasks)}"
+    )
+
+    trainer = StreamTrainer(
+        model=SupervisedPositions(model, encoder.image_id, _guidance(recipe, model)),
+        args=_arguments(recipe, model, validation is not None),
+        train_dataset=training,
+        eval_dataset=validation,
+        data_collator=Collator(encoder.stop_id),  # any token: nothing looks at what follows a row
+        loss=_loss(recipe.loss, ids),
+        ids=ids,
+        optimizer=recipe.optimizer,
+        max_minutes=recipe.run.max_minutes,
+        scorer=_scorer(recipe, model, encoder, tokenizer) if process.is_main_process else None,
+    )
+
+    def export(folder: Path, model: StreamModel, metrics: dict[str, Any]) -> None:
+        save_checkpoint(folder, model, tokenizer, recipe.protocol, training.tasks, recipe.to_dict(), metrics)
+
+    keeper = Keeper(
+        trainer, output, export, say, save_s=recipe.run.save_minutes * 60.0, best=_best_f1(output / "best")
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(keeper)
+    if process.is_main_process:
+        for reporter in reporters(recipe.run.report_to, output):
+            trainer.add_callback(reporter)
+    return Prepared(trainer, keeper, state)
+
+
+def turn_encoder(protocol: Protocol, tokenizer: Tokenizer) -> TurnEncoder:
+    """Raises RecipeError when the tokenizer lacks a token that the protocol needs."""
+    try:
+        return TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+    except ValueError as error:
+        raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
+
+
+def initial_model(
+    recipe: SFTRecipe, saved: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> tuple[StreamModel, Tokenizer]:
+    """The model that training starts from, and its tokenizer; ``saved``: the tokenizer of a run gone on with.
+
+    ``say`` is told each key of the checkpoint's stream format that the recipe changes.
+
+    Raises RecipeError for a tokenizer or a checkpoint's protocol that does not fit, CheckpointError.
+    """
+    if recipe.init != "scratch":
+        return _from_checkpoint(recipe, say)
+    if recipe.lora is not None:
+        raise RecipeError("lora needs a pretrained model to adapt: give its checkpoint as init")
+    if saved is not None:  # the texts it was made from may have changed since this run began
+        tokenizer = Tokenizer.from_file(str(saved))
+    elif recipe.tokenizer == "world":
+        from train.synthetic.sprites.texts import corpus
+
+        tokenizer = train_tokenizer([*corpus(), recipe.protocol.system_prompt], recipe.model.vocab_size)
+    else:
+        path = Path(recipe.tokenizer)
+        if not path.is_file():
+            raise RecipeError(f'tokenizer: {path} is not there; give a tokenizer.json or "world"')
+        tokenizer = Tokenizer.from_file(str(path))
+    if tokenizer.get_vocab_size() > recipe.model.vocab_size:
+        have, need = recipe.model.vocab_size, tokenizer.get_vocab_size()
+        raise RecipeError(f"model.vocab_size is {have}, the tokenizer has {need} tokens")
+    model = CompactModel(recipe.model)
+    model.name_concepts(tokenizer)
+    return model, tokenizer
+
+
+def _from_checkpoint(recipe: SFTRecipe, say: Callable[[str], None]) -> tuple[StreamModel, Tokenizer]:
+    folder = Path(recipe.init)
+    checkpoint = start_from(folder, recipe.lora)
+    _check_protocol(folder, checkpoint.protocol, recipe.protocol)
+    for line in changes(checkpoint.protocol, recipe.protocol):
+        say(f"{folder}: the recipe changes {line}")
+    return checkpoint.model.train(), checkpoint.tokenizer
+
+
+def start_from(folder: Path, lora: LoraSettings | None) -> Checkpoint:
+    """The checkpoint ``folder``, its model ready to be trained: all of it in float32, or ``lora`` adapters.
+
+    With ``lora`` the adapters of a checkpoint that has some go on, any other is their base. Raises
+    RecipeError for adapters that do not fit, CheckpointError.
+    """
+    checkpoint = load_checkpoint(folder, merge=lora is None)
+    model = checkpoint.model
+    if lora is None:
+        model.float()  # a step may be smaller than what half precision can add
+    elif model.adapters is None:
+        encoder = turn_encoder(checkpoint.protocol, checkpoint.tokenizer)
+        try:
+            start_adapters(model, lora, folder, (encoder.silence_id, encoder.response_id))
+        except ValueError as error:
+            raise RecipeError(f"lora: {error}") from error
+    elif model.adapters.settings != lora:
+        raise RecipeError(
+            f"{folder}: was trained with {model.adapters.settings}; give the same lora, or none"
+        )
+    return checkpoint
+
+
+def _check_protocol(folder: Path, found: Protocol, wanted: Protocol) -> None:
+    """Raise RecipeError when ``found`` turns a stream into other token ids than ``wanted`` does."""
+    free = {"window_turns", "evict_turns", "max_response_tokens", "threshold"}
+    for name in (field.name for field in fields(Protocol) if field.name not in free):
+        has, asks = getattr(found, name), getattr(wanted, name)
+        if has != asks:
+            raise RecipeError(
+                f"{folder}: was trained under another protocol: {name} is {has!r} there and {asks!r} in the "
+                "recipe; set protocol." + name + " to the checkpoint's value, or choose another checkpoint"
+            )
+
+
+def _datasets(
+    recipe: SFTRecipe, encoder: TimelineEncoder, model: StreamModel, tokenizer: Tokenizer
+) -> tuple[TrajectoryDataset, Subset[Any] | None]:
+    data, run = recipe.data, recipe.run
+    cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers, model.vision)
+    training = TrajectoryDataset(
+        data.train,
+        cache,
+        encoder,
+        epochs=run.epochs,
+        batch_size=run.batch_size,
+        seed=recipe.seed,
+        offsets=recipe.offsets,
+        max_turns=data.max_turns,
+        around_events=data.around_events,
+        questions_per_clip=data.questions_per_clip,
+        teach=_teacher(recipe, encoder.encoder, model, tokenizer),
+    )
+    if not data.validation:
+        return training, None
+    validation = TrajectoryDataset(data.validation, cache, encoder, shuffle=False, max_turns=data.max_turns)
+    step = max(1, len(validation) // run.eval_items)  # spread over the file, whatever its order
+    return training, Subset(validation, range(0, len(validation), step)[: run.eval_items])
+
+
+def _guidance(recipe: SFTRecipe, model: StreamModel) -> Guidance | None:
+    """What shows the decoder where to look. Raises RecipeError where that is not possible."""
+    if recipe.guidance is None:
+        return None
+    data, run = recipe.data, recipe.run
+    if not isinstance(model, CompactModel):
+        raise RecipeError(f"guidance is for models of the compact family, not {model.family}; leave it out")
+    if recipe.protocol.fps != 1.0 or data.questions_per_clip != 1:
+        raise RecipeError("guidance needs protocol.fps 1 and data.questions_per_clip 1; leave it out")
+    if run.fsdp != "no" or run.gradient_checkpointing or recipe.lora is not None:
+        raise RecipeError(
+            "guidance does not go with run.fsdp, run.gradient_checkpointing or lora; leave it out"
+        )
+    return Guidance(model.decoder, recipe.guidance)
+
+
+def _teacher(
+    recipe: SFTRecipe, encoder: TurnEncoder, model: StreamModel, tokenizer: Tokenizer
+) -> Teach | None:
+    if recipe.guidance is None or not isinstance(model, CompactModel):
+        return None
+    writer = LessonWriter(encoder, tokenizer)
+    centres = [SIZE * share for share in model.config.region_centres()]
+
+    def teach(question: Annotation, timesteps: tuple[int, ...], first: int, encoded: Encoded) -> Lesson:
+        truth = turn_truth(question, timesteps, centres)
+        return writer.lesson(truth.part(first, len(encoded.turns)), encoded)
+
+    return teach
+
+
+def _check_steps(recipe: SFTRecipe, trajectories: int, processes: int) -> None:
+    """Raise RecipeError when ``run.steps`` asks for more than the epochs hold: data would come again in the
+    same order.
+    """
+    run = recipe.run
+    held = trajectories // (run.batch_size * run.accumulation * processes)
+    if run.steps > held:
+        raise RecipeError(f"run.steps is {run.steps}, but {run.epochs} epochs hold {held}: raise run.epochs")
+
+
+def _loss(settings: LossSettings, ids: DecisionIds) -> Loss:
+    if settings.kind == "cross-entropy":
+        return cross_entropy
+    if settings.kind == "focal":
+        return functools.partial(focal, ids=ids, gamma=settings.gamma)
+    return functools.partial(cb_stream, ids=ids, beta=settings.beta, lambda_text=settings.lambda_text)
+
+
+def _scorer(
+    recipe: SFTRecipe, model: StreamModel, encoder: TurnEncoder, tokenizer: Tokenizer
+) -> Scorer | None:
+    """Measures StreamPro-F1 on a spread of the validation questions; None when the recipe asks for none."""
+    data, questions = recipe.data, recipe.run.f1_items
+    if not questions:
+        return None
+    if not data.validation:
+        raise RecipeError("run.f1_items needs questions to ask: give data.validation, or leave it out")
+    cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers, model.vision)
+    prompts = Prompts(data.validation, cache, shuffle=False)
+    vocabulary = model.decoder.get_input_embeddings().num_embeddings
+    rules = TokenRules(encoder, tokenizer, vocabulary, threshold=recipe.protocol.threshold)
+    return lambda trained: points(streampro_f1(trained, rules, prompts, questions=questions))
+
+
+def _best_f1(folder: Path) -> float | None:
+    """F1 of the best checkpoint so far, of a run that goes on."""
+    try:
+        return float(
+            json.loads((folder / "config.json").read_text(encoding="utf-8"))["metrics"]["f1"]["W-Avg"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _arguments(recipe: SFTRecipe, model: StreamModel, evaluates: bool) -> TrainingArguments:
+    run = recipe.run
+    return TrainingArguments(
+        output_dir=str(recipe.output / "states"),
+        per_device_train_batch_size=run.batch_size,
+        per_device_eval_batch_size=run.batch_size,
+        gradient_accumulation_steps=run.accumulation,
+        num_train_epochs=1,  # the dataset holds all epochs
+        max_steps=run.steps or -1,
+        max_grad_norm=recipe.optimizer.grad_clip,
+        bf16=run.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        seed=recipe.seed,
+        logging_steps=run.log_steps,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=run.eval_steps,
+        save_strategy="no",  # Keeper saves by time
+        activation_checkpointing=run.gradient_checkpointing,
+        ddp_find_unused_parameters=False,  # each one has a part in each batch's logits
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=run.loader_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        label_names=["labels"],
+        **sharding_arguments(run.fsdp, model),
+    )
+
+
+def _speaker(path: Path, speaks: bool) -> Callable[[str], None]:
+    """Lines for people: to stderr and, with the time of day, to a file."""
+
+    def say(text: str) -> None:
+        if speaks:
+            progress.say(text)
+            with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
+
+    return say
