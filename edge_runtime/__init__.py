@@ -30,7 +30,12 @@ no_telemetry.switch_off()  # before anything can import onnxruntime
 
 __all__ = ["Decision", "EdgeError", "Model", "StreamSession", "load", "open"]
 
-_HOMES = {"Decision": "engine.session", "EdgeError": "errors", "Model": "engine.model", "StreamSession": "engine.session"}
+_HOMES = {
+    "Decision": "engine.session",
+    "EdgeError": "errors",
+    "Model": "engine.model",
+    "StreamSession": "engine.session",
+}
 
 
 def open(  # the verb a user expects; the builtin is not needed in this module

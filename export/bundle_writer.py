@@ -79,7 +79,8 @@ def export_bundle(
 ) -> Path:
     """Bundle of a checkpoint folder (:mod:`train.models.checkpoint`). Raises ExportError.
 
-    ``target``, ``precision``, ``vision_precision``: see :mod:`export.decoder.targets`; the target's usual ones when
+    ``target``, ``precision``, ``vision_precision``: see :mod:`export.decoder.targets`; the target's usual
+    ones when
     None. ``calibration``: frames uint8 [H, W, 3] for vision in int8; those of generated stories when None.
     ``kv``: int8 for a cache in int8 (``ort-cpu``), the type of the activations when None.
     ``block_size``: see :func:`export.quantization.weights.quantize_for_ort`; 32 when None.
@@ -160,7 +161,8 @@ def export_model(
     ``kv``: int8 for a cache in int8, see :mod:`export.quantization.cache`.
     ``block_size``: of weights in few bits, see :mod:`export.quantization.weights`.
     ``context_rows``: capacity of the cache, see :func:`rows_for` for the default.
-    ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see :mod:`export.validation.parity`).
+    ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see
+    :mod:`export.validation.parity`).
     Raises ExportError when the parts do not fit together, or when the bundle's logits are not the model's.
     """
     engine = find_target(target)

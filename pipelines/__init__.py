@@ -4,8 +4,8 @@
 
     import pipelines; pipelines.register()      # the element `streampro`, for pipelines of your own
 
-Importing a module of this package loads no GStreamer (but for :mod:`pipelines.element.element`, which is one of its
-elements). Opening a camera does, or says what to install.
+Importing a module of this package loads no GStreamer (but for :mod:`pipelines.element.element`, which is one
+of its elements). Opening a camera does, or says what to install.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@
             else:
                 print(item.state, item.cause)
 
-One supervising thread per camera owns the pipeline (:mod:`pipelines.pipeline.connection`), its watchdog and its
-reconnects (:mod:`pipelines.supervisor`); frames are handed over through :mod:`pipelines.pipeline.frame_queue`.
+One supervising thread per camera owns the pipeline (:mod:`pipelines.pipeline.connection`), its watchdog and
+its reconnects (:mod:`pipelines.supervisor`); frames are handed over through
+:mod:`pipelines.pipeline.frame_queue`.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def open_camera(
     options: CameraOptions | None = None,
     wake: Callable[[], None] | None = None,
 ) -> Camera:
-    """Open ``source`` (see :mod:`pipelines.sources.registry`) and start reading it, at ``fps`` timesteps per second.
+    """Open ``source`` (see :mod:`pipelines.sources.registry`) and start reading it, at ``fps`` timesteps per
+    second.
 
     ``fps`` and ``size`` (width, height): those of the model that watches; the defaults are those of ``nano``.
     ``wake`` is called, from whatever thread, when there is something to read: for

@@ -126,7 +126,10 @@ def _bundle(request: pytest.FixtureRequest, precision: str, target: str = "ort-c
     """Made again only when the code that makes it changed: importing torch costs more than most tests."""
     model = ROOT / "train" / "models"
     sources = [Path(__file__), model / "compact" / "model.py", model / "tokenizer.py"]
-    sources += [ROOT / "edge_runtime" / "bundle" / "stream_format.py", *sorted((ROOT / "export").rglob("*.py"))]
+    sources += [
+        ROOT / "edge_runtime" / "bundle" / "stream_format.py",
+        *sorted((ROOT / "export").rglob("*.py")),
+    ]
     digest = hashlib.sha256()
     for path in sources:
         digest.update(path.read_bytes())

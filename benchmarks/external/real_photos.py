@@ -1,4 +1,5 @@
-"""Real photographs as short videos with known appearance times: ``python -m benchmarks.external.real_photos``.
+"""Real photographs as short videos with known appearance times: ``python -m
+benchmarks.external.real_photos``.
 
 The photographs are those that packages ship: scikit-image, scikit-learn, and OpenCV's samples (Debian's
 opencv-doc). A camera rests on one for some seconds, then pans to the next, as H.264; every clip is asked

@@ -2,8 +2,8 @@
 
 This is what a model does that leaves training and is simply run: fp32, EfficientNet-Lite0 and projector as
 modules, a DynamicCache that grows with the stream, one forward call per timestep. It shares no code with the
-runtime but the frames, the token ids and :class:`edge_runtime.bundle.stream_format.TurnEncoder`. The folder is read by
-:mod:`benchmarks.reference.folder`, as for a checkpoint that answers a benchmark.
+runtime but the frames, the token ids and :class:`edge_runtime.bundle.stream_format.TurnEncoder`. The folder
+is read by :mod:`benchmarks.reference.folder`, as for a checkpoint that answers a benchmark.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """One camera to the sessions that watch it: frames in, decisions, policy, events out.
 
 A frame's visual tokens are computed once and given to one session per question, so that each response names
-its question with certainty. One :class:`~edge_runtime.engine.model.Model` serves any number of runners, which take
-turns (:mod:`edge_runtime.app.run.scheduler`). Live sources are watched with their newest frame, files with every frame a
-timestep needs; the camera sees to both.
+its question with certainty. One :class:`~edge_runtime.engine.model.Model` serves any number of runners,
+which take
+turns (:mod:`edge_runtime.app.run.scheduler`). Live sources are watched with their newest frame, files with
+every frame a timestep needs; the camera sees to both.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class RunReport:
 class Runner:
     """Watches one camera until it ends, ``duration_s`` is over or :meth:`stop` is called.
 
-    ``begin``, then ``turn`` until ``over``, then ``finish``, whatever happened: :mod:`edge_runtime.app.run.scheduler`
+    ``begin``, then ``turn`` until ``over``, then ``finish``, whatever happened:
+    :mod:`edge_runtime.app.run.scheduler`
     does so. ``duration_s`` counts seconds of the stream for a file and seconds on the clock for a live
     source. Raises EdgeError when a question cannot be asked: before any camera is opened.
     """

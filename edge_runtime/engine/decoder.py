@@ -1,7 +1,7 @@
 """The cached incremental decoder: a chunk of tokens in, the logits after its last token out.
 
-It holds no count of rows: which rows are in use is said by :mod:`edge_runtime.kv_cache.window`, and a step that is not
-committed there is overwritten by the next one.
+It holds no count of rows: which rows are in use is said by :mod:`edge_runtime.kv_cache.window`, and a step
+that is not committed there is overwritten by the next one.
 """
 
 from __future__ import annotations

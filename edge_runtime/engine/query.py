@@ -41,7 +41,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Revision:
-    """Questions made ready to take the place of others; see :meth:`edge_runtime.engine.decision_loop.Runner.revise`."""
+    """Questions made ready to take the place of others; see
+    :meth:`edge_runtime.engine.decision_loop.Runner.revise`."""
 
     questions: tuple[Question, ...]
     """All that will be watched, in order, kept and new."""

@@ -1,4 +1,5 @@
-"""Evicting rows of a cache: the plan of :mod:`edge_runtime.kv_cache.placement` carried out on a backend's memory.
+"""Evicting rows of a cache: the plan of :mod:`edge_runtime.kv_cache.placement` carried out on a backend's
+memory.
 
 Turns are copied whole and turn once in a long while. Pinned rows turn with every block, for months: each of
 their keys is remembered as it was first and turned from there, so that no rounding piles up, whatever type

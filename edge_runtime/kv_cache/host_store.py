@@ -12,8 +12,8 @@ from edge_runtime.kv_cache.rope import from_pairs, to_pairs
 
 
 class HostRows:
-    """See :class:`edge_runtime.kv_cache.eviction.RowStore`. ``cache`` [L, 2, Hkv, C, Dh]: keys and values of each
-    layer, contiguous; float32, float16, or int8 with ``scales`` [L, 2, Hkv, 1, Dh].
+    """See :class:`edge_runtime.kv_cache.eviction.RowStore`. ``cache`` [L, 2, Hkv, C, Dh]: keys and values of
+    each layer, contiguous; float32, float16, or int8 with ``scales`` [L, 2, Hkv, 1, Dh].
     """
 
     def __init__(self, cache: NDArray[Any], scales: NDArray[np.float32] | None = None) -> None:

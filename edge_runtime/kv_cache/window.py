@@ -2,11 +2,13 @@
 tensors.
 
 The window sees the cache as a run of rows, one per token, contiguous from 0, with a row's index as its rotary
-position (but with M-RoPE, see :mod:`edge_runtime.kv_cache.mrope`). It is divided into segments: the prefix (system
+position (but with M-RoPE, see :mod:`edge_runtime.kv_cache.mrope`). It is divided into segments: the prefix
+(system
 prompt), queries, and turns. Prefix and queries are pinned: they stay, wherever they lie, until a query is
 removed. Turns leave oldest first, whole, in blocks, and what is kept closes the gaps: distances stay within
 those a model was trained on, and keeping the first tokens is what keeps attention sane (StreamingLLM,
-arXiv 2309.17453). How memory gets there with the fewest copies is :mod:`edge_runtime.kv_cache.placement`'s concern.
+arXiv 2309.17453). How memory gets there with the fewest copies is :mod:`edge_runtime.kv_cache.placement`'s
+concern.
 
 Plans are made first and applied after the rows have really moved, so that a failure in between changes
 nothing.

@@ -1,4 +1,5 @@
-"""What people see of a run, on stderr: a line per timestep; :mod:`edge_runtime.app.run.summary` is what it ends with.
+"""What people see of a run, on stderr: a line per timestep; :mod:`edge_runtime.app.run.summary` is what it
+ends with.
 
 On a terminal a silent timestep's line is written over by the next one, so that what was said stays in
 sight; into a file or a pipe every timestep gets a line of its own. Nothing here may fail a run: a stderr

@@ -3,8 +3,8 @@
 A graph takes a chunk of embeddings and a static key/value cache, writes the chunk's keys and values into the
 cache at ``write_index`` and gives the logits of the chunk's last position. How the cache is written and read
 is the business of a *lowering* (:mod:`export.decoder.lowerings.ort`, :mod:`export.decoder.lowerings.native`,
-:mod:`export.decoder.lowerings.legacy`), because each inference engine has its own operators for it; everything else
-lives here once.
+:mod:`export.decoder.lowerings.legacy`), because each inference engine has its own operators for it;
+everything else lives here once.
 
 Letters: S positions in the chunk, C cache rows, P positions with angles, D width, H query heads, K key/value
 heads, Dh head width.

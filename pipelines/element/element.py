@@ -6,8 +6,8 @@
         streampro query="Tell me each step as it is finished." ! videoconvert ! autovideosink
 
 The video passes untouched and undelayed; a worker thread looks at the few pictures a timestep takes
-(:mod:`pipelines.element.worker`). Each response is posted as an element message and sent downstream as a custom
-event (:mod:`pipelines.element.messages`), in front of the next buffer.
+(:mod:`pipelines.element.worker`). Each response is posted as an element message and sent downstream as a
+custom event (:mod:`pipelines.element.messages`), in front of the next buffer.
 
 This is the one module of the package that needs GStreamer to be imported: a class cannot wait for its base.
 Exceptions must not leave a virtual method: GStreamer would print them and run on. So each one is guarded.

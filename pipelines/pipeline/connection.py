@@ -10,8 +10,10 @@ borders and edges then fall on the same pixels as in training, and with antialia
 cheaper. There is no queue behind the probe: a wanted picture reaches the listener before the next one.
 
 A lost source is answered with a new Connection, never by restarting this one: elements keep state that a
-way through NULL does not clear. The front of the pipeline is made in :mod:`pipelines.sources.elements`, the middle in
-:mod:`pipelines.pipeline.decoding.decodebin`, the end in :mod:`pipelines.pipeline.preprocessing`; the bus is read in :mod:`pipelines.pipeline.bus`.
+way through NULL does not clear. The front of the pipeline is made in :mod:`pipelines.sources.elements`, the
+middle in
+:mod:`pipelines.pipeline.decoding.decodebin`, the end in :mod:`pipelines.pipeline.preprocessing`; the bus is
+read in :mod:`pipelines.pipeline.bus`.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def start(tmp_path: Path, blocked: set[str], *arguments: str) -> subprocess.Comp
 
 
 def test_the_commands_are_found() -> None:
-    assert {"train", "train.synthetic.sprites", "export", "benchmarks.streampro", "tests.soak.fuzz.run"} <= {*commands()}
+    assert {"train", "train.synthetic.sprites", "export", "benchmarks.streampro", "tests.soak.fuzz.run"} <= {
+        *commands()
+    }
 
 
 @pytest.mark.parametrize("module", commands())

@@ -97,8 +97,8 @@ class StreamModel(nn.Module, ABC):
 
         ``cache``: what came before, appended to. ``attention_mask`` [B, past + T]: 0 where a row has a hole;
         ``positions`` must then skip the holes; or bool [B, 1, T, S]: what each token sees of what the cache
-        gives (:class:`train.rollout.kv_cache.RowCache`). Without it rows are padded on the right only, or not at
-        all.
+        gives (:class:`train.rollout.kv_cache.RowCache`). Without it rows are padded on the right only, or
+        not at all.
         Raises ValueError when placeholders and visual tokens differ in number.
         """
 

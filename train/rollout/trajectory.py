@@ -75,7 +75,8 @@ class Trajectory:
     """One stream as the policy lived it.
 
     ``ids`` [T]: every token, the last decision included. ``sampled`` [M]: positions in ``ids`` that the
-    policy chose, rising; ``places`` [M]: where each of them stood (:class:`train.rollout.token_constraints.Place`);
+    policy chose, rising; ``places`` [M]: where each of them stood
+    (:class:`train.rollout.token_constraints.Place`);
     ``log_probs`` float32 [M]: its log-probability when it was chosen. ``responses``: on the clock the model
     sees. ``valid``: for each timestep from the query on, whether the output was of the format.
     """

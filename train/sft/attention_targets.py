@@ -1,7 +1,7 @@
 """What a decoder should look at and know in every turn of a clip of the generated world.
 
-The truth behind :mod:`train.sft.attention_supervision`: where in the picture the one that a question is about is to be seen,
-what it is doing there, and how far the thing that is waited for has come.
+The truth behind :mod:`train.sft.attention_supervision`: where in the picture the one that a question is
+about is to be seen, what it is doing there, and how far the thing that is waited for has come.
 """
 
 from __future__ import annotations

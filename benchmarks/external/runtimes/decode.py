@@ -2,7 +2,8 @@
 
     python -m export runs/smol-base --out smol-int8 --context-rows 2304 --precision int8
     python -m benchmarks.external.runtimes.prepare --checkpoint runs/smol-base --out peers
-    python -m benchmarks.external.runtimes.decode --ours smol-int8 --checkpoint runs/smol-base --genai peers/genai-int8 \\
+    python -m benchmarks.external.runtimes.decode --ours smol-int8 --checkpoint runs/smol-base --genai
+    peers/genai-int8 \\
         --gguf SmolLM2-135M-Instruct.Q4_1.gguf --out decode.json --plot decode.png
 
 Every engine lives in a process of its own and all are open at once. In each round all take their turn, in an

@@ -1,6 +1,7 @@
 """What a timestep costs the longer a stream lasts: ours, a growing cache, and polling an offline model.
 
-    python -m benchmarks.external.runtimes.stream --bundle nano --checkpoint runs/nano --out stream.json --plot stream.png
+    python -m benchmarks.external.runtimes.stream --bundle nano --checkpoint runs/nano --out stream.json
+    --plot stream.png
 
 One clip, over and over, on one machine, in turns. Ours runs through the whole stream, timestep by timestep.
 The others are measured at some positions of it: what they cost depends on how many rows and frames they
@@ -47,7 +48,9 @@ _PATH: Any = click.Path(exists=True, path_type=Path)
 @click.command(help=(__doc__ or "").splitlines()[0])
 @click.option("--bundle", required=True, help="Bundle name or folder.")
 @click.option("--checkpoint", type=_PATH, required=True, help="The checkpoint it was exported from.")
-@click.option("--genai", type=_PATH, help="Folder of onnxruntime-genai (see benchmarks.external.runtimes.prepare).")
+@click.option(
+    "--genai", type=_PATH, help="Folder of onnxruntime-genai (see benchmarks.external.runtimes.prepare)."
+)
 @click.option("--clip", type=_PATH, default=SAMPLE, help="Any video; the shipped sample by default.")
 @click.option(
     "--seconds", type=click.IntRange(2), multiple=True, default=SECONDS, help="Positions to measure at."

@@ -2,8 +2,8 @@
 
 A response in the same words as the answer has 5 points and one without words has none; nobody is asked about
 these. All else is asked once per wording: times and clips play no part, so a score that was ever paid for is
-found again (see :mod:`benchmarks.metric.llm.client`). When the judge cannot judge, scoring stops with an error;
-what it judged until then is kept.
+found again (see :mod:`benchmarks.metric.llm.client`). When the judge cannot judge, scoring stops with an
+error; what it judged until then is kept.
 """
 
 from __future__ import annotations

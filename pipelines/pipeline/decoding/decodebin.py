@@ -1,6 +1,7 @@
 """From coded to raw video: a decodebin that is told what it may do.
 
-It decodes video alone, takes the decoders that :mod:`pipelines.pipeline.decoding.decoders` ranked, and never follows a file's
+It decodes video alone, takes the decoders that :mod:`pipelines.pipeline.decoding.decoders` ranked, and never
+follows a file's
 links into the network. decodebin, not decodebin3, which on GStreamer 1.22 corrupts multi-slice RTSP H.264.
 """
 

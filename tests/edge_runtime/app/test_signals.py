@@ -63,7 +63,9 @@ def test_under_nohup_the_signal_stays_ignored():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["json", "click.core", "edge_runtime.observability.console", "numpy", "tokenizers"])
+@pytest.mark.parametrize(
+    "module", ["json", "click.core", "edge_runtime.observability.console", "numpy", "tokenizers"]
+)
 def test_a_signal_while_the_program_is_being_loaded_ends_it_without_a_word(module, number, tmp_path):
     """Sent when ``module`` has been imported; after ``tokenizers`` comes the engine."""
     process = subprocess.Popen(

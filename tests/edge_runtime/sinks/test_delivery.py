@@ -146,7 +146,16 @@ def test_edge_run_delivers_what_it_prints(tiny_bundle, tmp_path):
     def run(hook: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
-                *(sys.executable, "-m", "edge_runtime.app.cli", "test:", "--ask", "What?", "--threshold", "0"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "edge_runtime.app.cli",
+                    "test:",
+                    "--ask",
+                    "What?",
+                    "--threshold",
+                    "0",
+                ),
                 *("--duration", "3", "--bundle", str(tiny_bundle), "--threads", "1"),
             ],
             capture_output=True,

@@ -1,8 +1,8 @@
 """The compact family: a small Llama-style decoder that reads pooled EfficientNet-Lite0 features.
 
 `nano` trains this decoder from scratch; `smol` puts SmolLM2-135M in its place (:mod:`train.models.smollm`).
-The vision backbone is frozen and lives outside (:mod:`train.models.compact.lite0`), so that its features are computed
-once and cached on disk.
+The vision backbone is frozen and lives outside (:mod:`train.models.compact.lite0`), so that its features are
+computed once and cached on disk.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Qwen2.5-VL and Qwen3-VL, the paper's backbones: their decoder and mergers, from transformers, trained.
 
-The vision tower in front of the mergers is frozen and lives outside (:mod:`train.models.qwen.vision`). A frame
+The vision tower in front of the mergers is frozen and lives outside (:mod:`train.models.qwen.vision`). A
+frame
 is one image of a fixed size, so its grid of visual tokens is always the same and the M-RoPE positions follow
 from the ids alone. Qwen3-VL's DeepStack gives the decoder's first layers visual tokens of earlier layers of
 the tower.

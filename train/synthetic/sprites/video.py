@@ -19,7 +19,8 @@ def frame_times(duration: float, fps: float) -> list[float]:
 
 
 def watched_times(duration: float) -> list[float]:
-    """The first frame, and those a model at 1 fps takes from a 10 fps clip (:mod:`edge_runtime.video.sampling`)."""
+    """The first frame, and those a model at 1 fps takes from a 10 fps clip
+    (:mod:`edge_runtime.video.sampling`)."""
     return [0.0, *(k + 0.9 for k in range(int(duration)))]
 
 

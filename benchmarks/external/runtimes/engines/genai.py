@@ -1,4 +1,5 @@
-"""onnxruntime-genai, as its own model builder writes a model (see :mod:`benchmarks.external.runtimes.prepare`)."""
+"""onnxruntime-genai, as its own model builder writes a model (see
+:mod:`benchmarks.external.runtimes.prepare`)."""
 
 from __future__ import annotations
 
