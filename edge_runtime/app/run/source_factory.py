@@ -84,7 +84,7 @@ def _read_once(source: Any) -> object:
 
 def identity(source: Any, model: Model) -> str | None:
     """What a recording's event ids are made from; None for what is never the same again."""
-    from edge_runtime.events.records import file_identity
+    from edge_runtime.events.numbering import file_identity
     from pipelines.sources.registry import FileSource, ImagesSource
 
     if isinstance(source, FileSource):
@@ -102,7 +102,7 @@ _UNREADABLE = "unreadable"
 
 def _picture_identity(path: str) -> str:
     """A picture that cannot be read is skipped later; it must not end the run here."""
-    from edge_runtime.events.records import file_identity
+    from edge_runtime.events.numbering import file_identity
 
     try:
         return file_identity(path) if os.path.isfile(path) else _UNREADABLE

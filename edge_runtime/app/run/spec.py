@@ -11,7 +11,7 @@ from edge_runtime.config.schema import CameraConfig
 from edge_runtime.video.source import Camera
 
 if TYPE_CHECKING:
-    from edge_runtime.engine.decision_loop import Runner
+    from edge_runtime.app.run.runner import Runner
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from edge_runtime.observability.systemd import ServiceManager
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
-    from edge_runtime.engine.decision_loop import Display, Runner
+    from edge_runtime.app.run.runner import Display, Runner
     from edge_runtime.engine.model import Model
     from edge_runtime.observability.metrics import Receiver
     from edge_runtime.sinks import Sink, Sinks
@@ -158,7 +158,7 @@ def _find(cameras: Sequence[CameraConfig]) -> list[_Found]:
 
 def _runners(job: Job, found: Sequence[_Found], model: Model, sinks: Sinks, console: Console) -> list[Runner]:
     """One for each camera, on the one model. Raises EdgeError for a question that cannot be asked."""
-    from edge_runtime.engine.decision_loop import Runner, with_fps
+    from edge_runtime.app.run.runner import Runner
     from edge_runtime.events.records import EventMaker
 
     board: dict[str, str] = {}
@@ -172,7 +172,7 @@ def _runners(job: Job, found: Sequence[_Found], model: Model, sinks: Sinks, cons
         identity = opening.identity(one.source, model) if one.error is None else None
         runners.append(
             Runner(
-                with_fps(model, one.config.fps or model.stream_format.fps),
+                model.with_fps(one.config.fps or model.stream_format.fps),
                 one.config.queries,
                 EventMaker(one.name, identity),
                 sinks,

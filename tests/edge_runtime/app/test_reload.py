@@ -13,10 +13,10 @@ import pytest
 import edge_runtime
 from edge_runtime.app.run.plan import Given, make_plan
 from edge_runtime.app.run.reload import LOOK_EVERY_S, FileWatch, Reloader
+from edge_runtime.app.run.runner import Runner
 from edge_runtime.app.run.scheduler import round_robin
 from edge_runtime.app.run.spec import Job, Watched
 from edge_runtime.config.schema import find_config
-from edge_runtime.engine.decision_loop import Runner
 from edge_runtime.events.records import Event, EventMaker
 from edge_runtime.observability.console import NoDisplay
 from edge_runtime.sinks import Sinks
@@ -162,7 +162,7 @@ def test_threshold_and_policy_change_and_what_was_sent_still_counts(model, file)
 
 def test_the_bundles_own_threshold_comes_back(model, file):
     run = watch(model, file, DOOR + WHAT, {2: DOOR.replace("threshold = 0.0\n", "") + WHAT})
-    assert run.runner._questions[0].session.threshold == model.stream_format.threshold
+    assert run.runner.loop.queries[0].session.threshold == model.stream_format.threshold
 
 
 def test_masks_reach_the_camera_beside_those_of_the_command_line(model, file):
