@@ -41,7 +41,7 @@ main.add_command(score)
 @click.option("--resume", is_flag=True, help="Go on from the last state in the recipe's output folder.")
 def sft(recipe: Path, resume: bool) -> None:
     """Supervised training by RECIPE, a TOML file (see train/recipes)."""
-    from train.recipe import load_recipe
+    from train.sft.recipe import load_recipe
     from train.sft.run import run_sft
 
     finished = run_sft(load_recipe(recipe), resume=resume)
@@ -62,7 +62,7 @@ def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
     """
     from train.pretrain.run import run_stage_zero
     from train.progress import say
-    from train.recipe import load_recipe
+    from train.sft.recipe import load_recipe
 
     run_stage_zero(load_recipe(recipe), out, epochs, words, say)
     click.echo(str(out))

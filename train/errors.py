@@ -1,8 +1,12 @@
-"""What can go wrong with a training beyond its recipe."""
+"""What can be wrong with a recipe, and what can go wrong with a training."""
 
 from __future__ import annotations
 
-from edge_runtime.errors import EdgeError
+from edge_runtime.errors import ConfigError, EdgeError
+
+
+class RecipeError(ConfigError, ValueError):
+    """A recipe that can't be used; the message names the file and the key."""
 
 
 class TrainingError(EdgeError, RuntimeError):

@@ -17,7 +17,7 @@ import json
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,10 +27,9 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from benchmarks.metric.annotations import Prediction
-from benchmarks.metric.judges import Judge
 from benchmarks.metric.score import score
 from train.data.features import FeatureCache
-from train.errors import TrainingError
+from train.errors import RecipeError, TrainingError
 from train.grpo.interrupt import Interrupt
 from train.grpo.loss import group_advantages
 from train.grpo.memory import check_memory
@@ -40,9 +39,9 @@ from train.grpo.update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
 from train.models.checkpoint import save_checkpoint
 from train.models.inherit import changes
 from train.progress import Progress
-from train.recipe import RecipeError
+from train.rewards.base import Judges
 from train.rewards.judges import open_judge, open_rubric_judge
-from train.rewards.registry import Reward, RewardModel, RubricJudge
+from train.rewards.weighted_sum import Score, WeightedSum
 from train.rollout.evaluation import points, predict, spread
 from train.rollout.rollout import rollout
 from train.rollout.token_constraints import TokenRules
@@ -79,7 +78,7 @@ def run_grpo(recipe: GRPORecipe, *, resume: bool = False) -> bool:
     reporter = StepReporter(recipe.output, process.is_main_process)
     try:
         with open_judge(recipe.judge) as judge, open_rubric_judge(recipe.judge) as rubric_judge:
-            trainer = GRPOTrainer(recipe, process, judge, reporter, rubric_judge)
+            trainer = GRPOTrainer(recipe, process, Judges(judge, rubric_judge), reporter)
             if state is not None:
                 trainer.load_state()
             finished = trainer.train()
@@ -95,14 +94,9 @@ class GRPOTrainer:
     """A training that is ready to start. Raises what reading checkpoint, questions and features raises."""
 
     def __init__(
-        self,
-        recipe: GRPORecipe,
-        process: PartialState,
-        judge: Judge,
-        reporter: StepReporter,
-        rubric_judge: RubricJudge | None = None,
+        self, recipe: GRPORecipe, process: PartialState, judges: Judges, reporter: StepReporter
     ) -> None:
-        self._recipe, self._process, self._judge, self._reporter = recipe, process, judge, reporter
+        self._recipe, self._process, self._judge, self._reporter = recipe, process, judges.text, reporter
         self._device: torch.device = process.device
         checkpoint = start_from(recipe.init, recipe.lora)
         check_memory(recipe, checkpoint.model, self._device)
@@ -121,7 +115,7 @@ class GRPOTrainer:
             reporter.say(f"{recipe.init}: rollout.threshold changes {line}")
         self._rules = self._rules_at(self._protocol.threshold, recipe.rollout.constrained)
         self._load_prompts()
-        self._rewards = RewardModel(recipe.reward, judge, rubric_judge)
+        self._rewards = WeightedSum(recipe.rewards, judges)
         self._rewards.check(self._prompts.annotations)
 
         o, run = recipe.optimizer, recipe.run
@@ -254,7 +248,7 @@ class GRPOTrainer:
     def _report(
         self,
         trajectories: list[Trajectory],
-        rewards: list[Reward],
+        rewards: list[Score],
         advantages: Tensor,
         stats: UpdateStats,
         rate: float,
@@ -263,7 +257,7 @@ class GRPOTrainer:
     ) -> None:
         seconds = time.monotonic() - started
         found = step_report(trajectories, rewards, advantages, stats, rate, rollout_s, seconds, self._device)
-        self._last = asdict(found)
+        self._last = found.to_dict()
         minutes = (self._clock.spent + seconds) / 60
         self._reporter.step(self._step, self._steps, minutes, found)
 

@@ -29,14 +29,13 @@ from train import progress
 from train.data.dataset import Collator, Teach, TrajectoryDataset
 from train.data.encode import Encoded, TimelineEncoder
 from train.data.features import FeatureCache
-from train.errors import TrainingError
+from train.errors import RecipeError, TrainingError
 from train.models.base import StreamModel
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactModel
 from train.models.inherit import changes
 from train.models.lora import LoraSettings, start_adapters
 from train.models.tokenizer import train_tokenizer
-from train.recipe import LossSettings, RecipeError, SFTRecipe
 from train.rollout.evaluation import points, streampro_f1
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts
@@ -44,6 +43,7 @@ from train.sft.attention_supervision import Guidance, Lesson, LessonWriter
 from train.sft.attention_targets import turn_truth
 from train.sft.callbacks import Keeper
 from train.sft.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
+from train.sft.recipe import LossSettings, SFTRecipe
 from train.sft.reporting import check_reporting, reporters
 from train.sft.resume import check_same_recipe, disk_errors, last_state
 from train.sft.sharding import sharding_arguments

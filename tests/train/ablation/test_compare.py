@@ -17,8 +17,7 @@ from train.ablation.plan import load_comparison, mean_and_spread, merged, trials
 from train.ablation.report import markdown
 from train.ablation.run import run_all
 from train.ablation.trial import read_result, run_trial
-from train.errors import TrainingError
-from train.recipe import RecipeError
+from train.errors import RecipeError, TrainingError
 
 ROOT = Path(__file__).parents[3]
 SPEC = """

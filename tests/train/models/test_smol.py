@@ -15,7 +15,7 @@ from train.models.checkpoint import CheckpointError, load_checkpoint
 from train.models.init_backbone import make_smol
 from train.models.lora import decoder_sha256
 from train.models.smollm import PACKAGE, BaseModelError, build_smol, from_llama, smol_protocol
-from train.recipe import load_recipe
+from train.sft.recipe import load_recipe
 
 
 def tiny_llama(tokenizer, **changes):
