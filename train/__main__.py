@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from edge_runtime.command_line.exit import run_command
+from train.ablation.command import compare
 from train.commands.check import check
-from train.commands.compare import compare
-from train.commands.init_backbone import base
+from train.commands.init_backbone import init_backbone
 from train.commands.rubrics import rubrics
 from train.commands.score import score
-from train.commands.to_fp16 import pack
+from train.commands.to_fp16 import to_fp16
 
 # Threads that wait for each other by spinning cost three times the processor time as soon as anything else
 # runs on the machine. Read when torch is loaded, so it is set before.
@@ -28,12 +28,8 @@ def main() -> None:
     """
 
 
-main.add_command(base)
-main.add_command(check)
-main.add_command(compare)
-main.add_command(pack)
-main.add_command(rubrics)
-main.add_command(score)
+for command in (check, compare, init_backbone, rubrics, score, to_fp16):
+    main.add_command(command)
 
 
 @main.command()

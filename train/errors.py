@@ -1,12 +1,8 @@
-"""What can be wrong with a recipe, and what can go wrong with a training."""
+"""What can go wrong with a training beyond its recipe."""
 
 from __future__ import annotations
 
-from edge_runtime.errors import ConfigError, EdgeError
-
-
-class RecipeError(ConfigError, ValueError):
-    """A recipe that can't be used; the message names the file and the key."""
+from edge_runtime.errors import EdgeError
 
 
 class TrainingError(EdgeError, RuntimeError):

@@ -7,7 +7,7 @@ import pytest
 
 from edge_runtime.bundle.stream_format import Protocol
 from train.ablation.plan import load_comparison, trials
-from train.errors import RecipeError
+from train.config.errors import RecipeError
 from train.grpo.recipe import load_grpo_recipe
 from train.grpo.run import run_grpo
 from train.models.checkpoint import load_checkpoint, save_checkpoint

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from train.config.errors import RecipeError
 from train.config.reader import build_recipe, plain, read_recipe
 from train.config.toml import read_toml
-from train.errors import RecipeError
 from train.grpo.recipe import GRPORecipe
 from train.sft.recipe import SFTRecipe
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from edge_runtime.errors import ConfigError
+from train.config.errors import RecipeError
 from train.config.toml import read_toml
-from train.errors import RecipeError
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from train.errors import RecipeError
+from train.config.errors import RecipeError
 from train.grpo.recipe import GRPORecipe
 from train.models.base import StreamModel
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from train.config.errors import RecipeError
 from train.config.reader import build_recipe, plain
 from train.config.toml import read_toml
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
-from train.errors import RecipeError
 from train.grpo.loss import PolicyLossSettings
 from train.models.lora import LoraSettings
 from train.rewards.base import RewardSettings

@@ -28,8 +28,10 @@ from torch import Tensor
 
 from benchmarks.metric.annotations import Prediction
 from benchmarks.metric.score import score
+from train.config.errors import RecipeError
+from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
-from train.errors import RecipeError, TrainingError
+from train.errors import TrainingError
 from train.grpo.interrupt import Interrupt
 from train.grpo.loss import group_advantages
 from train.grpo.memory import check_memory
@@ -47,7 +49,7 @@ from train.rollout.rollout import rollout
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts, Trajectory
 from train.sft.resume import check_same_recipe, disk_errors, last_state, put_in_place, temporary
-from train.sft.run import start_from, turn_encoder
+from train.sft.run import start_from
 from train.sft.schedule import TimedCosine
 
 

@@ -152,7 +152,7 @@ def main(checkpoint: Path, annotations: Path, cache: Path, clips: int) -> None:
     loaded = load_checkpoint(checkpoint)
     model = loaded.model.float().eval()
     if not isinstance(model, CompactModel) or model.projector.concept is None:
-        raise ConfigError(f"{checkpoint}: has no concept token; make one with python -m train base smol")
+        raise ConfigError(f"{checkpoint}: has no concept token; make one with train init-backbone smol")
     by_clip = {question.video_path: question for question in read_annotations(annotations)}
     chosen = list(by_clip.items())[: clips or None]
     features = FeatureCache(cache, loaded.protocol.fps, vision=model.vision)

@@ -20,11 +20,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from edge_runtime.bundle.stream_format import Protocol
+from train.data.encode import turn_encoder
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
 from train.progress import Progress
 from train.sft.attention_supervision import looking_layers
-from train.sft.run import turn_encoder
 from train.synthetic.sprites.scenes.catalog import ACTORS, sprite_table
 from train.synthetic.sprites.scenes.scene import SIZE
 from train.synthetic.sprites.scenes.stage import Story

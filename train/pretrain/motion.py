@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from train.config.errors import RecipeError
 from train.data.features import FeatureCache
-from train.errors import RecipeError
 from train.models.compact.model import CHANGE_CHANNELS, Projector
 from train.progress import Progress
 from train.synthetic.sprites.scenes.stage import VERBS

@@ -8,8 +8,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from benchmarks.metric.annotations import read_annotations
+from train.config.errors import RecipeError
 from train.data.features import FeatureCache
-from train.errors import RecipeError
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactModel
 from train.pretrain.align import AlignSettings, align

@@ -12,7 +12,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from train.errors import RecipeError, TrainingError
+from train.config.errors import RecipeError
+from train.errors import TrainingError
 
 FIXED = ("seed", "init", "lora", "model", "protocol", "offsets", "loss", "data.train", "data.max_turns")
 FIXED += (

@@ -26,10 +26,11 @@ from transformers.trainer_callback import PrinterCallback
 from benchmarks.metric.annotations import Annotation
 from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
 from train import progress
+from train.config.errors import RecipeError
 from train.data.dataset import Collator, Teach, TrajectoryDataset
-from train.data.encode import Encoded, TimelineEncoder
+from train.data.encode import Encoded, TimelineEncoder, turn_encoder
 from train.data.features import FeatureCache
-from train.errors import RecipeError, TrainingError
+from train.errors import TrainingError
 from train.models.base import StreamModel
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactModel
@@ -151,14 +152,6 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
         for reporter in reporters(recipe.run.report_to, output):
             trainer.add_callback(reporter)
     return Prepared(trainer, keeper, state)
-
-
-def turn_encoder(protocol: Protocol, tokenizer: Tokenizer) -> TurnEncoder:
-    """Raises RecipeError when the tokenizer lacks a token that the protocol needs."""
-    try:
-        return TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
-    except ValueError as error:
-        raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
 
 
 def initial_model(

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
 from edge_runtime.errors import EdgeError
 from tests.train.tiny_config import TINY
+from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
 from train.data.features import FeatureCache
-from train.errors import RecipeError, TrainingError
+from train.errors import TrainingError
 from train.grpo.loss import PolicyLossSettings, group_advantages, policy_loss, token_weights
 from train.grpo.recipe import (
     GRPORecipe,

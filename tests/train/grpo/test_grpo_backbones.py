@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tests.train.models.test_qwen import Tiny
+from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
 from train.data.features import FeatureCache, write_features
-from train.errors import RecipeError, TrainingError
+from train.errors import TrainingError
 from train.grpo import memory
 from train.grpo.loss import PolicyLossSettings
 from train.grpo.recipe import (

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from edge_runtime.bundle.stream_format import Protocol
+from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.data.features import ClipFeatures, FeatureCache
-from train.errors import RecipeError
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
 from train.models.tokenizer import train_tokenizer

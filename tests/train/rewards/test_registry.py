@@ -9,7 +9,7 @@ from edge_runtime.bundle.stream_format import Protocol
 from edge_runtime.errors import ConfigError
 from tests.train.plugin import install
 from tests.train.tiny_config import TINY
-from train.errors import RecipeError
+from train.config.errors import RecipeError
 from train.grpo.recipe import load_grpo_recipe
 from train.grpo.run import run_grpo
 from train.models.checkpoint import load_checkpoint, save_checkpoint

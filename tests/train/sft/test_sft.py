@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from train.config.errors import RecipeError
 from train.data.encode import OffsetSampling
-from train.errors import RecipeError
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig
 from train.sft.losses import DecisionIds

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from train.errors import RecipeError
+from train.config.errors import RecipeError
 from train.models.checkpoint import load_checkpoint
 from train.sft.recipe import Optimizer
 from train.sft.run import prepare, run_sft

@@ -16,9 +16,10 @@ from tokenizers import Tokenizer
 
 from edge_runtime.command_line.exit import run_command
 from train.__main__ import main
+from train.config.errors import RecipeError
 from train.data.dataset import EmptyData, Source
 from train.data.features import FeatureCache, FeatureError, write_features
-from train.errors import RecipeError, TrainingError
+from train.errors import TrainingError
 from train.models.checkpoint import load_checkpoint
 from train.sft.reporting import check_reporting
 from train.sft.resume import last_state

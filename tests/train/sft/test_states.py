@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from train.config.errors import RecipeError
 from train.data.dataset import Source
-from train.errors import RecipeError
 from train.grpo.recipe import GRPORecipe, PromptData
 from train.rewards.turn import TurnSettings
 from train.sft.resume import check_same_recipe

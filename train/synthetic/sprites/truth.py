@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from train.errors import RecipeError
+from train.config.errors import RecipeError
 from train.synthetic.sprites.generate import SPLITS, make_story
 from train.synthetic.sprites.scenes.scene import SIZE, Event
 from train.synthetic.sprites.scenes.stage import VERBS, Story
