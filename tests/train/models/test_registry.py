@@ -31,7 +31,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.models.base import StreamModel, Visual
 from train.models.cache_argument import CACHE_ARGUMENT
 from train.models.checkpoint import save_checkpoint
@@ -108,7 +108,7 @@ def init(out, width):
     """Start from a decoder that knows nothing."""
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["It is on.", "When?"], 1300)
-    stream_format = Protocol(frame_tokens=1, system_prompt="Watch.")
+    stream_format = StreamFormat(frame_tokens=1, system_prompt="Watch.")
     save_checkpoint(out, ColourModel(Config(width)), tokenizer, stream_format, [], {}, {})
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import ConfigError
 from tests.train.plugin import install
 from tests.train.tiny_config import TINY
@@ -51,7 +51,7 @@ def recipe(tmp_path, sft_corpus, monkeypatch):
     sft_corpus(tmp_path, count=4)
     tokenizer = train_tokenizer(["It is on.", "When?"], 1300)
     torch.manual_seed(0)
-    format_ = Protocol(system_prompt="Watch.", window_turns=80, evict_turns=16, max_response_tokens=2)
+    format_ = StreamFormat(system_prompt="Watch.", window_turns=80, evict_turns=16, max_response_tokens=2)
     save_checkpoint(tmp_path / "start", CompactModel(TINY), tokenizer, format_, ["OU"], {}, {})
 
     def written(more):
