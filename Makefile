@@ -40,7 +40,7 @@ lock: ## write the newest allowed versions into constraints.txt; run `make test`
 
 smol: ## fetch SmolLM2, check its hash, and write runs/smol-base to train from
 	@bash scripts/setup.sh test
-	@.venv/bin/python -m train base smol --out runs/smol-base
+	@.venv/bin/python -m train init-backbone smol --out runs/smol-base
 
 clean: ## remove caches and build products; .venv stays
 	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

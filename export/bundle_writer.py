@@ -25,7 +25,7 @@ from export.decoder.graph import DecoderGraph
 from export.decoder.targets import LOWERINGS, Target, find_target
 from export.decoder.to_onnx import export_decoder, to_opset_17
 from export.errors import ExportError
-from export.families import check_vision, decoder_of, names, open_backbone, picture, vision_graph
+from export.families.registry import exporter_of, open_vision
 from export.fp16_weights import store_in_half
 from export.quantization.cache import cache_scales, quantize_cache
 from export.quantization.vision import quantize_vision, world_frames
@@ -95,7 +95,8 @@ def export_bundle(
     progress("checkpoint")
     checkpoint, backbone = open_checkpoint(checkpoint_folder)
     stream_format = checkpoint.stream_format
-    vision_precision = check_vision(checkpoint.model, engine.name, vision_precision, wanted)
+    exporter = exporter_of(checkpoint.model)
+    vision_precision = exporter.vision_precision(checkpoint.model, engine.name, vision_precision, wanted)
     if vision_precision != "int8":
         calibration = None
     elif calibration is None:
@@ -128,7 +129,7 @@ def open_checkpoint(folder: Path) -> tuple[Checkpoint, nn.Module]:
         checkpoint = load_checkpoint(Path(folder))
     except (CheckpointError, ImportError, ValueError) as error:
         raise ExportError(str(error)) from error
-    return checkpoint, open_backbone(checkpoint.model)
+    return checkpoint, open_vision(checkpoint.model)
 
 
 def export_model(
@@ -176,7 +177,7 @@ def export_model(
     if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out}: exists and is no bundle; choose another place, it would be replaced")
     model.float().eval()  # a base of Qwen is bf16, which NumPy lacks; parity compares with fp32
-    backbone = backbone if backbone is not None else open_backbone(model)
+    backbone = backbone if backbone is not None else open_vision(model)
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out)
     check_room(out.parent, model)
@@ -184,7 +185,7 @@ def export_model(
     work.mkdir()
     try:
         manifest: dict[str, Any] = {
-            **names(model, backbone_name),
+            **exporter_of(model).names(model, backbone_name),
             "name": name or out.name,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "commit": _commit(),
@@ -272,18 +273,19 @@ def _write_graphs(
 
     ``calibration``: frames for vision in int8, None for the type the decoder computes in.
     """
-    seen = picture(model)
+    exporter = exporter_of(model)
+    seen = exporter.frame(model)
     decoders: dict[str, onnx.ModelProto] = {}
     for lowering in lowerings:
         progress(f"decoder graph, {lowering}")
-        graph = DecoderGraph(decoder_of(model), LOWERINGS[lowering], rows, target.dtype(precision))
+        graph = DecoderGraph(exporter.decoder(model), LOWERINGS[lowering], rows, target.dtype(precision))
         with quiet(), torch.no_grad():
             decoders[lowering] = _quantize(export_decoder(graph), target, precision, block_size)
         check_graph(decoders[lowering], target.name, lowering)
     progress("vision graph")
     with quiet(), torch.no_grad():
         vision = export_vision(
-            vision_graph(model, backbone, target.dtype(precision)), tuple(seen["image_size"])
+            exporter.vision_graph(model, backbone, target.dtype(precision)), tuple(seen["image_size"])
         )
         if calibration is not None:
             vision = quantize_vision(vision, calibration)

@@ -277,7 +277,7 @@ def test_every_lowering_streams_as_torch_does(qwen, tmp_path, target, precision,
 
 
 def test_weights_in_bfloat16_are_exported_and_compared(qwen, tmp_path):
-    """As `train base qwen` writes them; NumPy has no such type."""
+    """As `train init-backbone qwen` writes them; NumPy has no such type."""
     half = copy.deepcopy(qwen.model).bfloat16()
     save_checkpoint(tmp_path / "base", half, qwen.tokenizer, qwen.stream_format, [], {}, {})
     out = export_bundle(tmp_path / "base", tmp_path / "bundle", "fp32", ROWS, parity_timesteps=12)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from train.recipe import SFTRecipe
+    from train.sft.recipe import SFTRecipe
 
 TURNS = 6
 
@@ -51,7 +51,7 @@ def sft_recipe(tmp_path: Path) -> SFTRecipe:
     from train.data.dataset import Source
     from train.data.encode import OffsetSampling
     from train.models.tokenizer import train_tokenizer
-    from train.recipe import Data, Optimizer, Run, SFTRecipe
+    from train.sft.recipe import Data, Optimizer, Run, SFTRecipe
 
     write_corpus(tmp_path)
     train_tokenizer(["It is on.", "When?"], 1300).save(str(tmp_path / "tokenizer.json"))

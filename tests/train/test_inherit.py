@@ -7,12 +7,13 @@ import pytest
 
 from edge_runtime.bundle.stream_format import StreamFormat
 from train.ablation.plan import load_comparison, trials
+from train.config.errors import RecipeError
 from train.grpo.recipe import load_grpo_recipe
 from train.grpo.run import run_grpo
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.inherit import changes
 from train.pretrain.run import run_stage_zero
-from train.recipe import RecipeError, load_recipe
+from train.sft.recipe import load_recipe
 from train.sft.run import initial_model, run_sft
 
 STREAM_FORMAT = StreamFormat(
@@ -88,7 +89,7 @@ def test_grpo_keeps_it_and_says_its_threshold(start, tmp_path, capsys):
     path.write_text(
         f'init = "{start}"\noutput = "{tmp_path}/grpo"\n'
         f'[data]\ntrain = [{{ path = "{tmp_path}/a.jsonl" }}]\ncache = "{tmp_path}/cache"\n'
-        "[rollout]\nprompts = 1\ngroup = 2\nthreshold = 0.8\n[reward]\ntrajectory_weight = 0.0\n"
+        "[rollout]\nprompts = 1\ngroup = 2\nthreshold = 0.8\n[rewards.trajectory]\nweight = 0.0\n"
         "[run]\nsteps = 1\nthreads = 1\neval_steps = 0\n"
     )
     assert run_grpo(load_grpo_recipe(path))
@@ -104,7 +105,7 @@ def test_grpo_says_which_threshold_its_best_checkpoint_carries(start, tmp_path, 
     path.write_text(
         f'init = "{start}"\noutput = "{tmp_path}/grpo"\n'
         f'[data]\ntrain = {source}\nvalidation = {source}\ncache = "{tmp_path}/cache"\n'
-        "[rollout]\nprompts = 1\ngroup = 2\n[reward]\ntrajectory_weight = 0.0\n"
+        "[rollout]\nprompts = 1\ngroup = 2\n[rewards.trajectory]\nweight = 0.0\n"
         "[run]\nsteps = 1\nthreads = 1\neval_steps = 1\neval_thresholds = [0.4]\n"
     )
     assert run_grpo(load_grpo_recipe(path))

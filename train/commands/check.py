@@ -68,7 +68,7 @@ def check(
 
 
 def _sources(recipe: Path | None) -> tuple[Path, ...]:
-    from train.recipe import load_recipe
+    from train.sft.recipe import load_recipe
 
     if recipe is None:
         return ()
@@ -78,9 +78,10 @@ def _sources(recipe: Path | None) -> tuple[Path, ...]:
 
 def _tokens(recipe: Path | None, checkpoint: Path | None) -> tuple[Callable[[str], int] | None, int, float]:
     """How to count a response's tokens, how many it may have, and the timesteps a second."""
+    from train.data.encode import turn_encoder
     from train.models.checkpoint import load_checkpoint
-    from train.recipe import load_recipe
-    from train.sft.run import initial_model, turn_encoder
+    from train.sft.recipe import load_recipe
+    from train.sft.run import initial_model
 
     if checkpoint is not None:
         loaded = load_checkpoint(checkpoint)

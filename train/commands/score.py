@@ -50,8 +50,8 @@ def score(
     """
     from rich.console import Console
 
-    from train.ablation.examination import Examination, drawn, figures
     from train.models.checkpoint import load_checkpoint
+    from train.rollout.examination import Examination, drawn, figures
 
     loaded = load_checkpoint(checkpoint)
     tests = {}

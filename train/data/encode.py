@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from edge_runtime.bundle.stream_format import TurnEncoder, format_seconds
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder, format_seconds
+from train.config.errors import RecipeError
 from train.data.timeline import Timeline
 
 IGNORE = -100
@@ -59,6 +61,14 @@ class OffsetSampling:
         return int(
             rng.integers(0, self.near_max if kind < self.zero + self.near else self.far_max, endpoint=True)
         )
+
+
+def turn_encoder(stream_format: StreamFormat, tokenizer: Tokenizer) -> TurnEncoder:
+    """Raises RecipeError when the tokenizer lacks a token that the protocol needs."""
+    try:
+        return TurnEncoder(stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+    except ValueError as error:
+        raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
 
 
 class TimelineEncoder:

@@ -26,13 +26,13 @@ from torch import Tensor
 
 from edge_runtime.command_line.exit import run_command
 from train.data.dataset import Source
+from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.models.base import Visual
 from train.models.checkpoint import load_checkpoint
 from train.rollout.rollout import LockStep, rollout
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts, Trajectory
-from train.sft.run import turn_encoder
 
 TASKS = ("EU", "OU", "AA", "TP", "TG", "GP", "RF")
 

@@ -17,7 +17,7 @@ import json
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,8 +27,9 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from benchmarks.metric.annotations import Prediction
-from benchmarks.metric.judges import Judge
 from benchmarks.metric.score import score
+from train.config.errors import RecipeError
+from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.grpo.interrupt import Interrupt
@@ -40,15 +41,15 @@ from train.grpo.update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
 from train.models.checkpoint import save_checkpoint
 from train.models.inherit import changes
 from train.progress import Progress
-from train.recipe import RecipeError
+from train.rewards.base import Judges
 from train.rewards.judges import open_judge, open_rubric_judge
-from train.rewards.registry import Reward, RewardModel, RubricJudge
+from train.rewards.weighted_sum import Score, WeightedSum
 from train.rollout.evaluation import points, predict, spread
 from train.rollout.rollout import rollout
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts, Trajectory
 from train.sft.resume import check_same_recipe, disk_errors, last_state, put_in_place, temporary
-from train.sft.run import start_from, turn_encoder
+from train.sft.run import start_from
 from train.sft.schedule import TimedCosine
 
 
@@ -79,7 +80,7 @@ def run_grpo(recipe: GRPORecipe, *, resume: bool = False) -> bool:
     reporter = StepReporter(recipe.output, process.is_main_process)
     try:
         with open_judge(recipe.judge) as judge, open_rubric_judge(recipe.judge) as rubric_judge:
-            trainer = GRPOTrainer(recipe, process, judge, reporter, rubric_judge)
+            trainer = GRPOTrainer(recipe, process, Judges(judge, rubric_judge), reporter)
             if state is not None:
                 trainer.load_state()
             finished = trainer.train()
@@ -95,14 +96,9 @@ class GRPOTrainer:
     """A training that is ready to start. Raises what reading checkpoint, questions and features raises."""
 
     def __init__(
-        self,
-        recipe: GRPORecipe,
-        process: PartialState,
-        judge: Judge,
-        reporter: StepReporter,
-        rubric_judge: RubricJudge | None = None,
+        self, recipe: GRPORecipe, process: PartialState, judges: Judges, reporter: StepReporter
     ) -> None:
-        self._recipe, self._process, self._judge, self._reporter = recipe, process, judge, reporter
+        self._recipe, self._process, self._judge, self._reporter = recipe, process, judges.text, reporter
         self._device: torch.device = process.device
         checkpoint = start_from(recipe.init, recipe.lora)
         check_memory(recipe, checkpoint.model, self._device)
@@ -122,7 +118,7 @@ class GRPOTrainer:
             reporter.say(f"{recipe.init}: rollout.threshold changes {line}")
         self._rules = self._rules_at(self._stream_format.threshold, recipe.rollout.constrained)
         self._load_prompts()
-        self._rewards = RewardModel(recipe.reward, judge, rubric_judge)
+        self._rewards = WeightedSum(recipe.rewards, judges)
         self._rewards.check(self._prompts.annotations)
 
         o, run = recipe.optimizer, recipe.run
@@ -255,7 +251,7 @@ class GRPOTrainer:
     def _report(
         self,
         trajectories: list[Trajectory],
-        rewards: list[Reward],
+        rewards: list[Score],
         advantages: Tensor,
         stats: UpdateStats,
         rate: float,
@@ -264,7 +260,7 @@ class GRPOTrainer:
     ) -> None:
         seconds = time.monotonic() - started
         found = step_report(trajectories, rewards, advantages, stats, rate, rollout_s, seconds, self._device)
-        self._last = asdict(found)
+        self._last = found.to_dict()
         minutes = (self._clock.spent + seconds) / 60
         self._reporter.step(self._step, self._steps, minutes, found)
 

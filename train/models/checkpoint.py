@@ -31,7 +31,7 @@ from train.models.lora import (
     frozen_names,
     merge_adapters,
 )
-from train.models.registry import FAMILIES
+from train.models.registry import backbone_of
 from train.models.weights import INDEX, load_weights, save_weights
 
 FORMAT_VERSION = 1
@@ -107,7 +107,9 @@ def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
         stream_format = StreamFormat.from_dict(config["protocol"])
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         if "lora" not in config:
-            model = FAMILIES[config["family"]](config, folder)
+            build = backbone_of(config["family"]).build
+            assert build is not None  # it has families
+            model = build(config, folder)
             loaded = load_weights(folder)
             missing, unexpected = model.load_state_dict(loaded, strict=False, assign=True)
             missing = [name for name in missing if name != _TIED]
@@ -131,8 +133,8 @@ def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
             raise
         raise CheckpointError(f"{folder}/tokenizer.json: {error}") from error
     model.decoder.tie_weights()
-    if model.family == "compact":
-        model.float()  # a packed one
+    if model.stored_as_fp16:
+        model.float()
     if merge and model.adapters is not None:
         merge_adapters(model)
     return Checkpoint(model.eval(), tokenizer, stream_format, config)
@@ -162,9 +164,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
-    if not isinstance(config, dict) or config.get("family") not in FAMILIES:
-        found = config.get("family") if isinstance(config, dict) else config
-        raise CheckpointError(f"{path}: family is {found!r}, expected one of {', '.join(FAMILIES)}")
+    try:
+        backbone_of(config.get("family") if isinstance(config, dict) else config)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if not isinstance(config.get("format_version"), int) or config["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: format_version is {config.get('format_version')!r}, expected at most {FORMAT_VERSION}"

@@ -20,16 +20,16 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from edge_runtime.bundle.stream_format import StreamFormat
+from train.data.encode import turn_encoder
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
-from train.pretrain.align import LOOK, clip_truth, story_of, under_way
 from train.progress import Progress
 from train.sft.attention_supervision import looking_layers
-from train.sft.run import turn_encoder
 from train.synthetic.sprites.scenes.catalog import ACTORS, sprite_table
 from train.synthetic.sprites.scenes.scene import SIZE
 from train.synthetic.sprites.scenes.stage import Story
 from train.synthetic.sprites.texts import QUESTIONS
+from train.synthetic.sprites.truth import FRAME_SECOND, clip_truth, story_of, under_way
 
 _RECENT = 400
 """Answers by which a kind of fact is judged."""
@@ -154,11 +154,11 @@ def facts_of(
                 yield "events", Fact(number, frame, query, (event.text,), who, region)
         if story.family == "stage":
             for frame, now in enumerate(steps):
-                who, answer = _subject(story, now + LOOK, rng)
+                who, answer = _subject(story, now + FRAME_SECOND, rng)
                 query, region = ask("AC", subject=who), regions[frame].get(who, -1)
                 yield "subjects", Fact(number, frame, query, (answer,), who, region)
     for frame, now in enumerate(steps):
-        yield from _sudden(story, number, frame, now + LOOK, ask)
+        yield from _sudden(story, number, frame, now + FRAME_SECOND, ask)
 
 
 def _subject(story: Story, now: float, rng: np.random.Generator) -> tuple[str, str]:

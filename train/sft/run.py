@@ -26,8 +26,9 @@ from transformers.trainer_callback import PrinterCallback
 from benchmarks.metric.annotations import Annotation
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from train import progress
+from train.config.errors import RecipeError
 from train.data.dataset import Collator, Teach, TrajectoryDataset
-from train.data.encode import Encoded, TimelineEncoder
+from train.data.encode import Encoded, TimelineEncoder, turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.models.base import StreamModel
@@ -36,7 +37,6 @@ from train.models.compact.model import CompactModel
 from train.models.inherit import changes
 from train.models.lora import LoraSettings, start_adapters
 from train.models.tokenizer import train_tokenizer
-from train.recipe import LossSettings, RecipeError, SFTRecipe
 from train.rollout.evaluation import points, streampro_f1
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts
@@ -44,6 +44,7 @@ from train.sft.attention_supervision import Guidance, Lesson, LessonWriter
 from train.sft.attention_targets import turn_truth
 from train.sft.callbacks import Keeper
 from train.sft.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
+from train.sft.recipe import LossSettings, SFTRecipe
 from train.sft.reporting import check_reporting, reporters
 from train.sft.resume import check_same_recipe, disk_errors, last_state
 from train.sft.sharding import sharding_arguments
@@ -151,14 +152,6 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
         for reporter in reporters(recipe.run.report_to, output):
             trainer.add_callback(reporter)
     return Prepared(trainer, keeper, state)
-
-
-def turn_encoder(stream_format: StreamFormat, tokenizer: Tokenizer) -> TurnEncoder:
-    """Raises RecipeError when the tokenizer lacks a token that the protocol needs."""
-    try:
-        return TurnEncoder(stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
-    except ValueError as error:
-        raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
 
 
 def initial_model(

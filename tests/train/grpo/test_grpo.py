@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from edge_runtime.errors import EdgeError
 from tests.train.tiny_config import TINY
+from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
 from train.data.features import FeatureCache
@@ -34,8 +35,10 @@ from train.grpo.update import Lesson, PolicyUpdate
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactModel
 from train.models.tokenizer import train_tokenizer
-from train.recipe import RecipeError
-from train.rewards.registry import RewardSettings
+from train.rewards.format import FormatSettings
+from train.rewards.trajectory import TrajectorySettings
+from train.rewards.turn import TurnSettings
+from train.rewards.weighted_sum import PAPER
 from train.rollout.rollout import rollout
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts
@@ -145,7 +148,11 @@ def test_learns(recipe, rewards):
 def test_without_variance_nothing_is_updated(recipe, rewards):
     recipe = replace(
         recipe,
-        reward=RewardSettings(0.0, 0.0, 0.0),
+        rewards={
+            "format": FormatSettings(0.0),
+            "turn": TurnSettings(0.0),
+            "trajectory": TrajectorySettings(0.0),
+        },
         optimizer=replace(recipe.optimizer, weight_decay=0.5),
         run=replace(recipe.run, steps=2),
     )
@@ -190,7 +197,7 @@ def test_stops_before_weights_are_lost(recipe):
 def test_open_vocabulary(recipe, rewards):
     open_to_all = replace(recipe.rollout, constrained=False)
     assert run_grpo(replace(recipe, rollout=open_to_all, run=replace(recipe.run, steps=1)))
-    assert rewards[0].format < 0.5, "a random model can't know the format"
+    assert rewards[0].parts["format"] < 0.5, "a random model can't know the format"
 
 
 def test_kl_and_several_optimizer_steps(recipe, rewards):
@@ -208,7 +215,9 @@ def test_recipe_errors(tmp_path, recipe):
     start = 'init = "a"\noutput = "b"\n[data]\ntrain = [{ path = "x" }]\n'
     for text, message in [
         ("[rollout]\ngroup = 1", "rollout: .*group at least 2"),
-        ("[reward]\nweigth = 1", "unknown key reward.weigth"),
+        ("[rewards.turn]\nweigth = 1", "unknown key rewards.turn.weigth"),
+        ("[rewards.turns]\nweight = 1", "unknown reward 'turns'; known: format, turn, trajectory"),
+        ("[rewards.turn]\nweight = -1.0", "rewards.turn: weight must not be negative"),
         ('[judge]\nkind = "llm"', "needs url and model"),
         ("[loss]\nclip_low = 2.0", "clip_low"),
     ]:
@@ -224,7 +233,7 @@ def test_recipe_errors(tmp_path, recipe):
 
 def test_shipped_recipe_is_readable():
     recipe = load_grpo_recipe(Path(__file__).parents[3] / "train" / "recipes" / "nano-grpo.toml")
-    assert recipe.reward == RewardSettings()  # the paper's constants
+    assert recipe.rewards == PAPER  # the paper's constants
 
 
 def test_prompts_follow_their_weights(recipe, tmp_path):

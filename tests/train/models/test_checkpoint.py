@@ -53,7 +53,7 @@ def test_round_trip(tmp_path, tokenizer):
 
 
 def test_packed_takes_half_the_space_and_loads_in_float32(folder, tmp_path):
-    assert CliRunner().invoke(main, ["pack", str(folder), "--out", str(tmp_path / "half")]).exit_code == 0
+    assert CliRunner().invoke(main, ["to-fp16", str(folder), "--out", str(tmp_path / "half")]).exit_code == 0
     whole, half = (path / "model.safetensors" for path in (folder, tmp_path / "half"))
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     loaded, original = load_checkpoint(tmp_path / "half"), load_checkpoint(folder)
@@ -62,7 +62,7 @@ def test_packed_takes_half_the_space_and_loads_in_float32(folder, tmp_path):
     for name, value in original.model.state_dict().items():
         torch.testing.assert_close(loaded.model.state_dict()[name], value, rtol=1e-3, atol=1e-6)
     assert loaded.config == original.config
-    again = CliRunner().invoke(main, ["pack", str(folder), "--out", str(tmp_path / "half")])
+    again = CliRunner().invoke(main, ["to-fp16", str(folder), "--out", str(tmp_path / "half")])
     assert again.exit_code == 2 and "is there already" in again.output
 
 

@@ -108,7 +108,7 @@ def test_packed_adapters_take_half_the_space_and_compute_nearly_the_same(base, t
     model = trained(base)
     save(tmp_path / "adapted", model)
     packed = tmp_path / "packed"
-    result = CliRunner().invoke(main, ["pack", str(tmp_path / "adapted"), "--out", str(packed)])
+    result = CliRunner().invoke(main, ["to-fp16", str(tmp_path / "adapted"), "--out", str(packed)])
     assert result.exit_code == 0, result.output
     whole, half = (folder / "adapter.safetensors" for folder in (tmp_path / "adapted", packed))
     assert half.stat().st_size < 0.6 * whole.stat().st_size

@@ -18,10 +18,10 @@ from edge_runtime.bundle.stream_format import TurnEncoder
 from tests.train.chat import chat_tokenizer
 from train.models.base import UNUSED
 from train.models.checkpoint import load_checkpoint, save_checkpoint
-from train.models.init_backbone import make_qwen, save_tower
+from train.models.qwen.backbone import make_qwen, save_tower
 from train.models.qwen.model import QWEN2_5, QWEN3, WHOLE, qwen_stream_format, take_apart
 from train.models.qwen.vision import QwenVision
-from train.models.smollm import BaseModelError
+from train.models.registry import BackboneError
 
 PICTURES = {QWEN2_5: (112, 168), QWEN3: (64, 96)}
 
@@ -247,7 +247,7 @@ def test_a_folder_of_transformers_becomes_a_base_to_train_from(tiny, tmp_path):
 
 def test_another_kind_of_model_is_refused_in_words(tmp_path):
     LlamaConfig(num_hidden_layers=1).save_pretrained(tmp_path / "hub")
-    with pytest.raises(BaseModelError, match="llama"):
+    with pytest.raises(BackboneError, match="llama"):
         make_qwen(tmp_path / "base", str(tmp_path / "hub"), (112, 112))
-    with pytest.raises(BaseModelError, match="nowhere"):
+    with pytest.raises(BackboneError, match="nowhere"):
         make_qwen(tmp_path / "base", str(tmp_path / "nowhere"), (112, 112))

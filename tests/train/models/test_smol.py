@@ -12,10 +12,10 @@ from edge_runtime.bundle.stream_format import TurnEncoder
 from tests.train.chat import chat_tokenizer
 from train.models.base import UNUSED
 from train.models.checkpoint import CheckpointError, load_checkpoint
-from train.models.init_backbone import make_smol
 from train.models.lora import decoder_sha256
-from train.models.smollm import PACKAGE, BaseModelError, build_smol, from_llama, smol_stream_format
-from train.recipe import load_recipe
+from train.models.registry import BackboneError
+from train.models.smollm import PACKAGE, build_smol, from_llama, make_smol, smol_stream_format
+from train.sft.recipe import load_recipe
 
 
 def tiny_llama(tokenizer, **changes):
@@ -124,12 +124,12 @@ def test_chunks_with_a_cache_equal_one_pass(source):
 @pytest.mark.parametrize("changes", [{"attention_bias": True}, {"hidden_act": "gelu"}])
 def test_a_decoder_that_a_checkpoint_could_not_say_is_refused(changes):
     tokenizer = chat_tokenizer()
-    with pytest.raises(BaseModelError):
+    with pytest.raises(BackboneError):
         from_llama(tiny_llama(tokenizer, **changes), tokenizer, concept_token=False)
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(BaseModelError, match="nowhere"):
+    with pytest.raises(BackboneError, match="nowhere"):
         build_smol(str(tmp_path / "nowhere"))
 
 

@@ -10,18 +10,20 @@ import pytest
 import torch
 
 from edge_runtime.bundle.stream_format import StreamFormat
+from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
 from train.models.tokenizer import train_tokenizer
-from train.pretrain.align import AlignSettings, align, clip_truth, story_of, under_way
+from train.pretrain.align import AlignSettings, align
 from train.pretrain.frame_captioning import NamingSettings, facts_of, looking_layers, teach_naming
 from train.pretrain.run import run_stage_zero
-from train.recipe import Data, RecipeError, SFTRecipe
+from train.sft.recipe import Data, SFTRecipe
 from train.synthetic.sprites.generate import WorldConfig, generate, make_story
 from train.synthetic.sprites.scenes.catalog import sprite_table
 from train.synthetic.sprites.texts import corpus
+from train.synthetic.sprites.truth import clip_truth, story_of, under_way
 
 KEYS = {key: i for i, key in enumerate(sprite_table())}
 CENTRES = [48.0, 112.0, 176.0]

@@ -8,9 +8,9 @@ from click.testing import CliRunner
 
 from benchmarks.metric.annotations import read_annotations
 from train.__main__ import main
-from train.ablation.examination import Examination, figures
 from train.data.features import FeatureCache, write_features
 from train.models.checkpoint import load_checkpoint, save_checkpoint
+from train.rollout.examination import Examination, figures
 
 
 @pytest.fixture

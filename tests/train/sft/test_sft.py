@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from train.config.errors import RecipeError
 from train.data.encode import OffsetSampling
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig
-from train.recipe import Data, LossSettings, Optimizer, RecipeError, Run, load_recipe
 from train.sft.losses import DecisionIds
+from train.sft.recipe import Data, LossSettings, Optimizer, Run, load_recipe
 from train.sft.run import prepare, run_sft
 from train.sft.schedule import TimedCosine
 from train.sft.teacher_forced import count, rates

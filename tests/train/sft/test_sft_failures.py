@@ -16,11 +16,11 @@ from tokenizers import Tokenizer
 
 from edge_runtime.command_line.exit import run_command
 from train.__main__ import main
+from train.config.errors import RecipeError
 from train.data.dataset import EmptyData, Source
 from train.data.features import FeatureCache, FeatureError, write_features
 from train.errors import TrainingError
 from train.models.checkpoint import load_checkpoint
-from train.recipe import RecipeError
 from train.sft.reporting import check_reporting
 from train.sft.resume import last_state
 from train.sft.run import prepare, run_sft

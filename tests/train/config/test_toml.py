@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from train.recipe import read_toml
+from train.config.toml import read_toml
 
 
 def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:

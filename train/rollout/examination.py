@@ -16,12 +16,12 @@ from benchmarks.metric.false_alarms import silence
 from benchmarks.metric.judges import ExactJudge
 from benchmarks.metric.score import score
 from train.data.dataset import Source
+from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.models.checkpoint import Checkpoint
 from train.rollout.evaluation import points, predict
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts
-from train.sft.run import turn_encoder
 
 
 class Examination:
