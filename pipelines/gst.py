@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import fnmatch
+import itertools
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -169,3 +171,22 @@ def make(factory: str, **properties: Any) -> Any:
     for name, value in properties.items():
         element.set_property(name.replace("_", "-"), value)
     return element
+
+
+def caps_filter(caps: str) -> Any:
+    """A capsfilter that lets through ``caps`` alone."""
+    return make("capsfilter", caps=load().Gst.Caps.from_string(caps))
+
+
+def link(before: Any, after: Any) -> None:
+    """Link two elements. Raises SourceError when they do not fit."""
+    if not before.link(after):
+        raise SourceError(f"GStreamer cannot link {before.get_name()} to {after.get_name()}", permanent=True)
+
+
+def chain(pipeline: Any, elements: Sequence[Any]) -> None:
+    """Add ``elements`` to ``pipeline`` and link each to the next. Raises SourceError."""
+    for element in elements:
+        pipeline.add(element)
+    for before, after in itertools.pairwise(elements):
+        link(before, after)

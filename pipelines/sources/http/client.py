@@ -12,8 +12,9 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.sources.http import challenges, tls
-from pipelines.sources.registry import HttpSource
+from pipelines.sources.network import challenges, tls
+from pipelines.sources.network.source import NetworkSource
+from pipelines.sources.network.trust import Trust
 
 Response = Any
 """http.client.HTTPResponse, with urllib's ``url`` (after redirects)."""
@@ -22,7 +23,7 @@ Response = Any
 class HttpClient:
     """Fetches from ``source``'s server. Not thread-safe."""
 
-    def __init__(self, source: HttpSource, trust: tls.Trust, timeout_s: float) -> None:
+    def __init__(self, source: NetworkSource, trust: Trust, timeout_s: float) -> None:
         """Raises SourceError for a ``tls_ca_file`` that holds no certificates."""
         self._source = source
         self._timeout_s = timeout_s
@@ -63,15 +64,15 @@ class HttpClient:
 class _HttpsHandler(urllib.request.HTTPSHandler):
     """The camera's trust for the camera, the system's for any other host."""
 
-    def __init__(self, host: str, trust: tls.Trust) -> None:
+    def __init__(self, host: str, trust: Trust) -> None:
         super().__init__()
         self._host = host
         self._trust = trust
-        self._own, self._other = tls.client_context(trust), tls.client_context(tls.Trust())
+        self._own, self._other = tls.client_context(trust), tls.client_context(Trust())
 
     def https_open(self, request: urllib.request.Request) -> Any:
         own = urlsplit(request.full_url).hostname == self._host
-        trust, context = (self._trust, self._own) if own else (tls.Trust(), self._other)
+        trust, context = (self._trust, self._own) if own else (Trust(), self._other)
 
         class Connection(http.client.HTTPSConnection):
             def connect(self) -> None:
@@ -93,7 +94,7 @@ class _DigestHandler(urllib.request.HTTPDigestAuthHandler):
         return super().http_error_401(req, fp, code, msg, wanted) if wanted else None
 
 
-def _auth_handler(source: HttpSource, offered: list[str]) -> Any:
+def _auth_handler(source: NetworkSource, offered: list[str]) -> Any:
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     parts = urlsplit(source.location)
     passwords.add_password(

@@ -6,14 +6,14 @@ import http.client
 import threading
 import time
 import urllib.error
-from collections.abc import Callable
 from typing import Any
 
 from edge_runtime.errors import SourceError
 from pipelines.gst import load, make
-from pipelines.sources.http import tls
+from pipelines.sources.base import Connect
 from pipelines.sources.http.client import HttpClient
-from pipelines.sources.registry import HttpSource
+from pipelines.sources.network.source import NetworkSource
+from pipelines.sources.network.trust import Trust
 
 _TIMEOUT_S = 5.0
 _LARGEST = 64 << 20
@@ -21,9 +21,7 @@ _SLICE_S = 0.05
 _TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PN": "image/png"}
 
 
-def snapshot_element(
-    source: HttpSource, trust: tls.Trust, fps: float, connect: Callable[[Any, str, Callable[..., Any]], None]
-) -> Any:
+def snapshot_element(source: NetworkSource, trust: Trust, fps: float, connect: Connect) -> Any:
     """An appsrc that is fed by a thread of its own, which ends with the pipeline."""
     Gst = load().Gst
     client = HttpClient(source, trust, _TIMEOUT_S)

@@ -141,7 +141,7 @@ def test_thirty_cameras_leave_nothing_behind(
 
 
 def test_no_camera_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.sources import devices
+    from pipelines.sources.v4l2 import devices
 
     if devices.list_cameras():
         monkeypatch.setattr(devices, "list_cameras", list)  # hardware we have, for once

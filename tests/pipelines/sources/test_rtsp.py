@@ -217,7 +217,7 @@ def test_not_an_rtsp_server() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         error, _ = error_of(f"rtsp://127.0.0.1:{server.server_port}/cam")
         server.shutdown()
-    assert "broke off before any picture" in str(error) or "cannot open the stream" in str(error)
+    assert "broke off before any frame" in str(error) or "cannot open the stream" in str(error)
 
 
 def test_credentials(start_rtsp: Callable) -> None:

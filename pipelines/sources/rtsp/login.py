@@ -6,13 +6,14 @@ import re
 import socket
 import ssl
 
-from pipelines.sources.http import challenges, tls
-from pipelines.sources.registry import RtspSource
+from pipelines.sources.network import challenges, tls
+from pipelines.sources.network.source import NetworkSource
+from pipelines.sources.network.trust import Trust
 
 _MOST = 64 << 10
 
 
-def login_asked_for(source: RtspSource, trust: tls.Trust, timeout_s: float) -> str:
+def login_asked_for(source: NetworkSource, trust: Trust, timeout_s: float) -> str:
     """Name the authentication that GStreamer cannot give, e.g. ``SHA-256 digest``; empty: it could."""
     try:
         answer = _describe(source, trust, timeout_s)
@@ -22,7 +23,7 @@ def login_asked_for(source: RtspSource, trust: tls.Trust, timeout_s: float) -> s
     return challenges.unsupported(wanted)
 
 
-def _describe(source: RtspSource, trust: tls.Trust, timeout_s: float) -> str:
+def _describe(source: NetworkSource, trust: Trust, timeout_s: float) -> str:
     """The head of the answer to a DESCRIBE without credentials."""
     connected: socket.socket = socket.create_connection((source.host, source.port), timeout=timeout_s)
     with connected:

@@ -76,3 +76,12 @@ def _fastest(structure: Any) -> float:
     copy.fixate_field_nearest_fraction("framerate", 1000, 1)
     ok, numerator, denominator = copy.get_fraction("framerate")
     return numerator / denominator if ok and denominator else 0.0
+
+
+def filter_for(chosen: Offer) -> str:
+    """The caps that ask for one of a camera's formats."""
+    text = f"{chosen.media_type}, width=(int){chosen.width}, height=(int){chosen.height}"
+    if chosen.fps:
+        whole = round(chosen.fps * 1000)
+        text += f", framerate=(fraction)[ {max(1, whole - 500)}/1000, {whole + 500}/1000 ]"
+    return text
