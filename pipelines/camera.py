@@ -1,4 +1,4 @@
-"""A camera, stream or file as an iterator of chosen frames and state changes.
+"""A camera, stream or file as an iterator of selected frames and state changes.
 
     from pipelines.camera import Frame, StateChange, open_camera
 
@@ -146,17 +146,17 @@ class Camera:
 
     @property
     def dropped(self) -> int:
-        """Chosen frames a live consumer was too slow for."""
+        """Selected frames a live consumer was too slow for."""
         return self._queue.dropped
 
     @property
     def longest_drop_run(self) -> int:
-        """Most chosen frames dropped in a row."""
+        """Most selected frames dropped in a row."""
         return self._queue.longest_drop_run
 
     @property
     def decoded(self) -> int:
-        """Pictures decoded, chosen or not."""
+        """Frames decoded, selected or not."""
         connection = self._connection
         return self._decoded_before + (connection.progress.decoded if connection is not None else 0)
 
@@ -182,7 +182,7 @@ class Camera:
         return item
 
     def set_masks(self, masks: Sequence[Polygon]) -> None:
-        """Black out these polygons in place of those before, from the next picture decoded on; from any
+        """Black out these polygons in place of those before, from the next frame decoded on; from any
         thread. The connection stays. Raises ValueError for polygons that cannot be.
         """
         framing = replace(self._options.framing, masks=tuple(masks))
@@ -242,7 +242,7 @@ class Camera:
         self._notify("tick")
 
     def _step_file(self, connection: Connection, news: Problem | EndOfStream | None) -> None:
-        """An error in a file counts once all pictures before it are delivered."""
+        """An error in a file counts once all frames before it are delivered."""
         idle_s = 0.0
         if not self._queue.full:
             idle_s = time.monotonic() - max(connection.progress.last_decoded_at, self._last_taken)
@@ -284,7 +284,7 @@ class Camera:
             return
         if problem is not None:
             return self._notify("lost", problem)
-        self._supervisor.opening()
+        self._supervisor.server_answered()
         self._timeline.new_connection()
         with self._lock:  # new masks come before it is made, or reach it afterwards
             connection = Connection(

@@ -35,7 +35,7 @@ class Bus:
     def fail(self, problem: Problem, *, certain: bool = False) -> None:
         """Remember the first problem found outside the bus and wake :meth:`poll`.
 
-        ``certain``: it tells more than what is on the bus.
+        ``certain``: it is more precise than what is on the bus.
         """
         if self._problem is None:
             self._problem, self._certain = problem, certain

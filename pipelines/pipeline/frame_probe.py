@@ -104,7 +104,7 @@ class FrameProbe:
             if event.type == types.SEGMENT:
                 self._segment = event.parse_segment()
             elif event.type == types.CAPS:
-                self._held = None  # what follows is told of another kind of frame now
+                self._held = None  # what follows expects another kind of frame now
             elif event.type == types.EOS and self._held is not None:
                 self.query_duration()
                 last_s = self._progress.last_ns / _NS

@@ -1,6 +1,6 @@
 """The element that blacks out privacy masks: right behind the conversion, before anything looks.
 
-It fails closed: a picture that cannot be masked is never passed on. What nobody may write to is copied by
+It fails closed: a frame that cannot be masked is never passed on. What nobody may write to is copied by
 GStreamer first.
 """
 
@@ -42,10 +42,10 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
         self._info: Any = None
         self._hidden: np.ndarray | None = None  # [H, W] bool
         self.set_in_place(True)
-        self.set_passthrough(False)  # in pass-through a picture is not copied where it has to be
+        self.set_passthrough(False)  # in pass-through a frame is not copied where it has to be
 
     def set_masks(self, masks: tuple[Polygon, ...]) -> None:
-        """Take other polygons from the next picture on, from any thread, also while playing."""
+        """Take other polygons from the next frame on, from any thread, also while playing."""
         with self._lock:
             self._masks = masks
             if self._info is not None:

@@ -115,7 +115,7 @@ class Source(ABC):
             return Problem(str(error), "", "permanent" if error.permanent else "transient")
 
     def exclusive_key(self) -> object:
-        """Return what tells one device or listening port from another; None when any number may read it."""
+        """Return what identifies a device or port with one reader at most; None when there may be several."""
         return None
 
     def event_identity(self, *more: str) -> str | None:

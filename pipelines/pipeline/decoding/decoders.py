@@ -1,4 +1,4 @@
-"""Which decoder turns the stream into frames, and does it really.
+"""Choose the decoders, and probe whether hardware decoders really decode.
 
 A hardware decoder that can be constructed may still deliver nothing (driver missing, device busy, container
 without the device node). So each is probed with a tiny built-in clip once per process; only those that

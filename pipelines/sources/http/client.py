@@ -1,4 +1,4 @@
-"""A small HTTP client on urllib, for what has to be known before GStreamer reads, and for single pictures.
+"""A small HTTP client on urllib, for what has to be known before GStreamer reads, and for single images.
 
 It goes where GStreamer would go: no proxy, credentials for the camera's own host alone, the same trust.
 """

@@ -1,7 +1,7 @@
-"""Ask an HTTP server what it has, before GStreamer reads it: a recording, a playlist, a camera, a picture.
+"""Ask an HTTP server what it has, before GStreamer reads it: a recording, a playlist, a camera, an image.
 
-A URL's spelling tells little (``/video``, ``/stream?id=3``, a ``.ts`` that may be either). One GET does: the
-content type, the length and the first bytes. Then the connection is closed. What cannot be told here is left
+A URL's spelling shows little (``/video``, ``/stream?id=3``, a ``.ts`` that may be either). One GET does: the
+content type, the length and the first bytes. Then the connection is closed. What stays unknown is left
 to the spelling and to GStreamer.
 """
 
@@ -45,7 +45,7 @@ class Found:
 def ask(
     source: NetworkSource, trust: Trust, timeout_s: float, *, spelled_recorded: bool
 ) -> Found | Problem | None:
-    """What ``source`` is; a Problem when the server refuses; None when it cannot be told.
+    """What ``source`` is; a Problem when the server refuses; None when it is not known.
 
     ``spelled_recorded``: the URL ends like a recording's.
     """

@@ -1,4 +1,4 @@
-"""A camera that gives one picture for each request (``/snapshot.jpg``): asked once a timestep."""
+"""A camera that gives one image for each request (``/snapshot.jpg``): asked once a timestep."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def snapshot_element(source: NetworkSource, trust: Trust, fps: float, connect: C
 
 
 def _poll(appsrc: Any, client: HttpClient, url: str, step_s: float) -> None:
-    """Fetch until the pipeline stops. Each picture is stamped with the time at which it was asked for."""
+    """Fetch until the pipeline stops. Each image is stamped with the time at which it was asked for."""
     Gst = load().Gst
     began, asked, media_type = time.monotonic(), 0, ""
     while _wait_until(appsrc, began + asked * step_s):
@@ -50,12 +50,12 @@ def _poll(appsrc: Any, client: HttpClient, url: str, step_s: float) -> None:
             return _give_up(appsrc, url, error)
         found = _TYPES.get(data[:3], "")
         if not found:
-            return _give_up(appsrc, url, ValueError("no JPEG or PNG picture"))
+            return _give_up(appsrc, url, ValueError("no JPEG or PNG image"))
         if found != media_type:
             media_type = found
             appsrc.set_property("caps", Gst.Caps.from_string(f"{found}, framerate=(fraction)0/1"))
         buffer = Gst.Buffer.new_wrapped(data)
-        # On the even beat of the timesteps: a late answer must not move a picture into the next one.
+        # On the even beat of the timesteps: a late answer must not move an image into the next one.
         due = began + asked * step_s
         buffer.pts = buffer.dts = max(0, round(due * Gst.SECOND) - appsrc.get_base_time())
         if appsrc.emit("push-buffer", buffer) != Gst.FlowReturn.OK:

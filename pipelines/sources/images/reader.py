@@ -1,7 +1,7 @@
 """Read images from files: whatever a file holds, it becomes an upright RGB image or a reason in words.
 
-Pillow reads them, not GStreamer: there one decoder would have to take JPEG and PNG in turn, and an empty file
-ended the whole process.
+Pillow reads them, not GStreamer: there one decoder would have to take JPEG and PNG, and an empty file ended
+the whole process.
 """
 
 from __future__ import annotations

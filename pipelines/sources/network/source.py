@@ -39,7 +39,7 @@ class NetworkSource(Source):
     def prepare(
         self, options: ConnectionOptions, timeout_s: float, cancelled: Callable[[], bool]
     ) -> Source | Problem:
-        """Connect once: GStreamer does not tell a wrong name from a closed port or a refused certificate."""
+        """Connect once: GStreamer reports a wrong name, a closed port and a refused certificate alike."""
         problem = check_reachable(self.host, self.port, timeout_s, cancelled)
         if problem is None and self.secure:
             problem = in_background(

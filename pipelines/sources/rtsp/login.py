@@ -1,4 +1,4 @@
-"""What rtspsrc does not tell: which login a camera asks for. It is asked on another connection."""
+"""Find out which login a camera asks for, on another connection: rtspsrc does not report it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def login_asked_for(source: NetworkSource, trust: Trust, timeout_s: float) -> st
 
 
 def _describe(source: NetworkSource, trust: Trust, timeout_s: float) -> str:
-    """The head of the answer to a DESCRIBE without credentials."""
+    """The header of the answer to a DESCRIBE without credentials."""
     connected: socket.socket = socket.create_connection((source.host, source.port), timeout=timeout_s)
     with connected:
         if source.location.startswith("rtsps:"):

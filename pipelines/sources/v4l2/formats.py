@@ -1,8 +1,8 @@
 """Which of a camera's formats to ask for: a USB camera offers dozens, and GStreamer would take the largest.
 
-The model looks at a few hundred pixels a side, so a picture of about 640x480 is enough; what matters is that
+The model looks at a few hundred pixels a side, so a frame of about 640x480 is enough; what matters is that
 it comes often. Raw video is taken where it comes fast enough; else MJPEG, else H.264 (USB 2 carries 1080p raw
-at 5 pictures a second, and MJPEG at 30).
+at 5 frames a second, and MJPEG at 30).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _value(structure: Any, name: str, wanted: int) -> int:
 
 
 def _fastest(structure: Any) -> float:
-    """Pictures a second; 0 when the camera does not say."""
+    """Frames a second; 0 when the camera does not say."""
     if not structure.has_field("framerate"):
         return 0.0
     copy = structure.copy()

@@ -165,4 +165,4 @@ def test_waiting_for_a_camera_that_is_not_there_yet() -> None:
             if len(causes) == 4:
                 break
     assert "no such camera" in causes[1]
-    assert "trying again in 0.1 s" in causes[1]
+    assert "retrying in 0.1 s" in causes[1]
