@@ -75,11 +75,7 @@ class Supervisor:
     """One source's life. Not thread-safe: the caller serialises calls (frame_seen may race, by design)."""
 
     def __init__(
-        self,
-        policy: RetryPolicy,
-        *,
-        clock: Callable[[], float],
-        draw: Callable[[], float] = random.random,
+        self, policy: RetryPolicy, *, clock: Callable[[], float], draw: Callable[[], float] = random.random
     ) -> None:
         """``clock``: monotonic seconds. ``draw``: uniform in [0, 1), for the jitter."""
         self.policy = policy

@@ -99,10 +99,7 @@ def _upright(image: Image.Image, original: Image.Image) -> Image.Image:
 
 
 def image_element(
-    files: Iterable[str],
-    fps: float,
-    connect: Connect,
-    on_skipped: Callable[[str, str], None],
+    files: Iterable[str], fps: float, connect: Connect, on_skipped: Callable[[str, str], None]
 ) -> Any:
     """An appsrc that reads one file each time it is asked; image k ends timestep k.
 

@@ -319,11 +319,7 @@ def test_truncated(plain: Path, plain_avi: Path, tmp_path: Path, name: str, end_
     times = [n / 10 for n in range(60)]
     muxer = {"movflags": "faststart"} if name == "clip.mp4" else None
     data = remux(
-        plain_avi if name == "clip.avi" else plain,
-        tmp_path / name,
-        times=times,
-        end_s=end_s,
-        muxer=muxer,
+        plain_avi if name == "clip.avi" else plain, tmp_path / name, times=times, end_s=end_s, muxer=muxer
     ).read_bytes()
     path = tmp_path / f"cut-{name}"
     path.write_bytes(data[: len(data) // 2])
