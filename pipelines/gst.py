@@ -37,33 +37,11 @@ _ELEMENT_PACKAGES = {
     "nvvidconv": "nvidia-l4t-gstreamer",
     "libcamerasrc": "gstreamer1.0-libcamera",
 }
-
-
 _HARMLESS = (
-    "GST_BUFFER",
-    "GST_CLOCK",
-    "GST_ELEMENT_FACTORY",
-    "GST_MEMORY",
-    "GST_PERFORMANCE",
-    "GST_PLUGIN_LOADING",
-    "GST_REFCOUNTING",
-    "GST_REGISTRY",
-    "GST_SCHEDULING",
-    "GST_STATES",
-    "codecparsers_*",
-    "h264parse",
-    "h265parse",
-    "jpegdec",
-    "libav",
-    "nv*",
-    "rtph26*",
-    "rtpjitterbuffer",
-    "rtpjpegdepay",
-    "tsdemux",
-    "v4l2*",
-    "va*",
-    "videoconvert",
-    "videoscale",
+    *("GST_BUFFER", "GST_CLOCK", "GST_ELEMENT_FACTORY", "GST_MEMORY", "GST_PERFORMANCE"),
+    *("GST_PLUGIN_LOADING", "GST_REFCOUNTING", "GST_REGISTRY", "GST_SCHEDULING", "GST_STATES"),
+    *("codecparsers_*", "h264parse", "h265parse", "jpegdec", "libav", "nv*", "rtph26*"),
+    *("rtpjitterbuffer", "rtpjpegdepay", "tsdemux", "v4l2*", "va*", "videoconvert", "videoscale"),
 )
 """Log categories that show no location, header, event, message or query. Every other may, in some release."""
 

@@ -19,6 +19,7 @@ gi.require_version("GstVideo", "1.0")
 from gi.repository import GLib, Gst, GstBase, GstVideo  # noqa: E402
 
 from edge_runtime.video.framing import Polygon  # noqa: E402
+from pipelines.pipeline.frames import layout  # noqa: E402
 
 _CAPS = "video/x-raw, format=(string)BGRx"
 
@@ -65,10 +66,7 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
         try:
             if not self._masks:
                 return Gst.FlowReturn.OK
-            meta = GstVideo.buffer_get_video_meta(buffer)
-            stride, offset = (
-                (meta.stride[0], meta.offset[0]) if meta else (self._info.stride[0], self._info.offset[0])
-            )
+            stride, offset = layout(buffer, self._info)
             with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as view:
                 flat = np.frombuffer(view.data, np.uint8)[offset:]
                 shape, strides = (self._info.height, self._info.width, 4), (stride, 4, 1)

@@ -57,8 +57,7 @@ def add_preprocessing(
         elements.append(_flip("auto"))
     if framing.rotate:
         elements.append(_flip(_ROTATIONS[framing.rotate]))
-    sink = make("appsink", sync=paced, emit_signals=True, max_buffers=1)
-    sink.set_property("async", False)
+    sink = make("appsink", sync=paced, emit_signals=True, max_buffers=1, **{"async": False})
     elements += [make("videoconvert"), caps_filter("video/x-raw, format=(string)RGB"), sink]
     chain(pipeline, elements)
     keep_range(convert.get_static_pad("sink"))

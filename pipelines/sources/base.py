@@ -39,9 +39,18 @@ class ElementContext:
 class Source(ABC):
     """What an address says, as a frozen dataclass. Nothing is opened before :meth:`make_elements`.
 
-    Only ``kind``, ``label`` and :meth:`make_elements` have to be given. A subclass overrides a property with
-    a plain class attribute where the value is always the same: ``live = True``.
+    Only ``kind``, ``label`` and :meth:`make_elements` have to be given. A class attribute may take the place
+    of a property: ``live = True``. What a user may set stands in the address, such as ``?latency=200``.
     """
+
+    decoder: str = ""
+    """Empty: a decodebin decodes what the elements give. ``none``: they give raw video. Else: they give
+    raw video, and this is the name of what decodes it.
+    """
+    stamped_at_end: bool = False
+    """True when a time stamp says where its frame ends; then no frame is repeated to fill a gap."""
+    takes_credentials: bool = False
+    """True when :meth:`with_credentials` may be called."""
 
     @property
     @abstractmethod
@@ -62,13 +71,6 @@ class Source(ABC):
         return False
 
     @property
-    def decoder(self) -> str:
-        """Empty: a decodebin decodes what the elements give. ``none``: they give raw video. Else: they give
-        raw video, and this is the name of what decodes it.
-        """
-        return ""
-
-    @property
     def segmented(self) -> bool:
         """True for a playlist: its segments come in bursts, and their own times set the pace."""
         return False
@@ -77,16 +79,6 @@ class Source(ABC):
     def has_duration(self) -> bool:
         """True when the end of the stream may be known in advance."""
         return not self.live
-
-    @property
-    def stamped_at_end(self) -> bool:
-        """True when a time stamp says where its frame ends; then no frame is repeated to fill a gap."""
-        return False
-
-    @property
-    def takes_credentials(self) -> bool:
-        """True when :meth:`with_credentials` may be called."""
-        return False
 
     def with_credentials(self, user: str | None, password: str | None) -> Source:
         """Return the source with a user and password from the configuration."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.sources.network.trust import Trust
+from pipelines.sources.network.tls import Trust
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import SourceError
-from pipelines.gst import load
+from pipelines.gst import chain, load, make
 from pipelines.pipeline.decoding.probe_clips import PROBE_CLIPS
 from pipelines.sources.errors import codec_name
 
@@ -28,18 +28,8 @@ _DOWNLOADERS = {
 """Elements that bring frames from a decoder's own memory into ordinary memory."""
 
 _HARDWARE_NAMES = (
-    "nv",
-    "v4l2",
-    "omx",
-    "vaapi",
-    "va",
-    "msdk",
-    "qsv",
-    "amf",
-    "mpp",
-    "vtdec",
-    "d3d11",
-    "mediacodec",
+    *("nv", "v4l2", "omx", "vaapi", "va", "msdk", "qsv"),
+    *("amf", "mpp", "vtdec", "d3d11", "mediacodec"),
 )
 _FIRST = 4096
 _PREFERRED = 1024
@@ -131,23 +121,20 @@ def _decode_clip(name: str, caps: str, data: bytes, timeout_s: float) -> str:
     """Feed the clip through the decoder alone and wait for one frame."""
     Gst = load().Gst
     pipeline = Gst.Pipeline.new(None)
-    source, sink = Gst.ElementFactory.make("appsrc"), Gst.ElementFactory.make("fakesink")
+    source = make("appsrc", caps=Gst.Caps.from_string(caps), format=Gst.Format.TIME)
+    sink = make("fakesink", sync=False, **{"async": False})
     decoder = Gst.ElementFactory.make(name)
     if decoder is None:
         return "cannot be constructed"
-    source.set_property("caps", Gst.Caps.from_string(caps))
-    source.set_property("format", Gst.Format.TIME)
-    sink.set_property("sync", False)
-    sink.set_property("async", False)
     decoded = threading.Event()
 
     def on_buffer(_pad: Any, _info: Any) -> Any:
         decoded.set()
         return Gst.PadProbeReturn.OK
 
-    for element in (source, decoder, sink):
-        pipeline.add(element)
-    if not source.link(decoder) or not decoder.link(sink):
+    try:
+        chain(pipeline, [source, decoder, sink])
+    except SourceError:
         return "cannot be linked"
     sink.get_static_pad("sink").add_probe(Gst.PadProbeType.BUFFER, on_buffer)
     try:

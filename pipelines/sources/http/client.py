@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from pipelines.sources.network import challenges, tls
 from pipelines.sources.network.source import NetworkSource
-from pipelines.sources.network.trust import Trust
 
 Response = Any
 """http.client.HTTPResponse, with urllib's ``url`` (after redirects)."""
@@ -23,7 +22,7 @@ Response = Any
 class HttpClient:
     """Fetches from ``source``'s server. Not thread-safe."""
 
-    def __init__(self, source: NetworkSource, trust: Trust, timeout_s: float) -> None:
+    def __init__(self, source: NetworkSource, trust: tls.Trust, timeout_s: float) -> None:
         """Raises SourceError for a ``tls_ca_file`` that holds no certificates."""
         self._source = source
         self._timeout_s = timeout_s
@@ -64,15 +63,15 @@ class HttpClient:
 class _HttpsHandler(urllib.request.HTTPSHandler):
     """The camera's trust for the camera, the system's for any other host."""
 
-    def __init__(self, host: str, trust: Trust) -> None:
+    def __init__(self, host: str, trust: tls.Trust) -> None:
         super().__init__()
         self._host = host
         self._trust = trust
-        self._own, self._other = tls.client_context(trust), tls.client_context(Trust())
+        self._own, self._other = tls.client_context(trust), tls.client_context(tls.Trust())
 
     def https_open(self, request: urllib.request.Request) -> Any:
         own = urlsplit(request.full_url).hostname == self._host
-        trust, context = (self._trust, self._own) if own else (Trust(), self._other)
+        trust, context = (self._trust, self._own) if own else (tls.Trust(), self._other)
 
         class Connection(http.client.HTTPSConnection):
             def connect(self) -> None:

@@ -22,7 +22,6 @@ from pipelines.sources.http import playlist
 from pipelines.sources.http.client import HttpClient, Response
 from pipelines.sources.network import challenges, tls
 from pipelines.sources.network.source import NetworkSource
-from pipelines.sources.network.trust import Trust
 
 _HEAD_BYTES = 4096
 _PLAYLIST_BYTES = 4 << 20
@@ -43,7 +42,7 @@ class Found:
 
 
 def ask(
-    source: NetworkSource, trust: Trust, timeout_s: float, *, spelled_recorded: bool
+    source: NetworkSource, trust: tls.Trust, timeout_s: float, *, spelled_recorded: bool
 ) -> Found | Problem | None:
     """What ``source`` is; a Problem when the server refuses; None when it is not known.
 
@@ -130,7 +129,7 @@ def _refusal(error: urllib.error.HTTPError) -> Problem:
 
 
 def _untrusted(
-    source: NetworkSource, trust: Trust, error: ssl.SSLCertVerificationError, timeout_s: float
+    source: NetworkSource, trust: tls.Trust, error: ssl.SSLCertVerificationError, timeout_s: float
 ) -> Problem:
     """The first server's certificate was looked at before: this is about it, or about one it redirects to."""
     port = urlsplit(source.location).port or 443

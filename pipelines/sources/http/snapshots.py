@@ -13,7 +13,7 @@ from pipelines.gst import load, make
 from pipelines.sources.base import Connect
 from pipelines.sources.http.client import HttpClient
 from pipelines.sources.network.source import NetworkSource
-from pipelines.sources.network.trust import Trust
+from pipelines.sources.network.tls import Trust
 
 _TIMEOUT_S = 5.0
 _LARGEST = 64 << 20

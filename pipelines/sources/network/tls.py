@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import ssl
+from dataclasses import dataclass
 from socket import create_connection
 from typing import Any
 
 from edge_runtime.errors import SourceError
 from pipelines.gst import load
 from pipelines.sources.errors import Problem
-from pipelines.sources.network.trust import Trust
 
 _REASONS = {
     9: "is not valid yet (or this machine's clock is wrong)",
@@ -30,6 +30,22 @@ _REASONS = {
     64: "is for another address than {host}",
 }
 """By OpenSSL's numbers (X509_V_ERR_...)."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Which certificates are accepted."""
+
+    verify: bool = True
+    """False: any certificate is accepted."""
+    ca_file: str | None = None
+    """PEM certificates to trust in place of the system's."""
+    fingerprint: str | None = None
+    """SHA-256 of the one certificate that is accepted, 64 hexadecimal digits."""
+
+    def __post_init__(self) -> None:
+        if not self.verify and (self.ca_file or self.fingerprint):
+            raise ValueError("without verification neither a CA file nor a fingerprint counts")
 
 
 def client_context(trust: Trust) -> ssl.SSLContext:

@@ -8,12 +8,11 @@ import ssl
 
 from pipelines.sources.network import challenges, tls
 from pipelines.sources.network.source import NetworkSource
-from pipelines.sources.network.trust import Trust
 
 _MOST = 64 << 10
 
 
-def login_asked_for(source: NetworkSource, trust: Trust, timeout_s: float) -> str:
+def login_asked_for(source: NetworkSource, trust: tls.Trust, timeout_s: float) -> str:
     """Name the authentication that GStreamer cannot give, e.g. ``SHA-256 digest``; empty: it could."""
     try:
         answer = _describe(source, trust, timeout_s)
@@ -23,7 +22,7 @@ def login_asked_for(source: NetworkSource, trust: Trust, timeout_s: float) -> st
     return challenges.unsupported(wanted)
 
 
-def _describe(source: NetworkSource, trust: Trust, timeout_s: float) -> str:
+def _describe(source: NetworkSource, trust: tls.Trust, timeout_s: float) -> str:
     """The header of the answer to a DESCRIBE without credentials."""
     connected: socket.socket = socket.create_connection((source.host, source.port), timeout=timeout_s)
     with connected:
