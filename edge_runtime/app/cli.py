@@ -182,10 +182,10 @@ class _Video:
         from edge_runtime.app.doctor import Decoder
         from pipelines.pipeline.decoding.decoders import list_decoders
 
-        return [Decoder(info.name, info.codecs, info.hardware, info.proof) for info in list_decoders()]
+        return [Decoder(info.name, info.codecs, info.hardware, info.probe) for info in list_decoders()]
 
     def cameras(self) -> list[str]:
-        from pipelines.sources.devices import list_cameras
+        from pipelines.sources.v4l2.devices import list_cameras
 
         return [f"{camera.name} ({camera.source})" for camera in list_cameras()]
 

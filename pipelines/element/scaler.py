@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import SourceError
-from pipelines.gst import load, make
+from pipelines.gst import link, load, make
 from pipelines.pipeline.frames import to_array
-from pipelines.pipeline.preprocessing import add_tail, link
+from pipelines.pipeline.preprocessing import add_preprocessing
 from pipelines.sources.errors import first_line
 
 
@@ -31,9 +31,9 @@ class FrameScaler:
         self._pipeline = self._Gst.Pipeline.new(None)
         self._source = make("appsrc", format=self._Gst.Format.TIME, max_buffers=1)
         self._pipeline.add(self._source)
-        head, self._sink, _ = add_tail(self._pipeline, size)
+        first, self._sink, _ = add_preprocessing(self._pipeline, size)
         self._sink.set_property("emit-signals", False)
-        link(self._source, head)
+        link(self._source, first)
         self._pipeline.set_state(self._Gst.State.PLAYING)
 
     def convert(self, buffer: Any, caps: Any, timeout_s: float = 5.0) -> np.ndarray:

@@ -6,10 +6,7 @@ Its imports stand inside the functions, so that what needs no camera needs no GS
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime import redaction
@@ -26,30 +23,29 @@ def parse(camera: CameraConfig) -> Any:
 
     Raises SourceError for a source that cannot be used, ConfigError for credentials that do not fit it.
     """
-    from pipelines.sources import devices
-    from pipelines.sources import errors as problems
-    from pipelines.sources import registry as sources
+    from pipelines.sources.registry import parse_source
 
-    source = sources.parse_source(camera.source)
+    source = parse_source(camera.source)
     if camera.has_credentials:
-        if not isinstance(source, (sources.RtspSource, sources.HttpSource)):
+        if not source.takes_credentials:
             raise ConfigError(
                 f"camera {camera.name}: user and password are for rtsp:// and http:// sources alone"
             )
         password = camera.password()
         redaction.register(password)
-        source = replace(source, user=camera.user, password=password)
-    if (problem := problems.check_source(source)) is not None:
+        source = source.with_credentials(camera.user, password)
+    if (problem := source.check()) is not None:
         raise SourceError(problem.line(source.label), permanent=True)
-    if isinstance(source, sources.DeviceSource) and not camera.name:
+    if not camera.name:
         # Somebody sits in front of it: say at once that there is no such camera. A configured one may come.
-        devices.resolve(source)
+        source.resolve()
     return source
 
 
 def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
-    """Names with their parsed sources: raises ConfigError for two of one name, as events would not tell them
-    apart, and for two readers of what gives each frame once (a device, a port).
+    """Names with their parsed sources, None for one that cannot be used. Raises ConfigError for two of one
+    name, as events would not tell them apart, and for two readers of what gives each frame once (a device, a
+    port).
     """
     names: set[str] = set()
     readers: dict[object, str] = {}
@@ -57,7 +53,7 @@ def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
         if name in names:
             raise ConfigError(f"two cameras are called {name}; give them names of their own in edge-run.toml")
         names.add(name)
-        key = _read_once(source)
+        key = source.exclusive_key() if source is not None else None
         if key is None:
             continue
         if key in readers:
@@ -65,48 +61,10 @@ def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
         readers[key] = name
 
 
-def _read_once(source: Any) -> object:
-    """What tells one device or listening port from another; None for what anybody may read."""
-    from pipelines.sources import devices
-    from pipelines.sources.registry import CsiSource, DeviceSource, SrtSource
-
-    if isinstance(source, DeviceSource):
-        with suppress(SourceError):
-            source = devices.resolve(source)
-        return os.path.realpath(source.path) if source.path else source
-    if isinstance(source, CsiSource):
-        return source
-    if isinstance(source, SrtSource) and ("mode", "listener") in source.settings:
-        return ("srt", source.port)
-    return None
-
-
 def identity(source: Any, model: Model) -> str | None:
     """What a recording's event ids are made from; None for what is never the same again."""
-    from edge_runtime.events.numbering import file_identity
-    from pipelines.sources.registry import FileSource, ImagesSource
-
-    if isinstance(source, FileSource):
-        return file_identity(source.path, _model_identity(model))
-    if isinstance(source, ImagesSource):
-        files = source.files
-        found = [_image_identity(path) for path in files]
-        base = next((path for path, text in zip(files, found, strict=True) if text != _UNREADABLE), None)
-        return file_identity(base, *found, _model_identity(model)) if base else _UNREADABLE
-    return None
-
-
-_UNREADABLE = "unreadable"
-
-
-def _image_identity(path: str) -> str:
-    """An image that cannot be read is skipped later; it must not end the run here."""
-    from edge_runtime.events.numbering import file_identity
-
-    try:
-        return file_identity(path) if os.path.isfile(path) else _UNREADABLE
-    except OSError:
-        return _UNREADABLE
+    found: str | None = source.event_identity(_model_identity(model))
+    return found
 
 
 def open_camera(

@@ -382,7 +382,7 @@ def test_a_broken_picture_is_said_and_leaves_the_others_alone(edge_run, clip, tm
     (shots / "2.jpg").touch()
     os.mkfifo(shots / "4.jpg")
     said = (
-        "shots: skipped 2 of 4 pictures: 2.jpg (the file is empty), 4.jpg (it is not a regular file); remove"
+        "shots: skipped 2 of 4 images: 2.jpg (the file is empty), 4.jpg (it is not a regular file); remove"
     )
     done = edge_run("shots", clip, "--ask", "What?", "--quiet")
     assert done.returncode == 4

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from pipelines.sources.rtp_validation import sound
+from pipelines.sources.rtsp.rtp_validation import sound
 
 
 def packet(payload: bytes, *, sources: int = 0, extension: int | None = None, padding: int = 0) -> bytes:

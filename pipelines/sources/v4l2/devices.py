@@ -5,13 +5,16 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.errors import SourceError
 from pipelines.gst import load
-from pipelines.sources.errors import check_device
-from pipelines.sources.registry import DeviceSource
+from pipelines.sources.errors import Problem
+
+NO_PERMISSION = Problem(
+    "no permission to use the camera", "run `sudo usermod -aG video $USER` and log in again", "permanent"
+)
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,12 @@ def _monitor_devices() -> list[Any]:
         monitor.stop()
 
 
-def resolve(source: DeviceSource) -> DeviceSource:
-    """``cameraN`` becomes its device file. Raises SourceError when there is none or it may not be used."""
-    if source.path is None:
-        cameras = list_cameras()
-        if not cameras:
-            raise SourceError(
-                "no camera found on this machine; try `edge-run sample`, give a video file or an rtsp:// "
-                "URL, or see `edge-run --help`"
-            )
-        index = source.index or 0
-        if index >= len(cameras):
-            names = ", ".join(f"camera{i} ({camera.name})" for i, camera in enumerate(cameras))
-            raise SourceError(f"camera{index}: no such camera; this machine has {names}")
-        source = DeviceSource(path=cameras[index].source, index=index)
-    if (problem := check_device(source.path or "")) is not None:
-        raise SourceError(problem.line(source.label), permanent=problem.kind == "permanent")
-    return source
+def check_device(path: str) -> Problem | None:
+    """Say what is wrong with a camera's device file before it is opened."""
+    if not os.path.exists(path):
+        return Problem("no such camera", "plug it in; `edge-run doctor` lists the cameras of this machine")
+    if not stat.S_ISCHR(os.stat(path).st_mode):
+        return Problem("is not a camera device", "give /dev/videoN", "permanent")
+    if not os.access(path, os.R_OK | os.W_OK):
+        return NO_PERMISSION
+    return None

@@ -16,8 +16,10 @@ from PIL import Image
 
 from edge_runtime.errors import SourceError
 from pipelines.camera import Frame, StateChange, open_camera
-from pipelines.sources.images.frames import PictureError, read_picture
-from pipelines.sources.registry import FileSource, ImagesSource, parse_source
+from pipelines.sources.file import FileSource
+from pipelines.sources.images.reader import ImageError, read_image
+from pipelines.sources.images.source import ImagesSource
+from pipelines.sources.registry import parse_source
 
 pytest.importorskip("gi")
 pytestmark = pytest.mark.gst
@@ -105,7 +107,7 @@ def test_a_broken_picture_is_named_and_skipped(tmp_path: Path, name: str) -> Non
     told = f"{name} ({reason}"
     assert [change.state for change in changes] == ["connecting", "live", "live", "ended"]
     assert f"skipped {told}" in changes[2].cause
-    assert f"skipped 1 of 3 pictures: {told}" in changes[3].cause
+    assert f"skipped 1 of 3 images: {told}" in changes[3].cause
     assert error is not None and error.exit_code == 4 and told in str(error)
 
 
@@ -123,7 +125,7 @@ def test_only_broken_pictures(tmp_path: Path) -> None:
     frames, changes, error = watch(tmp_path)
     assert not frames
     assert [change.state for change in changes] == ["connecting"] * 11 + ["failed"]
-    assert "skipped 30 of 30 pictures: 0.jpg (the file is empty), 1.jpg" in str(error)
+    assert "skipped 30 of 30 images: 0.jpg (the file is empty), 1.jpg" in str(error)
     assert "4.jpg (the file is empty) and 25 more" in str(error)
 
 
@@ -133,8 +135,8 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.access(tmp_path / "secret.jpg", os.R_OK):  # root reads everything
         denied = PermissionError(13, "Permission denied")
         monkeypatch.setattr("builtins.open", lambda *_: (_ for _ in ()).throw(denied))
-    with pytest.raises(PictureError, match=r"it cannot be read \(Permission denied\)"):
-        read_picture(str(tmp_path / "secret.jpg"))
+    with pytest.raises(ImageError, match=r"it cannot be read \(Permission denied\)"):
+        read_image(str(tmp_path / "secret.jpg"))
 
 
 def test_one_picture_is_one_timestep(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_one_picture_is_one_timestep(tmp_path: Path) -> None:
     frames, changes, error = watch(path)
     assert [frame.index for frame in frames] == [0]
     assert frames[0].image[32, 32].tolist() == pytest.approx(GREEN, abs=3)
-    assert changes[-1] == StateChange("ended", "end of the pictures, 1 shown")
+    assert changes[-1] == StateChange("ended", "end of the images, 1 shown")
     assert error is None
 
 
@@ -198,7 +200,7 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, ending: s
     options = {"quality": 95} if ending in ("jpg", "webp") else {}
     path = tmp_path / f"a.{ending}"
     Image.fromarray(np.ascontiguousarray(stored[orientation])).save(path, exif=exif, **options)
-    seen = np.asarray(read_picture(str(path))).astype(int)
+    seen = np.asarray(read_image(str(path))).astype(int)
     assert seen.shape == upright.shape
     assert np.abs(seen - upright).mean() < 8
 
@@ -208,7 +210,7 @@ def test_damaged_exif_is_no_reason_to_lose_a_picture(
 ) -> None:
     data = green("jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + random.Random(3).randbytes(200))
     (tmp_path / "a.jpg").write_bytes(data)
-    assert read_picture(str(tmp_path / "a.jpg")).size == (64, 64)
+    assert read_image(str(tmp_path / "a.jpg")).size == (64, 64)
     assert not recwarn.list
 
 
@@ -221,7 +223,7 @@ def test_every_kind_of_pixel(tmp_path: Path, mode: str) -> None:
     else:
         image = Image.new("RGB", (32, 32), (128, 128, 128)).convert(mode)
     image.save(tmp_path / name)
-    pixels = np.asarray(read_picture(str(tmp_path / name)))
+    pixels = np.asarray(read_image(str(tmp_path / name)))
     assert pixels.shape == (32, 32, 3)
     assert abs(pixels.mean() - 128) < (8 if mode == "1" else 3)
 
@@ -241,14 +243,14 @@ def test_sixteen_bits_of_colour(tmp_path: Path) -> None:
         + chunk(b"IEND", b"")
     )
     (tmp_path / "a.png").write_bytes(data)
-    assert np.asarray(read_picture(str(tmp_path / "a.png")))[4, 4].tolist() == list(GREEN)
+    assert np.asarray(read_image(str(tmp_path / "a.png")))[4, 4].tolist() == list(GREEN)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
 def test_a_large_picture_is_reduced_at_once(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
     path.write_bytes(green(ending, (9000, 3000)))
-    image = read_picture(str(path))
+    image = read_image(str(path))
     assert 2048 <= image.width <= 4096 and image.width / image.height == pytest.approx(3, abs=0.01)
 
 
@@ -264,8 +266,8 @@ def test_no_bytes_crash(tmp_path: Path) -> None:
                 data[chance.randrange(len(data))] = chance.randrange(256)
             (tmp_path / "a.jpg").write_bytes(data)
             try:
-                assert read_picture(str(tmp_path / "a.jpg")).mode == "RGB"
-            except PictureError as error:
+                assert read_image(str(tmp_path / "a.jpg")).mode == "RGB"
+            except ImageError as error:
                 assert str(error)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from pipelines.sources.errors import Problem
+
 _ALGORITHM = re.compile(r"\balgorithm\s*=\s*\"?([\w-]+)", re.IGNORECASE)
 
 
@@ -30,3 +32,12 @@ def unsupported(challenges: Sequence[str]) -> str:
 def _algorithm(challenge: str) -> str:
     match = _ALGORITHM.search(challenge)
     return match[1].upper() if match else "MD5"
+
+
+def unsupported_login(asked: str) -> Problem:
+    """The problem of a server that asks for what :func:`unsupported` named."""
+    return Problem(
+        f"the server asks for {asked} authentication, which GStreamer does not have",
+        "set it to MD5 digest or basic authentication (over TLS)",
+        "auth",
+    )

@@ -44,29 +44,17 @@ def _attempt(host: str, port: int, timeout_s: float) -> Problem | None:
         with socket.create_connection((host, port), timeout=timeout_s):
             return None
     except socket.gaierror:
-        return _unreachable(
-            f"the name {host} cannot be resolved", "check the spelling and this machine's network"
-        )
+        cause = f"the name {host} cannot be resolved"
+        hint = "check the spelling and this machine's network"
     except TimeoutError:
-        return _timed_out(host, port, timeout_s)
+        cause = f"{host}:{port} did not answer within {timeout_s:g} s"
+        hint = "check the address, firewall and camera"
     except OSError as error:
+        cause, hint = f"cannot connect to {host}:{port} ({error.strerror or error})", "check the network"
         if error.errno == errno.ECONNREFUSED:
-            return _unreachable(
-                f"{host} refuses connections on port {port}", "check the port and that the camera is serving"
-            )
-        if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-            return _unreachable(
-                f"{host} cannot be reached from here", "check the address and this machine's network"
-            )
-        cause = f"cannot connect to {host}:{port} ({error.strerror or error})"
-        return _unreachable(cause, "check the network")
-
-
-def _timed_out(host: str, port: int, timeout_s: float) -> Problem:
-    return _unreachable(
-        f"{host}:{port} did not answer within {timeout_s:g} s", "check the address, firewall and camera"
-    )
-
-
-def _unreachable(cause: str, hint: str) -> Problem:
+            cause = f"{host} refuses connections on port {port}"
+            hint = "check the port and that the camera is serving"
+        elif error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+            cause = f"{host} cannot be reached from here"
+            hint = "check the address and this machine's network"
     return Problem(cause, hint, unreachable=True)

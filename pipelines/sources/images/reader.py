@@ -1,7 +1,7 @@
-"""Read pictures from files: whatever a file holds, it becomes an upright RGB picture or a reason in words.
+"""Read images from files: whatever a file holds, it becomes an upright RGB image or a reason in words.
 
-Pillow reads them, not GStreamer: there one decoder would have to take JPEG and PNG in turn, and an empty file
-ended the whole process.
+Pillow reads them, not GStreamer: there one decoder would have to take JPEG and PNG, and an empty file ended
+the whole process.
 """
 
 from __future__ import annotations
@@ -16,37 +16,38 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipelines.gst import load, make
+from pipelines.sources.base import Connect
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """What may be opened. Of the others some run programs (EPS)."""
 _LONGEST_SIDE = 4096
-"""Pixels. A larger picture is reduced at once: models look at a few hundred."""
+"""Pixels. A larger image is reduced at once: models look at a few hundred."""
 _ORIENTATION = 0x0112
-_Turn = Image.Transpose
+_Transpose = Image.Transpose
 _UPRIGHT = {
-    2: _Turn.FLIP_LEFT_RIGHT,
-    3: _Turn.ROTATE_180,
-    4: _Turn.FLIP_TOP_BOTTOM,
-    5: _Turn.TRANSPOSE,
-    6: _Turn.ROTATE_270,
-    7: _Turn.TRANSVERSE,
-    8: _Turn.ROTATE_90,
+    2: _Transpose.FLIP_LEFT_RIGHT,
+    3: _Transpose.ROTATE_180,
+    4: _Transpose.FLIP_TOP_BOTTOM,
+    5: _Transpose.TRANSPOSE,
+    6: _Transpose.ROTATE_270,
+    7: _Transpose.TRANSVERSE,
+    8: _Transpose.ROTATE_90,
 }
-"""What makes a picture of each EXIF orientation upright."""
+"""What makes an image of each EXIF orientation upright."""
 
 
-class PictureError(Exception):
-    """A picture that cannot be read; the message is the reason alone."""
+class ImageError(Exception):
+    """An image that cannot be read; the message is the reason alone."""
 
 
-def read_picture(path: str) -> Image.Image:
-    """The picture in a file: mode RGB, upright, at most 4096 pixels a side. Raises PictureError."""
+def read_image(path: str) -> Image.Image:
+    """The image in a file: mode RGB, upright, at most 4096 pixels a side. Raises ImageError."""
     try:
         kind = os.stat(path)
         if not stat.S_ISREG(kind.st_mode):
-            raise PictureError("it is a folder" if stat.S_ISDIR(kind.st_mode) else "it is not a regular file")
+            raise ImageError("it is a folder" if stat.S_ISDIR(kind.st_mode) else "it is not a regular file")
         if not kind.st_size:
-            raise PictureError("the file is empty")
+            raise ImageError("the file is empty")
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on damaged metadata are not for users
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -55,18 +56,18 @@ def read_picture(path: str) -> Image.Image:
                 image.load()
                 return _upright(_reduced(_to_rgb(image)), image)
     except UnidentifiedImageError:
-        raise PictureError("it is no JPEG, PNG, WebP, BMP or TIFF") from None
+        raise ImageError("it is no JPEG, PNG, WebP, BMP or TIFF") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         most = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        raise PictureError(f"it has more than {most} million pixels") from None
+        raise ImageError(f"it has more than {most} million pixels") from None
     except OSError as error:
-        raise PictureError(_reason(error)) from None
+        raise ImageError(_reason(error)) from None
     except MemoryError:
-        raise PictureError("there is not enough memory for it") from None
-    except PictureError:
+        raise ImageError("there is not enough memory for it") from None
+    except ImageError:
         raise
     except Exception as error:  # what Pillow's readers raise for damaged files is not documented
-        raise PictureError(f"it is damaged ({type(error).__name__}: {error})") from None
+        raise ImageError(f"it is damaged ({type(error).__name__}: {error})") from None
 
 
 def _reason(error: OSError) -> str:
@@ -91,19 +92,16 @@ def _reduced(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image, original: Image.Image) -> Image.Image:
     try:
-        turn = _UPRIGHT.get(original.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF is no reason to lose the picture
+        transpose = _UPRIGHT.get(original.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF is no reason to lose the image
         return image
-    return image if turn is None else image.transpose(turn)
+    return image if transpose is None else image.transpose(transpose)
 
 
-def picture_source(
-    files: Iterable[str],
-    fps: float,
-    connect: Callable[[Any, str, Callable[..., Any]], None],
-    on_skipped: Callable[[str, str], None],
+def image_element(
+    files: Iterable[str], fps: float, connect: Connect, on_skipped: Callable[[str, str], None]
 ) -> Any:
-    """An appsrc that reads one file each time it is asked; picture k ends timestep k.
+    """An appsrc that reads one file each time it is asked; image k ends timestep k.
 
     What cannot be read is passed over, and its timestep with it; ``on_skipped(path, reason)`` hears of it.
     """
@@ -115,8 +113,8 @@ def picture_source(
     def on_need(appsrc: Any, _size: int) -> None:
         for number, path in waiting:
             try:
-                image = read_picture(path)
-            except PictureError as error:
+                image = read_image(path)
+            except ImageError as error:
                 on_skipped(path, str(error))
                 continue
             buffer = Gst.Buffer.new_wrapped(image.tobytes("raw", "BGRX"))

@@ -1,4 +1,4 @@
-"""What rtspsrc does not tell: which login a camera asks for. It is asked on another connection."""
+"""Find out which login a camera asks for, on another connection: rtspsrc does not report it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 import socket
 import ssl
 
-from pipelines.sources.http import challenges, tls
-from pipelines.sources.registry import RtspSource
+from pipelines.sources.network import challenges, tls
+from pipelines.sources.network.source import NetworkSource
 
 _MOST = 64 << 10
 
 
-def login_asked_for(source: RtspSource, trust: tls.Trust, timeout_s: float) -> str:
+def login_asked_for(source: NetworkSource, trust: tls.Trust, timeout_s: float) -> str:
     """Name the authentication that GStreamer cannot give, e.g. ``SHA-256 digest``; empty: it could."""
     try:
         answer = _describe(source, trust, timeout_s)
@@ -22,8 +22,8 @@ def login_asked_for(source: RtspSource, trust: tls.Trust, timeout_s: float) -> s
     return challenges.unsupported(wanted)
 
 
-def _describe(source: RtspSource, trust: tls.Trust, timeout_s: float) -> str:
-    """The head of the answer to a DESCRIBE without credentials."""
+def _describe(source: NetworkSource, trust: tls.Trust, timeout_s: float) -> str:
+    """The header of the answer to a DESCRIBE without credentials."""
     connected: socket.socket = socket.create_connection((source.host, source.port), timeout=timeout_s)
     with connected:
         if source.location.startswith("rtsps:"):

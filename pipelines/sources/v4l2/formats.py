@@ -1,8 +1,8 @@
 """Which of a camera's formats to ask for: a USB camera offers dozens, and GStreamer would take the largest.
 
-The model looks at a few hundred pixels a side, so a picture of about 640x480 is enough; what matters is that
+The model looks at a few hundred pixels a side, so a frame of about 640x480 is enough; what matters is that
 it comes often. Raw video is taken where it comes fast enough; else MJPEG, else H.264 (USB 2 carries 1080p raw
-at 5 pictures a second, and MJPEG at 30).
+at 5 frames a second, and MJPEG at 30).
 """
 
 from __future__ import annotations
@@ -69,10 +69,19 @@ def _value(structure: Any, name: str, wanted: int) -> int:
 
 
 def _fastest(structure: Any) -> float:
-    """Pictures a second; 0 when the camera does not say."""
+    """Frames a second; 0 when the camera does not say."""
     if not structure.has_field("framerate"):
         return 0.0
     copy = structure.copy()
     copy.fixate_field_nearest_fraction("framerate", 1000, 1)
     ok, numerator, denominator = copy.get_fraction("framerate")
     return numerator / denominator if ok and denominator else 0.0
+
+
+def filter_for(chosen: Offer) -> str:
+    """The caps that ask for one of a camera's formats."""
+    text = f"{chosen.media_type}, width=(int){chosen.width}, height=(int){chosen.height}"
+    if chosen.fps:
+        whole = round(chosen.fps * 1000)
+        text += f", framerate=(fraction)[ {max(1, whole - 500)}/1000, {whole + 500}/1000 ]"
+    return text
