@@ -17,9 +17,10 @@ fast: ## the tests that take seconds
 	@bash scripts/setup.sh test
 	@.venv/bin/python -m pytest -m "not slow"
 
-lint: ## ruff, and mypy on what runs on the device
+lint: ## ruff (rules and format) and mypy
 	@bash scripts/setup.sh test
 	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
 
 test-runtime: ## the tests of edge_runtime and pipelines, without PyTorch
