@@ -1,5 +1,5 @@
 # `make` lists the targets. Nothing needs to be installed first but git and make.
-.PHONY: help demo test fast lint test-runtime test-latest test-distros test-arm64 lock smol clean
+.PHONY: help demo test fast lint test-runtime test-latest test-distros test-arm64 lock dist smol clean
 .NOTPARALLEL:
 
 help:
@@ -38,6 +38,10 @@ test-arm64: ## the sample on an emulated 64-bit ARM, with each onnxruntime from 
 
 lock: ## write the newest allowed versions into constraints.txt; run `make test` and `make test-distros` then
 	@bash scripts/lock.sh
+
+dist: ## build the sdist and the wheel into dist/
+	@bash scripts/setup.sh runtime
+	@.venv/bin/python -m build
 
 smol: ## fetch SmolLM2, check its hash, and write runs/smol-base to train from
 	@bash scripts/setup.sh test
