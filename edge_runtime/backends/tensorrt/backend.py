@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.backends.base import DecoderCache, first_trace
+from edge_runtime.backends.base import DecoderCache, initial_features
 from edge_runtime.backends.tensorrt.api import BuildRequest, Engine, TensorRT
 from edge_runtime.backends.tensorrt.cache import TensorRTCache
 from edge_runtime.backends.tensorrt.cuda import Cuda
@@ -110,7 +110,7 @@ class TensorRTVision:
     def __init__(self, engine: Engine, cuda: Cuda, graph: GraphSpec) -> None:
         _check_names(graph, engine)
         self._cuda, self._engine = cuda, engine
-        self._nothing = first_trace(graph)
+        self._initial = initial_features(graph)
         self._context = engine.context()
         self._stream = cuda.stream()
         self._lock = threading.Lock()
@@ -125,8 +125,8 @@ class TensorRTVision:
         self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         inputs = {"pixels": pixels}
-        if self._nothing is not None:
-            inputs["previous"] = self._nothing if previous is None else previous
+        if self._initial is not None:
+            inputs["previous"] = self._initial if previous is None else previous
         with self._lock:
             for name, array in inputs.items():
                 self._host[name][:] = array
@@ -137,8 +137,8 @@ class TensorRTVision:
             for name in outputs:
                 self._cuda.copy_out(self._host[name], self._addresses[name], self._stream)
             self._cuda.synchronize(self._stream)
-            tokens, *trace = (self._host[name].copy() for name in outputs)
-        return tokens, trace[0] if trace else None
+            tokens, *features = (self._host[name].copy() for name in outputs)
+        return tokens, features[0] if features else None
 
 
 class TensorRTDecoder:
