@@ -39,9 +39,8 @@ def show_summary(console: Console, report: RunReport) -> None:
     """A run's figures for people."""
     figures = summary(report, {})
     suppressed = figures["suppressed"]
-    reasons = (
-        f" ({', '.join(f'{count} {reason}' for reason, count in suppressed.items())})" if suppressed else ""
-    )
+    reasons = ", ".join(f"{count} {reason}" for reason, count in suppressed.items())
+    held_back = f"{sum(suppressed.values())}{f' ({reasons})' if reasons else ''}"
     skipped = f", {figures['skipped']} skipped" if figures["skipped"] else ""
     timed = not report.live and report.wall_s
     speed = f", {report.stream_s / report.wall_s:.1f} times real time" if timed else ""
@@ -49,7 +48,7 @@ def show_summary(console: Console, report: RunReport) -> None:
         "stream": f"{report.stream}: {report.ended or 'failed'}",
         "watched": f"{report.stream_s:g} s in {report.wall_s:.1f} s{speed}",
         "timesteps": f"{figures['timesteps']}{skipped}",
-        "responses": f"{figures['responses']}, held back {sum(suppressed.values())}{f' ({reasons})' if reasons else ''}",
+        "responses": f"{figures['responses']}, held back {held_back}",
         f"decision, from {figures['latency_from']}": _latency(figures["decision_ms"]),
         "first text": _latency(figures["first_text_ms"]),
         "dropped frames": f"{report.dropped}",
