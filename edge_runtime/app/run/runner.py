@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_runtime.config.schema import QueryConfig
 from edge_runtime.engine.decision_loop import DecisionLoop, Step
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker, Response
 from edge_runtime.observability.telemetry import Telemetry
 from edge_runtime.sinks import ReaderGoneError, Sinks
