@@ -87,8 +87,10 @@ def _headline(ended: _Running, settings: Comparison) -> str:
         for threshold, found in by_threshold.items():
             if "W-Avg" in found.get("f1", {}):
                 parts.append(f"{test} at {threshold}: W-Avg {found['f1']['W-Avg']:.1f}")
-            if "silence" in found:
-                parts.append(f"{test} at {threshold}: {found['silence']['per_minute']:.2f} a minute")
+            if "false_alarms" in found:
+                parts.append(
+                    f"{test} at {threshold}: {found['false_alarms']['per_minute']:.2f} false alarms/min"
+                )
     return "  ".join(parts)
 
 

@@ -129,7 +129,7 @@ class StepReporter:
         by_task = "  ".join(f"{name} {value:.1f}" for name, value in f1.items())
         self.say(
             f"StreamPro-F1 at step {step}, threshold {threshold:g}: {by_task}  "
-            f"({responses:.2f} responses a question){'  (the best so far)' if best else ''}"
+            f"({responses:.2f} responses per question){'  (the best so far)' if best else ''}"
         )
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ from train.grpo.loss import group_advantages
 from train.grpo.memory import check_memory
 from train.grpo.recipe import GRPORecipe
 from train.grpo.report import StepReporter, step_report
-from train.grpo.update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
+from train.grpo.update import PolicySample, PolicyUpdate, UpdateStats, sum_over_ranks
 from train.models.checkpoint import save_checkpoint
 from train.models.inherit import changes
 from train.progress import Progress
@@ -46,7 +46,7 @@ from train.rewards.judges import open_judge, open_rubric_judge
 from train.rewards.weighted_sum import Score, WeightedSum
 from train.rollout.evaluation import points, predict, spread
 from train.rollout.rollout import rollout
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts, Trajectory
 from train.sft.resume import check_same_recipe, disk_errors, last_state, put_in_place, temporary
 from train.sft.run import start_from
@@ -116,7 +116,7 @@ class GRPOTrainer:
         )
         for line in changes(checkpoint.stream_format, self._stream_format):
             reporter.say(f"{recipe.init}: rollout.threshold changes {line}")
-        self._rules = self._rules_at(self._stream_format.threshold, recipe.rollout.constrained)
+        self._constraints = self._constraints_at(self._stream_format.threshold, recipe.rollout.constrained)
         self._load_prompts()
         self._rewards = WeightedSum(recipe.rewards, judges)
         self._rewards.check(self._prompts.annotations)
@@ -135,7 +135,7 @@ class GRPOTrainer:
         self._update = PolicyUpdate(
             self.model,
             self._optimizer,
-            self._rules,
+            self._constraints,
             recipe.loss,
             micro_batch_size=run.micro_batch_size,
             grad_clip=o.grad_clip,
@@ -222,11 +222,13 @@ class GRPOTrainer:
         rate = recipe.optimizer.lr * self._clock(self._step)
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = rate
-        lessons = [
-            Lesson(t, float(a)) for t, a in zip(trajectories, advantages.flatten(), strict=True) if a != 0
+        samples = [
+            PolicySample(t, float(a))
+            for t, a in zip(trajectories, advantages.flatten(), strict=True)
+            if a != 0
         ]
         stats = self._update(
-            lessons,
+            samples,
             epochs=recipe.run.inner_epochs,
             minibatches=recipe.run.minibatches,
             generator=torch.Generator().manual_seed(self._seed(rank)),
@@ -243,7 +245,7 @@ class GRPOTrainer:
         for i in range(0, count, size):
             with self._autocast():
                 groups += rollout(
-                    self.model, self._rules, prompts[i : i + size], group=group, generator=generator
+                    self.model, self._constraints, prompts[i : i + size], group=group, generator=generator
                 )
         self.model.train()
         return groups
@@ -276,10 +278,15 @@ class GRPOTrainer:
         shown = "validation" if process.is_main_process else ""
         mine = chosen[process.process_index :: process.num_processes]
         for threshold in run.eval_thresholds or (self._stream_format.threshold,):
-            rules = self._rules_at(threshold, constrained=True)
+            constraints = self._constraints_at(threshold, constrained=True)
             with self._autocast():
                 said = predict(
-                    self.model, rules, self._validation, mine, rows=self._recipe.rollout.rows, progress=shown
+                    self.model,
+                    constraints,
+                    self._validation,
+                    mine,
+                    rows=self._recipe.rollout.rows,
+                    progress=shown,
                 )
             everything: list[Prediction] = gather_object(said)
             if not process.is_main_process:
@@ -359,9 +366,9 @@ class GRPOTrainer:
             self._prompts = Prompts(data.train, cache, seed=self._recipe.seed, offsets=self._recipe.offsets)
             self._validation = Prompts(data.validation, cache, shuffle=False) if data.validation else None
 
-    def _rules_at(self, threshold: float, constrained: bool) -> TokenRules:
+    def _constraints_at(self, threshold: float, constrained: bool) -> TokenConstraints:
         vocabulary = self.model.decoder.get_input_embeddings().num_embeddings
-        return TokenRules(
+        return TokenConstraints(
             turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,
             vocabulary,

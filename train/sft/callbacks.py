@@ -24,7 +24,7 @@ ECHO_S = 2.0
 Export = Callable[[Path, StreamModel, dict[str, Any]], None]
 
 
-class Keeper(TrainerCallback):
+class TrainingCallback(TrainerCallback):
     """Stops by the clock or by a signal, saves every few minutes, tells people how it goes.
 
     The first SIGINT or SIGTERM ends training after the running step, with its state saved; a second one
@@ -141,7 +141,8 @@ class Keeper(TrainerCallback):
     ) -> None:
         if "loss" not in logs or self._trainer.clock is None:
             return
-        shown = f"guidance {logs['train_guidance']:.3f}  " if "train_guidance" in logs else ""
+        supervision = logs.get("train_attention_supervision")
+        shown = "" if supervision is None else f"attention supervision {supervision:.3f}  "
         self.say(
             f"step {state.global_step:>6}/{state.max_steps}  {self._trainer.clock.spent / 60:6.1f} min  "
             f"loss {logs['loss']:.4f}  lr {logs['learning_rate']:.2e}  "

@@ -26,7 +26,7 @@ from train.data.encode import IGNORE
 from train.errors import TrainingError
 from train.models.base import StreamModel
 from train.progress import Progress
-from train.sft.attention_supervision import Guidance, Lesson
+from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets
 from train.sft.losses import Counts, DecisionIds, Loss, count_tokens
 from train.sft.recipe import Optimizer
 from train.sft.resume import disk_errors, put_in_place, temporary
@@ -46,24 +46,30 @@ class SupervisedPositions(nn.Module):
     It also keeps the model's frozen ``config`` out of Trainer's sight, which would write into it.
     """
 
-    def __init__(self, model: StreamModel, image_id: int, guidance: Guidance | None = None) -> None:
+    def __init__(
+        self, model: StreamModel, image_id: int, supervision: AttentionSupervision | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.image_id = image_id
-        self.guidance = guidance
+        self.attention_supervision = supervision
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor, features: Tensor, lessons: Sequence[Lesson | None] = ()
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        features: Tensor,
+        auxiliary: Sequence[AuxiliaryTargets | None] = (),
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``input_ids``, ``labels`` [B, T], ``features`` of N frames -> logits [M, vocab], targets [M], and
-        the loss of ``lessons``, a sum over rows; 0 without guidance.
+        the loss of ``auxiliary``, a sum over rows; 0 without attention supervision.
         """
         supervised = torch.zeros_like(labels, dtype=torch.bool)
         supervised[:, :-1] = labels[:, 1:] != IGNORE  # position t predicts label t + 1
         logits = self.model(input_ids, features, self.image_id, supervised)
         shown = logits.new_zeros(())
-        if self.guidance is not None and lessons:
-            shown = self.guidance.loss([lesson for lesson in lessons if lesson is not None])
+        if self.attention_supervision is not None and auxiliary:
+            shown = self.attention_supervision.loss([row for row in auxiliary if row is not None])
         return logits, labels[:, 1:][supervised[:, :-1]], shown
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
@@ -182,7 +188,7 @@ class StreamTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         logits, targets, shown = model(
-            inputs["input_ids"], inputs["labels"], inputs["features"], inputs["lessons"]
+            inputs["input_ids"], inputs["labels"], inputs["features"], inputs["auxiliary"]
         )
         # Ranks' gradients are averaged, but the loss is a sum over ranks: undo the division.
         loss = self._loss(logits, targets, self._counts) * self.accelerator.num_processes
@@ -221,7 +227,7 @@ class StreamTrainer(Trainer):
             now = time.monotonic()
             logs["tokens_per_s"] = self._tokens * self.accelerator.num_processes / (now - self._since)
             if self._shown and any(self._shown):
-                logs["train_guidance"] = sum(self._shown) / len(self._shown)  # of this process
+                logs["train_attention_supervision"] = sum(self._shown) / len(self._shown)  # of this process
             self._shown.clear()
             self._progress.zero_()
             self._tokens, self._since = 0, now

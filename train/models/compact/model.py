@@ -171,7 +171,7 @@ class Projector(nn.Module):
         return torch.cat([regions, self.concept(features).to(regions.dtype)], dim=1)
 
     def train(self, mode: bool = True) -> Projector:
-        """The input statistics stay what alignment measured: those of a few clips are not the world's."""
+        """The input statistics stay what alignment measured: those of a few clips are not those of all."""
         super().train(mode)
         self.norm.eval()
         return self
