@@ -20,7 +20,9 @@ from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.lite0 import Lite0Vision
+from train.models.vision import FrozenVision
 from train.progress import Progress, say
+from train.sft.recipe import SFTRecipe
 
 LOG = "console.log"
 _LOOK_EVERY_S = 0.5
@@ -114,7 +116,9 @@ def encode_clips(settings: Comparison, every: list[Trial]) -> None:
     clips = {a.video_path for path in dict.fromkeys(paths) for a in read_annotations(path)}
     start = every[0].checkpoint if recipe is None else Path(recipe.init)
     if str(start) == "scratch":
-        vision, fps = Lite0Vision(), recipe.protocol.fps
+        assert isinstance(recipe, SFTRecipe)  # GRPO starts from a checkpoint
+        vision: FrozenVision = Lite0Vision()
+        fps = recipe.protocol.fps
     else:
         checkpoint = load_checkpoint(start)
         vision, fps = checkpoint.model.vision, checkpoint.stream_format.fps

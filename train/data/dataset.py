@@ -172,7 +172,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         if self._max_turns is None or not len(epoch):
             return epoch
         events = self._event_turns() if self._around_events else {}
-        parts = []
+        parts: list[Any] = []
         for i in epoch:
             whole = self._excerpts[i]
             question = self.annotations[whole.questions[0]]

@@ -81,7 +81,7 @@ def main(
     constraints = TokenConstraints(
         turn_encoder(loaded.stream_format, loaded.tokenizer),
         loaded.tokenizer,
-        model.decoder.get_input_embeddings().num_embeddings,
+        model.embedding.num_embeddings,
         threshold=loaded.stream_format.threshold,
     )
     features = FeatureCache(cache, loaded.stream_format.fps, vision=model.vision)

@@ -32,7 +32,6 @@ from train.config.errors import RecipeError
 from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
-from train.grpo.interrupt import Interrupt
 from train.grpo.loss import group_advantages
 from train.grpo.memory import check_memory
 from train.grpo.recipe import GRPORecipe
@@ -48,7 +47,8 @@ from train.rollout.evaluation import points, predict, spread
 from train.rollout.rollout import rollout
 from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts, Trajectory
-from train.sft.resume import check_same_recipe, disk_errors, last_state, put_in_place, temporary
+from train.sft.interrupt import Interrupt
+from train.sft.resume import disk_errors, last_state, put_in_place, state_to_go_on_from, temporary
 from train.sft.run import start_from
 from train.sft.schedule import TimedCosine
 
@@ -60,19 +60,11 @@ def run_grpo(recipe: GRPORecipe, *, resume: bool = False) -> bool:
     and ``resume`` is not set, or the reverse; TrainingError when a loss is not finite or the disk is full.
     """
     process = PartialState(cpu=not torch.cuda.is_available())
-    state = last_state(recipe.output / "states")
-    if state is not None and not resume:
-        raise RecipeError(
-            f"{recipe.output}: holds a training already; go on with --resume or choose another output"
-        )
-    if state is None and resume:
-        raise RecipeError(f"{recipe.output}: holds no state to go on from; start without --resume")
+    state = state_to_go_on_from(recipe.output, recipe.to_dict(), resume=resume)
     if recipe.rollout.prompts % process.num_processes:
         raise RecipeError(
             f"rollout.prompts: {process.num_processes} processes can't share {recipe.rollout.prompts} prompts"
         )
-    if resume:
-        check_same_recipe(recipe.output / "recipe.json", recipe.to_dict())
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
     set_seed(recipe.seed)
@@ -367,7 +359,7 @@ class GRPOTrainer:
             self._validation = Prompts(data.validation, cache, shuffle=False) if data.validation else None
 
     def _constraints_at(self, threshold: float, constrained: bool) -> TokenConstraints:
-        vocabulary = self.model.decoder.get_input_embeddings().num_embeddings
+        vocabulary = self.model.embedding.num_embeddings
         return TokenConstraints(
             turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,

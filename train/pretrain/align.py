@@ -105,7 +105,7 @@ def align(
     names = _word_embeddings(model, tokenizer, [key.replace("/", " ") for key in keys])
     reader = Reader(names, _word_embeddings(model, tokenizer, list(VERBS.values())))
     fresh = [p for p in reader.parameters() if p.requires_grad]
-    pretrained = []  # by pretrain_motion, on cleaner evidence than regions give
+    pretrained: list[nn.Parameter] = []  # by pretrain_motion, on cleaner evidence than regions give
     for name, parameter in model.projector.named_parameters():
         (pretrained if name.startswith(("trace", "change")) else fresh).append(parameter)
     rates = [settings.lr, settings.lr * settings.motion_lr_share]
@@ -143,7 +143,7 @@ def _watch(model: CompactModel) -> None:
 
 
 def _word_embeddings(model: CompactModel, tokenizer: Tokenizer, phrases: list[str]) -> Tensor:
-    table = model.decoder.get_input_embeddings().weight.detach()
+    table = model.embedding.weight.detach()
     rows = []
     for phrase in phrases:
         ids = tokenizer.encode(" " + phrase, add_special_tokens=False).ids

@@ -62,7 +62,7 @@ def name_log_probs(
     [N, K]; [1, K] without a picture.
     """
     firsts = _first_tokens(tokenizer, names)
-    embed = model.decoder.get_input_embeddings()
+    embed = model.embedding
 
     def words(text: str) -> Tensor:
         return embed(torch.tensor([tokenizer.encode(text, add_special_tokens=False).ids]))  # [1, T, D]

@@ -84,7 +84,7 @@ def train_frame_captioning(
     optimizer = torch.optim.AdamW(
         [
             {"params": named, "lr": settings.lr},
-            {"params": [model.decoder.get_input_embeddings().weight], "lr": settings.embedding_lr},
+            {"params": [model.embedding.weight], "lr": settings.embedding_lr},
             {"params": model.projector.parameters(), "lr": settings.projector_lr},
         ],
         betas=(0.9, 0.98),
@@ -216,7 +216,7 @@ class _Examples:
 
         The more often a kind was answered wrongly of late, the more often it is asked.
         """
-        wrong = np.array([1.1 - np.mean(right[kind][-_RECENT:] or [0.0]) for kind in among])
+        wrong = np.array([1.1 - np.mean(right[kind][-_RECENT:] or [False]) for kind in among])
         kinds = [among[i] for i in self._rng.choice(len(among), size, p=wrong / wrong.sum())]
         facts = [self._facts[kind][int(self._rng.integers(len(self._facts[kind])))] for kind in kinds]
         rows, starts, answers = [], [], []

@@ -47,7 +47,7 @@ class Examination:
         constraints = TokenConstraints(
             turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,
-            self._model.decoder.get_input_embeddings().num_embeddings,
+            self._model.embedding.num_embeddings,
             threshold=threshold,
         )
         with _precision(self._device):

@@ -6,10 +6,8 @@ A run's folder holds ``checkpoint/`` (the model as of the last save, for export)
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -25,7 +23,6 @@ from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.metric.annotations import Annotation
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
-from train import progress
 from train.config.errors import RecipeError
 from train.data.dataset import Collator, MakeAuxiliary, TrajectoryDataset
 from train.data.encode import Encoded, TimelineEncoder, turn_encoder
@@ -37,6 +34,7 @@ from train.models.compact.model import CompactModel
 from train.models.inherit import changes
 from train.models.lora import LoraSettings, start_adapters
 from train.models.tokenizer import train_tokenizer
+from train.progress import RunLog
 from train.rollout.evaluation import points, streampro_f1
 from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
@@ -46,7 +44,7 @@ from train.sft.callbacks import TrainingCallback
 from train.sft.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.sft.recipe import LossSettings, SFTRecipe
 from train.sft.reporting import check_reporting, reporters
-from train.sft.resume import check_same_recipe, disk_errors, last_state
+from train.sft.resume import disk_errors, state_to_go_on_from
 from train.sft.sharding import sharding_arguments
 from train.sft.trainer import Scorer, StreamTrainer, SupervisedPositions
 from train.synthetic.sprites.scenes.scene import SIZE
@@ -74,7 +72,7 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
         states = recipe.output / "states"
         raise TrainingError(f"{recipe.output}: {error}; the states in {states} are intact") from error
     finally:
-        prepared.callback.release_signals()
+        prepared.callback.close()
     accelerator = prepared.trainer.accelerator
     accelerator.wait_for_everyone()  # a rank that left while another still saves would break the connection
     accelerator.end_training()
@@ -88,13 +86,7 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
 def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     """Everything up to the first step: checks, features, model, trainer. Raises as :func:`run_sft` does."""
     output = recipe.output
-    state = last_state(output / "states")
-    if state is not None and not resume:
-        raise RecipeError(f"{output}: holds a training already; go on with --resume or choose another output")
-    if state is None and resume:
-        raise RecipeError(f"{output}: holds no state to go on from; start without --resume")
-    if resume:
-        check_same_recipe(output / "recipe.json", recipe.to_dict())
+    state = state_to_go_on_from(output, recipe.to_dict(), resume=resume)
     check_reporting(recipe.run.report_to)
     process = PartialState(cpu=not torch.cuda.is_available())
     if recipe.run.fsdp != "no" and process.num_processes == 1:
@@ -105,7 +97,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
     set_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
-    say = _speaker(output / "train.log", process.is_main_process)
+    say = RunLog(output / "train.log", process.is_main_process)
 
     model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None, say)
     if model.frame_tokens != recipe.protocol.frame_tokens:
@@ -321,7 +313,7 @@ def _scorer(
         raise RecipeError("run.f1_items needs questions to ask: give data.validation, or leave it out")
     cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers, model.vision)
     prompts = Prompts(data.validation, cache, shuffle=False)
-    vocabulary = model.decoder.get_input_embeddings().num_embeddings
+    vocabulary = model.embedding.num_embeddings
     constraints = TokenConstraints(encoder, tokenizer, vocabulary, threshold=recipe.protocol.threshold)
     return lambda trained: points(streampro_f1(trained, constraints, prompts, questions=questions))
 
@@ -364,15 +356,3 @@ def _arguments(recipe: SFTRecipe, model: StreamModel, evaluates: bool) -> Traini
         label_names=["labels"],
         **sharding_arguments(run.fsdp, model),
     )
-
-
-def _speaker(path: Path, speaks: bool) -> Callable[[str], None]:
-    """Lines for people: to stderr and, with the time of day, to a file."""
-
-    def say(text: str) -> None:
-        if speaks:
-            progress.say(text)
-            with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
-
-    return say

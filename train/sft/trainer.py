@@ -21,7 +21,6 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from train.data.dataset import TrajectoryDataset
 from train.data.encode import IGNORE
 from train.errors import TrainingError
 from train.models.base import StreamModel
@@ -75,8 +74,9 @@ class SupervisedPositions(nn.Module):
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Of every transformers model inside: activations of its layers are computed again, not kept."""
         for module in self.modules():
-            able = isinstance(module, PreTrainedModel) and module.supports_gradient_checkpointing
-            if able and not module.is_activation_checkpointing:  # a model may lie within one that is done
+            if not isinstance(module, PreTrainedModel) or module.is_activation_checkpointing:
+                continue  # a model may lie within one that is done
+            if module.supports_gradient_checkpointing:
                 module.activation_checkpointing_enable(**options)
 
 
@@ -88,6 +88,12 @@ class StreamTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
+    # Optional in transformers' annotations, but set whenever a method here uses them.
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+    train_dataset: Any
+    eval_dataset: Any
 
     def __init__(
         self,
@@ -177,7 +183,7 @@ class StreamTrainer(Trainer):
             return batches, None
         self.step_loss = 0.0
         self._batch_ids = [name for batch in batches for name in batch["ids"]]
-        counts = sum(count_tokens(batch["labels"], self._ids) for batch in batches)
+        counts = torch.stack([count_tokens(batch["labels"], self._ids) for batch in batches]).sum(0)
         counts = torch.cat([counts, counts.new_tensor([len(self._batch_ids)])])
         counts = self.accelerator.reduce(counts.to(device), reduction="sum")
         silence, response, total, self._trajectories = counts.tolist()
@@ -239,7 +245,7 @@ class StreamTrainer(Trainer):
         StreamPro-F1 where a scorer was given.
         """
         dataset: Subset[Any] = self.eval_dataset
-        whole: TrajectoryDataset = dataset.dataset  # type: ignore[assignment]
+        whole: Any = dataset.dataset
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         shares = [range(r, len(dataset), world) for r in range(world)]
         mine, size = len(shares[rank]), len(shares[0])
@@ -252,7 +258,7 @@ class StreamTrainer(Trainer):
         counts = TaskCounts(whole.tasks)
         progress = Progress(len(loader), "validation", unit="batch", shown=self.accelerator.is_main_process)
         for i, batch in enumerate(loader):
-            inputs = self._prepare_inputs(batch)
+            inputs: dict[str, Any] = self._prepare_inputs(batch)
             with self.accelerator.autocast():
                 logits, *_ = model(inputs["input_ids"], inputs["labels"], inputs["features"])
             tasks = inputs["tasks"][: max(0, mine - i * batch_size)]
@@ -301,12 +307,12 @@ class StreamTrainer(Trainer):
     # What is kept
 
     def _get_output_dir(self, trial: Any) -> str:
-        folder = Path(super()._get_output_dir(trial))
+        folder = Path(str(super()._get_output_dir(trial)))
         return str(temporary(folder) if self._saving else folder)
 
     def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
         """A state, written under another name until it is whole; the oldest one goes after that."""
-        folder = Path(self.args.output_dir)
+        folder = Path(str(self.args.output_dir))
         self._saving = True
         with disk_errors(f"the state of step {self.state.global_step}", folder):
             try:
@@ -361,17 +367,17 @@ class StreamTrainer(Trainer):
                 f"weights are not finite after step {self.state.global_step}: {', '.join(broken[:3])}; the "
                 "last saved state is untouched: lower the learning rate and go on from it"
             )
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         kept = {name: value.contiguous() for name, value in state.items() if name not in self._tied}
         save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         weights = load_file(Path(resume_from_checkpoint) / "model.safetensors")
-        target = model if model is not None else self.model
+        target: Any = model if model is not None else self.model
         if self.is_fsdp_enabled:
             options = StateDictOptions(full_state_dict=True, strict=False)
-            missing, unexpected = set_model_state_dict(target, weights, options=options)
+            missing, unexpected = set_model_state_dict(target, dict[str, Any](weights), options=options)
         else:
             missing, unexpected = target.load_state_dict(weights, strict=False)
         if unexpected or set(missing) - self._tied:
