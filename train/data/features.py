@@ -150,13 +150,14 @@ def read_frames(
         if not container.streams.video:
             raise ValueError("no video stream")
         stream = container.streams.video[0]
-        origin = float((stream.start_time or 0) * stream.time_base)
+        origin = float((stream.start_time or 0) * (stream.time_base or 0))
         for frame in container.decode(stream):
             if frame.time is None:
                 raise ValueError("a frame has no time stamp")
             timestep = sampler.take(frame.time - origin)
             if timestep is not None:
-                yield timestep, letterbox(frame.to_ndarray(format="rgb24"), size=size)
+                picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                yield timestep, letterbox(picture, size=size)
 
 
 _encode: Encode | None = None

@@ -20,7 +20,7 @@ from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.models.checkpoint import Checkpoint
 from train.rollout.evaluation import points, predict
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
 
 
@@ -44,14 +44,16 @@ class Examination:
 
     def ask(self, questions: Sequence[Annotation], threshold: float) -> list[Prediction]:
         """What the model says to ``questions`` when it speaks from ``threshold`` on."""
-        rules = TokenRules(
+        constraints = TokenConstraints(
             turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,
-            self._model.decoder.get_input_embeddings().num_embeddings,
+            self._model.embedding.num_embeddings,
             threshold=threshold,
         )
         with _precision(self._device):
-            return predict(self._model, rules, self._prompts, questions, progress=f"threshold {threshold:g}")
+            return predict(
+                self._model, constraints, self._prompts, questions, progress=f"threshold {threshold:g}"
+            )
 
 
 def drawn(annotations: list[Annotation], count: int, seed: int) -> list[Annotation]:
@@ -84,5 +86,5 @@ def figures(questions: list[Annotation], said: list[Prediction]) -> dict[str, An
                 for name in ("time", "accuracy", "precision", "recall")
             }
     if len(answered) < len(questions):
-        found["silence"] = asdict(silence(questions, said, bootstrap=0))["overall"]
+        found["false_alarms"] = asdict(silence(questions, said, bootstrap=0))["overall"]
     return found

@@ -61,6 +61,10 @@ class ImageNetHead(nn.Module):
         """``conv``: 320 -> 1280 channels, its batch norm folded in."""
         super().__init__()
         assert conv.bias is not None
+        self.conv_weight: Tensor
+        self.conv_bias: Tensor
+        self.class_weight: Tensor
+        self.class_bias: Tensor
         for name, tensor in (
             ("conv_weight", conv.weight.flatten(1)),  # [1280, 320]
             ("conv_bias", conv.bias),

@@ -147,7 +147,7 @@ class _Side(nn.Module):
         return x.reshape(x.shape[0] // self.patches, -1)
 
 
-def _without_mergers(tower: nn.Module) -> nn.Module:
+def _without_mergers(tower: Any) -> nn.Module:
     side = _Side(tower.config.spatial_merge_size**2)
     tower.merger = side
     if hasattr(tower, "deepstack_merger_list"):
