@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 @click.option(
     "--cache", type=click.Path(path_type=Path), default=Path("runs/features"), help="Of vision features."
 )
+@click.option(
+    "--judge", type=click.Choice(["exact", "fields", "keywords"]), default="exact", show_default=True
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def score(
     checkpoint: Path,
@@ -41,15 +44,17 @@ def score(
     questions: int,
     seed: int,
     cache: Path,
+    judge: str,
     as_json: bool,
 ) -> None:
     """Ask CHECKPOINT the questions in FILES, all at once rather than clip by clip, and score what it says.
 
-    F1 is of questions with answers (exact judge); false alarms per minute are of those without. Choose a
+    F1 is of questions with answers; false alarms per minute are of those without. Choose a
     threshold on validation clips, never on those that are reported.
     """
     from rich.console import Console
 
+    from benchmarks.metric.judges import open_judge
     from train.models.checkpoint import load_checkpoint
     from train.rollout.examination import Examination, drawn, figures
 
@@ -62,7 +67,9 @@ def score(
     found: dict[str, dict[str, Any]] = {str(file): {} for file in files}
     for threshold in sorted(set(thresholds)) or [loaded.stream_format.threshold]:
         for file, (examination, asked) in tests.items():
-            found[str(file)][f"{threshold:g}"] = figures(asked, examination.ask(asked, threshold))
+            found[str(file)][f"{threshold:g}"] = figures(
+                asked, examination.ask(asked, threshold), open_judge(judge)
+            )
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:

@@ -84,6 +84,7 @@ def save_checkpoint(
         weights = {k: v.detach().cpu().contiguous() for k, v in adapter_weights(model).items()}
         save_file(weights, temporary / ADAPTER, metadata={"format": "pt"})
     tokenizer.save(str(temporary / "tokenizer.json"))
+    model.vision.save(temporary)
     (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     _replace(temporary, folder)
 

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.metric.annotations import Annotation, Prediction
 from benchmarks.metric.false_alarms import silence
-from benchmarks.metric.judges import ExactJudge
+from benchmarks.metric.judges import ExactJudge, Judge
 from benchmarks.metric.score import score
 from train.data.dataset import Source
 from train.data.encode import turn_encoder
@@ -68,14 +68,16 @@ def _precision(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
-def figures(questions: list[Annotation], said: list[Prediction]) -> dict[str, Any]:
+def figures(
+    questions: list[Annotation], said: list[Prediction], judge: Judge | None = None
+) -> dict[str, Any]:
     """StreamPro-F1 in points on questions with answers, the rate of speech on those without."""
     by_id = {prediction.id: prediction for prediction in said}
     answered = [question for question in questions if question.answers]
     found: dict[str, Any] = {"questions": len(questions)}
     if answered:
         mine = [by_id[question.id] for question in answered]
-        report = score(answered, mine, ExactJudge(), bootstrap=0)
+        report = score(answered, mine, judge or ExactJudge(), bootstrap=0)
         found["f1"] = points(report)
         found["responses_per_answer"] = sum(len(p.responses) for p in mine) / sum(
             len(a.answers) for a in answered

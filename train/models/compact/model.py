@@ -20,6 +20,8 @@ from train.models.base import UNUSED, StreamModel, Visual
 from train.models.cache_argument import CACHE_ARGUMENT
 from train.models.compact.concept import ConceptToken, name_embeddings
 from train.models.compact.lite0 import Lite0Vision
+from train.models.compact.slots import SlotProjector, SlotVision
+from train.models.vision import FrozenVision
 
 FEATURE_CHANNELS = 320
 FEATURE_GRID = 7
@@ -36,6 +38,8 @@ class CompactConfig:
 
     ``visual_grid`` 3: 3 x 3 regions; 2: 2 x 2; each is a visual token, and ``concept_token`` adds one.
     ``motion``: a region's token is made from the frame before as well, so it can say what moved.
+    ``slots``: objects per frame when the frozen vision is a detector (:mod:`train.models.compact.slots`);
+    0: it is EfficientNet-Lite0.
     ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding, never said.
     """
 
@@ -54,6 +58,7 @@ class CompactConfig:
     used_vocab: int = 0
     concept_token: bool = False
     motion: bool = False
+    slots: int = 0
 
     def __post_init__(self) -> None:
         if self.visual_grid not in _WINDOWS:
@@ -69,7 +74,7 @@ class CompactConfig:
     @property
     def frame_tokens(self) -> int:
         """Visual tokens per frame (V)."""
-        return self.regions + self.concept_token
+        return self.slots + 1 if self.slots else self.regions + self.concept_token
 
     def region_centres(self) -> list[float]:
         """Where the regions of one side are centred, as shares of the picture's side."""
@@ -196,7 +201,7 @@ class CompactModel(StreamModel):
     decoder: LlamaForCausalLM
     family = "compact"
     stored_as_fp16 = True
-    vision = Lite0Vision()
+    vision: FrozenVision = Lite0Vision()
 
     def __init__(self, config: CompactConfig, decoder: LlamaForCausalLM | None = None) -> None:
         super().__init__()
@@ -205,7 +210,12 @@ class CompactModel(StreamModel):
             decoder = LlamaForCausalLM(config.llama())
             _prepare_for_copying(decoder)
         self.decoder = decoder
-        self.projector = Projector(config)
+        self.projector: Any  # a Projector; with slots a SlotProjector
+        if config.slots:
+            self.projector = SlotProjector(config.slots, config.hidden_size)
+            self.vision = SlotVision()
+        else:
+            self.projector = Projector(config)
 
     @property
     def frame_tokens(self) -> int:
