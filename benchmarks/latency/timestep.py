@@ -54,10 +54,10 @@ def main(
     gap_ms: float,
     out: Path | None,
 ) -> None:
-    from benchmarks.reference.timestep import TorchEager
+    from benchmarks.reference.stream import EagerStream
 
     model = edge_runtime.load(bundle, threads=threads)
-    torch_stream = TorchEager(checkpoint, threads)
+    torch_stream = EagerStream(checkpoint, threads)
     threshold = model.protocol.threshold  # may be chosen at export, and costs no time
     if replace(torch_stream.protocol, threshold=threshold) != model.protocol:
         raise click.UsageError(
@@ -107,7 +107,8 @@ def _stream(
                 if turn == k % 2:
                     decision = session.push(frame, (k + 1) / model.protocol.fps)
                 else:
-                    torch_score, torch_ms = torch_stream.step(frame, k)
+                    pending = torch_stream.encoder.silence_ids() if k else []
+                    torch_score, torch_ms = torch_stream.step(frame, k, pending)
                 # Worker threads of either side may spin for a while after their work; let them go to sleep.
                 time.sleep(gap_s)
             assert decision is not None

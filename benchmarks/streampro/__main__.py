@@ -178,9 +178,9 @@ def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]
     if backend not in ("auto", "cpu"):
         raise ConfigError(f"backend {backend}: a checkpoint runs on the CPU; export it for other devices")
 
-    from benchmarks.reference.model import TorchModel
+    from benchmarks.reference.model import ReferenceModel
 
-    model = TorchModel(folder, threads=1)  # the workers are the parallelism
+    model = ReferenceModel(folder, threads=1)  # the workers are the parallelism
     files = {f"{Path(name).stem}_sha256": sha256(model.bundle.path(name)) for name in model.bundle.files}
     return model, {"checkpoint": model.bundle.name, **files}
 

@@ -72,11 +72,11 @@ def main(
     out: Path | None,
     picture: Path | None,
 ) -> None:
-    from benchmarks.reference.stream import TorchStream  # here, so that --help is quick
+    from benchmarks.reference.stream import EagerStream  # here, so that --help is quick
 
     facts = machine_facts()
     model = edge_runtime.load(bundle, threads=threads)
-    torch_stream = TorchStream(checkpoint, QUERY, threads)
+    torch_stream = EagerStream(checkpoint, threads)
     protocol = model.protocol
     positions = timesteps(seconds, protocol.fps, rounds)
     frames = clip_frames(clip, protocol.fps, model.bundle.model.image_size)
@@ -100,7 +100,7 @@ def main(
                 _take(point, OURS, decision.timing["total"])
                 _others(point, torch_stream, worker, frames, k, protocol.window_turns)
                 if k == due - 1:
-                    torch_stream.release()
+                    torch_stream.reset()
     result = {
         "what": "milliseconds from a frame to its decision, by time on stream",
         "machine": facts,
@@ -159,13 +159,18 @@ def clip_frames(clip: Path, fps: float, size: tuple[int, int]) -> list[NDArray[n
     ]
 
 
+def stream_ids(stream: Any, first: int, end: int) -> list[int]:
+    """The query and timesteps ``first .. end`` passed in silence: what the decoder has seen."""
+    return [*stream.prompt_ids(QUERY), *stream.silent_ids(first, end)]
+
+
 def _open_genai(
     folder: Path | None, torch_stream: Any, window: int, threads: int, stack: ExitStack
 ) -> tuple[Worker | None, list[str]]:
     """The peer, if it can be had, and a line that says why not."""
     if folder is None:
         return None, [f"{GENAI}: not measured, no --genai folder was given; {KINDS['genai'].install}"]
-    spec = EngineSpec(GENAI, "genai", folder, threads, len(torch_stream.ids(0, window + 1)) + 64)
+    spec = EngineSpec(GENAI, "genai", folder, threads, len(stream_ids(torch_stream, 0, window + 1)) + 64)
     try:
         worker = Worker(spec)
     except EdgeError as error:
@@ -176,9 +181,9 @@ def _open_genai(
 
 def _prepare(point: dict[str, Any], torch_stream: Any, timestep: int, max_cache_mb: float) -> None:
     """Grow the cache for a position, if it may take that much room."""
-    rows = len(torch_stream.ids(0, timestep))
+    rows = len(stream_ids(torch_stream, 0, timestep))
     if rows * torch_stream.row_bytes / 1e6 <= max_cache_mb:
-        torch_stream.grow_to(timestep)
+        torch_stream.fill(rows)
         point["torch_rows"] = rows
 
 
@@ -194,17 +199,17 @@ def _others(
     if point["torch_rows"] is not None:
         sleep(REST_S)
         if GROWING not in point["times"]:
-            torch_stream.growing_step(frames[k % len(frames)], k)
-        _take(point, GROWING, torch_stream.growing_step(frames[k % len(frames)], k))
+            torch_stream.probe(frames[k % len(frames)], k)
+        _take(point, GROWING, torch_stream.probe(frames[k % len(frames)], k))
     first = max(0, k + 1 - window)
     sleep(REST_S)
     seen = [frames[i % len(frames)] for i in range(first, k + 1)]
-    _take(point, POLLING, torch_stream.polling_step(seen, k))
+    _take(point, POLLING, torch_stream.poll(QUERY, seen, k))
     if worker is not None:
         sleep(REST_S)
         if GENAI not in point["times"]:
             worker.fill([])
-        _take(point, GENAI, worker.time(torch_stream.ids(first, k + 1), 1)[0])
+        _take(point, GENAI, worker.time(stream_ids(torch_stream, first, k + 1), 1)[0])
     sleep(REST_S)
 
 
