@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-_BENCH = frozenset({"av", "httpx", "matplotlib", "rich", "safetensors", "tqdm"})
+_BENCH = frozenset({"av", "jsonschema", "matplotlib", "openai", "rich", "tqdm"})
 _TRAIN = frozenset(
     {
         "accelerate",
@@ -22,6 +22,7 @@ _TRAIN = frozenset(
         "onnxruntime",
         "onnxscript",
         "peft",
+        "safetensors",
         "tensorboard",
         "torch",
         "transformers",

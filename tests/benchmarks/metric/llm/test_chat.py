@@ -56,9 +56,12 @@ def test_request_is_what_the_interface_asks_for(
     assert str(chat.spending) == "1 requests, 100 tokens in, 10 out"
 
 
-def test_no_key_no_header(chat_server: Any, tmp_path: Path) -> None:
+def test_no_key_no_header(chat_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, KEY)  # those of another server
     client(chat_server, tmp_path).ask(HELLO, str)
     assert "authorization" not in chat_server.headers[0]
+    assert KEY not in str(chat_server.headers[0])
 
 
 def test_reply_is_paid_for_once(chat_server: Any, tmp_path: Path) -> None:
@@ -213,7 +216,7 @@ def test_impossible_key_is_refused_unseen(
         ("https://host/v1?key=secret", "no user, password"),
         ("ftp://host/v1?key=secret", "no user, password"),
         ("http://host:99999/v1", "expected the address"),
-        ("http://host:port/v1", "no URL"),
+        ("http://host:port/v1", "expected the address"),
     ],
 )
 def test_bad_address(tmp_path: Path, url: str, message: str) -> None:
