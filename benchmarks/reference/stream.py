@@ -33,8 +33,8 @@ class EagerStream:
     def __init__(self, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
         self.reference = load_reference(folder)
-        self.protocol = self.reference.protocol
-        self.encoder = TurnEncoder(self.protocol, Tokenizer(folder / TOKENIZER).encode)
+        self.stream_format = self.reference.stream_format
+        self.encoder = TurnEncoder(self.stream_format, Tokenizer(folder / TOKENIZER).encode)
         config = self.reference.decoder.config
         self.max_positions: int = config.max_position_embeddings
         self.row_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4

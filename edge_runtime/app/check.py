@@ -99,7 +99,7 @@ class _Look:
         names_and_sources = []
         for index, camera in enumerate(self._config.cameras):
             at: KeyPath = ("camera", index)
-            if not camera.asks:
+            if not camera.queries:
                 yield note(self._config, at, "warn", "nothing to watch for; add [[camera.ask]] or give --ask")
             wrong = list(self._secret(at, "password", Secret(camera.password_env, camera.password_file)))
             yield from wrong

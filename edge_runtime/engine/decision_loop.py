@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.bundle.stream_format import TurnEncoder
-from edge_runtime.config.schema import Ask
+from edge_runtime.config.schema import QueryConfig
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Question, Revision, match, open_question
 from edge_runtime.engine.session import Decision
@@ -28,7 +28,7 @@ from edge_runtime.errors import EdgeError
 from edge_runtime.events.records import Event, EventMaker
 from edge_runtime.observability.telemetry import Telemetry
 from edge_runtime.sinks import ReaderGoneError, Sinks
-from edge_runtime.video.source import Camera, Picture
+from edge_runtime.video.source import Camera, Frame
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Runner:
     def __init__(
         self,
         model: Model,
-        asks: Sequence[Ask],
+        queries: Sequence[QueryConfig],
         events: EventMaker,
         sinks: Sinks,
         display: Display,
@@ -118,11 +118,11 @@ class Runner:
         self._next_index = 0
         self._started = self._next_stats = 0.0
         self._wall_s = 0.0
-        self._numbered = len(asks)
+        self._numbered = len(queries)
         self._camera: Camera
         self._questions = [
             open_question(model, f"q{number}", ask, live=events.live)
-            for number, ask in enumerate(asks, start=1)
+            for number, ask in enumerate(queries, start=1)
         ]
 
     def stop(self, cause: str) -> None:
@@ -204,15 +204,15 @@ class Runner:
             ended=self._ended,
         )
 
-    def prepare(self, asks: Sequence[Ask]) -> Revision:
+    def prepare(self, queries: Sequence[QueryConfig]) -> Revision:
         """Make ready to watch for ``asks`` instead. Nothing changes until :meth:`revise`; EdgeError if one of
         them cannot be asked.
         """
-        found, removed = match(self._questions, asks)
+        found, removed = match(self._questions, queries)
         added: list[Question] = []
         questions: list[Question] = []
         try:
-            for ask, question in zip(asks, found, strict=True):
+            for ask, question in zip(queries, found, strict=True):
                 if question is None:
                     name = f"q{self._numbered + len(added) + 1}"
                     due = max(ask.at, self._now_s)
@@ -223,7 +223,7 @@ class Runner:
             for question in added:
                 question.session.close()
             raise
-        return Revision(tuple(questions), tuple(asks), tuple(added), tuple(removed))
+        return Revision(tuple(questions), tuple(queries), tuple(added), tuple(removed))
 
     def revise(self, revision: Revision) -> list[str]:
         """Take over, between two turns: in force from the next timestep. What changed, in words."""
@@ -233,7 +233,7 @@ class Runner:
                 self._emit(self._events.query("removed", question.id, question.ask.text, self._now_s))
             question.session.close()
             changes.append(f"{question.id} removed")
-        for question, ask in zip(revision.questions, revision.asks, strict=True):
+        for question, ask in zip(revision.questions, revision.queries, strict=True):
             if question in revision.added:
                 changes.append(f"{question.id} added")
             elif question.ask != ask:
@@ -252,18 +252,18 @@ class Runner:
 
     def _is_beyond_duration(self, index: int) -> bool:
         """A file's end by ``duration_s`` depends on its own time alone, so that events stay the same."""
-        if self._duration_s is None or self.model.protocol.interval(index)[1] <= self._duration_s:
+        if self._duration_s is None or self.model.stream_format.interval(index)[1] <= self._duration_s:
             return False
         self.stop(f"{self._duration_s:g} s are over")
         return True
 
-    def _step(self, frame: Picture, live: bool) -> None:
+    def _step(self, frame: Frame, live: bool) -> None:
         """One timestep for every question."""
         taken = self._clock()
         start = frame.captured_at if live else taken
         self.telemetry.skipped += frame.index - self._next_index
         self._next_index = frame.index + 1
-        self._now_s = self.model.protocol.interval(frame.index)[1]
+        self._now_s = self.model.stream_format.interval(frame.index)[1]
         self._ask_what_is_due()
         if live:
             self.telemetry.add_stage("queue", (taken - start) * 1e3)
@@ -357,9 +357,9 @@ class Runner:
 
 def with_fps(model: Model, fps: float) -> Model:
     """The same loaded model, deciding ``fps`` times per second of stream instead of as it was trained to."""
-    if fps == model.protocol.fps:
+    if fps == model.stream_format.fps:
         return model
     changed = copy.copy(model)
-    changed.protocol = replace(model.protocol, fps=fps)
-    changed.encoder = TurnEncoder(changed.protocol, model.tokenizer.encode)
+    changed.stream_format = replace(model.stream_format, fps=fps)
+    changed.encoder = TurnEncoder(changed.stream_format, model.tokenizer.encode)
     return changed

@@ -35,11 +35,11 @@ class Model:
         spinning: Spinning = "run",
     ) -> None:
         self.bundle: Bundle = load_bundle(name_or_folder)
-        self.protocol = self.bundle.protocol
+        self.stream_format = self.bundle.stream_format
         self.tokenizer = Tokenizer(self.bundle.path(TOKENIZER))
         self.embedding = _load_embedding(self.bundle)
         try:
-            self.encoder = TurnEncoder(self.protocol, self.tokenizer.encode)
+            self.encoder = TurnEncoder(self.stream_format, self.tokenizer.encode)
         except ValueError as error:
             raise BundleError(f"{self.bundle.path(TOKENIZER)}: {error}; export the bundle again") from error
         if self.tokenizer.vocab_size > self.bundle.model.vocab_size:

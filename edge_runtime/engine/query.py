@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from edge_runtime.config.schema import Ask
+from edge_runtime.config.schema import QueryConfig
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.session import StreamSession
 from edge_runtime.errors import EdgeError
@@ -23,18 +23,18 @@ class Question:
     """A question that is being watched, or will be from ``due`` seconds of the stream."""
 
     id: str
-    ask: Ask
+    ask: QueryConfig
     session: StreamSession
     policy: ResponsePolicy
     due: float
     asked: bool = False
 
-    def adopt(self, ask: Ask, model: Model) -> None:
+    def adopt(self, ask: QueryConfig, model: Model) -> None:
         """Go on under other settings; the text is the same."""
         self.ask = ask
         self.policy.settings = ask.policy
         threshold = ask.policy.threshold
-        self.session.threshold = model.protocol.threshold if threshold is None else threshold
+        self.session.threshold = model.stream_format.threshold if threshold is None else threshold
         if not self.asked:
             self.due = ask.at
 
@@ -46,7 +46,7 @@ class Revision:
 
     questions: tuple[Question, ...]
     """All that will be watched, in order, kept and new."""
-    asks: tuple[Ask, ...]
+    queries: tuple[QueryConfig, ...]
     """What each of them will be like."""
     added: tuple[Question, ...]
     removed: tuple[Question, ...]
@@ -57,7 +57,9 @@ class Revision:
             question.session.close()
 
 
-def open_question(model: Model, id: str, ask: Ask, *, live: bool, due: float | None = None) -> Question:
+def open_question(
+    model: Model, id: str, ask: QueryConfig, *, live: bool, due: float | None = None
+) -> Question:
     """A question with a session of its own. Raises EdgeError when it cannot be asked: now, not when due."""
     session = model.session(threshold=ask.policy.threshold)
     try:
@@ -69,11 +71,13 @@ def open_question(model: Model, id: str, ask: Ask, *, live: bool, due: float | N
     return Question(id, ask, session, policy, ask.at if due is None else due)
 
 
-def match(questions: Iterable[Question], asks: Sequence[Ask]) -> tuple[list[Question | None], list[Question]]:
+def match(
+    questions: Iterable[Question], queries: Sequence[QueryConfig]
+) -> tuple[list[Question | None], list[Question]]:
     """For each ask the question that has its text already, or None; and the questions that are left over."""
     left = list(questions)
     found: list[Question | None] = []
-    for ask in asks:
+    for ask in queries:
         question = next((one for one in left if one.ask.text == ask.text), None)
         if question is not None:
             left.remove(question)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:  # `edge-run --help` must not wait for numpy
-    from edge_runtime.config.schema import Ask
+    from edge_runtime.config.schema import QueryConfig
     from edge_runtime.engine.decision_loop import StepView
 
 _BAR_CELLS = 10
@@ -79,9 +79,9 @@ class LiveDisplay:
         self._prefix = f"{printable(name)}  " if name else ""
         self._board = {} if board is None else board
 
-    def questions(self, asks: Sequence[Ask]) -> None:
+    def questions(self, queries: Sequence[QueryConfig]) -> None:
         """What is asked, before anything is shown."""
-        for number, ask in enumerate(asks, start=1):
+        for number, ask in enumerate(queries, start=1):
             when = f" (from {ask.at:g} s)" if ask.at else ""
             self._console.line(f"{self._prefix}q{number}{when}: {printable(ask.text)}")
 

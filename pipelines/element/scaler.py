@@ -22,7 +22,7 @@ from pipelines.pipeline.preprocessing import add_tail, link
 from pipelines.sources.errors import first_line
 
 
-class PictureScaler:
+class FrameScaler:
     """A small pipeline that is fed by hand. Not thread-safe: one thread converts."""
 
     def __init__(self, size: tuple[int, int]) -> None:

@@ -17,7 +17,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings, ResponsePolicy
 from edge_runtime.events.records import UlidMaker
 from edge_runtime.video.sampling import TimestepSampler
-from pipelines.element.scaler import PictureScaler
+from pipelines.element.scaler import FrameScaler
 
 _NS = 1_000_000_000
 _BACKWARDS_NS = _NS // 2
@@ -100,7 +100,7 @@ class InferenceWorker:
         model = edge_runtime.load(
             settings.bundle, threads=settings.threads, backend=settings.backend, say=on_warning
         )
-        self._model = with_fps(model, settings.fps or model.protocol.fps)
+        self._model = with_fps(model, settings.fps or model.stream_format.fps)
         self._policy = ResponsePolicy(PolicySettings(settings.threshold, settings.min_gap_s))
         self._session = self._model.session(threshold=settings.threshold)
         self._vision = self._model.open_vision()
@@ -108,7 +108,7 @@ class InferenceWorker:
         self._query_id = self._session.ask(settings.query)
         self._on_response, self._on_warning, self._on_error = on_response, on_warning, on_error
         self._ids = UlidMaker()
-        self._sampler = TimestepSampler(self._model.protocol.fps)
+        self._sampler = TimestepSampler(self._model.stream_format.fps)
         self._origin_ns: int | None = None
         self._segment_ns = self._last_ns = 0
         self._stream = self._session_stream = 0
@@ -118,7 +118,7 @@ class InferenceWorker:
         self._busy = self._closing = False
         self._changed = threading.Condition()
         height, width = self._model.bundle.model.image_size
-        self._scaler = PictureScaler((width, height))
+        self._scaler = FrameScaler((width, height))
         self._thread = threading.Thread(target=self._run, name="streampro", daemon=True)
 
     def start(self) -> None:
@@ -133,7 +133,7 @@ class InferenceWorker:
     def set_policy(self, threshold: float | None, min_gap_s: float) -> None:
         """Change when responses go out, from the next timestep on."""
         settings = PolicySettings(threshold, min_gap_s)
-        self._session.threshold = self._model.protocol.threshold if threshold is None else threshold
+        self._session.threshold = self._model.stream_format.threshold if threshold is None else threshold
         self._policy.settings = settings
 
     # ------------------------------------------------------------------ the streaming thread

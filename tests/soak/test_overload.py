@@ -17,7 +17,7 @@ from tests.soak import overload
 
 
 @dataclass
-class Picture:
+class Frame:
     index: int
     image: np.ndarray = field(default_factory=lambda: np.zeros((224, 224, 3), np.uint8))
     captured_at: float = field(default_factory=monotonic)
@@ -33,9 +33,9 @@ def measure(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
         pictures = iter(range(count))
 
         class Scripted:
-            def read(self, timeout_s: float) -> Picture | None:
+            def read(self, timeout_s: float) -> Frame | None:
                 index = next(pictures, None)
-                return None if index is None else Picture(index)
+                return None if index is None else Frame(index)
 
         @contextmanager
         def open_camera(*_: object, **__: object):

@@ -103,16 +103,16 @@ def with_window(model: Model, turns: int | None) -> Model:
 
     Blocks of the same share leave at once. Raises ConfigError for more turns than the bundle keeps.
     """
-    protocol = model.protocol
+    stream_format = model.stream_format
     if turns is None:
         return model
-    if turns > protocol.window_turns:
+    if turns > stream_format.window_turns:
         raise ConfigError(
-            f"--window-turns {turns}: {model.bundle.name} keeps {protocol.window_turns}; choose fewer"
+            f"--window-turns {turns}: {model.bundle.name} keeps {stream_format.window_turns}; choose fewer"
         )
     changed = copy.copy(model)
-    block = max(1, protocol.evict_turns * turns // protocol.window_turns)
-    changed.protocol = replace(protocol, window_turns=turns, evict_turns=block)
+    block = max(1, stream_format.evict_turns * turns // stream_format.window_turns)
+    changed.stream_format = replace(stream_format, window_turns=turns, evict_turns=block)
     return changed
 
 
@@ -182,7 +182,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
             plan.speak_every,
             plan.backend,
             threads,
-            model.protocol.window_turns,
+            model.stream_format.window_turns,
             sources.live,
         ),
         run,

@@ -56,7 +56,9 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
 
 @click.command("run", cls=RunCommand, hidden=True)
 @click.argument("sources", nargs=-1, metavar="SOURCE ...")
-@click.option("--ask", "asks", multiple=True, metavar="TEXT", help="What to watch for. May be given again.")
+@click.option(
+    "--ask", "queries", multiple=True, metavar="TEXT", help="What to watch for. May be given again."
+)
 @click.option(
     "--ask-at",
     "ask_at",
@@ -159,7 +161,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
 )
 def run(
     sources: tuple[str, ...],
-    asks: tuple[str, ...],
+    queries: tuple[str, ...],
     ask_at: tuple[float, ...],
     bundle: str | None,
     fps: float | None,
@@ -190,7 +192,7 @@ def run(
     share_one_heap()
     given = Given(
         sources,
-        asks,
+        queries,
         ask_at,
         fps,
         masks,

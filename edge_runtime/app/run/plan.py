@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from edge_runtime.bundle.tokenizer import is_unicode
-from edge_runtime.config.schema import Ask, CameraConfig, Config, RuntimeConfig
+from edge_runtime.config.schema import CameraConfig, Config, QueryConfig, RuntimeConfig
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.sinks.registry import ReceiverConfig
 from edge_runtime.video.framing import Framing, Polygon
@@ -31,7 +31,7 @@ class Given:
     """What the command line says. It holds for every camera, and above what the file says."""
 
     sources: tuple[str, ...]
-    asks: tuple[str, ...] = ()
+    queries: tuple[str, ...] = ()
     ask_at: tuple[float, ...] = ()
     """Seconds; the first belongs to the first of ``asks``."""
     fps: float | None = None
@@ -107,12 +107,12 @@ def _sample() -> CameraConfig:
     try:
         data = json.loads(about.read_text(encoding="utf-8"))
         queries = data["queries"] if "queries" in data else [data["query"]]
-        asks = tuple(Ask(query["text"], float(query["time"])) for query in queries)
+        queries = tuple(QueryConfig(query["text"], float(query["time"])) for query in queries)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise SourceError(
             f"{about}: the sample's question cannot be read ({err!r}); install the program again"
         ) from err
-    return CameraConfig(name=SAMPLE, source=str(clip), asks=asks)
+    return CameraConfig(name=SAMPLE, source=str(clip), queries=queries)
 
 
 def _planned(camera: CameraConfig, given: Given) -> CameraConfig:
@@ -122,8 +122,8 @@ def _planned(camera: CameraConfig, given: Given) -> CameraConfig:
         **_trust(given),
         **{name: value for name, value in _known(given.options).items() if name not in _TLS},
     )
-    asks = _questions(camera, given.asks, given.ask_at, _known(given.policy))
-    return replace(camera, fps=given.fps or camera.fps, asks=asks, options=options)
+    queries = _questions(camera, given.queries, given.ask_at, _known(given.policy))
+    return replace(camera, fps=given.fps or camera.fps, queries=queries, options=options)
 
 
 def _trust(given: Given) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _trust(given: Given) -> dict[str, Any]:
 
 def _questions(
     camera: CameraConfig, texts: Sequence[str], times: Sequence[float], policy: dict[str, Any]
-) -> tuple[Ask, ...]:
+) -> tuple[QueryConfig, ...]:
     """What is asked: the command line's questions, else the camera's, under the command line's policy."""
     if len(times) > len(texts):
         raise click.UsageError(
@@ -152,13 +152,13 @@ def _questions(
             raise click.UsageError(f'--ask "{shown}" is not UTF-8; write it in UTF-8')
     if texts:
         padded = [*times, *[0.0] * (len(texts) - len(times))]
-        asks = tuple(Ask(text, at, camera.policy) for text, at in zip(texts, padded, strict=True))
+        queries = tuple(QueryConfig(text, at, camera.policy) for text, at in zip(texts, padded, strict=True))
     else:
-        asks = camera.asks
-    if not asks:
+        queries = camera.queries
+    if not queries:
         whom = f"{camera.name}: " if camera.name else ""
         raise click.UsageError(f'{whom}nothing to watch for; add --ask "..."')
-    return tuple(replace(ask, policy=replace(ask.policy, **policy)) for ask in asks)
+    return tuple(replace(ask, policy=replace(ask.policy, **policy)) for ask in queries)
 
 
 def _framing(base: Framing, given: Given) -> Framing:

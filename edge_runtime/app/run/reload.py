@@ -120,7 +120,7 @@ class Reloader:
         try:
             plan = self._replan()
             for n in running:
-                revisions.append(self._watched[n].runner.prepare(plan.cameras[n].asks))
+                revisions.append(self._watched[n].runner.prepare(plan.cameras[n].queries))
         except (EdgeError, click.ClickException) as err:
             for revision in revisions:
                 revision.discard()

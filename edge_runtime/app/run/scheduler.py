@@ -17,7 +17,7 @@ POLL_S = 0.2
 """Longest wait for a picture before the clock is looked at: Ctrl-C, --duration and stats are due then."""
 
 
-def take_turns(
+def round_robin(
     runners: Iterable[Runner],
     *,
     wake: threading.Event | None = None,

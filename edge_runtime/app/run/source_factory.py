@@ -115,7 +115,7 @@ def open_camera(
 ) -> Camera:
     """Start reading; ``wake`` is called, from any thread, when there is something to read. SourceError."""
     height, width = model.bundle.model.image_size
-    return _open(source, options, model.protocol.fps, (width, height), wake)
+    return _open(source, options, model.stream_format.fps, (width, height), wake)
 
 
 def try_camera(source: Any, options: SourceOptions) -> Camera:
@@ -156,7 +156,7 @@ def _open(
 def _model_identity(model: Model) -> str:
     """Tells models apart: a file's events have the same ids only when the same model made them."""
     hashes = sorted((name, spec.sha256) for name, spec in model.bundle.files.items())
-    return json.dumps([hashes, model.protocol.to_dict()], sort_keys=True)
+    return json.dumps([hashes, model.stream_format.to_dict()], sort_keys=True)
 
 
 def hide(secret: str) -> None:

@@ -46,7 +46,7 @@ def watch(job: Job, console: Console) -> int:
     """
     import edge_runtime
     from edge_runtime.app.run.reload import Reloader
-    from edge_runtime.app.run.scheduler import take_turns
+    from edge_runtime.app.run.scheduler import round_robin
     from edge_runtime.sinks import FileSink, ReaderGoneError, Sinks
     from edge_runtime.sinks.registry import open_receivers
 
@@ -108,7 +108,7 @@ def watch(job: Job, console: Console) -> int:
                 reloader.look()
 
         try:
-            take_turns(runners, wake=wake, between=between, ended=ended)
+            round_robin(runners, wake=wake, between=between, ended=ended)
         except ReaderGoneError:
             reader_gone = True
         lost = sinks.close()
@@ -167,13 +167,13 @@ def _runners(job: Job, found: Sequence[_Found], model: Model, sinks: Sinks, cons
         display: Display = NoDisplay()
         if not job.quiet and not job.as_json:
             live = LiveDisplay(console, one.name if len(found) > 1 else "", board)
-            live.questions(one.config.asks)
+            live.questions(one.config.queries)
             display = live
         identity = opening.identity(one.source, model) if one.error is None else None
         runners.append(
             Runner(
-                with_fps(model, one.config.fps or model.protocol.fps),
-                one.config.asks,
+                with_fps(model, one.config.fps or model.stream_format.fps),
+                one.config.queries,
                 EventMaker(one.name, identity),
                 sinks,
                 display,
@@ -210,7 +210,7 @@ def _serve_metrics(
     from edge_runtime.observability.metrics import MetricsServer, StreamMetrics
 
     streams = [
-        StreamMetrics(one.runner.stream, one.runner.model.protocol.fps, one.runner.telemetry, one.camera)
+        StreamMetrics(one.runner.stream, one.runner.model.stream_format.fps, one.runner.telemetry, one.camera)
         for one in watched
     ]
     stack.enter_context(closing(MetricsServer(*job.plan.runtime.metrics, streams, receivers)))

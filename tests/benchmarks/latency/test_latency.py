@@ -79,7 +79,7 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid, mot
     import torch
 
     from benchmarks.reference.stream import EagerStream
-    from edge_runtime.bundle.stream_format import Protocol
+    from edge_runtime.bundle.stream_format import StreamFormat
     from export.validation.torch_reference import full_logits
     from train.models.checkpoint import save_checkpoint
     from train.models.compact.model import CompactConfig, CompactModel
@@ -92,8 +92,8 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid, mot
         "motion": motion,
     }
     model = CompactModel(CompactConfig(**sizes)).eval()
-    protocol = Protocol(frame_tokens=grid**2)
-    save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, protocol, [], {}, {})
+    stream_format = StreamFormat(frame_tokens=grid**2)
+    save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, stream_format, [], {}, {})
     stream = EagerStream(tmp_path / "checkpoint", threads=1)
     checkpoint = stream.reference
     features = torch.randn(1, 320, 7, 7)

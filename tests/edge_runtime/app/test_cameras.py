@@ -41,9 +41,9 @@ def settings(tmp_path: Path) -> Config:
 def test_each_camera_keeps_its_own_settings(settings):
     plan = make_plan(Given(("hall", "door")), settings)
     hall, door = plan.cameras
-    assert (hall.name, hall.fps, [ask.text for ask in hall.asks]) == ("hall", None, ["Who goes?"])
+    assert (hall.name, hall.fps, [ask.text for ask in hall.queries]) == ("hall", None, ["Who goes?"])
     assert (door.fps, door.options.transport, len(door.options.framing.masks)) == (2.0, "udp", 1)
-    assert (door.asks[0].policy.threshold, door.asks[0].policy.min_gap_s) == (0.7, 4.0)
+    assert (door.queries[0].policy.threshold, door.queries[0].policy.min_gap_s) == (0.7, 4.0)
     assert plan.runtime.threads == 3 and plan.path == settings.path
 
 
@@ -51,7 +51,7 @@ def test_the_command_line_holds_for_every_camera(settings):
     mask = ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5))
     given = Given(
         ("door", "hall", "test:snow"),
-        asks=("What happens?",),
+        queries=("What happens?",),
         ask_at=(3.0,),
         fps=5.0,
         masks=(mask,),
@@ -61,13 +61,13 @@ def test_the_command_line_holds_for_every_camera(settings):
     )
     plan = make_plan(given, settings)
     for camera in plan.cameras:
-        assert [(ask.text, ask.at, ask.policy.threshold) for ask in camera.asks] == [
+        assert [(ask.text, ask.at, ask.policy.threshold) for ask in camera.queries] == [
             ("What happens?", 3.0, 0.2)
         ]
         assert (camera.fps, camera.options.transport, camera.options.decoder) == (5.0, "tcp", None)
         assert camera.options.framing.masks[-1] == mask
     assert [len(camera.options.framing.masks) for camera in plan.cameras] == [2, 1, 1]
-    assert [camera.asks[0].policy.min_gap_s for camera in plan.cameras] == [4.0, 0.0, 0.0]
+    assert [camera.queries[0].policy.min_gap_s for camera in plan.cameras] == [4.0, 0.0, 0.0]
     assert (plan.runtime.threads, plan.runtime.bundle) == (1, "nano")
     assert plan.cameras[2].name == "" and plan.cameras[2].source == "test:snow"
 
@@ -79,7 +79,7 @@ def test_mistakes_are_refused(settings):
         make_plan(Given(("hall", "door", "hall")), settings)
     secret = "rtsp://viewer:hunter2@192.0.2.7/stream"
     with pytest.raises(click.UsageError, match="one address is given twice"):
-        make_plan(Given((secret, secret), asks=("What?",)), settings)
+        make_plan(Given((secret, secret), queries=("What?",)), settings)
     with pytest.raises(ConfigError, match=r"dor: .*did you mean door"):
         make_plan(Given(("hall", "dor")), settings)
     with pytest.raises(click.UsageError, match="nothing to watch for"):

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from edge_runtime.app.cli import SAMPLES
-from edge_runtime.config.schema import Ask, Config
+from edge_runtime.config.schema import Config, QueryConfig
 from edge_runtime.errors import SourceError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -260,10 +260,10 @@ def test_the_sample_brings_its_questions(tmp_path, monkeypatch):
         cameras.find_camera("sample", Config())
     about = tmp_path / "sample.json"
     about.write_text('{"query": {"time": 4, "text": "What?"}, "answers": []}')
-    assert cameras.find_camera("sample", Config()).asks == (Ask("What?", 4.0),)
+    assert cameras.find_camera("sample", Config()).queries == (QueryConfig("What?", 4.0),)
     about.write_text('{"queries": [{"time": 0, "text": "a"}, {"time": 1, "text": "b"}]}')
     camera = cameras.find_camera("sample", Config())
-    assert [ask.text for ask in camera.asks] == ["a", "b"]
+    assert [ask.text for ask in camera.queries] == ["a", "b"]
     assert (camera.name, camera.source) == ("sample", str(tmp_path / "sample.mp4"))
 
 

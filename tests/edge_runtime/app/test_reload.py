@@ -13,7 +13,7 @@ import pytest
 import edge_runtime
 from edge_runtime.app.run.plan import Given, make_plan
 from edge_runtime.app.run.reload import LOOK_EVERY_S, FileWatch, Reloader
-from edge_runtime.app.run.scheduler import take_turns
+from edge_runtime.app.run.scheduler import round_robin
 from edge_runtime.app.run.spec import Job, Watched
 from edge_runtime.config.schema import find_config
 from edge_runtime.engine.decision_loop import Runner
@@ -33,7 +33,7 @@ WHAT = '[[camera.ask]]\ntext = "What does the person do?"\n'
 HOW_MANY = '[[camera.ask]]\ntext = "How many red cars passed by?"\n'
 
 
-class Picture:
+class Frame:
     captured_at = 0.0
 
     def __init__(self, index: int) -> None:
@@ -52,7 +52,7 @@ class ScriptedCamera:
         self._left = iter(range(9))
 
     def read(self, timeout_s: float) -> Any:
-        return Picture(next(self._left))
+        return Frame(next(self._left))
 
     def set_masks(self, masks: Any) -> None:
         self.masks = masks
@@ -95,8 +95,8 @@ def watch(model, file: Path, first: str, changes: dict[int, str], **given: Any) 
 
     job = Job(replan(), replan, follow_file=False)
     sink, camera = ListSink(), ScriptedCamera(changes)
-    asks = job.plan.cameras[0].asks
-    runner = Runner(model, asks, EventMaker("door", "identity"), Sinks([sink]), NoDisplay())
+    queries = job.plan.cameras[0].queries
+    runner = Runner(model, queries, EventMaker("door", "identity"), Sinks([sink]), NoDisplay())
     run = Run(sink.events, [], [], camera, runner)
     reloader = Reloader(
         job, [Watched(job.plan.cameras[0], runner, camera)], run.told.append, run.warned.append
@@ -111,7 +111,7 @@ def watch(model, file: Path, first: str, changes: dict[int, str], **given: Any) 
         reloader.look()
 
     runner.begin(camera)
-    take_turns([runner], between=between)
+    round_robin([runner], between=between)
     assert runner.telemetry.timesteps == 9  # whatever changed, no frame was lost
     return run
 
@@ -162,7 +162,7 @@ def test_threshold_and_policy_change_and_what_was_sent_still_counts(model, file)
 
 def test_the_bundles_own_threshold_comes_back(model, file):
     run = watch(model, file, DOOR + WHAT, {2: DOOR.replace("threshold = 0.0\n", "") + WHAT})
-    assert run.runner._questions[0].session.threshold == model.protocol.threshold
+    assert run.runner._questions[0].session.threshold == model.stream_format.threshold
 
 
 def test_masks_reach_the_camera_beside_those_of_the_command_line(model, file):
@@ -228,7 +228,9 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
     job, sink, said = Job(replan(), replan, follow_file=False), ListSink(), []
     watched = []
     for config, camera in zip(job.plan.cameras, (Unmaskable({}), ScriptedCamera({})), strict=True):
-        runner = Runner(model, config.asks, EventMaker(config.name, "identity"), Sinks([sink]), NoDisplay())
+        runner = Runner(
+            model, config.queries, EventMaker(config.name, "identity"), Sinks([sink]), NoDisplay()
+        )
         runner.begin(camera)
         watched.append(Watched(config, runner, camera))
     reloader = Reloader(job, watched, said.append, said.append)
@@ -240,7 +242,7 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
             reloader.request()
         reloader.look()
 
-    take_turns([one.runner for one in watched], between=between, ended=lambda one: ended.append(one.stream))
+    round_robin([one.runner for one in watched], between=between, ended=lambda one: ended.append(one.stream))
     door, hall = (one.runner for one in watched)
     assert isinstance(door.error, KeyError) and hall.error is None
     assert (door.telemetry.timesteps, hall.telemetry.timesteps) == (3, 9) and ended == ["door", "hall"]
@@ -248,7 +250,7 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
 
 
 def test_a_reload_that_fails_by_a_mistake_of_ours_is_one_line(model, file, monkeypatch):
-    def broken(self, asks):
+    def broken(self, queries):
         raise KeyError("a mistake\nof ours")
 
     monkeypatch.setattr(Runner, "prepare", broken)

@@ -137,7 +137,7 @@ def test_a_change_of_size_on_the_way(streampro: str) -> None:
 
 def test_strides_are_respected(streampro: str) -> None:
     """Rows with padding give the very picture that rows without it give."""
-    from pipelines.element.scaler import PictureScaler
+    from pipelines.element.scaler import FrameScaler
 
     modules = load()
     Gst, GstVideo = modules.Gst, modules.GstVideo
@@ -151,7 +151,7 @@ def test_strides_are_respected(streampro: str) -> None:
     GstVideo.buffer_add_video_meta_full(
         wide, 0, GstVideo.VideoFormat.RGB, width, height, 1, [0, 0, 0, 0], [stride, 0, 0, 0]
     )
-    scaler = PictureScaler((64, 64))
+    scaler = FrameScaler((64, 64))
     try:
         first, second = scaler.convert(plain, caps), scaler.convert(wide, caps)
     finally:
@@ -164,7 +164,7 @@ def test_strides_are_respected(streampro: str) -> None:
 @pytest.mark.parametrize("coded", ["I420", "NV12", "YUY2", "RGB"])
 def test_four_bytes_a_pixel_on_the_way_change_none(coded: str) -> None:
     """What comes out is what RGB all the way gives."""
-    from pipelines.element.scaler import PictureScaler
+    from pipelines.element.scaler import FrameScaler
 
     Gst = load().Gst
     head = (
@@ -175,7 +175,7 @@ def test_four_bytes_a_pixel_on_the_way_change_none(coded: str) -> None:
         "appsrc name=raw ! videoconvert ! video/x-raw,format=RGB ! videoscale method=bilinear2 "
         "add-borders=true ! video/x-raw,width=64,height=64,pixel-aspect-ratio=1/1 ! appsink name=out"
     )
-    source, scaler = Gst.parse_launch(head), PictureScaler((64, 64))
+    source, scaler = Gst.parse_launch(head), FrameScaler((64, 64))
     plain = Gst.parse_launch(tail)
     try:
         source.set_state(Gst.State.PLAYING)
@@ -304,7 +304,7 @@ def test_properties_while_playing(streampro: str) -> None:
     element.set_property("threshold", 1.0)
     assert session.threshold == 1.0
     element.set_property("threshold", -1.0)
-    assert session.threshold == element._worker._model.protocol.threshold
+    assert session.threshold == element._worker._model.stream_format.threshold
     element.set_property("min-gap", 30.0)
     assert element._worker._policy.settings.min_gap_s == 30.0
 
