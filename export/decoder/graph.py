@@ -17,13 +17,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
 
-from export.decoder.parts import DecoderParts, decoder_parts
+from export.decoder.parts import DecoderParts
 from export.errors import ExportError
-from train.models.qwen.model import QwenModel
 
-ROTARY_LAPS = 4
+ROPE_TABLE_FACTOR = 4
 """Positions a graph has angles for, in rows of its cache: an eviction then lets positions grow on, and turns
 all keys back only when three caches full have passed (:mod:`edge_runtime.kv_cache.placement`)."""
 
@@ -63,7 +61,7 @@ class DecoderShape:
             rope_theta=float(rope["rope_theta"]),
             vocab_size=config.vocab_size,
             context_rows=context_rows,
-            rotary_positions=ROTARY_LAPS * context_rows,
+            rotary_positions=ROPE_TABLE_FACTOR * context_rows,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,19 +206,18 @@ class DecoderGraph(nn.Module):
     """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)``, and ``deepstack`` where the
     decoder has that, to ``(logits, ...)``, the rest as the lowering says.
 
-    Weights are copied from ``decoder``, which is not changed. ``dtype``: of weights, activations and cache,
+    Weights are copied from ``parts``, which are not changed. ``dtype``: of weights, activations and cache,
     float32 or float16; embeddings and logits are float32 all the same.
     """
 
     def __init__(
         self,
-        decoder: LlamaForCausalLM | QwenModel,
+        parts: DecoderParts,
         lowering: Lowering,
         context_rows: int,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        parts: DecoderParts = decoder_parts(decoder)
         self.shape = shape = DecoderShape.of(parts.config, context_rows)
         self.lowering = lowering
         self.dtype = dtype

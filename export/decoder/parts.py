@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
-
-from export.errors import ExportError
-from train.models.qwen.model import QwenModel
 
 
 @dataclass(frozen=True)
@@ -34,28 +30,8 @@ class DecoderParts:
         return 3 if self.pair_axes else 1
 
 
-def decoder_parts(decoder: LlamaForCausalLM | QwenModel) -> DecoderParts:
-    """Raises ExportError for a decoder whose layers the graph does not have."""
-    if not isinstance(decoder, QwenModel):
-        return DecoderParts(
-            decoder.config, list(decoder.model.layers), decoder.model.norm, decoder.lm_head.weight
-        )
-    text = decoder.decoder
-    if "sliding_attention" in (getattr(text.config, "layer_types", None) or ()):
-        raise ExportError("decoder: layers with a sliding window cannot be exported")
-    head = text.get_input_embeddings() if decoder.lm_head is None else decoder.lm_head
+def llama_parts(decoder: LlamaForCausalLM) -> DecoderParts:
+    """Return the parts of a decoder in which every token has one position."""
     return DecoderParts(
-        text.config,
-        list(text.layers),
-        text.norm,
-        head.weight,
-        pair_axes=_pair_axes(text.rotary_emb),
-        deepstack=len(decoder.projector) - 1,
+        decoder.config, list(decoder.model.layers), decoder.model.norm, decoder.lm_head.weight
     )
-
-
-def _pair_axes(rotary: nn.Module) -> tuple[int, ...]:
-    """Asked of transformers itself, because the families lay their axes out differently."""
-    pairs = len(rotary.inv_freq)
-    axes = torch.arange(3.0).view(3, 1, 1, 1).repeat(1, 1, 1, pairs)
-    return tuple(int(axis) for axis in rotary.recomposition_frequencies(axes).flatten()[:pairs])

@@ -27,12 +27,10 @@ from edge_runtime.engine.model import Model
 from edge_runtime.engine.vision import VisionStream
 from edge_runtime.kv_cache.window import EvictionPlan
 from export.errors import ExportError
-from export.validation.parity_stream import Step, world_stream
-from export.validation.qwen_reference import QwenReference
-from export.validation.torch_reference import TorchStreamingDecoder
+from export.families.base import Reference
+from export.families.registry import family_of
+from export.validation.parity_stream import Step, story_stream
 from train.models.base import StreamModel
-from train.models.compact.model import FEATURE_GRID, TRACE_CHANNELS, CompactModel
-from train.models.qwen.model import QwenModel
 from train.progress import Progress
 
 TIMESTEPS = 512
@@ -94,56 +92,6 @@ class Comparison:
         }
 
 
-class _ReferenceStream:
-    """The checkpoint in PyTorch, fed with pixels and token ids."""
-
-    def __init__(self, model: CompactModel, backbone: nn.Module, image_id: int) -> None:
-        self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
-        self._decoder = TorchStreamingDecoder(model.decoder)
-        self._visual: torch.Tensor | None = None
-        self._trace = torch.zeros(1, TRACE_CHANNELS, FEATURE_GRID, FEATURE_GRID)
-
-    @torch.inference_mode()
-    def see(self, pixels: NDArray[np.float32]) -> None:
-        """``pixels`` [1, 3, H, W] of the frame whose visual tokens the next append will hold."""
-        features = self._backbone(torch.from_numpy(pixels))
-        if self._model.config.motion:
-            self._visual, self._trace = self._model.projector.see(features, self._trace)
-        else:
-            self._visual = self._model.projector(features)
-
-    @torch.inference_mode()
-    def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
-        if start < self._decoder.rows:
-            self._decoder.truncate(start)
-        index = torch.tensor([list(ids)])
-        if with_frame:
-            assert self._visual is not None
-            embeddings = self._model.embed(index, self._visual, self._image_id)
-        else:
-            embeddings = self._model.decoder.get_input_embeddings()(index)
-        return self._decoder.append(embeddings[0]).numpy()
-
-    def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Keys and values of all rows, [L, Hkv, rows, Dh] each."""
-        return self._decoder.cached()
-
-    def evict(self, plan: EvictionPlan) -> None:
-        moves = plan.moves
-        still = moves[0].target if moves else plan.rows  # rows below the first move stay where they are
-        self._decoder.evict([(0, still), *((move.source, move.source + move.rows) for move in moves)])
-
-
-Reference = _ReferenceStream | QwenReference
-
-
-def _reference(model: StreamModel, backbone: nn.Module, image_id: int) -> Reference:
-    if isinstance(model, QwenModel):
-        return QwenReference(model, backbone, image_id)
-    assert isinstance(model, CompactModel)
-    return _ReferenceStream(model, backbone, image_id)
-
-
 class _WatchedDecoder(CachedDecoder):
     """The runtime's decoder; every call is repeated in PyTorch and compared."""
 
@@ -190,7 +138,7 @@ class _WatchedModel(Model):
         self.comparison = Comparison(
             self.encoder.silence_id, self.encoder.response_id, self.stream_format.threshold
         )
-        self._seen_by = _reference(model, backbone, self.encoder.image_id)
+        self._seen_by = family_of(model).reference(model, backbone, self.encoder.image_id)
 
     @property
     def queries_per_session(self) -> int | None:
@@ -227,7 +175,7 @@ def measure_parity(
     """
     watched = _WatchedModel(Path(folder), model, backbone, threads, backend)
     stream_format = watched.stream_format
-    source = iter(steps) if steps is not None else world_stream(stream_format.fps)
+    source = iter(steps) if steps is not None else story_stream(stream_format.fps)
     progress = Progress(timesteps, "parity", unit="timestep")
     with _torch_threads(threads), watched.session() as session, progress:
         for index, step in zip(range(timesteps), source, strict=False):

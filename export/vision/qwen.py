@@ -23,6 +23,7 @@ from transformers.vision_utils import (
 )
 
 from export.decoder.graph import rotate
+from export.vision.base import VisionGraph
 from train.models.qwen.model import QWEN2_5, QwenModel
 from train.models.qwen.vision import QwenVision
 
@@ -30,14 +31,11 @@ PIXEL_MEAN, PIXEL_STD = 0.0, 255.0
 """What the runtime normalises with; the model's own mean and deviation of each colour are in the graph."""
 
 
-class QwenVisionGraph(nn.Module):
+class QwenVisionGraph(VisionGraph):
     """``tower``: without its mergers (:meth:`QwenVision.tower`); parts are copied, not changed.
 
     ``dtype``: in which it computes, float32 or float16.
     """
-
-    compares = False
-    """It looks at one frame alone."""
 
     def __init__(self, model: QwenModel, tower: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()

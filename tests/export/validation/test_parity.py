@@ -10,7 +10,7 @@ pytest.importorskip("onnxruntime")
 
 from export.errors import ExportError  # noqa: E402
 from export.validation.parity import Comparison, measure_parity  # noqa: E402
-from export.validation.parity_stream import world_stream  # noqa: E402
+from export.validation.parity_stream import story_stream  # noqa: E402
 
 
 def test_comparison_of_known_logits():
@@ -52,13 +52,13 @@ def test_a_stream_too_short_to_mean_anything_is_refused(tiny_bundle, tiny_model)
         measure_parity(tiny_bundle, tiny_model.model, tiny_model.backbone, **options)
 
     with pytest.raises(ExportError, match="the clip has 5 frames, 20 are needed"):
-        measure(timesteps=20, steps=itertools.islice(world_stream(1.0), 5))
+        measure(timesteps=20, steps=itertools.islice(story_stream(1.0), 5))
     with pytest.raises(ExportError, match="8 timesteps evict nothing"):
         measure(timesteps=8)
 
 
 def test_the_stream_is_the_same_every_time_and_asks_in_every_story():
-    first, again = (list(itertools.islice(world_stream(1.0), 150)) for _ in range(2))
+    first, again = (list(itertools.islice(story_stream(1.0), 150)) for _ in range(2))
     assert [step.query for step in first] == [step.query for step in again]
     assert all(np.array_equal(a.frame, b.frame) for a, b in zip(first, again, strict=True))
     assert first[0].frame.shape == (224, 224, 3) and first[0].frame.dtype == np.uint8

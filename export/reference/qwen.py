@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from edge_runtime.kv_cache.window import EvictionPlan
-from export.decoder.parts import decoder_parts
+from export.decoder.parts import DecoderParts
+from export.reference.decoder import kept_ranges
 from train.models.base import Visual
 from train.models.qwen.model import QwenModel
 from train.models.qwen.vision import QwenVision, encode
@@ -38,9 +39,8 @@ class QwenBackbone(nn.Module):
 class QwenReference:
     """One stream of a checkpoint, fed with pixels and token ids."""
 
-    def __init__(self, model: QwenModel, backbone: nn.Module, image_id: int) -> None:
+    def __init__(self, model: QwenModel, parts: DecoderParts, backbone: nn.Module, image_id: int) -> None:
         self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
-        parts = decoder_parts(model)
         self._head = parts.head
         self._axes = torch.tensor(parts.pair_axes)  # [Dh / 2]
         self._frequencies = model.decoder.rotary_emb.inv_freq.double()  # [Dh / 2], radians a position
@@ -74,10 +74,7 @@ class QwenReference:
 
     @torch.inference_mode()
     def evict(self, plan: EvictionPlan) -> None:
-        moves = plan.moves
-        still = moves[0].target if moves else plan.rows  # rows below the first move stay where they are
-        ranges = [(0, still), *((move.source, move.source + move.rows) for move in moves)]
-        self.keep([row for first, end in ranges for row in range(first, end)])
+        self.keep([row for first, end in kept_ranges(plan) for row in range(first, end)])
 
     def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keys and values of all rows, [L, Hkv, rows, Dh] each."""

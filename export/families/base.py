@@ -1,0 +1,69 @@
+"""What the export needs to know of a family of models; each family is one module beside this one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edge_runtime.kv_cache.window import EvictionPlan
+from export.decoder.parts import DecoderParts
+from export.vision.base import VisionGraph
+from train.models.base import StreamModel
+
+ModelT = TypeVar("ModelT", bound=StreamModel)
+
+
+class Reference(Protocol):
+    """One stream of a checkpoint in PyTorch, fed with pixels and token ids."""
+
+    def see(self, pixels: NDArray[np.float32]) -> None:
+        """Take the next frame [1, 3, H, W], whose visual tokens the next append will hold."""
+
+    def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
+        """Append ``ids`` at rows ``start ..`` and return the logits after the last one, [vocab]."""
+
+    def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return keys and values of all rows, [L, Hkv, rows, Dh] each."""
+
+    def evict(self, plan: EvictionPlan) -> None:
+        """Drop the rows that ``plan`` drops, and rotate the keys of the kept ones."""
+
+
+class Family(ABC, Generic[ModelT]):
+    """How the models of one family become graphs."""
+
+    vision_precisions: tuple[str, ...]
+    """Precisions that the vision graph can have."""
+
+    @abstractmethod
+    def open_backbone(self, model: ModelT) -> nn.Module:
+        """Load the frozen vision network in front of ``model``.
+
+        Raises ImportError, OSError or ValueError for weights that are missing or not those of training.
+        """
+
+    @abstractmethod
+    def decoder_parts(self, model: ModelT) -> DecoderParts:
+        """Return the parts of the decoder. Raises ExportError for layers that the graph does not have."""
+
+    @abstractmethod
+    def vision_graph(self, model: ModelT, backbone: nn.Module, dtype: torch.dtype) -> VisionGraph:
+        """Make the graph from pixels to visual tokens, computed in ``dtype``."""
+
+    @abstractmethod
+    def names(self, model: ModelT, vision: str) -> dict[str, Any]:
+        """Return family, parts, license and format of a bundle. ``vision``: name of the backbone."""
+
+    @abstractmethod
+    def image(self, model: ModelT) -> dict[str, Any]:
+        """Return the part of the manifest's section ``model`` about the frames it looks at."""
+
+    @abstractmethod
+    def reference(self, model: ModelT, backbone: nn.Module, image_id: int) -> Reference:
+        """Open a stream in PyTorch, against which a bundle is compared."""

@@ -1,0 +1,74 @@
+"""Qwen2.5-VL and Qwen3-VL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from export.decoder.parts import DecoderParts
+from export.errors import ExportError
+from export.families.base import Family, Reference
+from export.reference.qwen import QwenBackbone, QwenReference
+from export.vision.qwen import PIXEL_MEAN, PIXEL_STD, QwenVisionGraph
+from train.models.qwen.model import QwenModel
+from train.models.qwen.vision import QwenVision
+
+
+class QwenFamily(Family[QwenModel]):
+    """See :class:`export.families.base.Family`."""
+
+    vision_precisions = ("fp32", "fp16")
+    """No int8: the activations of the tower are no case for it."""
+
+    def open_backbone(self, model: QwenModel) -> nn.Module:
+        assert isinstance(model.vision, QwenVision)
+        model.vision.prepare(model.vision.file.parent)
+        return QwenBackbone(model.vision)
+
+    def decoder_parts(self, model: QwenModel) -> DecoderParts:
+        text = model.decoder
+        if "sliding_attention" in (getattr(text.config, "layer_types", None) or ()):
+            raise ExportError("decoder: layers with a sliding window cannot be exported")
+        head = text.get_input_embeddings() if model.lm_head is None else model.lm_head
+        return DecoderParts(
+            text.config,
+            list(text.layers),
+            text.norm,
+            head.weight,
+            pair_axes=_pair_axes(text.rotary_emb),
+            deepstack=len(model.projector) - 1,
+        )
+
+    def vision_graph(self, model: QwenModel, backbone: nn.Module, dtype: torch.dtype) -> QwenVisionGraph:
+        return QwenVisionGraph(model, backbone.tower, dtype)
+
+    def names(self, model: QwenModel, vision: str) -> dict[str, Any]:
+        config = model.config
+        return {
+            "format_version": 2,
+            "family": model.family,
+            "backbone": {"decoder": config.text["model_type"], "vision": config.vision["model_type"]},
+            "license": "that of the base model",
+        }
+
+    def image(self, model: QwenModel) -> dict[str, Any]:
+        layers = len(model.projector) - 1
+        return {
+            "image_size": list(model.config.picture),
+            "image_mean": PIXEL_MEAN,
+            "image_std": PIXEL_STD,
+            "visual_grid": list(model.config.grid),
+            **({"deepstack": layers} if layers else {}),
+        }
+
+    def reference(self, model: QwenModel, backbone: nn.Module, image_id: int) -> Reference:
+        return QwenReference(model, self.decoder_parts(model), backbone, image_id)
+
+
+def _pair_axes(rotary: nn.Module) -> tuple[int, ...]:
+    """Return the axis of each rotated pair, from transformers itself: families lay them out differently."""
+    pairs = len(rotary.inv_freq)
+    axes = torch.arange(3.0).view(3, 1, 1, 1).repeat(1, 1, 1, pairs)
+    return tuple(int(axis) for axis in rotary.recomposition_frequencies(axes).flatten()[:pairs])
