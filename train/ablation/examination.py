@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.metric.annotations import Annotation, Prediction
-from benchmarks.metric.false_alarms import silence
+from benchmarks.metric.false_alarms import false_alarms
 from benchmarks.metric.judges import ExactJudge
 from benchmarks.metric.score import score
 from train.data.dataset import Source
@@ -84,5 +84,5 @@ def figures(questions: list[Annotation], said: list[Prediction]) -> dict[str, An
                 for name in ("time", "accuracy", "precision", "recall")
             }
     if len(answered) < len(questions):
-        found["silence"] = asdict(silence(questions, said, bootstrap=0))["overall"]
+        found["silence"] = asdict(false_alarms(questions, said, bootstrap=0))["overall"]
     return found

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from benchmarks.metric.llm.budget import BudgetSpent, Spending
+from benchmarks.metric.llm.budget import ApiBudget, BudgetExceeded
 from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
 from edge_runtime.errors import BackendError, ConfigError, EdgeError
 
@@ -41,11 +41,11 @@ MAX_REPLY_BYTES = 4 << 20
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class ChatError(BackendError):
+class LlmError(BackendError):
     """A server that gives no usable reply."""
 
 
-class Stopped(ChatError):
+class Stopped(LlmError):
     """The client was told to stop; why, another error says."""
 
 
@@ -57,7 +57,7 @@ class _Again(Exception):
         self.after_s = after_s
 
 
-class ChatClient:
+class OpenAIClient:
     """One model of one server. Safe for threads."""
 
     def __init__(
@@ -66,7 +66,7 @@ class ChatClient:
         model: str,
         *,
         cache: ReplyCache,
-        spending: Spending,
+        api_budget: ApiBudget,
         key_variable: str,
         extra: Mapping[str, Any] | None = None,
         timeout_s: float = 60.0,
@@ -80,7 +80,7 @@ class ChatClient:
 
         Raises ConfigError for an address or a key that cannot be used.
         """
-        self.model, self.cache, self.spending = model, cache, spending
+        self.model, self.cache, self.api_budget = model, cache, api_budget
         self._url = _endpoint(url)
         self._key, self._key_variable = _read_key(key_variable), key_variable
         self._extra = dict(extra or {})
@@ -109,7 +109,7 @@ class ChatClient:
         """What ``read`` makes of the reply: of the kept one, else of a new one, which is kept.
 
         ``read`` raises ValueError, with the cause in words, for a reply that is not as it was asked for.
-        ``note``: written beside the kept reply. Raises ChatError, BudgetSpent and SinkError.
+        ``note``: written beside the kept reply. Raises LlmError, BudgetExceeded and SinkError.
         """
         body = self._body(messages)
         key = content_key(body)
@@ -121,7 +121,7 @@ class ChatClient:
         for attempt in range(self._attempts):
             if self._stop.is_set():
                 raise Stopped(f"{self._url}: stopped")
-            self.spending.take(repeat=attempt > 0)
+            self.api_budget.take(repeat=attempt > 0)
             try:
                 reply, tokens = self._read_reply(self._post(body))
                 try:
@@ -131,12 +131,12 @@ class ChatClient:
                 except ValueError as error:
                     raise _Again(f"a reply that is {error}: {self._plain(reply)}") from error
                 finally:
-                    self.spending.add(*tokens)
+                    self.api_budget.add(*tokens)
             except _Again as error:
                 cause = str(error)
                 if attempt + 1 < self._attempts:
                     self._pause(attempt, error)
-        raise ChatError(f"{self._url}: failed {self._attempts} times, last with {cause}")
+        raise LlmError(f"{self._url}: failed {self._attempts} times, last with {cause}")
 
     def stop(self) -> None:
         """Let every ``ask``, in any thread, give up instead of waiting or sending again. For good."""
@@ -156,7 +156,7 @@ class ChatClient:
         self._stop.wait(pause)
 
     def _post(self, body: dict[str, Any]) -> Any:
-        """Send a request and return the JSON of the reply. Raises _Again and ChatError."""
+        """Send a request and return the JSON of the reply. Raises _Again and LlmError."""
         deadline = time.monotonic() + self._timeout_s
         received = bytearray()
         fields = {name: value for name, value in body.items() if name not in ("model", "messages")}
@@ -188,7 +188,7 @@ class ChatClient:
         except (ValueError, RecursionError) as error:
             raise _Again(f"a reply that is not JSON: {self._plain(received)}") from error
 
-    def _refused(self, response: httpx2.Response) -> _Again | ChatError:
+    def _refused(self, response: httpx2.Response) -> _Again | LlmError:
         status = response.status_code
         said = f"status {status} ({self._plain(_error_message(response.content))})"
         if status >= 500 or status in AGAIN:
@@ -198,7 +198,7 @@ class ChatClient:
             advice = f"check the key in {self._key_variable}"
             if self._key is None:
                 advice = f"set the key in the environment: {self._key_variable}"
-        return ChatError(f"{self._url}: {said}; {advice}")
+        return LlmError(f"{self._url}: {said}; {advice}")
 
     def _read_reply(self, reply: Any) -> tuple[str, tuple[int | None, int | None]]:
         try:
@@ -209,7 +209,7 @@ class ChatClient:
         usage = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
         tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
         if not isinstance(text, str) or (not text.strip() and reason not in (None, "stop")):
-            self.spending.add(*tokens)
+            self.api_budget.add(*tokens)
             raise _Again(f"a reply without text (finish_reason {reason!r})")
         return text.encode("utf-8", "replace").decode("utf-8"), tokens
 
@@ -226,7 +226,7 @@ class ChatClient:
 def resumable(error: EdgeError, kept: str) -> EdgeError:
     """The same error, with what is kept and how to go on."""
     more = "run the same command again to go on"
-    if isinstance(error, BudgetSpent):
+    if isinstance(error, BudgetExceeded):
         more += ", with a larger budget to get further at once"
     return type(error)(f"{error}; {kept}; {more}")
 
