@@ -52,7 +52,7 @@ _LATE_TURN = 9_999
 
 Progress = Callable[[str], None]
 
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.INT64: "int64",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlamaForCausalLM
 
 
@@ -15,11 +15,11 @@ class DecoderParts:
     """``config``: of the text model; ``head`` [vocab, D]: the output matrix."""
 
     config: Any
-    layers: Sequence[nn.Module]
-    norm: nn.Module
+    layers: Sequence[Any]
+    norm: Any
     head: Tensor
     pair_axes: tuple[int, ...] = ()
-    """M-RoPE: for each rotated pair [Dh / 2] the axis whose position turns it: 0 time, 1 height, 2 width.
+    """M-RoPE: for each rotated pair [Dh / 2] the axis whose position rotates it: 0 time, 1 height, 2 width.
     Empty where a token has one position."""
     deepstack: int = 0
     """Layers after which visual tokens of their own are added."""

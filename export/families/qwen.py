@@ -41,7 +41,7 @@ class QwenFamily(Family[QwenModel]):
             deepstack=len(model.projector) - 1,
         )
 
-    def vision_graph(self, model: QwenModel, backbone: nn.Module, dtype: torch.dtype) -> QwenVisionGraph:
+    def vision_graph(self, model: QwenModel, backbone: Any, dtype: torch.dtype) -> QwenVisionGraph:
         return QwenVisionGraph(model, backbone.tower, dtype)
 
     def names(self, model: QwenModel, vision: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class QwenFamily(Family[QwenModel]):
         return QwenReference(model, self.decoder_parts(model), backbone, image_id)
 
 
-def _pair_axes(rotary: nn.Module) -> tuple[int, ...]:
+def _pair_axes(rotary: Any) -> tuple[int, ...]:
     """Return the axis of each rotated pair, from transformers itself: families lay them out differently."""
     pairs = len(rotary.inv_freq)
     axes = torch.arange(3.0).view(3, 1, 1, 1).repeat(1, 1, 1, pairs)

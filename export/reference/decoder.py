@@ -72,7 +72,7 @@ class TorchStreamingDecoder:
     def __init__(self, decoder: LlamaForCausalLM, *, capacity: int | None = None) -> None:
         self._decoder = decoder.eval()
         self._capacity = capacity
-        config = decoder.config
+        config: Any = decoder.config
         head_dim = config.head_dim or config.hidden_size // config.num_attention_heads
         exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
         self._frequencies = config.rope_parameters["rope_theta"] ** -exponents  # [Dh / 2], radians a position

@@ -7,6 +7,7 @@ assumed about how positions move.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class QwenReference:
         self._head = parts.head
         self._axes = torch.tensor(parts.pair_axes)  # [Dh / 2]
         self._frequencies = model.decoder.rotary_emb.inv_freq.double()  # [Dh / 2], radians a position
-        self._layers = [DynamicLayer() for _ in parts.layers]
+        self._layers: list[Any] = [DynamicLayer() for _ in parts.layers]
         self._cache = Cache(layers=self._layers)
         self._ids: list[int] = []
         self._visual: Visual | None = None

@@ -65,4 +65,4 @@ def _fold_input_norm(projector: Projector) -> None:
         for conv in (projector.cell, *([] if projector.trace is None else projector.trace[:1])):
             conv.bias += (conv.weight * shift[None, :, None, None]).sum(dim=(1, 2, 3))
             conv.weight *= scale[None, :, None, None]
-    projector.norm = nn.Identity()  # type: ignore[assignment]
+    projector.norm = nn.Identity()
