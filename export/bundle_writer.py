@@ -22,20 +22,20 @@ from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from export.bundle_folder import check_room, describe_files, replace_folder, sweep, write_manifest
 from export.decoder.graph import DecoderGraph
+from export.decoder.graph_files import save_graphs
 from export.decoder.targets import LOWERINGS, Target, find_target
 from export.decoder.to_onnx import export_decoder, to_opset_17
 from export.errors import ExportError
-from export.families.registry import family_of, open_backbone
-from export.fp16_weights import with_fp16_weights
+from export.families.registry import family_of, open_backbone, reference_of
 from export.options import ExportOptions, Source
 from export.quantization.cache import cache_scales, quantize_cache
+from export.quantization.fp16_weights import with_fp16_weights
 from export.quantization.vision import quantize_vision, story_frames
 from export.quantization.weights import BLOCK_SIZES, quantize_for_ort, quantize_for_tensorrt
 from export.quiet import quiet
 from export.validation.lint import check_graph
 from export.validation.parity import TIMESTEPS, measure_parity
 from export.vision.base import export_vision
-from export.weights import save_graphs
 from train.models.base import StreamModel
 from train.models.checkpoint import CheckpointError, load_checkpoint
 
@@ -136,7 +136,9 @@ def export_model(
             write_manifest(work, manifest)
         if timesteps := options.parity_timesteps:
             progress(f"parity over {timesteps} timesteps")
-            parity = measure_parity(work, model, backbone, timesteps=timesteps, steps=options.parity_steps)
+            parity = measure_parity(
+                work, reference_of(model, backbone), timesteps=timesteps, steps=options.parity_steps
+            )
             check_parity(parity, "int8" if options.kv == "int8" and precision == "fp32" else precision)
             write_manifest(work, manifest | {"parity": parity})
         replace_folder(work, out)

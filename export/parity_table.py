@@ -11,7 +11,7 @@ from typing import Any
 from export.bundle_writer import check_parity, export_model
 from export.decoder.targets import TARGETS
 from export.errors import ExportError
-from export.families.registry import open_backbone
+from export.families.registry import open_backbone, reference_of
 from export.options import ExportOptions, Source
 from export.validation.parity import measure_parity
 
@@ -89,7 +89,7 @@ def measure_all(
             )
             bundle = export_model(source, Path(folder) / "bundle", options)
             size = sum(path.stat().st_size for path in bundle.glob("decoder*"))
-            parity = measure_parity(bundle, source.model, backbone, timesteps=timesteps)
+            parity = measure_parity(bundle, reference_of(source.model, backbone), timesteps=timesteps)
         yield Row(case, size / 1e6, parity)
 
 

@@ -17,7 +17,7 @@ class TinyQwen:
         import torch
 
         from edge_runtime.bundle.stream_format import TurnEncoder
-        from export.reference.qwen import QwenBackbone
+        from export.families.reference.qwen import QwenBackbone
         from tests.train.models.test_qwen import Tiny
 
         state = torch.random.get_rng_state()

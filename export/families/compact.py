@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from export.decoder.parts import DecoderParts, llama_parts
-from export.families.base import Family, Reference
-from export.reference.compact import CompactReference
+from export.families.base import Family
+from export.families.reference.compact import CompactReference
+from export.validation.reference import Reference
 from export.vision.compact import CompactVisionGraph
 from train.models.compact.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, load_lite0
 from train.models.compact.model import CompactModel

@@ -9,8 +9,9 @@ from torch import nn
 
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
-from export.families.base import Family, Reference
-from export.reference.qwen import QwenBackbone, QwenReference
+from export.families.base import Family
+from export.families.reference.qwen import QwenBackbone, QwenReference
+from export.validation.reference import Reference
 from export.vision.qwen import PIXEL_MEAN, PIXEL_STD, QwenVisionGraph
 from train.models.qwen.model import QwenModel
 from train.models.qwen.vision import QwenVision

@@ -6,6 +6,8 @@ checkpoint's ``family``, which gives a :class:`export.families.base.Family`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -15,6 +17,7 @@ from export.errors import ExportError
 from export.families.base import Family
 from export.families.compact import CompactFamily
 from export.families.qwen import QwenFamily
+from export.validation.reference import Reference
 from train.models.base import StreamModel
 
 GROUP = "streampro_edge.export_families"
@@ -35,6 +38,11 @@ def family_of(model: StreamModel) -> Family[Any]:
         raise ExportError(f"family {model.family} cannot be exported; choose one of {known}")
     family: Family[Any] = others[model.family].load()()
     return family
+
+
+def reference_of(model: StreamModel, backbone: nn.Module) -> Callable[[int], Reference]:
+    """Return what opens a stream of ``model`` in PyTorch, given the id of the image token."""
+    return partial(family_of(model).reference, model, backbone)
 
 
 def open_backbone(model: StreamModel) -> nn.Module:

@@ -9,7 +9,7 @@ differing decision does not turn the rest of the stream into a comparison of two
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from edge_runtime.backends.base import VisionGraph
 from edge_runtime.bundle.manifest import ModelSpec
@@ -27,10 +26,8 @@ from edge_runtime.engine.model import Model
 from edge_runtime.engine.vision import VisionStream
 from edge_runtime.kv_cache.window import EvictionPlan
 from export.errors import ExportError
-from export.families.base import Reference
-from export.families.registry import family_of
 from export.validation.parity_stream import Step, story_stream
-from train.models.base import StreamModel
+from export.validation.reference import Reference
 from train.progress import Progress
 
 TIMESTEPS = 512
@@ -131,14 +128,14 @@ class _WatchedModel(Model):
     """The runtime's model, whose decoders are watched."""
 
     def __init__(
-        self, folder: Path, model: StreamModel, backbone: nn.Module, threads: int, backend: str
+        self, folder: Path, open_reference: Callable[[int], Reference], threads: int, backend: str
     ) -> None:
         self._seen_by: Reference | None = None
         super().__init__(folder, threads=threads, backend=backend)
         self.comparison = Comparison(
             self.encoder.silence_id, self.encoder.response_id, self.stream_format.threshold
         )
-        self._seen_by = family_of(model).reference(model, backbone, self.encoder.image_id)
+        self._seen_by = open_reference(self.encoder.image_id)
 
     @property
     def queries_per_session(self) -> int | None:
@@ -156,8 +153,7 @@ class _WatchedModel(Model):
 
 def measure_parity(
     folder: Path,
-    model: StreamModel,
-    backbone: nn.Module,
+    open_reference: Callable[[int], Reference],
     *,
     timesteps: int = TIMESTEPS,
     steps: Iterable[Step] | None = None,
@@ -167,13 +163,14 @@ def measure_parity(
 ) -> dict[str, Any]:
     """Stream ``timesteps`` through the bundle in ``folder`` and through the model it came from.
 
+    ``open_reference``: see :func:`export.families.registry.reference_of`.
     ``steps``: frames and questions, generated stories by default; the last two questions are in force. Every
     ``response_every``-th timestep has to speak, so that words are compared too, the others do as they decide.
     ``backend``: as of :func:`edge_runtime.load`; the CPU runs every lowering.
     ``threads``: for each of the two; chunks are so small that more of them mostly wait for each other.
     Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
     """
-    watched = _WatchedModel(Path(folder), model, backbone, threads, backend)
+    watched = _WatchedModel(Path(folder), open_reference, threads, backend)
     stream_format = watched.stream_format
     source = iter(steps) if steps is not None else story_stream(stream_format.fps)
     progress = Progress(timesteps, "parity", unit="timestep")

@@ -19,8 +19,8 @@ from edge_runtime.bundle.stream_format import TurnEncoder  # noqa: E402
 from export import bundle_folder, bundle_writer  # noqa: E402
 from export.bundle_writer import check_parity, export_model  # noqa: E402
 from export.errors import ExportError  # noqa: E402
+from export.families.reference.decoder import full_logits  # noqa: E402
 from export.options import ExportOptions  # noqa: E402
-from export.reference.decoder import full_logits  # noqa: E402
 
 
 def test_manifest_describes_the_graphs(tiny_bundle, tiny_model):

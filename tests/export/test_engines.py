@@ -151,7 +151,7 @@ class TestReally:
     def test_a_decoder_of_smollm2s_widths(self, rtx, tmp_path):
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        from export.weights import save_graphs
+        from export.decoder.graph_files import save_graphs
 
         config = LlamaConfig(
             vocab_size=49216,

@@ -22,7 +22,7 @@ from export.bundle_writer import export_bundle  # noqa: E402
 from export.decoder.graph import DecoderGraph  # noqa: E402
 from export.decoder.targets import LOWERINGS  # noqa: E402
 from export.errors import ExportError  # noqa: E402
-from export.families.registry import family_of  # noqa: E402
+from export.families.registry import family_of, reference_of  # noqa: E402
 from export.options import ExportOptions  # noqa: E402
 from export.validation.parity import measure_parity  # noqa: E402
 from export.vision.qwen import QwenVisionGraph  # noqa: E402
@@ -134,7 +134,7 @@ def test_a_tower_that_is_not_there_is_told_in_one_line(qwen, tmp_path):
 
 @pytest.mark.slow
 def test_a_streamed_clip_with_evictions_equals_torch(qwen, bundle):
-    parity = measure_parity(bundle, qwen.model, qwen.backbone, timesteps=40)
+    parity = measure_parity(bundle, reference_of(qwen.model, qwen.backbone), timesteps=40)
     assert parity["evictions"] >= 10
     assert parity["kl_mean"] < 1e-4 and parity["logit_max_abs_diff"] < 0.1  # embeddings are half precision
     assert parity["kv_max_rel_diff"] < 0.02
@@ -271,7 +271,7 @@ def test_it_runs_without_torch(bundle):
 )
 def test_every_lowering_streams_as_torch_does(qwen, tmp_path, target, precision, lowering, kl):
     folder = qwen.export(tmp_path / "bundle", precision, target=target, lowerings=[lowering])
-    parity = measure_parity(folder, qwen.model, qwen.backbone, timesteps=24)
+    parity = measure_parity(folder, reference_of(qwen.model, qwen.backbone), timesteps=24)
     assert parity["evictions"] >= 5
     assert parity["kl_mean"] < kl
 

@@ -80,7 +80,7 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid, mot
 
     from benchmarks.reference.stream import EagerStream
     from edge_runtime.bundle.stream_format import StreamFormat
-    from export.reference.decoder import full_logits
+    from export.families.reference.decoder import full_logits
     from train.models.checkpoint import save_checkpoint
     from train.models.compact.model import CompactConfig, CompactModel
 

@@ -69,7 +69,7 @@ def test_cache_is_what_computing_everything_anew_gives(tiny_model: Any, folder: 
     import torch
 
     from edge_runtime.kv_cache.window import KVWindow
-    from export.reference.decoder import TorchStreamingDecoder
+    from export.families.reference.decoder import TorchStreamingDecoder
 
     model = ReferenceModel(folder, threads=1, backbone=tiny_model.backbone)
     reference = TorchStreamingDecoder(tiny_model.model.decoder)

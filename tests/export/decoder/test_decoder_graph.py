@@ -13,7 +13,7 @@ from export.decoder.lowerings.ort import OrtLowering  # noqa: E402
 from export.decoder.parts import llama_parts  # noqa: E402
 from export.decoder.targets import LOWERINGS  # noqa: E402
 from export.errors import ExportError  # noqa: E402
-from export.reference.decoder import full_logits  # noqa: E402
+from export.families.reference.decoder import full_logits  # noqa: E402
 
 ROWS = 64
 

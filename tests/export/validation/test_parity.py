@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from export.errors import ExportError  # noqa: E402
+from export.families.registry import reference_of  # noqa: E402
 from export.validation.parity import Comparison, measure_parity  # noqa: E402
 from export.validation.parity_stream import story_stream  # noqa: E402
 
@@ -31,7 +32,7 @@ def test_comparison_of_known_logits():
 
 
 def test_int8_against_torch_over_evictions(tiny_bundle, tiny_model):
-    result = measure_parity(tiny_bundle, tiny_model.model, tiny_model.backbone, timesteps=80)
+    result = measure_parity(tiny_bundle, reference_of(tiny_model.model, tiny_model.backbone), timesteps=80)
     assert result["evictions"] >= 15
     assert result["decision_agreement"] > 0.9
     assert result["kl_mean"] < 0.01
@@ -43,13 +44,13 @@ def test_a_model_other_than_the_bundles_is_noticed(tiny_bundle_fp32, tiny_model)
         def forward(self, pixels):
             return torch.zeros(len(pixels), 320, 7, 7)
 
-    result = measure_parity(tiny_bundle_fp32, tiny_model.model, Blind(), timesteps=30)
+    result = measure_parity(tiny_bundle_fp32, reference_of(tiny_model.model, Blind()), timesteps=30)
     assert result["kl_mean"] > 1e-3  # the right one: 1e-6
 
 
 def test_a_stream_too_short_to_mean_anything_is_refused(tiny_bundle, tiny_model):
     def measure(**options):
-        measure_parity(tiny_bundle, tiny_model.model, tiny_model.backbone, **options)
+        measure_parity(tiny_bundle, reference_of(tiny_model.model, tiny_model.backbone), **options)
 
     with pytest.raises(ExportError, match="the clip has 5 frames, 20 are needed"):
         measure(timesteps=20, steps=itertools.islice(story_stream(1.0), 5))

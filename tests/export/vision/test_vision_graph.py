@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 ort = pytest.importorskip("onnxruntime")
 
 from export.errors import ExportError  # noqa: E402
-from export.fp16_weights import with_fp16_weights  # noqa: E402
+from export.quantization.fp16_weights import with_fp16_weights  # noqa: E402
 from export.quiet import quiet  # noqa: E402
 from export.vision.base import export_vision  # noqa: E402
 from export.vision.compact import CompactVisionGraph  # noqa: E402

@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from edge_runtime.kv_cache.window import EvictionPlan
 from export.decoder.parts import DecoderParts
-from export.reference.decoder import kept_ranges
+from export.families.reference.decoder import kept_ranges
 from train.models.base import Visual
 from train.models.qwen.model import QwenModel
 from train.models.qwen.vision import QwenVision, encode

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edge_runtime.kv_cache.window import EvictionPlan
-from export.reference.decoder import TorchStreamingDecoder, kept_ranges
+from export.families.reference.decoder import TorchStreamingDecoder, kept_ranges
 from train.models.compact.model import FEATURE_GRID, TRACE_CHANNELS, CompactModel
 
 
 class CompactReference:
-    """See :class:`export.families.base.Reference`."""
+    """See :class:`export.validation.reference.Reference`."""
 
     def __init__(self, model: CompactModel, backbone: nn.Module, image_id: int) -> None:
         self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
