@@ -9,7 +9,6 @@ from then on; the yardstick's cache grows with the stream.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import replace
@@ -19,7 +18,7 @@ from typing import Any
 import click
 
 import edge_runtime
-from benchmarks.latency.facts import bundle_facts, machine_facts
+from benchmarks.latency.facts import bundle_facts, machine_facts, write_json
 from benchmarks.latency.frames import Frames
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.backends.select import default_threads
@@ -89,9 +88,7 @@ def main(
         "by_timestep": rows,
     }
     _print(result)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out, result)
 
 
 def _stream(

@@ -12,7 +12,6 @@ order that changes; a ratio is taken within a round, so what else the machine do
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 from collections.abc import Sequence
@@ -34,9 +33,8 @@ from benchmarks.external.runtimes.bandwidth import read_gb_per_s
 from benchmarks.external.runtimes.decode_report import plot, render
 from benchmarks.external.runtimes.engines.base import KINDS, EngineSpec
 from benchmarks.external.runtimes.engines.worker import Worker
-from benchmarks.latency.facts import machine_facts
+from benchmarks.latency.facts import machine_facts, write_json
 from benchmarks.latency.quantiles import summarise
-from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.select import default_threads
 from edge_runtime.backends.spinning import SPINNING, Spinning
 from edge_runtime.bundle.manifest import TOKENIZER, load_bundle
@@ -144,8 +142,7 @@ def main(
         "absent": absent,
     }
     Console(width=140).print(render(result))
-    if out is not None:
-        write_whole(out, [json.dumps(result, indent=2), "\n"])
+    write_json(out, result)
     if picture is not None:
         plot(result, picture)
 

@@ -10,7 +10,6 @@ look at, and an hour of theirs would take hours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,10 +27,9 @@ import edge_runtime
 from benchmarks.external.runtimes.engines.base import KINDS, EngineSpec
 from benchmarks.external.runtimes.engines.worker import Worker
 from benchmarks.external.runtimes.stream_report import plot, render
-from benchmarks.latency.facts import bundle_facts, machine_facts, resident_mb
+from benchmarks.latency.facts import bundle_facts, machine_facts, resident_mb, write_json
 from benchmarks.latency.quantiles import summarise
 from benchmarks.streampro.clips import timestep_frames
-from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.select import default_threads
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import EdgeError
@@ -126,8 +124,7 @@ def main(
         "absent": absent,
     }
     Console(width=120).print(render(result))
-    if out is not None:
-        write_whole(out, [json.dumps(result, indent=2), "\n"])
+    write_json(out, result)
     if picture is not None:
         plot(result, picture)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from benchmarks.latency.bench.load.run import Run
@@ -169,17 +168,6 @@ def remarks(report: dict[str, Any]) -> list[str]:
     if report["settings"]["source"] == "world":
         told.append("world is the clip that comes with the program, looped and changed from lap to lap")
     return told
-
-
-def peak_resident_mb() -> float | None:
-    """The most memory this process ever held, MB; None where the system does not say."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
 
 
 def _mb(value: float | None) -> float | str:
