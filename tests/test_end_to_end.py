@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import edge_runtime
-from edge_runtime.app.cli import SAMPLES
+from edge_runtime.video.samples import SAMPLES
 from edge_runtime.video.sampling import TimestepSampler
 from train.synthetic.sprites.generate import make_story
 

@@ -108,7 +108,7 @@ class _WatchedDecoder(CachedDecoder):
         super().evict(plan)
         self._reference.evict(plan)
         expected = self._reference.rows()
-        self._comparison.add_rows(self._cache.read_rows(expected[0].shape[2]), expected)
+        self._comparison.add_rows(self._cache.read_slots(expected[0].shape[2]), expected)
         self._comparison.evictions += any(segment.kind == "turn" for segment in plan.evicted)
 
 

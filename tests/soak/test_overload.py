@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import edge_runtime
-from edge_runtime.engine.decision_loop import with_fps
 from edge_runtime.errors import SourceError
 from tests.soak import overload
 
@@ -42,7 +41,7 @@ def measure(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
             yield Scripted()
 
         monkeypatch.setattr(camera, "open_camera", open_camera)
-        model = with_fps(edge_runtime.load(tiny_bundle, threads=1), overload.FPS)
+        model = edge_runtime.load(tiny_bundle, threads=1).with_fps(overload.FPS)
         return overload.measure(model, "rtsp://camera", 1.0, 0.2)
 
     return measure

@@ -23,7 +23,6 @@ from benchmarks.latency.facts import machine_facts, peak_resident_mb, resident_m
 from benchmarks.latency.frames import Frames
 from edge_runtime.backends.select import default_threads
 from edge_runtime.backends.spinning import Spinning
-from edge_runtime.engine.decision_loop import with_fps
 from edge_runtime.engine.model import Model
 from edge_runtime.errors import ConfigError, SourceError
 
@@ -133,7 +132,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
     model = edge_runtime.load(plan.bundle, threads=plan.threads, backend=plan.backend, spinning=plan.spinning)
     load_s = time.monotonic() - begin
     loaded = resident_mb()
-    model = with_window(with_fps(model, plan.rate), plan.window_turns)
+    model = with_window(model.with_fps(plan.rate), plan.window_turns)
     sources = Sources(plan.source, model.bundle.model.image_size)
     watcher = Watcher(model, plan.speak_every)
     try:

@@ -145,5 +145,5 @@ def full_logits(decoder: LlamaForCausalLM, embeddings: Tensor) -> Tensor:
 def kept_ranges(plan: EvictionPlan) -> list[tuple[int, int]]:
     """Return the rows that an eviction keeps: ascending ranges (first row, row after the last)."""
     moves = plan.moves
-    unmoved = moves[0].target if moves else plan.rows
-    return [(0, unmoved), *((move.source, move.source + move.rows) for move in moves)]
+    unmoved = moves[0].target if moves else plan.slots
+    return [(0, unmoved), *((move.source, move.source + move.slots) for move in moves)]

@@ -14,7 +14,7 @@ import pytest
 import pipelines
 from pipelines.camera import Frame, open_camera
 from pipelines.element import messages as results
-from pipelines.element.worker import Response
+from pipelines.element.worker import ElementResponse
 from pipelines.gst import load, structure_of
 from pipelines.pipeline.frames import to_array
 
@@ -298,15 +298,15 @@ def test_properties_while_playing(streampro: str) -> None:
     element.set_property("query", "What does the person do?")
     asked = count("decided")
     until(lambda stats: stats.get_value("decided") >= asked + 2, "decisions on another query")
-    session = element._worker._session
+    session = element._worker._query.session
     assert list(session.queries.values()) == ["What does the person do?"]
 
     element.set_property("threshold", 1.0)
     assert session.threshold == 1.0
     element.set_property("threshold", -1.0)
-    assert session.threshold == element._worker._model.stream_format.threshold
+    assert session.threshold == element._worker._loop._model.stream_format.threshold
     element.set_property("min-gap", 30.0)
-    assert element._worker._policy.settings.min_gap_s == 30.0
+    assert element._worker._query.policy.settings.min_gap_s == 30.0
 
     element.set_property("paused", True)
     time.sleep(0.3)
@@ -448,7 +448,7 @@ def test_analytics_metadata_by_construction(monkeypatch: pytest.MonkeyPatch) -> 
         def buffer_add_analytics_relation_meta(_buffer: Any) -> Relations:
             return Relations()
 
-    response = Response("id", 0, 1, "The train enters.", 0.75)
+    response = ElementResponse("id", 0, 1, "The train enters.", 0.75)
     monkeypatch.setattr(results, "analytics", lambda: Library)
     assert results.attach(load().Gst.Buffer.new(), response)
     assert made == [(0.75, "The train enters.")]

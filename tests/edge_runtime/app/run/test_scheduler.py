@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import edge_runtime
+from edge_runtime.app.run.runner import Runner
 from edge_runtime.app.run.scheduler import round_robin
 from edge_runtime.config.schema import QueryConfig
-from edge_runtime.engine.decision_loop import Runner
 from edge_runtime.errors import SourceError
 from edge_runtime.events.policy import PolicySettings
 from edge_runtime.events.records import Event, EventMaker

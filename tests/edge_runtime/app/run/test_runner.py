@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import edge_runtime
+from edge_runtime.app.run.runner import Runner, RunReport
 from edge_runtime.app.run.scheduler import round_robin
 from edge_runtime.config.schema import QueryConfig
-from edge_runtime.engine.decision_loop import Runner, RunReport, with_fps
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events.policy import PolicySettings, normalise
 from edge_runtime.events.records import Event, EventMaker, encode
@@ -310,14 +310,14 @@ def test_a_question_that_cannot_be_asked_is_said_before_the_run(model, text):
 
 
 def test_another_rate_changes_intervals_and_leaves_the_model_alone(model):
-    twice = with_fps(model, 2.0)
+    twice = model.with_fps(2.0)
     events, _, _ = watch(twice, ScriptedCamera(pictures(0, 1, 2)), QueryConfig("What?", 0.0, ALWAYS))
     assert [event["interval"] for event in of_type(events, "response")] == [
         [0.0, 0.5],
         [0.5, 1.0],
         [1.0, 1.5],
     ]
-    assert model.stream_format.fps == 1.0 and with_fps(model, 1.0) is model
+    assert model.stream_format.fps == 1.0 and model.with_fps(1.0) is model
 
 
 def test_one_model_serves_many_runners_at_once(model):
