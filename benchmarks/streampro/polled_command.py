@@ -93,7 +93,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     Questions answered are kept in OUT.partial and single replies in OUT.replies; both are gone when the
     predictions are complete. Standard error tells what it cost, also after a failure.
     """
-    from benchmarks.metric.llm.client import OpenAIClient, parse_extra, resumable
+    from benchmarks.metric.llm.client import OpenAIClient, Retry, parse_extra, resumable
     from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
     from benchmarks.streampro.polled import REQUEST_FIELDS, SYSTEM_PROMPT, PolledRunner
 
@@ -120,7 +120,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
             api_budget=api_budget,
             key_variable=KEY_VARIABLE,
             extra=extra,
-            timeout_s=polling.timeout,
+            retry=Retry(timeout_s=polling.timeout),
             notice=lambda line: console.print(line, markup=False),
         )
         left = [question for question in questions if question.id not in partial.done]

@@ -16,6 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -57,6 +58,15 @@ class _Again(Exception):
         self.after_s = after_s
 
 
+@dataclass(frozen=True)
+class Retry:
+    """How long to wait for a whole reply, how often to ask, and the first pause between."""
+
+    timeout_s: float = 60.0
+    attempts: int = 6
+    backoff_s: float = 1.0
+
+
 class OpenAIClient:
     """One model of one server. Safe for threads."""
 
@@ -69,14 +79,12 @@ class OpenAIClient:
         api_budget: ApiBudget,
         key_variable: str,
         extra: Mapping[str, Any] | None = None,
-        timeout_s: float = 60.0,
-        attempts: int = 6,
-        backoff_s: float = 1.0,
+        retry: Retry | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
         """``url`` with or without ``/chat/completions``. ``key_variable``: environment variable of the key,
-        which may be unset. ``extra``: merged into each request, None leaves a field out. ``timeout_s``: for a
-        whole reply. ``backoff_s``: first pause. ``notice`` gets a line for each pause.
+        which may be unset. ``extra``: merged into each request, None leaves a field out. ``notice`` gets a
+        line for each pause.
 
         Raises ConfigError for an address or a key that cannot be used.
         """
@@ -84,7 +92,7 @@ class OpenAIClient:
         self._url = _endpoint(url)
         self._key, self._key_variable = _read_key(key_variable), key_variable
         self._extra = dict(extra or {})
-        self._timeout_s, self._attempts, self._backoff_s = timeout_s, attempts, backoff_s
+        self._retry = retry or Retry()
         self._notice = notice or (lambda line: None)
         self._stop = threading.Event()
         self._openai = openai.OpenAI(
@@ -92,7 +100,7 @@ class OpenAIClient:
             base_url=self._url.removesuffix(PATH),
             max_retries=0,  # retries are counted against the budget, so they are done here
             http_client=openai.DefaultHttpxClient(
-                timeout=httpx2.Timeout(timeout_s, connect=min(10.0, timeout_s)),
+                timeout=httpx2.Timeout(self._retry.timeout_s, connect=min(10.0, self._retry.timeout_s)),
                 limits=httpx2.Limits(max_connections=None),
                 follow_redirects=False,  # the key would go to another server
                 trust_env=urlsplit(self._url).hostname not in LOOPBACK,  # its proxy is for other machines
@@ -118,7 +126,7 @@ class OpenAIClient:
             with contextlib.suppress(ValueError):  # kept by a version that read replies otherwise
                 return read(kept)
         cause = ""
-        for attempt in range(self._attempts):
+        for attempt in range(self._retry.attempts):
             if self._stop.is_set():
                 raise Stopped(f"{self._url}: stopped")
             self.api_budget.take(repeat=attempt > 0)
@@ -134,9 +142,9 @@ class OpenAIClient:
                     self.api_budget.add(*tokens)
             except _Again as error:
                 cause = str(error)
-                if attempt + 1 < self._attempts:
+                if attempt + 1 < self._retry.attempts:
                     self._pause(attempt, error)
-        raise LlmError(f"{self._url}: failed {self._attempts} times, last with {cause}")
+        raise LlmError(f"{self._url}: failed {self._retry.attempts} times, last with {cause}")
 
     def stop(self) -> None:
         """Let every ``ask``, in any thread, give up instead of waiting or sending again. For good."""
@@ -150,14 +158,14 @@ class OpenAIClient:
         return {name: value for name, value in body.items() if value is not None}
 
     def _pause(self, attempt: int, error: _Again) -> None:
-        pause = min(self._backoff_s * 2**attempt, MAX_PAUSE_S) * random.uniform(0.5, 1.0)
+        pause = min(self._retry.backoff_s * 2**attempt, MAX_PAUSE_S) * random.uniform(0.5, 1.0)
         pause = max(pause, min(error.after_s, MAX_PAUSE_S))
         self._notice(f"{self._url}: {error}; again in {pause:.1f} s")
         self._stop.wait(pause)
 
     def _post(self, body: dict[str, Any]) -> Any:
         """Send a request and return the JSON of the reply. Raises _Again and LlmError."""
-        deadline = time.monotonic() + self._timeout_s
+        deadline = time.monotonic() + self._retry.timeout_s
         received = bytearray()
         fields = {name: value for name, value in body.items() if name not in ("model", "messages")}
         # Organisation and project of the environment are for another server.
@@ -175,11 +183,11 @@ class OpenAIClient:
                     if len(received) > MAX_REPLY_BYTES:
                         raise _Again(f"a reply of more than {MAX_REPLY_BYTES} bytes")
                     if time.monotonic() > deadline:
-                        raise _Again(f"no whole reply within {self._timeout_s:g} s")
+                        raise _Again(f"no whole reply within {self._retry.timeout_s:g} s")
         except openai.APIStatusError as error:
             raise self._refused(error.response) from error
         except (openai.APITimeoutError, httpx2.TimeoutException) as error:
-            raise _Again(f"no reply within {self._timeout_s:g} s") from error
+            raise _Again(f"no reply within {self._retry.timeout_s:g} s") from error
         except (openai.APIConnectionError, httpx2.HTTPError, OSError, UnicodeError) as error:
             cause = error.__cause__ or error
             raise _Again(f"no reply ({self._plain(str(cause)) or type(cause).__name__})") from error

@@ -25,7 +25,7 @@ from benchmarks.metric.annotations import (
     write_annotations,
 )
 from benchmarks.metric.llm.budget import ApiBudget, Limits
-from benchmarks.metric.llm.client import LlmError, OpenAIClient
+from benchmarks.metric.llm.client import LlmError, OpenAIClient, Retry
 from benchmarks.metric.llm.reply_cache import ReplyCache
 from benchmarks.streampro.__main__ import cli
 from benchmarks.streampro.polled import PolledRunner, read_answer
@@ -164,7 +164,8 @@ def test_failing_server_loses_nothing(
     def runner() -> PolledRunner:
         api_budget = ApiBudget(Limits(None))
         cache = ReplyCache(tmp_path / "replies")
-        options: dict[str, Any] = {"key_variable": "STREAMPRO_MODEL_KEY", "backoff_s": 0.001, "attempts": 2}
+        retry = Retry(backoff_s=0.001, attempts=2)
+        options: dict[str, Any] = {"key_variable": "STREAMPRO_MODEL_KEY", "retry": retry}
         client = OpenAIClient(chat_server.url, "vlm", cache=cache, api_budget=api_budget, **options)
         return PolledRunner(client, workers=2)
 

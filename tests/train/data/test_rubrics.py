@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from benchmarks.metric.annotations import read_annotations
 from benchmarks.metric.llm.budget import ApiBudget, BudgetExceeded, Limits
-from benchmarks.metric.llm.client import LlmError, OpenAIClient
+from benchmarks.metric.llm.client import LlmError, OpenAIClient, Retry
 from benchmarks.metric.llm.reply_cache import ReplyCache
 from edge_runtime.errors import EdgeError
 from train.commands.rubrics import KEY_VARIABLE, rubrics
@@ -67,8 +67,7 @@ def client_of(chat_server, tmp_path, budget=100):
         cache=ReplyCache(tmp_path / "replies.jsonl"),
         api_budget=ApiBudget(Limits(budget)),
         key_variable=KEY_VARIABLE,
-        attempts=2,
-        backoff_s=0.001,
+        retry=Retry(attempts=2, backoff_s=0.001),
     )
 
 

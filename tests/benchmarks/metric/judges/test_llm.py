@@ -14,7 +14,7 @@ from benchmarks.metric.annotations import Annotation, Answer, Prediction, Query,
 from benchmarks.metric.judges import Case, open_judge
 from benchmarks.metric.judges.llm import LlmJudge, read_points
 from benchmarks.metric.llm.budget import ApiBudget, BudgetExceeded, Limits
-from benchmarks.metric.llm.client import LlmError, OpenAIClient
+from benchmarks.metric.llm.client import LlmError, OpenAIClient, Retry
 from benchmarks.metric.llm.reply_cache import ReplyCache
 from benchmarks.metric.score import score
 from edge_runtime.errors import ConfigError
@@ -34,8 +34,7 @@ def open_llm(chat_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             cache=ReplyCache(tmp_path / "judge.jsonl"),
             api_budget=ApiBudget(Limits(budget)),
             key_variable="STREAMPRO_TEST_KEY",
-            attempts=attempts,
-            backoff_s=0.001,
+            retry=Retry(attempts=attempts, backoff_s=0.001),
             **options,
         )
         return LlmJudge(client, workers=workers)

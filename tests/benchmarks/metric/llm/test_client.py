@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.metric.llm.budget import ApiBudget, BudgetExceeded, Limits, Price
-from benchmarks.metric.llm.client import LlmError, OpenAIClient, parse_extra, resumable
+from benchmarks.metric.llm.client import LlmError, OpenAIClient, Retry, parse_extra, resumable
 from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
 from edge_runtime.errors import ConfigError
 
@@ -35,7 +35,9 @@ def client(
 ) -> OpenAIClient:
     cache = ReplyCache(folder / "replies.jsonl")
     api_budget = ApiBudget(budget or Limits(), price)
-    options = {"backoff_s": 0.001, "timeout_s": 5.0, "key_variable": VARIABLE, **options}
+    retry = {"backoff_s": 0.001, "timeout_s": 5.0}
+    retry |= {name: options.pop(name) for name in ("backoff_s", "timeout_s", "attempts") if name in options}
+    options = {"key_variable": VARIABLE, "retry": Retry(**retry), **options}
     return OpenAIClient(getattr(server, "url", server), "m", cache=cache, api_budget=api_budget, **options)
 
 
