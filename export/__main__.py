@@ -86,6 +86,7 @@ def _progress() -> Callable[[str], None]:
 @click.option(
     "--block-size",
     type=click.Choice(["32", "64", "128"]),
+    callback=lambda context, parameter, value: value and int(value),
     help="Weights that share a scale (ONNX Runtime, int8 and int4): 32 by default, 64 is faster and coarser.",
 )
 @click.option(
@@ -96,7 +97,7 @@ def _progress() -> Callable[[str], None]:
 @click.option(
     "--context-rows",
     type=click.IntRange(min=64),
-    help="Tokens that the cache holds; enough for the protocol's window of turns by default.",
+    help="Tokens that the cache holds; enough for the stream format's window of turns by default.",
 )
 @click.option(
     "--threshold",
@@ -110,42 +111,17 @@ def _progress() -> Callable[[str], None]:
     show_default=True,
     help="Length of the stream over which the bundle is compared with PyTorch; 0 leaves it out.",
 )
-def bundle_command(
-    checkpoint: Path,
-    out: Path,
-    name: str | None,
-    target: str,
-    precision: str | None,
-    vision_precision: str | None,
-    kv: str | None,
-    block_size: str | None,
-    calibrate: Path | None,
-    context_rows: int | None,
-    threshold: float | None,
-    parity_timesteps: int,
-) -> None:
+def bundle_command(checkpoint: Path, out: Path, calibrate: Path | None, **options: Any) -> None:
     """Turn the folder CHECKPOINT that training wrote into a bundle that edge-run loads."""
     progress = _progress()
     with _one_line(out):
         progress("loading PyTorch")
         from export.bundle_writer import export_bundle  # here, so that --help is quick
+        from export.options import ExportOptions
         from export.quantization.vision import frames_of
 
-        folder = export_bundle(
-            checkpoint,
-            out,
-            precision,
-            context_rows,
-            target=target,
-            vision_precision=vision_precision,
-            kv=kv,
-            block_size=None if block_size is None else int(block_size),
-            calibration=None if calibrate is None else frames_of(calibrate),
-            name=name,
-            threshold=threshold,
-            parity_timesteps=parity_timesteps,
-            progress=progress,
-        )
+        calibration = None if calibrate is None else frames_of(calibrate)
+        folder = export_bundle(checkpoint, out, ExportOptions(calibration=calibration, **options), progress)
     manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     if "parity" in manifest:
         parity = manifest["parity"]
@@ -155,7 +131,7 @@ def bundle_command(
             f"logits within {parity['logit_max_abs_diff']:.3g}"
         )
     size = sum(spec["bytes"] for spec in manifest["files"].values())
-    progress(f"done, {size / 1e6:.1f} MB for {target}, {manifest['precision']}")
+    progress(f"done, {size / 1e6:.1f} MB for {manifest['target']}, {manifest['precision']}")
     click.echo(folder)
 
 
@@ -191,17 +167,9 @@ def parity_command(checkpoint: Path, timesteps: int, only: tuple[str, ...], json
         cases = [case for case in all_cases() if not only or {case.lowering, case.precision} & set(only)]
         if not cases:
             raise click.UsageError(f"--only {' '.join(only)}: no lowering or precision of that name")
-        loaded, backbone = open_checkpoint(checkpoint)
+        source = open_checkpoint(checkpoint)
         rows = []
-        for row in measure_all(
-            loaded.model,
-            loaded.tokenizer,
-            loaded.stream_format,
-            backbone,
-            timesteps=timesteps,
-            cases=cases,
-            progress=progress,
-        ):
+        for row in measure_all(source, timesteps=timesteps, cases=cases, progress=progress):
             rows.append(row)
             decisions, kl = row.parity["decision_agreement"], row.parity["kl_mean"]
             progress(f"{row.case}: decisions agree {decisions:.2%}, KL {kl:.2g}")
@@ -229,21 +197,21 @@ def engines_command(bundle: Path, out: Path, sms: tuple[int, ...]) -> None:
     """Build the TensorRT-RTX engines of BUNDLE ahead of time; no GPU is needed."""
     progress = _progress()
     with _one_line(out):
-        from export.import_engines import build_engines
+        from export.build_engines import build_engines
 
         for plan in build_engines(bundle, out, sms, progress=progress):
             click.echo(plan)
 
 
-@main.command("adopt")
+@main.command("import-engines")
 @click.argument("folder", type=_PATH)
-def adopt_command(folder: Path) -> None:
+def import_engines_command(folder: Path) -> None:
     """Take the engines in FOLDER, which you built and trust, into this device's engine cache."""
     with _one_line(folder):
         from edge_runtime.backends.tensorrt.engine_cache import EngineCache
 
         cache = EngineCache()
-        for slot in cache.adopt(folder):
+        for slot in cache.import_engines(folder):
             click.echo(cache.folder / f"{slot}.plan")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,22 @@ from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from export.bundle_folder import check_room, describe_files, replace_folder, sweep, write_manifest
 from export.decoder.graph import DecoderGraph
+from export.decoder.graph_files import save_graphs
 from export.decoder.targets import LOWERINGS, Target, find_target
 from export.decoder.to_onnx import export_decoder, to_opset_17
 from export.errors import ExportError
-from export.families.registry import exporter_of, open_vision
-from export.fp16_weights import store_in_half
+from export.families.registry import family_of, open_backbone, reference_of
+from export.options import ExportOptions, Source
 from export.quantization.cache import cache_scales, quantize_cache
-from export.quantization.vision import quantize_vision, world_frames
+from export.quantization.fp16_weights import with_fp16_weights
+from export.quantization.vision import quantize_vision, story_frames
 from export.quantization.weights import BLOCK_SIZES, quantize_for_ort, quantize_for_tensorrt
 from export.quiet import quiet
 from export.validation.lint import check_graph
 from export.validation.parity import TIMESTEPS, measure_parity
-from export.validation.parity_stream import Step
-from export.vision.compact import export_vision
-from export.weights import save_graphs
+from export.vision.base import export_vision
 from train.models.base import StreamModel
-from train.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from train.models.checkpoint import CheckpointError, load_checkpoint
 
 KL_LIMITS = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-2, "fp8": 0.1, "int4": 1.0}
 """Mean KL divergence from PyTorch above which something is broken, not rounded. int8 gives about 0.001; int4
@@ -52,7 +52,7 @@ _LATE_TURN = 9_999
 
 Progress = Callable[[str], None]
 
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.INT64: "int64",
@@ -61,123 +61,50 @@ _DTYPES = {
 
 
 def export_bundle(
-    checkpoint_folder: Path,
-    out_folder: Path,
-    precision: str | None = None,
-    context_rows: int | None = None,
-    *,
-    target: str = "ort-cpu",
-    vision_precision: str | None = None,
-    calibration: Iterable[NDArray[np.uint8]] | None = None,
-    kv: str | None = None,
-    block_size: int | None = None,
-    name: str | None = None,
-    threshold: float | None = None,
-    parity_timesteps: int = TIMESTEPS,
-    parity_steps: Iterable[Step] | None = None,
-    progress: Progress = lambda _: None,
+    folder: Path, out: Path, options: ExportOptions | None = None, progress: Progress = lambda _: None
 ) -> Path:
-    """Bundle of a checkpoint folder (:mod:`train.models.checkpoint`). Raises ExportError.
-
-    ``target``, ``precision``, ``vision_precision``: see :mod:`export.decoder.targets`; the target's usual
-    ones when
-    None. ``calibration``: frames uint8 [H, W, 3] for vision in int8; those of generated stories when None.
-    ``kv``: int8 for a cache in int8 (``ort-cpu``), the type of the activations when None.
-    ``block_size``: see :func:`export.quantization.weights.quantize_for_ort`; 32 when None.
-    ``threshold``: the decision threshold that the bundle carries, the checkpoint's own when None.
-    """
-    engine = find_target(target)
-    engine.lowerings(precision or engine.default)  # before anything is loaded
-    engine.check_kv(kv)
-    engine.check_block_size(block_size, precision or engine.default)
-    wanted = vision_precision
-    vision_precision = engine.vision(precision or engine.default, wanted)
+    """Write the bundle ``out`` from a folder (:mod:`train.models.checkpoint`). Raises ExportError."""
+    options = options or ExportOptions(parity_timesteps=TIMESTEPS)
+    _resolve(options)  # before anything is loaded
     progress("checkpoint")
-    checkpoint, backbone = open_checkpoint(checkpoint_folder)
-    stream_format = checkpoint.stream_format
-    exporter = exporter_of(checkpoint.model)
-    vision_precision = exporter.vision_precision(checkpoint.model, engine.name, vision_precision, wanted)
-    if vision_precision != "int8":
-        calibration = None
-    elif calibration is None:
-        calibration = world_frames(stream_format.fps)
-    if threshold is not None:
-        stream_format = replace(stream_format, threshold=threshold)
-    return export_model(
-        checkpoint.model,
-        checkpoint.tokenizer,
-        stream_format,
-        out_folder,
-        name=name,
-        target=target,
-        precision=precision,
-        calibration=calibration,
-        kv=kv,
-        block_size=block_size,
-        context_rows=context_rows,
-        backbone=backbone,
-        training={key: checkpoint.config.get(key) for key in ("tasks", "recipe", "metrics")},
-        parity_timesteps=parity_timesteps,
-        parity_steps=parity_steps,
-        progress=progress,
-    )
+    return export_model(open_checkpoint(folder), out, options, progress)
 
 
-def open_checkpoint(folder: Path) -> tuple[Checkpoint, nn.Module]:
-    """The checkpoint and its frozen vision network. Raises ExportError."""
+def open_checkpoint(folder: Path) -> Source:
+    """Load the checkpoint and its frozen vision network. Raises ExportError."""
     try:
-        checkpoint = load_checkpoint(Path(folder))
+        loaded = load_checkpoint(Path(folder))
     except (CheckpointError, ImportError, ValueError) as error:
         raise ExportError(str(error)) from error
-    return checkpoint, open_vision(checkpoint.model)
+    training = {key: loaded.config.get(key) for key in ("tasks", "recipe", "metrics")}
+    backbone = open_backbone(loaded.model)
+    return Source(loaded.model, loaded.tokenizer, loaded.stream_format, backbone, training=training)
 
 
 def export_model(
-    model: StreamModel,
-    tokenizer: Tokenizer,
-    stream_format: StreamFormat,
-    out: Path,
-    *,
-    backbone: nn.Module | None = None,
-    backbone_name: str = "efficientnet-lite0",
-    name: str | None = None,
-    target: str = "ort-cpu",
-    precision: str | None = None,
-    calibration: Iterable[NDArray[np.uint8]] | None = None,
-    kv: str | None = None,
-    block_size: int | None = None,
-    lowerings: Sequence[str] | None = None,
-    context_rows: int | None = None,
-    training: Mapping[str, Any] | None = None,
-    parity_timesteps: int = 0,
-    parity_steps: Iterable[Step] | None = None,
-    progress: Progress = lambda _: None,
+    source: Source, out: Path, options: ExportOptions | None = None, progress: Progress = lambda _: None
 ) -> Path:
     """Write the bundle ``out`` from a model in memory; a bundle that is there already is replaced at the end.
 
-    ``backbone``: the vision network in front of the projector; the family's own by default. For a compact
-    model pixels [N, 3, 224, 224] -> [N, 320, 7, 7], called ``backbone_name``.
-    ``target``, ``precision``: see :mod:`export.decoder.targets`; ``lowerings``: fewer than the target's.
-    ``calibration``: frames uint8 [H, W, 3] by which vision becomes int8; it stays floating point when None.
-    ``kv``: int8 for a cache in int8, see :mod:`export.quantization.cache`.
-    ``block_size``: of weights in few bits, see :mod:`export.quantization.weights`.
-    ``context_rows``: capacity of the cache, see :func:`rows_for` for the default.
-    ``parity_timesteps``: how long a stream to compare with PyTorch, 0 for none (see
-    :mod:`export.validation.parity`).
     Raises ExportError when the parts do not fit together, or when the bundle's logits are not the model's.
     """
-    engine = find_target(target)
-    engine.check_kv(kv)
-    precision = precision or engine.default
-    engine.check_block_size(block_size, precision)
-    lowerings = lowerings or engine.lowerings(precision)
-    encoder = _check_fit(model, tokenizer, stream_format)
-    rows = context_rows or rows_for(encoder)
+    options = options or ExportOptions()
+    model, stream_format = source.model, source.stream_format
+    target, precision, vision = _resolve(options)
+    family = family_of(model)
+    if vision not in family.vision_precisions:
+        raise ExportError(
+            f"target {target.name} cannot do vision in {vision} for family {model.family}, only fp32"
+        )
+    if options.threshold is not None:
+        stream_format = replace(stream_format, threshold=options.threshold)
+    encoder = _check_fit(model, source.tokenizer, stream_format)
+    rows = options.context_rows or rows_for(encoder)
     out = Path(out).absolute()
     if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out}: exists and is no bundle; choose another place, it would be replaced")
     model.float().eval()  # a base of Qwen is bf16, which NumPy lacks; parity compares with fp32
-    backbone = backbone if backbone is not None else open_vision(model)
+    backbone = source.backbone if source.backbone is not None else open_backbone(model)
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out)
     check_room(out.parent, model)
@@ -185,35 +112,49 @@ def export_model(
     work.mkdir()
     try:
         manifest: dict[str, Any] = {
-            **exporter_of(model).names(model, backbone_name),
-            "name": name or out.name,
+            **family.names(model, source.backbone_name),
+            "name": options.name or out.name,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "commit": _commit(),
-            "target": target,
+            "target": target.name,
             "precision": precision,
             "protocol": stream_format.to_dict(),
         }
-        manifest |= _write_graphs(
-            model, backbone, work, engine, precision, block_size, lowerings, rows, calibration, progress
-        )
-        table = model.decoder.get_input_embeddings().weight.detach().float().numpy()
+        calibration: Iterable[NDArray[np.uint8]] | None = None
+        if vision == "int8":
+            calibration = options.calibration or story_frames(stream_format.fps)
+        plan = _Graphs(target, precision, options, rows, calibration, progress)
+        manifest |= _write_graphs(model, backbone, work, plan)
+        table = model.embedding.weight.detach().float().numpy()
         np.save(work / "embedding.npy", table.astype(np.float16), allow_pickle=False)
-        tokenizer.save(str(work / "tokenizer.json"))
-        manifest |= {"training": dict(training or {}), "files": describe_files(work)}
+        source.tokenizer.save(str(work / "tokenizer.json"))
+        manifest |= {"training": dict(source.training), "files": describe_files(work)}
         write_manifest(work, manifest)
-        if kv == "int8":
+        if options.kv == "int8":
             progress("scales of the cache")
             manifest = _with_small_cache(work, manifest)
             write_manifest(work, manifest)
-        if parity_timesteps:
-            progress(f"parity over {parity_timesteps} timesteps")
-            parity = measure_parity(work, model, backbone, timesteps=parity_timesteps, steps=parity_steps)
-            check_parity(parity, "int8" if kv == "int8" and precision == "fp32" else precision)
+        if timesteps := options.parity_timesteps:
+            progress(f"parity over {timesteps} timesteps")
+            parity = measure_parity(
+                work, reference_of(model, backbone), timesteps=timesteps, steps=options.parity_steps
+            )
+            check_parity(parity, "int8" if options.kv == "int8" and precision == "fp32" else precision)
             write_manifest(work, manifest | {"parity": parity})
         replace_folder(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out
+
+
+def _resolve(options: ExportOptions) -> tuple[Target, str, str]:
+    """Return target, precision and precision of vision. Raises ExportError for what the target cannot do."""
+    target = find_target(options.target)
+    precision = options.precision or target.default
+    target.lowerings(precision)
+    target.check_kv(options.kv)
+    target.check_block_size(options.block_size, precision)
+    return target, precision, target.vision(precision, options.vision_precision)
 
 
 def rows_for(encoder: TurnEncoder) -> int:
@@ -246,65 +187,59 @@ def _check_fit(model: StreamModel, tokenizer: Tokenizer, stream_format: StreamFo
         )
     except ValueError as error:
         raise ExportError(str(error)) from error
-    tokens, rows = tokenizer.get_vocab_size(), len(model.decoder.get_input_embeddings().weight)
+    tokens, rows = tokenizer.get_vocab_size(), len(model.embedding.weight)
     if tokens > rows:
         raise ExportError(f"the tokenizer has {tokens} tokens, the model embeds only {rows}")
     if stream_format.frame_tokens != model.frame_tokens:
         raise ExportError(
-            f"visual tokens per frame: {stream_format.frame_tokens} in the protocol, "
+            f"visual tokens per frame: {stream_format.frame_tokens} in the stream format, "
             f"{model.frame_tokens} in the model"
         )
     return encoder
 
 
-def _write_graphs(
-    model: StreamModel,
-    backbone: nn.Module,
-    folder: Path,
-    target: Target,
-    precision: str,
-    block_size: int | None,
-    lowerings: Sequence[str],
-    rows: int,
-    calibration: Iterable[NDArray[np.uint8]] | None,
-    progress: Progress,
-) -> dict[str, Any]:
-    """The decoder's graphs and ``vision.onnx``; returns the manifest's sections about them.
+@dataclass(frozen=True)
+class _Graphs:
+    """What graphs to make. ``calibration``: frames for vision in int8; None: it stays floating point."""
 
-    ``calibration``: frames for vision in int8, None for the type the decoder computes in.
-    """
-    exporter = exporter_of(model)
-    seen = exporter.frame(model)
+    target: Target
+    precision: str
+    options: ExportOptions
+    rows: int
+    calibration: Iterable[NDArray[np.uint8]] | None
+    progress: Progress
+
+
+def _write_graphs(model: StreamModel, backbone: nn.Module, folder: Path, plan: _Graphs) -> dict[str, Any]:
+    """Write the decoder's graphs and ``vision.onnx``; returns the manifest's sections about them."""
+    family, target, calibration = family_of(model), plan.target, plan.calibration
+    image, dtype = family.image(model), target.dtype(plan.precision)
     decoders: dict[str, onnx.ModelProto] = {}
-    for lowering in lowerings:
-        progress(f"decoder graph, {lowering}")
-        graph = DecoderGraph(exporter.decoder(model), LOWERINGS[lowering], rows, target.dtype(precision))
+    for lowering in plan.options.lowerings or target.lowerings(plan.precision):
+        plan.progress(f"decoder graph, {lowering}")
+        graph = DecoderGraph(family.decoder_parts(model), LOWERINGS[lowering], plan.rows, dtype)
         with quiet(), torch.no_grad():
-            decoders[lowering] = _quantize(export_decoder(graph), target, precision, block_size)
+            decoders[lowering] = _quantize(export_decoder(graph), plan)
         check_graph(decoders[lowering], target.name, lowering)
-    progress("vision graph")
+    plan.progress("vision graph")
     with quiet(), torch.no_grad():
-        vision = export_vision(
-            exporter.vision_graph(model, backbone, target.dtype(precision)), tuple(seen["image_size"])
-        )
+        vision = export_vision(family.vision_graph(model, backbone, dtype), tuple(image["image_size"]))
         if calibration is not None:
             vision = quantize_vision(vision, calibration)
     if target.name == "tensorrt":
         to_opset_17(vision)  # one file for every version
     elif target.name == "ort-cpu":
-        vision = store_in_half(vision)
+        vision = with_fp16_weights(vision)
     check_graph(vision, target.name)
     onnx.save(vision, folder / "vision.onnx")
     files = {name: "decoder.onnx" if i == 0 else f"decoder-{name}.onnx" for i, name in enumerate(decoders)}
     save_graphs({files[name]: decoder for name, decoder in decoders.items()}, folder, "decoder.weights")
-    computes = (
-        "int8" if calibration is not None else str(target.dtype(precision)).replace("torch.float", "fp")
-    )
+    computes = "int8" if calibration is not None else str(dtype).replace("torch.float", "fp")
     first, *others = (
         {"file": files[name], "lowering": name, **_tensors(decoder)} for name, decoder in decoders.items()
     )
     return {
-        "model": {**graph.shape.to_dict(), **seen},
+        "model": {**graph.shape.to_dict(), **image},
         "graphs": {
             "vision": {"file": "vision.onnx", "precision": computes, **_tensors(vision)},
             "decoder": first | ({"alternatives": others} if others else {}),
@@ -328,14 +263,12 @@ def _with_small_cache(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _quantize(
-    decoder: onnx.ModelProto, target: Target, precision: str, block_size: int | None
-) -> onnx.ModelProto:
-    if precision in ("fp32", "fp16"):
+def _quantize(decoder: onnx.ModelProto, plan: _Graphs) -> onnx.ModelProto:
+    if plan.precision in ("fp32", "fp16"):
         return decoder
-    if target.name.startswith("ort"):
-        return quantize_for_ort(decoder, precision, block_size or BLOCK_SIZES[0])
-    return quantize_for_tensorrt(decoder, precision)
+    if plan.target.name.startswith("ort"):
+        return quantize_for_ort(decoder, plan.precision, plan.options.block_size or BLOCK_SIZES[0])
+    return quantize_for_tensorrt(decoder, plan.precision)
 
 
 def _tensors(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-from torch import nn
-
-from edge_runtime.bundle.stream_format import StreamFormat
 from export.bundle_writer import check_parity, export_model
 from export.decoder.targets import TARGETS
 from export.errors import ExportError
+from export.families.registry import open_backbone, reference_of
+from export.options import ExportOptions, Source
 from export.validation.parity import measure_parity
-from train.models.base import StreamModel
 
 
 @dataclass(frozen=True)
@@ -72,10 +69,7 @@ def all_cases() -> list[Case]:
 
 
 def measure_all(
-    model: StreamModel,
-    tokenizer: Tokenizer,
-    stream_format: StreamFormat,
-    backbone: nn.Module,
+    source: Source,
     *,
     timesteps: int,
     cases: Sequence[Case],
@@ -83,22 +77,19 @@ def measure_all(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Row]:
     """Rows as they are measured. Raises ExportError."""
+    backbone = source.backbone if source.backbone is not None else open_backbone(source.model)
     for case in cases:
         progress(str(case))
         with tempfile.TemporaryDirectory(prefix="parity-") as folder:
-            bundle = export_model(
-                model,
-                tokenizer,
-                stream_format,
-                Path(folder) / "bundle",
-                backbone=backbone,
+            options = ExportOptions(
                 target=case.target,
                 precision=case.precision,
                 lowerings=[case.lowering],
                 context_rows=context_rows,
             )
+            bundle = export_model(source, Path(folder) / "bundle", options)
             size = sum(path.stat().st_size for path in bundle.glob("decoder*"))
-            parity = measure_parity(bundle, model, backbone, timesteps=timesteps)
+            parity = measure_parity(bundle, reference_of(source.model, backbone), timesteps=timesteps)
         yield Row(case, size / 1e6, parity)
 
 

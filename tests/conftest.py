@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edge_runtime.bundle.stream_format import StreamFormat
+    from export.options import Source
     from train.models.compact.model import CompactModel
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,15 +89,18 @@ class TinyModel:
 
     def export(self, out: Path, precision: str, **options: Any) -> Path:
         from export.bundle_writer import export_model
+        from export.options import ExportOptions
 
-        return export_model(
-            self.model,
-            self.tokenizer,
-            self.stream_format,
-            out,
-            precision=precision,
-            **{"context_rows": CONTEXT_ROWS, "backbone": self.backbone, "backbone_name": "tiny", **options},
-        )
+        options = {"context_rows": CONTEXT_ROWS, "precision": precision, **options}
+        return export_model(self.source(), out, ExportOptions(**options))
+
+    def source(self, **changes: Any) -> Source:
+        """What the export takes."""
+        from export.options import Source
+
+        parts = {"model": self.model, "tokenizer": self.tokenizer, "stream_format": self.stream_format}
+        parts |= {"backbone": self.backbone, "backbone_name": "tiny"}
+        return Source(**(parts | changes))
 
 
 @pytest.fixture(scope="session")

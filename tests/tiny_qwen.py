@@ -17,7 +17,7 @@ class TinyQwen:
         import torch
 
         from edge_runtime.bundle.stream_format import TurnEncoder
-        from export.validation.qwen_reference import QwenBackbone
+        from export.families.reference.qwen import QwenBackbone
         from tests.train.models.test_qwen import Tiny
 
         state = torch.random.get_rng_state()
@@ -32,7 +32,7 @@ class TinyQwen:
 
     def export(self, out: Path, precision: str = "fp32", **options: Any) -> Path:
         from export.bundle_writer import export_model
+        from export.options import ExportOptions, Source
 
-        parts = (self.model, self.tokenizer, self.stream_format, out)
-        options = {"context_rows": ROWS, "backbone": self.backbone, "precision": precision, **options}
-        return export_model(*parts, **options)
+        source = Source(self.model, self.tokenizer, self.stream_format, self.backbone)
+        return export_model(source, out, ExportOptions(context_rows=ROWS, precision=precision, **options))

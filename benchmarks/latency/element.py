@@ -12,14 +12,13 @@ same kind, one that looks at the picture and posts messages; its turns are short
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.latency.facts import machine_facts
+from benchmarks.latency.facts import machine_facts, write_json
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import BackendError
@@ -85,9 +84,7 @@ def main(bundle: str, rounds: int, seconds: int, size: str, fps: int, threads: i
         "between_ms": {name: summarise(values) for name, values in between.items()},
     }
     _print(result)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out, result)
 
 
 def _run(gst: Any, pipeline: Any, probed: Any) -> tuple[list[float], list[float]]:

@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 import edge_runtime
-from benchmarks.latency.facts import bundle_facts, machine_facts, resident_mb
+from benchmarks.latency.facts import bundle_facts, machine_facts, resident_mb, write_json
 from benchmarks.latency.frames import Frames
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.command_line.exit import run_command
@@ -98,9 +98,7 @@ def main(bundle: str, timesteps: int, speak_every: int, threads: int | None, out
     }
     result["passed"] = slowdown <= MAX_SLOWDOWN and (growth is None or growth <= MAX_GROWTH_MB)
     print(json.dumps({key: value for key, value in result.items() if key != "rss_every_500_mb"}, indent=2))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out, result)
     sys.exit(0 if result["passed"] else 1)
 
 

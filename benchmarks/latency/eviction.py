@@ -13,7 +13,6 @@ programs share.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.latency.facts import bundle_facts, machine_facts
+from benchmarks.latency.facts import bundle_facts, machine_facts, write_json
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.backends.ort import OrtBackend
 from edge_runtime.bundle.manifest import load_bundle
@@ -128,8 +127,7 @@ def main(bundle: str | None, rows: int, block: int, rounds: int, out: Path | Non
             f"{name:<16} {elapsed:7.2f} ms elapsed; of a processor {np.median(busy):6.2f} ms, "
             f"mean {np.mean(busy):6.2f}, largest {np.max(busy):6.2f}"
         )
-    if out is not None:
-        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(out, result)
 
 
 def _synthetic(rows: int, block: int) -> dict[str, Callable[[], dict[str, float]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -10,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.atomic_write import write_whole
 from edge_runtime.bundle.manifest import MANIFEST, Bundle
 
 PACKAGES = (
@@ -66,6 +68,18 @@ def resident_mb() -> float | None:
     except (OSError, IndexError, ValueError):
         return None
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def peak_resident_mb() -> float | None:
+    """Return the most memory this process ever held, in MB; None where the system does not say."""
+    kibibytes, _, unit = (_field("/proc/self/status", "VmHWM") or "").partition(" ")
+    return int(kibibytes) * 1024 / 1e6 if unit == "kB" else None
+
+
+def write_json(path: Path | None, result: dict[str, Any]) -> None:
+    """Write a result to the file of ``--out``, whole or not at all; None: nowhere. Raises SinkError."""
+    if path is not None:
+        write_whole(path, [json.dumps(result, indent=2), "\n"])
 
 
 def _read(path: str) -> str | None:

@@ -8,7 +8,6 @@ bundles of ort-cpu with weights in few bits: their products are what can be take
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 from collections.abc import Callable
@@ -24,9 +23,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from tqdm import tqdm
 
-from benchmarks.latency.facts import bundle_facts, machine_facts
+from benchmarks.latency.facts import bundle_facts, machine_facts, write_json
 from benchmarks.latency.quantiles import summarise
-from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.ort import OrtDecoder, session_options
 from edge_runtime.backends.select import default_threads
 from edge_runtime.bundle.manifest import Bundle, load_bundle
@@ -130,8 +128,7 @@ def main(bundle: str, contexts: tuple[int, ...], rounds: int, threads: int, out:
             f"{row['variant']:>16} {row['rows']:>3} rows at {row['context']:>5}: "
             f"{ms['p50']:7.2f} ({ms['p25']:.2f}..{ms['p75']:.2f})  {ratio['p50']:.3f}"
         )
-    if out is not None:
-        write_whole(out, [json.dumps(result, indent=2), "\n"])
+    write_json(out, result)
 
 
 def open_variant(bundle: Bundle, undo: Callable[[onnx.ModelProto], None] | None, threads: int) -> OrtDecoder:

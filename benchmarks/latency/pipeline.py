@@ -12,7 +12,6 @@ decoder to who reads it.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,9 +24,8 @@ import click
 import numpy as np
 
 from benchmarks.latency.bench.load.pictures import WORLD_CLIP, LoopedClip
-from benchmarks.latency.facts import machine_facts
+from benchmarks.latency.facts import machine_facts, write_json
 from benchmarks.latency.quantiles import summarise
-from edge_runtime.atomic_write import write_whole
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import BackendError
 
@@ -88,8 +86,7 @@ def main(
         "decoder_to_reader_ms": {name: summarise(values) for name, values in waits.items()},
     }
     _print(result)
-    if out is not None:
-        write_whole(out, [json.dumps(result, indent=2), "\n"])
+    write_json(out, result)
 
 
 def write_clip(path: Path, size: tuple[int, int], fps: int, frames: int) -> None:

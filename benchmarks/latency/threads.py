@@ -9,7 +9,6 @@ busy processes: polling gains most on an idle machine and costs most on a busy o
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import signal
 import subprocess
@@ -28,9 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from benchmarks.latency.facts import bundle_facts, machine_facts
+from benchmarks.latency.facts import bundle_facts, machine_facts, write_json
 from benchmarks.latency.quantiles import summarise
-from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.ort import OrtBackend
 from edge_runtime.backends.select import default_threads
 from edge_runtime.backends.spinning import SPINNING, Spinning
@@ -155,7 +153,7 @@ def main(
     Console(width=110).print(render(rows))
     if out is not None:
         result = {"machine": facts, "bundle": bundle_facts(loaded), "rounds": rounds, "rows": rows}
-        write_whole(out, [json.dumps(result, indent=2), "\n"])
+        write_json(out, result)
 
 
 def measure(

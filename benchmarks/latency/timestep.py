@@ -9,7 +9,6 @@ from then on; the yardstick's cache grows with the stream.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import replace
@@ -19,7 +18,7 @@ from typing import Any
 import click
 
 import edge_runtime
-from benchmarks.latency.facts import bundle_facts, machine_facts
+from benchmarks.latency.facts import bundle_facts, machine_facts, write_json
 from benchmarks.latency.frames import Frames
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.backends.select import default_threads
@@ -54,10 +53,10 @@ def main(
     gap_ms: float,
     out: Path | None,
 ) -> None:
-    from benchmarks.reference.timestep import TorchEager
+    from benchmarks.reference.stream import EagerStream
 
     model = edge_runtime.load(bundle, threads=threads)
-    torch_stream = TorchEager(checkpoint, threads)
+    torch_stream = EagerStream(checkpoint, threads)
     threshold = model.stream_format.threshold  # may be chosen at export, and costs no time
     if replace(torch_stream.stream_format, threshold=threshold) != model.stream_format:
         raise click.UsageError(
@@ -89,9 +88,7 @@ def main(
         "by_timestep": rows,
     }
     _print(result)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out, result)
 
 
 def _stream(
@@ -107,7 +104,8 @@ def _stream(
                 if turn == k % 2:
                     decision = session.push(frame, (k + 1) / model.stream_format.fps)
                 else:
-                    torch_score, torch_ms = torch_stream.step(frame, k)
+                    pending = torch_stream.encoder.silence_ids() if k else []
+                    torch_score, torch_ms = torch_stream.step(frame, k, pending)
                 # Worker threads of either side may spin for a while after their work; let them go to sleep.
                 time.sleep(gap_s)
             assert decision is not None

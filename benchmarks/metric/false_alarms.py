@@ -1,7 +1,7 @@
-"""``python -m benchmarks.streampro silence``: how often a model speaks where nothing asked for happens.
+"""``python -m benchmarks.streampro false-alarms``: how often a model speaks when nothing relevant happens.
 
 StreamPro-F1 says nothing about questions without a true answer: there it is 0 whatever is done. Here these
-questions are all that counts. The rate is responses by minutes watched, from the query to the clip's end,
+questions are all that counts. The rate is responses per minute watched, from the query to the clip's end,
 over all such questions; its 95 % interval is a bootstrap over clips, whose questions share their pictures.
 """
 
@@ -33,13 +33,13 @@ from edge_runtime.atomic_write import write_whole
 
 @dataclass(frozen=True)
 class Rate:
-    """Unwanted speech. ``broken``: questions to which anything was said. ``interval``: 95 %, of per_minute;
+    """False alarms. ``with_alarms``: questions that got a response. ``interval``: 95 %, of per_minute;
     None without draws.
     """
 
     questions: int
     clips: int
-    broken: int
+    with_alarms: int
     minutes: float
     responses: int
     per_minute: float
@@ -47,7 +47,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Silence:
+class FalseAlarms:
     """The rate of all questions without a true answer, and by task in the paper's order."""
 
     overall: Rate
@@ -60,14 +60,14 @@ class Silence:
         return asdict(self)
 
 
-def silence(
+def false_alarms(
     annotations: Sequence[Annotation],
     predictions: Sequence[Prediction],
     *,
     bootstrap: int = 2000,
     seed: int = 0,
-) -> Silence:
-    """Responses a minute on those of ``annotations`` that have no answer; the others are not looked at.
+) -> FalseAlarms:
+    """Count responses per minute on those of ``annotations`` that have no answer; the others are ignored.
 
     A question without a prediction counts as one to which nothing was said. ``bootstrap``: draws, 0 for none.
     Raises FormatError when every question has an answer, and as :func:`score` does for ids.
@@ -80,7 +80,7 @@ def silence(
         )
     spoken = {a.id: len(said[a.id].responses) if a.id in said else 0 for a in empty}
     groups = {code: [a for a in empty if a.task == code] for code in TASKS}
-    return Silence(
+    return FalseAlarms(
         _rate(empty, spoken, bootstrap, seed),
         {code: _rate(group, spoken, bootstrap, seed) for code, group in groups.items() if group},
         bootstrap,
@@ -108,7 +108,7 @@ def _rate(questions: Sequence[Annotation], spoken: dict[str, int], bootstrap: in
     return Rate(
         questions=len(questions),
         clips=len(clips),
-        broken=sum(spoken[question.id] > 0 for question in questions),
+        with_alarms=sum(spoken[question.id] > 0 for question in questions),
         minutes=minutes,
         responses=int(responses),
         per_minute=responses / minutes if minutes else 0.0,
@@ -119,25 +119,25 @@ def _rate(questions: Sequence[Annotation], spoken: dict[str, int], bootstrap: in
 PATH = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command("silence")
+@click.command("false-alarms")
 @click.option("--annotations", required=True, type=PATH, help="Questions, some of them without answers.")
 @click.option("--predictions", required=True, type=PATH, help="What a model said (JSON Lines), see `run`.")
 @click.option("--json", "json_path", type=PATH, help="Write the figures here.")
 @click.option("--bootstrap", default=2000, show_default=True, type=click.IntRange(0), help="Draws; 0: none.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the draws.")
-def silence_command(
+def false_alarms_command(
     annotations: Path, predictions: Path, json_path: Path | None, bootstrap: int, seed: int
 ) -> None:
-    """Unwanted responses a minute, on questions about what never happens in the clip."""
-    found = silence(
+    """Count false alarms per minute, on questions about what never happens in the clip."""
+    found = false_alarms(
         read_annotations(annotations), read_predictions(predictions), bootstrap=bootstrap, seed=seed
     )
     if json_path:
         write_whole(json_path, [json.dumps(found.to_dict(), indent=2) + "\n"])
-    table = Table("", "questions", "clips", "spoken to", "minutes", "responses", "a minute", "95 %")
+    table = Table("", "questions", "clips", "with alarms", "minutes", "responses", "per minute", "95 %")
     for name, rate in [*found.tasks.items(), ("all", found.overall)]:
         interval = f"{rate.interval[0]:.2f}-{rate.interval[1]:.2f}" if rate.interval else "-"
-        counts = (str(n) for n in (rate.questions, rate.clips, rate.broken))
+        counts = (str(n) for n in (rate.questions, rate.clips, rate.with_alarms))
         table.add_row(
             name, *counts, f"{rate.minutes:.1f}", str(rate.responses), f"{rate.per_minute:.2f}", interval
         )

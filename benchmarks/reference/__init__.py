@@ -1,4 +1,4 @@
-"""Checkpoint folders in eager PyTorch, which the rest of the benchmarks does without.
+"""One reference for every comparison with eager PyTorch: a checkpoint as :mod:`train.models` loads it.
 
 Importing anything from here raises ConfigError, in one line, when a package it needs is not installed.
 """

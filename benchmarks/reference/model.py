@@ -1,4 +1,4 @@
-"""The runtime's model over a torch checkpoint: sessions, window and decisions are those of the runtime.
+"""The runtime's model over a reference checkpoint: sessions, window and decisions are those of the runtime.
 
 Only the engine is another one: eager PyTorch on the CPU, in fp32, attention and rotation as transformers has
 them. So a checkpoint can be measured before it is exported, and what it says differs from what its bundle
@@ -17,17 +17,7 @@ from torch import nn
 from transformers import LlamaForCausalLM
 from transformers.cache_utils import Cache, DynamicLayer
 
-from benchmarks.reference.folder import (
-    CONFIG,
-    IMAGE_MEAN,
-    IMAGE_SIZE,
-    IMAGE_STD,
-    TOKENIZER,
-    WEIGHTS,
-    CheckpointError,
-    TorchCheckpoint,
-    load_torch_checkpoint,
-)
+from benchmarks.reference.checkpoint import TOKENIZER, CheckpointError, Reference, load_reference
 from edge_runtime.bundle.manifest import Bundle, FileSpec, GraphSpec, ModelSpec
 from edge_runtime.bundle.stream_format import TurnEncoder
 from edge_runtime.bundle.tokenizer import Tokenizer
@@ -38,14 +28,15 @@ from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import inverse_frequencies
 from edge_runtime.kv_cache.window import EvictionPlan
 from train.models.cache_argument import CACHE_ARGUMENT
+from train.models.compact.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD
 
 
-class TorchModel(Model):
+class ReferenceModel(Model):
     """A checkpoint folder, used like any :class:`edge_runtime.Model`.
 
     ``threads``: of PyTorch, for the whole process. ``context_rows``: rows of a session's cache; by default
     as many as the model has positions, so that the window of turns decides what is forgotten, as with an
-    exported bundle. ``backbone``: see :func:`load_torch_checkpoint`. Raises CheckpointError.
+    exported bundle. ``backbone``: see :func:`load_reference`. Raises CheckpointError.
     """
 
     def __init__(
@@ -58,7 +49,7 @@ class TorchModel(Model):
     ) -> None:
         # Model's own start reads a bundle and picks an engine for its graphs; here both are made instead.
         torch.set_num_threads(threads)
-        checkpoint = load_torch_checkpoint(folder, backbone=backbone)
+        checkpoint = load_reference(folder, backbone=backbone)
         config = checkpoint.decoder.config
         self.bundle = _as_bundle(checkpoint, context_rows or config.max_position_embeddings)
         self.stream_format = checkpoint.stream_format
@@ -82,7 +73,7 @@ class TorchModel(Model):
 class _Vision:
     """See :class:`edge_runtime.backends.base.VisionGraph`."""
 
-    def __init__(self, checkpoint: TorchCheckpoint) -> None:
+    def __init__(self, checkpoint: Reference) -> None:
         self._checkpoint = checkpoint
 
     def run(
@@ -90,10 +81,12 @@ class _Vision:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         before = None if previous is None else torch.from_numpy(previous)
         try:
-            tokens, trace = self._checkpoint.visual_tokens(torch.from_numpy(pixels), before)
+            with torch.inference_mode():
+                features = self._checkpoint.backbone(torch.from_numpy(pixels))
+            tokens, own = self._checkpoint.visual_tokens(features, before)
         except RuntimeError as error:
             raise BackendError(f"vision: torch failed ({error})") from error
-        return tokens.numpy(), None if trace is None else trace.numpy()
+        return tokens.numpy(), None if own is None else own.numpy()
 
 
 class _Decoder:
@@ -102,11 +95,11 @@ class _Decoder:
     def __init__(self, decoder: LlamaForCausalLM, model: ModelSpec) -> None:
         self._decoder, self._model = decoder, model
 
-    def open_cache(self) -> TorchCache:
-        return TorchCache(self._decoder, self._model)
+    def open_cache(self) -> ReferenceCache:
+        return ReferenceCache(self._decoder, self._model)
 
 
-class TorchCache:
+class ReferenceCache:
     """See :class:`edge_runtime.backends.base.DecoderCache`.
 
     Keys and values lie in one numpy array [L, 2, Hkv, C, Dh]; torch sees the same memory, so that rows are
@@ -177,11 +170,11 @@ class _Rows(DynamicLayer):
         return self.start
 
 
-def _as_bundle(checkpoint: TorchCheckpoint, context_rows: int) -> Bundle:
+def _as_bundle(checkpoint: Reference, context_rows: int) -> Bundle:
     """What a session and the facts of a run ask of a bundle."""
     config = checkpoint.decoder.config
-    graph = GraphSpec(WEIGHTS, inputs=(), outputs=())
-    sizes = {name: (checkpoint.folder / name).stat().st_size for name in (CONFIG, WEIGHTS, TOKENIZER)}
+    graph = GraphSpec("model.safetensors", inputs=(), outputs=())
+    files = {path.name: path.stat().st_size for path in sorted(checkpoint.folder.iterdir()) if path.is_file()}
     return Bundle(
         folder=checkpoint.folder,
         name=checkpoint.folder.resolve().name,
@@ -196,13 +189,13 @@ def _as_bundle(checkpoint: TorchCheckpoint, context_rows: int) -> Bundle:
             rope_theta=config.rope_parameters["rope_theta"],
             vocab_size=config.vocab_size,
             context_rows=context_rows,
-            image_size=IMAGE_SIZE,
+            image_size=(IMAGE_SIZE, IMAGE_SIZE),
             image_mean=IMAGE_MEAN,
             image_std=IMAGE_STD,
         ),
         vision=graph,
         decoder=graph,
-        files={name: FileSpec("", size) for name, size in sizes.items()},
+        files={name: FileSpec("", size) for name, size in files.items()},
         manifest={
             "name": checkpoint.folder.resolve().name,
             "family": checkpoint.config["family"],

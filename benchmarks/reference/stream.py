@@ -1,7 +1,8 @@
-"""The same weights in eager PyTorch, in the two ways such models are usually run on a stream.
+"""One stream of a checkpoint in eager PyTorch, with the growing cache of transformers.
 
-*Growing*: every timestep is appended to a cache that nothing leaves (as in VideoLLM-online). *Polling*: at
-every timestep an offline model is asked anew, with the last frames of the stream and an empty cache.
+This is what a model does that leaves training and is simply run: fp32, vision and decoder as modules, a
+``DynamicCache`` that grows with the stream, one forward call per chunk. It shares no code with the runtime
+but frames, token ids and :class:`edge_runtime.bundle.stream_format.TurnEncoder`.
 """
 
 from __future__ import annotations
@@ -16,85 +17,131 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from benchmarks.reference.folder import IMAGE_MEAN, IMAGE_STD, TOKENIZER, load_torch_checkpoint
+from benchmarks.reference.checkpoint import TOKENIZER, load_reference
 from edge_runtime.bundle.stream_format import TurnEncoder
 from edge_runtime.bundle.tokenizer import Tokenizer
 from train.models.cache_argument import CACHE_ARGUMENT
+from train.models.compact.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD
+
+Frame = NDArray[np.uint8]
+"""[224, 224, 3], RGB."""
 
 
-class TorchStream:
-    """A checkpoint folder. ``query`` is asked before the first timestep."""
+class EagerStream:
+    """A checkpoint and the cache of one stream. ``threads``: of PyTorch, for the whole process."""
 
-    def __init__(self, folder: Path, query: str, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._checkpoint = load_torch_checkpoint(folder)
-        self._decoder = self._checkpoint.decoder
-        self.encoder = TurnEncoder(self._checkpoint.stream_format, Tokenizer(folder / TOKENIZER).encode)
-        self._start = [*self.encoder.prefix_ids(), *self.encoder.query_ids(query)]
-        self.max_positions: int = self._decoder.config.max_position_embeddings
-        config = self._decoder.config
+        self.reference = load_reference(folder)
+        self.stream_format = self.reference.stream_format
+        self.encoder = TurnEncoder(self.stream_format, Tokenizer(folder / TOKENIZER).encode)
+        config = self.reference.decoder.config
+        self.max_positions: int = config.max_position_embeddings
         self.row_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
-        self._cache: DynamicCache | None = None
-        self._trace: Tensor | None = None
-        self._grown = 0
+        self.reset()
 
-    def ids(self, first: int, end: int) -> list[int]:
-        """The prompt and timesteps ``first .. end`` passed in silence: what the decoder has seen."""
-        turns = [[*self.encoder.turn_ids(k), *self.encoder.silence_ids()] for k in range(first, end)]
-        return [*self._start, *(token for turn in turns for token in turn)]
+    @property
+    def rows(self) -> int:
+        """Rows of the cache."""
+        return int(self._cache.get_seq_length())
 
-    @torch.inference_mode()
-    def grow_to(self, timestep: int) -> None:
-        """A cache as after ``timestep`` timesteps. Its rows hold noise: what a step costs depends on their
-        number, and appending an hour of frames would take hours.
-        """
-        self._grown = len(self.ids(0, timestep))
-        config = self._decoder.config
-        shape = (1, config.num_key_value_heads, self._grown, config.head_dim)
+    def reset(self) -> None:
+        """Start a new stream; the memory of the old cache is freed."""
         self._cache = DynamicCache()
-        for layer in range(config.num_hidden_layers):
-            self._cache.update(torch.randn(shape) * 0.02, torch.randn(shape), layer)
-        self._trace = self._checkpoint.visual_tokens(self._pixels([np.zeros((224, 224, 3), np.uint8)]))[1]
+        self._previous: Tensor | None = None
+
+    def start(self, query: str) -> None:
+        """Start a new stream with a query asked before its first timestep."""
+        self.reset()
+        self.append(self.prompt_ids(query))
+
+    def prompt_ids(self, query: str) -> list[int]:
+        """Token ids of a stream before its first timestep."""
+        return [*self.encoder.prefix_ids(), *self.encoder.query_ids(query)]
+
+    def silent_ids(self, first: int, end: int) -> list[int]:
+        """Token ids of timesteps ``first .. end`` passed in silence."""
+        turns = ([*self.encoder.turn_ids(k), *self.encoder.silence_ids()] for k in range(first, end))
+        return [token for turn in turns for token in turn]
 
     @torch.inference_mode()
-    def growing_step(self, frame: NDArray[np.uint8], timestep: int) -> float:
-        """One timestep on the cache of :meth:`grow_to`, then forgotten; milliseconds. Frame [224, 224, 3]."""
-        begin = perf_counter()
-        visual = self._checkpoint.visual_tokens(self._pixels([frame]), self._trace)[0]
-        ids = [*self.encoder.silence_ids(), *self.encoder.turn_ids(timestep)]
-        self._append(ids, visual[0], self._cache)
-        taken = perf_counter() - begin
-        assert self._cache is not None
-        self._cache.crop(self._grown - int(self._cache.get_seq_length()))
-        return taken * 1e3
+    def append(self, ids: Sequence[int], visual: Tensor | None = None) -> Tensor:
+        """Append ``ids`` and return the logits after the last one, [vocab].
 
-    @torch.inference_mode()
-    def polling_step(self, frames: Sequence[NDArray[np.uint8]], timestep: int) -> float:
-        """All of ``frames``, the last at ``timestep``, through vision and decoder anew; milliseconds."""
-        begin = perf_counter()
-        features = self._checkpoint.backbone(self._pixels(frames))  # [n, 320, 7, 7]
-        trace, visual = None, []
-        for one in features.split(1):
-            tokens, trace = self._checkpoint.read(one, trace)
-            visual.append(tokens[0])
-        self._append(self.ids(timestep + 1 - len(frames), timestep + 1), torch.cat(visual), DynamicCache())
-        return (perf_counter() - begin) * 1e3
-
-    def release(self) -> None:
-        """Give the grown cache's memory back."""
-        self._cache = None
-
-    def _append(self, ids: list[int], visual: Tensor, cache: DynamicCache | None) -> Tensor:
-        index = torch.tensor(ids)
-        embeddings = self._decoder.get_input_embeddings()(index)  # [S, D]
-        embeddings[index == self.encoder.image_id] = visual
-        output = self._decoder(
-            inputs_embeds=embeddings[None], **{CACHE_ARGUMENT: cache}, use_cache=True, logits_to_keep=1
+        ``visual`` [N, V, D]: the frames of all image placeholders in ``ids``, in order.
+        """
+        tokens = torch.tensor([list(ids)])
+        decoder = self.reference.decoder
+        embeddings = decoder.get_input_embeddings()(tokens)  # [1, S, D]
+        if visual is not None:
+            embeddings[tokens == self.encoder.image_id] = visual.flatten(0, 1)
+        output = decoder(
+            inputs_embeds=embeddings, **{CACHE_ARGUMENT: self._cache}, use_cache=True, logits_to_keep=1
         )
         logits: Tensor = output.logits[0, -1]
         return logits
 
-    @staticmethod
-    def _pixels(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
+    def rewind(self, rows: int) -> None:
+        """Forget what was appended after the first ``rows`` rows."""
+        beyond = self.rows - rows
+        if rows == 0:
+            self._cache = DynamicCache()
+        elif beyond > 0:
+            self._cache.crop(-beyond)
+
+    @torch.inference_mode()
+    def see(self, frames: Sequence[Frame]) -> Tensor:
+        """Convert the next frames of the stream to visual tokens [N, V, D]."""
         pixels = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float()
-        return (pixels - IMAGE_MEAN) / IMAGE_STD
+        tokens = []
+        for features in self.reference.backbone((pixels - IMAGE_MEAN) / IMAGE_STD).split(1):
+            visual, self._previous = self.reference.visual_tokens(features, self._previous)
+            tokens.append(visual)
+        return torch.cat(tokens)
+
+    def step(self, frame: Frame, index: int, before: Sequence[int] = ()) -> tuple[float, dict[str, float]]:
+        """Run one timestep: its score, and milliseconds of vision, append and total.
+
+        ``before``: token ids that go into the cache in front of it, the end of the previous turn.
+        """
+        begin = perf_counter()
+        visual = self.see([frame])
+        seen = perf_counter()
+        logits = self.append([*before, *self.encoder.turn_ids(index)], visual)
+        score = float(logits[[self.encoder.silence_id, self.encoder.response_id]].softmax(0)[1])
+        end = perf_counter()
+        timing = {"vision": seen - begin, "append": end - seen, "total": end - begin}
+        return score, {key: seconds * 1e3 for key, seconds in timing.items()}
+
+    def fill(self, rows: int) -> None:
+        """Give the stream a cache of ``rows`` rows of noise, and a previous frame.
+
+        What a step costs depends on the number of rows only, and appending an hour of frames takes hours.
+        """
+        self.reset()
+        config = self.reference.decoder.config
+        shape = (1, config.num_key_value_heads, rows, config.head_dim)
+        for layer in range(config.num_hidden_layers):
+            self._cache.update(torch.randn(shape) * 0.02, torch.randn(shape), layer)
+        self.see([np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)])
+
+    def probe(self, frame: Frame, index: int) -> float:
+        """Run one timestep after a silent one and forget it again; milliseconds."""
+        rows, previous = self.rows, self._previous
+        _, timing = self.step(frame, index, self.encoder.silence_ids())
+        self.rewind(rows)
+        self._previous = previous
+        return timing["total"]
+
+    def poll(self, query: str, frames: Sequence[Frame], index: int) -> float:
+        """Run ``frames``, the last one at timestep ``index``, through vision and decoder with an empty cache,
+        as an offline model is asked anew at every timestep; milliseconds. The stream's cache is kept.
+        """
+        kept, self._cache, previous = self._cache, DynamicCache(), self._previous
+        begin = perf_counter()
+        self._previous = None
+        ids = self.prompt_ids(query) + self.silent_ids(index + 1 - len(frames), index + 1)
+        self.append(ids, self.see(frames))
+        taken = perf_counter() - begin
+        self._cache, self._previous = kept, previous
+        return taken * 1e3

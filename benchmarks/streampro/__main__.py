@@ -15,13 +15,13 @@ from rich.console import Console
 
 from benchmarks.metric import baselines
 from benchmarks.metric.annotations import Annotation, Prediction, read_annotations, read_predictions
-from benchmarks.metric.false_alarms import silence_command
+from benchmarks.metric.false_alarms import false_alarms_command
 from benchmarks.metric.judges.options import JudgeOptions, judge_options
 from benchmarks.metric.score import score as compute_score
 from benchmarks.streampro import report
 from benchmarks.streampro.page.command import plot
 from benchmarks.streampro.polled_command import Polling, polling_options, run_polled
-from benchmarks.streampro.run_metadata import sha256, write_facts
+from benchmarks.streampro.run_metadata import sha256, write_metadata
 from benchmarks.streampro.sweep import sweep
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import ConfigError
@@ -38,7 +38,7 @@ def cli() -> None:
 
 
 cli.add_command(plot)
-cli.add_command(silence_command)
+cli.add_command(false_alarms_command)
 cli.add_command(sweep)
 
 
@@ -135,7 +135,7 @@ def run(
         raise click.UsageError("give exactly one of --bundle, --checkpoint, and --openai-url with --model")
 
     from benchmarks.metric.progress import RunProgress
-    from benchmarks.streampro.resume_log import PartialFile
+    from benchmarks.streampro.resume_log import ResumeLog
     from benchmarks.streampro.runner import Runner
 
     questions = read_annotations(annotations)
@@ -145,7 +145,7 @@ def run(
         "annotations_sha256": sha256(annotations),
         "threshold": model.stream_format.threshold if threshold is None else threshold,
     }
-    with PartialFile(out, settings) as partial:
+    with ResumeLog(out, settings) as partial:
         left = [question for question in questions if question.id not in partial.done]
         console = Console(stderr=True)
         if partial.done:
@@ -159,7 +159,7 @@ def run(
                 progress.advance(question.duration)
 
             Runner(model, threshold=threshold, workers=workers).run(left, keep)
-        write_facts(out, settings, model.bundle)
+        write_metadata(out, settings, model.bundle)
         partial.finish(questions)
 
 
@@ -178,20 +178,11 @@ def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]
     if backend not in ("auto", "cpu"):
         raise ConfigError(f"backend {backend}: a checkpoint runs on the CPU; export it for other devices")
 
-    from benchmarks.reference.model import TorchModel
+    from benchmarks.reference.model import ReferenceModel
 
-    model = TorchModel(folder, threads=1)  # the workers are the parallelism
+    model = ReferenceModel(folder, threads=1)  # the workers are the parallelism
     files = {f"{Path(name).stem}_sha256": sha256(model.bundle.path(name)) for name in model.bundle.files}
     return model, {"checkpoint": model.bundle.name, **files}
-
-
-@cli.command()
-def calibrate() -> None:
-    """Measure the embedding judge on its labelled pairs, and fit its map to them anew."""
-    from benchmarks.metric.judges import calibration
-    from benchmarks.metric.judges.minilm import MiniLm
-
-    click.echo(calibration.describe(calibration.calibrate(MiniLm.load())))
 
 
 def main() -> None:

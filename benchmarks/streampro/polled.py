@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks.metric.annotations import Annotation, Prediction, Response
 from benchmarks.metric.judges import normalise
-from benchmarks.metric.llm.client import ChatClient, Message
+from benchmarks.metric.llm.client import Message, OpenAIClient
 from benchmarks.streampro.clip_pool import ClipPool
 from benchmarks.streampro.clips import timestep_frames
 from edge_runtime.bundle.stream_format import StreamFormat
@@ -67,7 +67,7 @@ class PolledRunner(ClipPool):
     """
 
     def __init__(
-        self, client: ChatClient, *, frames: int = 32, frame_size: int = 448, workers: int = 1
+        self, client: OpenAIClient, *, frames: int = 32, frame_size: int = 448, workers: int = 1
     ) -> None:
         super().__init__(workers)
         self._client = client
@@ -81,7 +81,7 @@ class PolledRunner(ClipPool):
     def answer_clip(
         self, clip: Path, questions: Sequence[Annotation]
     ) -> Iterator[tuple[Annotation, Prediction]]:
-        """Each question on one clip with its prediction, in order. Raises what ``ChatClient.ask`` raises."""
+        """Each question on one clip with its prediction, in order. Raises as ``OpenAIClient.ask`` does."""
         frames: list[Frame] = []
         for index, picture in timestep_frames(clip, STREAM_FORMAT.fps):
             self.check()

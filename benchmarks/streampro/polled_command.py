@@ -13,10 +13,10 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from benchmarks.metric.annotations import Annotation, Prediction, read_annotations
-from benchmarks.metric.llm.budget import DEFAULT_REQUESTS, Budget, Price, Spending
+from benchmarks.metric.llm.budget import DEFAULT_REQUESTS, ApiBudget, Limits, Price
 from benchmarks.metric.progress import RunProgress
-from benchmarks.streampro.resume_log import PartialFile
-from benchmarks.streampro.run_metadata import sha256, write_facts
+from benchmarks.streampro.resume_log import ResumeLog
+from benchmarks.streampro.run_metadata import sha256, write_metadata
 from edge_runtime.errors import EdgeError
 
 KEY_VARIABLE = "STREAMPRO_MODEL_KEY"
@@ -93,13 +93,15 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     Questions answered are kept in OUT.partial and single replies in OUT.replies; both are gone when the
     predictions are complete. Standard error tells what it cost, also after a failure.
     """
-    from benchmarks.metric.llm.client import ChatClient, parse_extra, resumable
+    from benchmarks.metric.llm.client import OpenAIClient, Retry, parse_extra, resumable
     from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
     from benchmarks.streampro.polled import REQUEST_FIELDS, SYSTEM_PROMPT, PolledRunner
 
     questions = read_annotations(annotations)
     extra = {**REQUEST_FIELDS, **(parse_extra(polling.extra) if polling.extra else {})}
-    spending = Spending(Budget.parse(polling.budget), Price.parse(polling.price) if polling.price else None)
+    api_budget = ApiBudget(
+        Limits.parse(polling.budget), Price.parse(polling.price) if polling.price else None
+    )
     settings = {
         "model": polling.model,
         "prompt_sha256": content_key({"system": SYSTEM_PROMPT}),
@@ -109,16 +111,16 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
         "extra": extra,
     }
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    with PartialFile(out, settings) as partial:
+    with ResumeLog(out, settings) as partial:
         replies = ReplyCache(out.with_name(out.name + ".replies"))
-        client = ChatClient(
+        client = OpenAIClient(
             polling.openai_url,
             polling.model,
             cache=replies,
-            spending=spending,
+            api_budget=api_budget,
             key_variable=KEY_VARIABLE,
             extra=extra,
-            timeout_s=polling.timeout,
+            retry=Retry(timeout_s=polling.timeout),
             notice=lambda line: console.print(line, markup=False),
         )
         left = [question for question in questions if question.id not in partial.done]
@@ -141,7 +143,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
             raise resumable(error, kept) from error
         finally:
             client.close()
-            console.print(f"{polling.model}: {spending}", markup=False)
-        write_facts(out, settings)
+            console.print(f"{polling.model}: {api_budget}", markup=False)
+        write_metadata(out, settings)
         partial.finish(questions)
         replies.path.unlink()

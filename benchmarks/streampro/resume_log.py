@@ -28,7 +28,7 @@ from benchmarks.metric.annotations import (
 from edge_runtime.errors import ConfigError, SinkError
 
 
-class PartialFile:
+class ResumeLog:
     """Answers so far. A context manager; one process at a time. Not for several threads at once."""
 
     def __init__(self, out: Path, settings: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ class PartialFile:
     def close(self) -> None:
         self._file.close()
 
-    def __enter__(self) -> PartialFile:
+    def __enter__(self) -> ResumeLog:
         return self
 
     def __exit__(

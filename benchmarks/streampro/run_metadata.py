@@ -19,12 +19,12 @@ MANIFEST_KEYS = ("name", "family", "backbone", "precision", "created", "commit",
 """What of a bundle.json tells a reader which model it was."""
 
 
-def facts_path(predictions: Path) -> Path:
+def metadata_path(predictions: Path) -> Path:
     """Where the facts of a prediction file lie."""
     return predictions.with_name(predictions.name + ".run.json")
 
 
-def write_facts(predictions: Path, settings: Mapping[str, Any], bundle: Bundle | None = None) -> None:
+def write_metadata(predictions: Path, settings: Mapping[str, Any], bundle: Bundle | None = None) -> None:
     """Write the ``settings`` of a run and what its bundle says of itself. Raises SinkError."""
     about: dict[str, Any] = {}
     if bundle is not None:
@@ -32,15 +32,15 @@ def write_facts(predictions: Path, settings: Mapping[str, Any], bundle: Bundle |
         about["bytes"] = sum(spec.size for spec in bundle.files.values())
     data = {"run": dict(settings), "bundle": about}
     text = json.dumps(data, indent=2, ensure_ascii=False)
-    write_whole(facts_path(predictions), [text, "\n"])
+    write_whole(metadata_path(predictions), [text, "\n"])
 
 
-def read_facts(predictions: Path) -> dict[str, dict[str, Any]] | None:
+def read_metadata(predictions: Path) -> dict[str, dict[str, Any]] | None:
     """``{"run": ..., "bundle": ...}`` of a prediction file, or None. ``bundle`` is empty for a polled model.
 
     Raises FormatError for a file that holds something else.
     """
-    path = facts_path(predictions)
+    path = metadata_path(predictions)
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from edge_runtime.command_line.own_packages import prefer_own_packages
 
-_BENCH = frozenset({"av", "httpx", "matplotlib", "rich", "safetensors", "tqdm"})
+_BENCH = frozenset({"av", "jsonschema", "matplotlib", "openai", "rich", "tqdm"})
 _TRAIN = frozenset(
     {
         "accelerate",
@@ -24,6 +24,7 @@ _TRAIN = frozenset(
         "onnxruntime",
         "onnxscript",
         "peft",
+        "safetensors",
         "tensorboard",
         "torch",
         "transformers",

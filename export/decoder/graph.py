@@ -12,18 +12,18 @@ heads, Dh head width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
 
-from export.decoder.parts import DecoderParts, decoder_parts
+from export.decoder.parts import DecoderParts
 from export.errors import ExportError
-from train.models.qwen.model import QwenModel
 
-ROTARY_LAPS = 4
+ROPE_TABLE_FACTOR = 4
 """Positions a graph has angles for, in rows of its cache: an eviction then lets positions grow on, and turns
 all keys back only when three caches full have passed (:mod:`edge_runtime.kv_cache.placement`)."""
 
@@ -63,20 +63,23 @@ class DecoderShape:
             rope_theta=float(rope["rope_theta"]),
             vocab_size=config.vocab_size,
             context_rows=context_rows,
-            rotary_positions=ROTARY_LAPS * context_rows,
+            rotary_positions=ROPE_TABLE_FACTOR * context_rows,
         )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-class Lowering(Protocol):
+class Lowering(ABC):
     """How one inference engine attends over a static cache and adds to the residual stream."""
 
     name: str
     """As ``bundle.json`` says it: ``ort-gqa``, ``native-kv`` or ``legacy-kv``."""
     opset: int
+    translations: ClassVar[dict[Callable[..., Any], Callable[..., Any]]] = {}
+    """PyTorch operators of the lowering, and what makes the ONNX nodes of each."""
 
+    @abstractmethod
     def start(
         self,
         write_index: Tensor,
@@ -86,13 +89,13 @@ class Lowering(Protocol):
         pair_axes: Tensor | None,
         shape: DecoderShape,
     ) -> Any:
-        """What all layers share (rotations, mask), computed once a call and handed to :meth:`attention`.
+        """Compute what all layers share (rotations, mask) once a call; :meth:`attention` gets it.
 
         ``write_index`` [1]; ``position_ids`` [1, 1, S], or [3, 1, S] with ``pair_axes`` [Dh / 2] (M-RoPE);
         ``cos``, ``sin`` [P, Dh / 2].
         """
-        ...
 
+    @abstractmethod
     def attention(
         self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: Any, shape: DecoderShape
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,24 +104,19 @@ class Lowering(Protocol):
         ``qkv`` [1, S, (H + 2K) Dh]; ``past_k``, ``past_v`` [1, K, C, Dh].
         Returns [1, S, H Dh] and the layer's keys and values for :meth:`outputs`.
         """
-        ...
 
     def outputs(self, layers: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """What the graph gives beside the logits, from each layer's keys and values."""
-        ...
+        """Return what the graph gives beside the logits: every cache, written in place."""
+        return [tensor for pair in layers for tensor in pair]
 
     def output_names(self, num_layers: int) -> list[str]:
-        """Names of :meth:`outputs`."""
-        ...
+        """Return the names of :meth:`outputs`."""
+        return [f"present_{kv}.{i}" for i in range(num_layers) for kv in "kv"]
 
     def add_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """``(norm(x + residual), x + residual)``."""
-        ...
-
-
-def present_names(num_layers: int) -> list[str]:
-    """Outputs of the lowerings that give every cache back, written in place."""
-    return [f"present_{kv}.{i}" for i in range(num_layers) for kv in "kv"]
+        """Return ``(norm(x + residual), x + residual)``."""
+        total = x + residual
+        return rms_norm(total, weight, eps), total
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -167,7 +165,10 @@ class DecoderLayer(nn.Module):
     block has them.
     """
 
-    def __init__(self, layer: nn.Module, shape: DecoderShape, eps: float, dtype: torch.dtype) -> None:
+    qkv_bias: Tensor | None
+    head_norm: Tensor | None
+
+    def __init__(self, layer: Any, shape: DecoderShape, eps: float, dtype: torch.dtype) -> None:
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
         self.shape, self.eps = shape, eps
@@ -208,19 +209,22 @@ class DecoderGraph(nn.Module):
     """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)``, and ``deepstack`` where the
     decoder has that, to ``(logits, ...)``, the rest as the lowering says.
 
-    Weights are copied from ``decoder``, which is not changed. ``dtype``: of weights, activations and cache,
+    Weights are copied from ``parts``, which are not changed. ``dtype``: of weights, activations and cache,
     float32 or float16; embeddings and logits are float32 all the same.
     """
 
+    cos: Tensor
+    sin: Tensor
+    pair_axes: Tensor | None
+
     def __init__(
         self,
-        decoder: LlamaForCausalLM | QwenModel,
+        parts: DecoderParts,
         lowering: Lowering,
         context_rows: int,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        parts: DecoderParts = decoder_parts(decoder)
         self.shape = shape = DecoderShape.of(parts.config, context_rows)
         self.lowering = lowering
         self.dtype = dtype
@@ -278,6 +282,7 @@ class DecoderGraph(nn.Module):
         written: list[tuple[Tensor, Tensor]] = []
         residual = inputs_embeds.to(self.dtype)
         x = rms_norm(residual, self.norms[0], self.eps)
+        layer: Any
         for i, layer in enumerate(self.layers):
             past_k, past_v = cache[2 * i : 2 * i + 2]
             qkv = layer.queries_keys_values(x)

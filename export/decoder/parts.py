@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlamaForCausalLM
-
-from export.errors import ExportError
-from train.models.qwen.model import QwenModel
 
 
 @dataclass(frozen=True)
@@ -19,11 +15,11 @@ class DecoderParts:
     """``config``: of the text model; ``head`` [vocab, D]: the output matrix."""
 
     config: Any
-    layers: Sequence[nn.Module]
-    norm: nn.Module
+    layers: Sequence[Any]
+    norm: Any
     head: Tensor
     pair_axes: tuple[int, ...] = ()
-    """M-RoPE: for each rotated pair [Dh / 2] the axis whose position turns it: 0 time, 1 height, 2 width.
+    """M-RoPE: for each rotated pair [Dh / 2] the axis whose position rotates it: 0 time, 1 height, 2 width.
     Empty where a token has one position."""
     deepstack: int = 0
     """Layers after which visual tokens of their own are added."""
@@ -34,28 +30,8 @@ class DecoderParts:
         return 3 if self.pair_axes else 1
 
 
-def decoder_parts(decoder: LlamaForCausalLM | QwenModel) -> DecoderParts:
-    """Raises ExportError for a decoder whose layers the graph does not have."""
-    if not isinstance(decoder, QwenModel):
-        return DecoderParts(
-            decoder.config, list(decoder.model.layers), decoder.model.norm, decoder.lm_head.weight
-        )
-    text = decoder.decoder
-    if "sliding_attention" in (getattr(text.config, "layer_types", None) or ()):
-        raise ExportError("decoder: layers with a sliding window cannot be exported")
-    head = text.get_input_embeddings() if decoder.lm_head is None else decoder.lm_head
+def llama_parts(decoder: LlamaForCausalLM) -> DecoderParts:
+    """Return the parts of a decoder in which every token has one position."""
     return DecoderParts(
-        text.config,
-        list(text.layers),
-        text.norm,
-        head.weight,
-        pair_axes=_pair_axes(text.rotary_emb),
-        deepstack=len(decoder.projector) - 1,
+        decoder.config, list(decoder.model.layers), decoder.model.norm, decoder.lm_head.weight
     )
-
-
-def _pair_axes(rotary: nn.Module) -> tuple[int, ...]:
-    """Asked of transformers itself, because the families lay their axes out differently."""
-    pairs = len(rotary.inv_freq)
-    axes = torch.arange(3.0).view(3, 1, 1, 1).repeat(1, 1, 1, pairs)
-    return tuple(int(axis) for axis in rotary.recomposition_frequencies(axes).flatten()[:pairs])

@@ -1,4 +1,4 @@
-"""What the export asks of a family of backbones."""
+"""What the export needs to know of a family of models; each family is one module beside this one."""
 
 from __future__ import annotations
 
@@ -8,39 +8,43 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
+from export.decoder.parts import DecoderParts
+from export.validation.reference import Reference
+from export.vision.base import VisionGraph
 from train.models.base import StreamModel
 
-M = TypeVar("M", bound=StreamModel)
+ModelT = TypeVar("ModelT", bound=StreamModel)
 
 
-class Exporter(ABC, Generic[M]):
-    """One for each kind of backbone; it is stateless."""
+class Family(ABC, Generic[ModelT]):
+    """How the models of one family become graphs."""
+
+    vision_precisions: tuple[str, ...]
+    """Precisions that the vision graph can have."""
 
     @abstractmethod
-    def open_vision(self, model: M) -> nn.Module:
-        """The frozen vision network in front of ``model``. Raises ImportError, OSError or ValueError when its
-        weights are not there, or not the ones the model was trained with.
+    def open_backbone(self, model: ModelT) -> nn.Module:
+        """Load the frozen vision network in front of ``model``.
+
+        Raises ImportError, OSError or ValueError for weights that are missing or not those of training.
         """
 
     @abstractmethod
-    def decoder(self, model: M) -> nn.Module:
-        """What :class:`export.decoder.graph.DecoderGraph` takes."""
+    def decoder_parts(self, model: ModelT) -> DecoderParts:
+        """Return the parts of the decoder. Raises ExportError for layers that the graph does not have."""
 
     @abstractmethod
-    def vision_graph(self, model: M, vision: nn.Module, dtype: torch.dtype) -> nn.Module:
-        """``pixels`` to ``tokens``, for :func:`export.vision.compact.export_vision`."""
-
-    def vision_precision(self, model: M, target: str, precision: str, wanted: str | None) -> str:
-        """Precision of the vision graph; ``precision``: what the target would choose, ``wanted``: the user.
-
-        Raises ExportError for a precision that the vision network can't have.
-        """
-        return precision
+    def vision_graph(self, model: ModelT, backbone: nn.Module, dtype: torch.dtype) -> VisionGraph:
+        """Make the graph from pixels to visual tokens, computed in ``dtype``."""
 
     @abstractmethod
-    def names(self, model: M, vision: str) -> dict[str, Any]:
-        """Family, parts and format of a bundle. ``vision``: name of a compact model's backbone."""
+    def names(self, model: ModelT, vision: str) -> dict[str, Any]:
+        """Return family, parts, license and format of a bundle. ``vision``: name of the backbone."""
 
     @abstractmethod
-    def frame(self, model: M) -> dict[str, Any]:
-        """The part of the section ``model`` about the frames it sees."""
+    def image(self, model: ModelT) -> dict[str, Any]:
+        """Return the part of the manifest's section ``model`` about the frames it looks at."""
+
+    @abstractmethod
+    def reference(self, model: ModelT, backbone: nn.Module, image_id: int) -> Reference:
+        """Open a stream in PyTorch, against which a bundle is compared."""

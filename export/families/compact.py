@@ -1,4 +1,4 @@
-"""Export of the compact family."""
+"""The compact family: EfficientNet-Lite0, a projector and a Llama decoder."""
 
 from __future__ import annotations
 
@@ -7,28 +7,41 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.families.base import Exporter
-from export.vision.compact import VisionGraph
+from export.decoder.parts import DecoderParts, llama_parts
+from export.families.base import Family
+from export.families.reference.compact import CompactReference
+from export.validation.reference import Reference
+from export.vision.compact import CompactVisionGraph
 from train.models.compact.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD, load_lite0
 from train.models.compact.model import CompactModel
 
 
-class CompactExporter(Exporter[CompactModel]):
-    def open_vision(self, model: CompactModel) -> nn.Module:
+class CompactFamily(Family[CompactModel]):
+    """See :class:`export.families.base.Family`."""
+
+    vision_precisions = ("fp32", "fp16", "int8")
+
+    def open_backbone(self, model: CompactModel) -> nn.Module:
         return load_lite0()
 
-    def decoder(self, model: CompactModel) -> nn.Module:
-        return model.decoder
+    def decoder_parts(self, model: CompactModel) -> DecoderParts:
+        return llama_parts(model.decoder)
 
-    def vision_graph(self, model: CompactModel, vision: nn.Module, dtype: torch.dtype) -> nn.Module:
-        return VisionGraph(vision, model.projector, dtype)
+    def vision_graph(
+        self, model: CompactModel, backbone: nn.Module, dtype: torch.dtype
+    ) -> CompactVisionGraph:
+        return CompactVisionGraph(backbone, model.projector, dtype)
 
     def names(self, model: CompactModel, vision: str) -> dict[str, Any]:
         parts = {"decoder": "llama-scratch", "vision": vision}
         return {"format_version": 1, "family": model.family, "backbone": parts, "license": "Apache-2.0"}
 
-    def frame(self, model: CompactModel) -> dict[str, Any]:
-        return {"image_size": [IMAGE_SIZE, IMAGE_SIZE], "image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
+    def image(self, model: CompactModel) -> dict[str, Any]:
+        return {
+            "image_size": [IMAGE_SIZE, IMAGE_SIZE],
+            "image_mean": IMAGE_MEAN,
+            "image_std": IMAGE_STD,
+        }
 
-
-EXPORTER = CompactExporter()
+    def reference(self, model: CompactModel, backbone: nn.Module, image_id: int) -> Reference:
+        return CompactReference(model, backbone, image_id)

@@ -1,4 +1,4 @@
-"""Export of Qwen2.5-VL and Qwen3-VL."""
+"""Qwen2.5-VL and Qwen3-VL."""
 
 from __future__ import annotations
 
@@ -7,35 +7,43 @@ from typing import Any
 import torch
 from torch import nn
 
+from export.decoder.parts import DecoderParts
 from export.errors import ExportError
-from export.families.base import Exporter
-from export.validation.qwen_reference import QwenBackbone
+from export.families.base import Family
+from export.families.reference.qwen import QwenBackbone, QwenReference
+from export.validation.reference import Reference
 from export.vision.qwen import PIXEL_MEAN, PIXEL_STD, QwenVisionGraph
 from train.models.qwen.model import QwenModel
 from train.models.qwen.vision import QwenVision
 
 
-class QwenExporter(Exporter[QwenModel]):
-    def open_vision(self, model: QwenModel) -> nn.Module:
+class QwenFamily(Family[QwenModel]):
+    """See :class:`export.families.base.Family`."""
+
+    vision_precisions = ("fp32", "fp16")
+    """No int8: the activations of the tower are no case for it."""
+
+    def open_backbone(self, model: QwenModel) -> nn.Module:
         assert isinstance(model.vision, QwenVision)
         model.vision.prepare(model.vision.file.parent)
         return QwenBackbone(model.vision)
 
-    def decoder(self, model: QwenModel) -> nn.Module:
-        return model
+    def decoder_parts(self, model: QwenModel) -> DecoderParts:
+        text: Any = model.decoder
+        if "sliding_attention" in (getattr(text.config, "layer_types", None) or ()):
+            raise ExportError("decoder: layers with a sliding window cannot be exported")
+        head: Any = text.get_input_embeddings() if model.lm_head is None else model.lm_head
+        return DecoderParts(
+            text.config,
+            list(text.layers),
+            text.norm,
+            head.weight,
+            pair_axes=_pair_axes(text.rotary_emb),
+            deepstack=len(model.projector) - 1,
+        )
 
-    def vision_graph(self, model: QwenModel, vision: nn.Module, dtype: torch.dtype) -> nn.Module:
-        return QwenVisionGraph(model, vision.tower, dtype)
-
-    def vision_precision(self, model: QwenModel, target: str, precision: str, wanted: str | None) -> str:
-        """The tower stays floating point: its activations are no case for int8."""
-        if precision != "int8":
-            return precision
-        if wanted is not None:
-            raise ExportError(
-                f"target {target} cannot do vision in int8 for family {model.family}, only fp32"
-            )
-        return "fp32"
+    def vision_graph(self, model: QwenModel, backbone: Any, dtype: torch.dtype) -> QwenVisionGraph:
+        return QwenVisionGraph(model, backbone.tower, dtype)
 
     def names(self, model: QwenModel, vision: str) -> dict[str, Any]:
         config = model.config
@@ -46,7 +54,7 @@ class QwenExporter(Exporter[QwenModel]):
             "license": "that of the base model",
         }
 
-    def frame(self, model: QwenModel) -> dict[str, Any]:
+    def image(self, model: QwenModel) -> dict[str, Any]:
         layers = len(model.projector) - 1
         return {
             "image_size": list(model.config.picture),
@@ -56,5 +64,12 @@ class QwenExporter(Exporter[QwenModel]):
             **({"deepstack": layers} if layers else {}),
         }
 
+    def reference(self, model: QwenModel, backbone: nn.Module, image_id: int) -> Reference:
+        return QwenReference(model, self.decoder_parts(model), backbone, image_id)
 
-EXPORTER = QwenExporter()
+
+def _pair_axes(rotary: Any) -> tuple[int, ...]:
+    """Return the axis of each rotated pair, from transformers itself: families lay them out differently."""
+    pairs = len(rotary.inv_freq)
+    axes = torch.arange(3.0).view(3, 1, 1, 1).repeat(1, 1, 1, pairs)
+    return tuple(int(axis) for axis in rotary.recomposition_frequencies(axes).flatten()[:pairs])

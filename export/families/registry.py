@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from export.errors import ExportError
-from export.families.base import Exporter
+from export.families.base import Family
+from export.validation.reference import Reference
 from train.config.registry import load_object
 from train.models.base import StreamModel
 from train.models.registry import backbone_of
 
 
-def exporter_of(model: StreamModel) -> Exporter[Any]:
-    """Raises ExportError for a family that can't be exported."""
+def family_of(model: StreamModel) -> Family[Any]:
+    """Return the family of ``model``. Raises ExportError for a family that can't be exported."""
     path = backbone_of(model.family).exporter
     if path is None:
         raise ExportError(f"family {model.family} cannot be exported: its backbone names no exporter")
-    return load_object(path)  # type: ignore[no-any-return]
+    family: Family[Any] = load_object(path)()
+    return family
 
 
-def open_vision(model: StreamModel) -> nn.Module:
-    """The frozen vision network in front of ``model``. Raises ExportError when its weights are not there, or
-    not the ones the model was trained with; also for a family that can't be exported.
-    """
-    exporter = exporter_of(model)
+def reference_of(model: StreamModel, backbone: nn.Module) -> Callable[[int], Reference]:
+    """Return what opens a stream of ``model`` in PyTorch, given the id of the image token."""
+    return partial(family_of(model).reference, model, backbone)
+
+
+def open_backbone(model: StreamModel) -> nn.Module:
+    """Load the frozen vision network of ``model``. Raises ExportError when that fails."""
+    family = family_of(model)
     try:
-        return exporter.open_vision(model)
+        return family.open_backbone(model)
     except (ImportError, OSError, ValueError) as error:
         raise ExportError(str(error)) from error

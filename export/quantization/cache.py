@@ -20,7 +20,7 @@ from edge_runtime.engine.decoder import CachedDecoder
 from edge_runtime.engine.model import Model
 from edge_runtime.kv_cache.rope import to_pairs
 from export.errors import ExportError
-from export.validation.parity_stream import world_stream
+from export.validation.parity_stream import story_stream
 
 CALIBRATION_STEPS = 64
 SEED = 1
@@ -48,7 +48,7 @@ def cache_scales(folder: Path) -> NDArray[np.float32]:
     """
     model = _WatchedModel(folder, threads=1)
     largest = np.zeros(0, np.float32)
-    source = world_stream(model.stream_format.fps, SEED)
+    source = story_stream(model.stream_format.fps, SEED)
     with model.session() as session:
         for index, step in enumerate(itertools.islice(source, CALIBRATION_STEPS)):
             if step.query is not None:

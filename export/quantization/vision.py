@@ -25,7 +25,7 @@ from edge_runtime.backends.ort import session_options
 from edge_runtime.backends.select import default_threads
 from edge_runtime.engine.preprocess import letterbox, normalise
 from export.errors import ExportError
-from export.validation.parity_stream import world_stream
+from export.validation.parity_stream import story_stream
 from train.data.features import read_frames
 from train.models.compact.lite0 import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD
 
@@ -44,9 +44,9 @@ _PROJECTOR = "projector."
 Pixels = NDArray[np.float32]
 
 
-def world_frames(fps: float, count: int = FRAMES) -> Iterator[NDArray[np.uint8]]:
+def story_frames(fps: float, count: int = FRAMES) -> Iterator[NDArray[np.uint8]]:
     """Frames uint8 [H, W, 3] of generated stories, what a model trained on the world sees."""
-    return (step.frame for step in itertools.islice(world_stream(fps, SEED), count))
+    return (step.frame for step in itertools.islice(story_stream(fps, SEED), count))
 
 
 def frames_of(video: Path, fps: float = 1.0, count: int = FRAMES) -> Iterator[NDArray[np.uint8]]:

@@ -13,6 +13,8 @@ each output channel, int4 one for each block of inputs.
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -79,7 +81,7 @@ def quantize_for_tensorrt(model: onnx.ModelProto, precision: str) -> onnx.ModelP
 def _dequantizer(model: onnx.ModelProto, tensor: TensorProto, precision: str) -> list[onnx.NodeProto]:
     """Adds the quantised matrix and its scales to the graph; returns the nodes that give the matrix back."""
     weight = numpy_helper.to_array(tensor).astype(np.float32)  # [in, out]
-    attributes = {"axis": 1}
+    attributes: dict[str, Any] = {"axis": 1}
     if precision == "int4":
         block = next((size for size in _INT4_BLOCKS if weight.shape[0] % size == 0), None)
         if block is None:

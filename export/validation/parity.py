@@ -9,7 +9,7 @@ differing decision does not turn the rest of the stream into a comparison of two
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from edge_runtime.backends.base import VisionGraph
 from edge_runtime.bundle.manifest import ModelSpec
@@ -27,12 +26,8 @@ from edge_runtime.engine.model import Model
 from edge_runtime.engine.vision import VisionStream
 from edge_runtime.kv_cache.window import EvictionPlan
 from export.errors import ExportError
-from export.validation.parity_stream import Step, world_stream
-from export.validation.qwen_reference import QwenReference
-from export.validation.torch_reference import TorchStreamingDecoder
-from train.models.base import StreamModel
-from train.models.compact.model import FEATURE_GRID, TRACE_CHANNELS, CompactModel
-from train.models.qwen.model import QwenModel
+from export.validation.parity_stream import Step, story_stream
+from export.validation.reference import Reference
 from train.progress import Progress
 
 TIMESTEPS = 512
@@ -94,56 +89,6 @@ class Comparison:
         }
 
 
-class _ReferenceStream:
-    """The checkpoint in PyTorch, fed with pixels and token ids."""
-
-    def __init__(self, model: CompactModel, backbone: nn.Module, image_id: int) -> None:
-        self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
-        self._decoder = TorchStreamingDecoder(model.decoder)
-        self._visual: torch.Tensor | None = None
-        self._trace = torch.zeros(1, TRACE_CHANNELS, FEATURE_GRID, FEATURE_GRID)
-
-    @torch.inference_mode()
-    def see(self, pixels: NDArray[np.float32]) -> None:
-        """``pixels`` [1, 3, H, W] of the frame whose visual tokens the next append will hold."""
-        features = self._backbone(torch.from_numpy(pixels))
-        if self._model.config.motion:
-            self._visual, self._trace = self._model.projector.see(features, self._trace)
-        else:
-            self._visual = self._model.projector(features)
-
-    @torch.inference_mode()
-    def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
-        if start < self._decoder.rows:
-            self._decoder.truncate(start)
-        index = torch.tensor([list(ids)])
-        if with_frame:
-            assert self._visual is not None
-            embeddings = self._model.embed(index, self._visual, self._image_id)
-        else:
-            embeddings = self._model.decoder.get_input_embeddings()(index)
-        return self._decoder.append(embeddings[0]).numpy()
-
-    def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Keys and values of all rows, [L, Hkv, rows, Dh] each."""
-        return self._decoder.cached()
-
-    def evict(self, plan: EvictionPlan) -> None:
-        moves = plan.moves
-        still = moves[0].target if moves else plan.slots  # rows below the first move stay where they are
-        self._decoder.evict([(0, still), *((move.source, move.source + move.slots) for move in moves)])
-
-
-Reference = _ReferenceStream | QwenReference
-
-
-def _reference(model: StreamModel, backbone: nn.Module, image_id: int) -> Reference:
-    if isinstance(model, QwenModel):
-        return QwenReference(model, backbone, image_id)
-    assert isinstance(model, CompactModel)
-    return _ReferenceStream(model, backbone, image_id)
-
-
 class _WatchedDecoder(CachedDecoder):
     """The runtime's decoder; every call is repeated in PyTorch and compared."""
 
@@ -183,14 +128,14 @@ class _WatchedModel(Model):
     """The runtime's model, whose decoders are watched."""
 
     def __init__(
-        self, folder: Path, model: StreamModel, backbone: nn.Module, threads: int, backend: str
+        self, folder: Path, open_reference: Callable[[int], Reference], threads: int, backend: str
     ) -> None:
         self._seen_by: Reference | None = None
         super().__init__(folder, threads=threads, backend=backend)
         self.comparison = Comparison(
             self.encoder.silence_id, self.encoder.response_id, self.stream_format.threshold
         )
-        self._seen_by = _reference(model, backbone, self.encoder.image_id)
+        self._seen_by = open_reference(self.encoder.image_id)
 
     @property
     def queries_per_session(self) -> int | None:
@@ -208,8 +153,7 @@ class _WatchedModel(Model):
 
 def measure_parity(
     folder: Path,
-    model: StreamModel,
-    backbone: nn.Module,
+    open_reference: Callable[[int], Reference],
     *,
     timesteps: int = TIMESTEPS,
     steps: Iterable[Step] | None = None,
@@ -219,15 +163,16 @@ def measure_parity(
 ) -> dict[str, Any]:
     """Stream ``timesteps`` through the bundle in ``folder`` and through the model it came from.
 
+    ``open_reference``: see :func:`export.families.registry.reference_of`.
     ``steps``: frames and questions, generated stories by default; the last two questions are in force. Every
     ``response_every``-th timestep has to speak, so that words are compared too, the others do as they decide.
     ``backend``: as of :func:`edge_runtime.load`; the CPU runs every lowering.
     ``threads``: for each of the two; chunks are so small that more of them mostly wait for each other.
     Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
     """
-    watched = _WatchedModel(Path(folder), model, backbone, threads, backend)
+    watched = _WatchedModel(Path(folder), open_reference, threads, backend)
     stream_format = watched.stream_format
-    source = iter(steps) if steps is not None else world_stream(stream_format.fps)
+    source = iter(steps) if steps is not None else story_stream(stream_format.fps)
     progress = Progress(timesteps, "parity", unit="timestep")
     with _torch_threads(threads), watched.session() as session, progress:
         for index, step in zip(range(timesteps), source, strict=False):

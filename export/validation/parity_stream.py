@@ -26,7 +26,7 @@ class Step:
     query: str | None = None
 
 
-def world_stream(fps: float, seed: int = SEED) -> Iterator[Step]:
+def story_stream(fps: float, seed: int = SEED) -> Iterator[Step]:
     """Endless timesteps at ``fps``; every story asks one question, of another task than the one before.
 
     Stories follow each other without a gap, as scenes of one long film do, so that a model sees what it was

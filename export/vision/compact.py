@@ -1,27 +1,20 @@
-"""The vision side as one graph: `pixels` [1, 3, H, W] -> `tokens` [1, V, D].
-
-A model that compares frames also takes `previous` [1, T, 7, 7], the trace of the frame before (zeros for the
-first one), and gives its own `trace`, which goes into the next call.
-
-Backbone and projector in one file, batch norms folded into their convolutions.
-"""
+"""Vision of the compact family: backbone and projector in one graph, batch norms folded into convolutions."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
-import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.errors import ExportError
+from export.vision.base import VisionGraph
 from train.models.compact.model import FEATURE_GRID, TRACE_CHANNELS, Projector
 
-OPSET = 18
 
-
-class VisionGraph(nn.Module):
+class CompactVisionGraph(VisionGraph):
     """``backbone``: pixels [N, 3, H, W] -> features [N, 320, 7, 7]; both parts are copied, not changed.
 
     ``dtype``: in which it computes, float32 or float16.
@@ -36,12 +29,9 @@ class VisionGraph(nn.Module):
         _fold_input_norm(self.projector)
         if any(isinstance(module, nn.BatchNorm2d) for module in self.modules()):
             raise ExportError("vision: a batch norm follows no convolution and cannot be folded into one")
+        if self.projector.trace is not None:
+            self.previous_shape = (1, TRACE_CHANNELS, FEATURE_GRID, FEATURE_GRID)
         self.to(dtype)
-
-    @property
-    def compares(self) -> bool:
-        """Whether it takes the trace of the frame before."""
-        return self.projector.trace is not None
 
     def forward(self, pixels: Tensor, previous: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """``pixels`` [1, 3, H, W], normalised -> visual tokens [1, V, D], with ``previous`` and ``trace``
@@ -73,25 +63,8 @@ def _fold_input_norm(projector: Projector) -> None:
     with torch.no_grad():
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
-        for conv in (projector.cell, *([] if projector.trace is None else projector.trace[:1])):
+        trace: Any = projector.trace
+        for conv in (projector.cell, *([] if trace is None else trace[:1])):
             conv.bias += (conv.weight * shift[None, :, None, None]).sum(dim=(1, 2, 3))
             conv.weight *= scale[None, :, None, None]
     projector.norm = nn.Identity()  # type: ignore[assignment]
-
-
-def export_vision(graph: VisionGraph, image_size: tuple[int, int]) -> onnx.ModelProto:
-    """ONNX model for pictures of ``image_size`` (height, width), which is fixed."""
-    inputs: tuple[Tensor, ...] = (torch.zeros(1, 3, *image_size),)
-    if graph.compares:
-        inputs += (torch.zeros(1, TRACE_CHANNELS, FEATURE_GRID, FEATURE_GRID),)
-    program = torch.onnx.export(
-        graph.eval(),
-        inputs,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["pixels", "previous"][: len(inputs)],
-        output_names=["tokens", "trace"][: len(inputs)],
-        verbose=False,
-    )
-    assert program is not None
-    return program.model_proto

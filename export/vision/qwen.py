@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from transformers.vision_utils import (
 )
 
 from export.decoder.graph import rotate
+from export.vision.base import VisionGraph
 from train.models.qwen.model import QWEN2_5, QwenModel
 from train.models.qwen.vision import QwenVision
 
@@ -30,16 +32,17 @@ PIXEL_MEAN, PIXEL_STD = 0.0, 255.0
 """What the runtime normalises with; the model's own mean and deviation of each colour are in the graph."""
 
 
-class QwenVisionGraph(nn.Module):
+class QwenVisionGraph(VisionGraph):
     """``tower``: without its mergers (:meth:`QwenVision.tower`); parts are copied, not changed.
 
     ``dtype``: in which it computes, float32 or float16.
     """
 
-    compares = False
-    """It looks at one frame alone."""
+    order: Tensor | None
+    back: Tensor | None
+    position: Tensor | None
 
-    def __init__(self, model: QwenModel, tower: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: QwenModel, tower: Any, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         assert isinstance(model.vision, QwenVision)
         config, self.dtype = tower.config, dtype
@@ -76,7 +79,7 @@ class QwenVisionGraph(nn.Module):
             _Block(block, cos[:, :half], sin[:, :half], parts)
             for block, parts in zip(tower.blocks, lengths, strict=True)
         )
-        self.mergers = copy.deepcopy(model.projector)
+        self.mergers: Any = copy.deepcopy(model.projector)
         # The mergers that take in what a block gives; the first of all takes in what the last one gives.
         self.deepstack: list[int] = list(getattr(config, "deepstack_visual_indexes", ()))
         self.to(dtype).eval()
@@ -109,7 +112,11 @@ class QwenVisionGraph(nn.Module):
 class _Block(nn.Module):
     """A block of the tower over a fixed number of patches; ``lengths``: how many attend to each other."""
 
-    def __init__(self, block: nn.Module, cos: Tensor, sin: Tensor, lengths: Sequence[int]) -> None:
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None
+
+    def __init__(self, block: Any, cos: Tensor, sin: Tensor, lengths: Sequence[int]) -> None:
         super().__init__()
         self.norms = nn.ModuleList([copy.deepcopy(block.norm1), copy.deepcopy(block.norm2)])
         self.qkv, self.proj = copy.deepcopy(block.attn.qkv), copy.deepcopy(block.attn.proj)
@@ -143,7 +150,7 @@ def _patch_convolution(embed: nn.Conv3d, mean: Sequence[float], std: Sequence[fl
     bias = -(weight * torch.tensor(mean, dtype=torch.float64)[:, None, None]).sum((1, 2, 3))
     if embed.bias is not None:
         bias = bias + embed.bias.detach()
-    size = embed.kernel_size[1:]
+    size = embed.kernel_size[1], embed.kernel_size[2]
     convolution = nn.Conv2d(3, len(weight), size, stride=size)
     convolution.weight.data, convolution.bias.data = weight.float(), bias.float()  # type: ignore[union-attr]
     return convolution

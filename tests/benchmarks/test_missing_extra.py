@@ -38,7 +38,7 @@ sys.meta_path.insert(0, Blocker())
 def commands() -> list[str]:
     """Every module that `python -m` starts."""
     found = []
-    for folder in ("train", "export", "benchmarks"):
+    for folder in ("train", "export", "benchmarks", "tests/soak"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             if re.search(r'^if __name__ == "__main__"', path.read_text(encoding="utf-8"), re.MULTILINE):
@@ -162,5 +162,5 @@ def declared(*extras: str) -> set[str]:
     ("folder", "extras"), [("train", ["train"]), ("export", ["export", "backbone"])], ids=["train", "export"]
 )
 def test_an_extra_declares_what_its_folder_imports(folder: str, extras: list[str]) -> None:
-    brought = {"huggingface_hub", "ml_dtypes", "google"}  # by transformers and onnx
+    brought = {"huggingface_hub", "ml_dtypes", "google", "httpx2"}  # by transformers, onnx and openai
     assert reachable(folder) - declared(*extras) - brought == set()

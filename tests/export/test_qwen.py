@@ -22,8 +22,9 @@ from export.bundle_writer import export_bundle  # noqa: E402
 from export.decoder.graph import DecoderGraph  # noqa: E402
 from export.decoder.targets import LOWERINGS  # noqa: E402
 from export.errors import ExportError  # noqa: E402
+from export.families.registry import family_of, reference_of  # noqa: E402
+from export.options import ExportOptions  # noqa: E402
 from export.validation.parity import measure_parity  # noqa: E402
-from export.validation.qwen_reference import QwenReference  # noqa: E402
 from export.vision.qwen import QwenVisionGraph  # noqa: E402
 from tests.tiny_qwen import ROWS, TinyQwen  # noqa: E402
 from train.models.checkpoint import save_checkpoint  # noqa: E402
@@ -58,7 +59,7 @@ def test_chunks_through_the_static_cache_equal_one_pass(qwen, lowering):
     whole = torch.tensor([[token for chunk in chunks for token in chunk]])
     positions, _ = model.positions(whole, encoder.image_id, torch.zeros(1, dtype=torch.long))
     expected = model.logits(model.hidden(whole, visual, encoder.image_id))[0]
-    graph = DecoderGraph(model, lowering, ROWS).eval()
+    graph = DecoderGraph(family_of(model).decoder_parts(model), lowering, ROWS).eval()
     cache = graph.example_inputs()[3]
     for tensor in cache:
         tensor.fill_(50.0)  # rows not written yet must never be read
@@ -104,9 +105,8 @@ def test_a_checkpoint_becomes_a_bundle_of_the_next_format(qwen, tmp_path):
     if qwen.model.family != "qwen3_vl":
         pytest.skip("one is enough for the way from a folder")
     save_checkpoint(tmp_path / "checkpoint", qwen.model, qwen.tokenizer, qwen.stream_format, ["EU"], {}, {})
-    folder = export_bundle(
-        tmp_path / "checkpoint", tmp_path / "bundle", "fp32", ROWS, parity_timesteps=16, threshold=0.4
-    )
+    options = ExportOptions(precision="fp32", context_rows=ROWS, parity_timesteps=16, threshold=0.4)
+    folder = export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", options)
     manifest = json.loads((folder / "bundle.json").read_text())
     assert (manifest["format_version"], manifest["family"]) == (2, "qwen3_vl")
     assert manifest["model"]["visual_grid"] == [2, 3] and manifest["model"]["deepstack"] == 2
@@ -134,7 +134,7 @@ def test_a_tower_that_is_not_there_is_told_in_one_line(qwen, tmp_path):
 
 @pytest.mark.slow
 def test_a_streamed_clip_with_evictions_equals_torch(qwen, bundle):
-    parity = measure_parity(bundle, qwen.model, qwen.backbone, timesteps=40)
+    parity = measure_parity(bundle, reference_of(qwen.model, qwen.backbone), timesteps=40)
     assert parity["evictions"] >= 10
     assert parity["kl_mean"] < 1e-4 and parity["logit_max_abs_diff"] < 0.1  # embeddings are half precision
     assert parity["kv_max_rel_diff"] < 0.02
@@ -164,7 +164,7 @@ def test_decisions_and_texts_are_those_of_torch(qwen, bundle):
 def torch_stream(qwen, frames, bias, decode, threshold):
     """The timestep written a second time, over transformers: yields score and text."""
     encoder, stream_format = qwen.encoder, qwen.stream_format
-    reference = QwenReference(qwen.model, qwen.backbone, encoder.image_id)
+    reference = family_of(qwen.model).reference(qwen.model, qwen.backbone, encoder.image_id)
     turns: list[int] = []  # rows of each turn; the last one may still grow
     pinned = [*encoder.prefix_ids(), *encoder.query_ids(QUERY)]
     head, pending, rows = len(encoder.prefix_ids()), [], 0
@@ -271,7 +271,7 @@ def test_it_runs_without_torch(bundle):
 )
 def test_every_lowering_streams_as_torch_does(qwen, tmp_path, target, precision, lowering, kl):
     folder = qwen.export(tmp_path / "bundle", precision, target=target, lowerings=[lowering])
-    parity = measure_parity(folder, qwen.model, qwen.backbone, timesteps=24)
+    parity = measure_parity(folder, reference_of(qwen.model, qwen.backbone), timesteps=24)
     assert parity["evictions"] >= 5
     assert parity["kl_mean"] < kl
 
@@ -280,5 +280,6 @@ def test_weights_in_bfloat16_are_exported_and_compared(qwen, tmp_path):
     """As `train init-backbone qwen` writes them; NumPy has no such type."""
     half = copy.deepcopy(qwen.model).bfloat16()
     save_checkpoint(tmp_path / "base", half, qwen.tokenizer, qwen.stream_format, [], {}, {})
-    out = export_bundle(tmp_path / "base", tmp_path / "bundle", "fp32", ROWS, parity_timesteps=12)
+    options = ExportOptions(precision="fp32", context_rows=ROWS, parity_timesteps=12)
+    out = export_bundle(tmp_path / "base", tmp_path / "bundle", options)
     assert json.loads((out / "bundle.json").read_text())["parity"]["decision_agreement"] == 1.0

@@ -27,7 +27,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.latency.facts import machine_facts
+from benchmarks.latency.facts import machine_facts, write_json
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import BackendError
 from tests.soak.event_check import check_events, recoveries
@@ -82,9 +82,7 @@ def main(
             "down_s": down,
         }
     click.echo(json.dumps({key: value for key, value in result.items() if key != "readings"}, indent=2))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out, result)
     sys.exit(0 if result["passed"] else 1)
 
 

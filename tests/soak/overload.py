@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 import edge_runtime
-from benchmarks.latency.facts import machine_facts
+from benchmarks.latency.facts import machine_facts, write_json
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import SourceError
@@ -46,9 +46,7 @@ def main(bundle: str, factor: float, seconds: float, threads: int | None, out: P
     with RtspServer("--fps", str(FPS)) as server:
         result = measure(model, server.url, factor, seconds)
     click.echo(json.dumps(result, indent=2))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out, result)
     sys.exit(0 if result["passed"] else 1)
 
 

@@ -20,7 +20,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.latency.facts import machine_facts
+from benchmarks.latency.facts import machine_facts, write_json
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import SourceError
 from tests.soak.process import Holdings, allocated_mb, holdings, slope
@@ -47,9 +47,7 @@ def main(times: int, down: float, up: float, warm_up: int | None, out: Path | No
         )
     shown = {key: value for key, value in result.items() if key != "readings"}
     click.echo(json.dumps(shown, indent=2))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out, result)
     sys.exit(0 if result["passed"] else 1)
 
 

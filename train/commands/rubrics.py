@@ -47,19 +47,19 @@ def rubrics(
     from rich.console import Console
 
     from benchmarks.metric.annotations import read_annotations, write_annotations
-    from benchmarks.metric.llm.budget import Budget, Price, Spending
-    from benchmarks.metric.llm.client import ChatClient, parse_extra
+    from benchmarks.metric.llm.budget import ApiBudget, Limits, Price
+    from benchmarks.metric.llm.client import OpenAIClient, parse_extra
     from benchmarks.metric.llm.reply_cache import ReplyCache
     from train.data.rubric_writer import REQUEST_FIELDS, write_rubrics
 
     questions = read_annotations(annotations)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    spending = Spending(Budget.parse(budget), Price.parse(price) if price else None)
-    client = ChatClient(
+    api_budget = ApiBudget(Limits.parse(budget), Price.parse(price) if price else None)
+    client = OpenAIClient(
         endpoint,
         model,
         cache=ReplyCache(cache or out.with_name(f"{out.name}.replies.jsonl")),
-        spending=spending,
+        api_budget=api_budget,
         key_variable=KEY_VARIABLE,
         extra={**REQUEST_FIELDS, **(parse_extra(extra) if extra else {})},
         notice=lambda line: console.print(line, markup=False),
@@ -69,6 +69,6 @@ def rubrics(
         written = write_rubrics(wanted, client, workers=workers, console=console)
     finally:
         client.close()
-        console.print(f"rubrics: {spending}", markup=False)
+        console.print(f"rubrics: {api_budget}", markup=False)
     write_annotations(out, [replace(q, rubric=written.get(q.id, q.rubric)) for q in questions])
     click.echo(f"{out}: {len(written)} rubrics written, {len(questions) - len(wanted)} kept")

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.metric.annotations import Annotation
-from benchmarks.metric.llm.client import ChatClient, Message
+from benchmarks.metric.llm.client import Message, OpenAIClient
 from benchmarks.metric.llm.json_reply import read_json_object
 from benchmarks.metric.llm.side_by_side import ask_side_by_side
 from benchmarks.metric.tasks import TASKS
@@ -54,11 +54,11 @@ Rubric = tuple[dict[str, Any], ...]
 
 
 def write_rubrics(
-    questions: Sequence[Annotation], client: ChatClient, *, workers: int = 4, console: Console | None = None
+    questions: Sequence[Annotation], client: OpenAIClient, *, workers: int = 4, console: Console | None = None
 ) -> dict[str, Rubric]:
     """Rubrics by question id, asked for side by side.
 
-    Raises the error of the first request that failed (see :meth:`ChatClient.ask`), with how far it came.
+    Raises the error of the first request that failed (see :meth:`OpenAIClient.ask`), with how far it came.
     """
     written = ask_side_by_side(
         client,
@@ -100,7 +100,7 @@ def read_rubric(reply: str) -> Rubric:
     return tuple(read)
 
 
-def _ask(client: ChatClient, question: Annotation) -> Rubric:
+def _ask(client: OpenAIClient, question: Annotation) -> Rubric:
     material = {
         "task": TASKS[question.task].name,
         "question": question.query.text,

@@ -34,7 +34,7 @@ class Backbone:
 
     ``families``: what config.json says under ``family`` where :attr:`build` makes the model. ``init``: the
     subcommand of ``python -m train init-backbone`` that writes a first checkpoint; it takes :data:`OUT`.
-    ``exporter``: "module:object" of its :class:`export.families.base.Exporter`, None where it can't be
+    ``exporter``: "module:object" of its :class:`export.families.base.Family`, None where it can't be
     exported.
     """
 

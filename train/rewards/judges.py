@@ -23,7 +23,7 @@ from benchmarks.metric.tasks import TASKS
 from train.rewards.settings import JudgeSettings
 
 if TYPE_CHECKING:
-    from benchmarks.metric.llm.client import ChatClient, Message
+    from benchmarks.metric.llm.client import Message, OpenAIClient
 
 SYSTEM_PROMPT = """\
 You check what an assistant said while it watched a video. You do not see the video; the reference says \
@@ -46,7 +46,7 @@ REQUEST_FIELDS: dict[str, Any] = {
 class LlmRubricJudge:
     """Decides rubric statements without ``check`` with a client. ``workers``: requests at a time."""
 
-    def __init__(self, client: ChatClient, workers: int = 8) -> None:
+    def __init__(self, client: OpenAIClient, workers: int = 8) -> None:
         self._client, self._workers = client, workers
         self._verdicts: dict[str, list[bool]] = {}  # by the text of the request
 
@@ -109,17 +109,17 @@ def open_rubric_judge(settings: JudgeSettings) -> Iterator[LlmRubricJudge | None
         yield None
         return
 
-    from benchmarks.metric.llm.budget import Budget, Spending
-    from benchmarks.metric.llm.client import ChatClient  # needs a package that nothing else here does
+    from benchmarks.metric.llm.budget import ApiBudget, Limits
+    from benchmarks.metric.llm.client import OpenAIClient  # needs a package that nothing else here does
     from benchmarks.metric.llm.reply_cache import ReplyCache
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    spending = Spending(Budget.parse(settings.budget))
-    client = ChatClient(
+    api_budget = ApiBudget(Limits.parse(settings.budget))
+    client = OpenAIClient(
         settings.url,
         settings.model,
         cache=ReplyCache(settings.cache or default_cache()),
-        spending=spending,
+        api_budget=api_budget,
         key_variable=KEY_VARIABLE,
         extra=REQUEST_FIELDS,
         notice=lambda line: console.print(line, markup=False),
@@ -128,7 +128,7 @@ def open_rubric_judge(settings: JudgeSettings) -> Iterator[LlmRubricJudge | None
         yield LlmRubricJudge(client, settings.workers)
     finally:
         client.close()
-        console.print(f"rubric judge: {spending}", markup=False)
+        console.print(f"rubric judge: {api_budget}", markup=False)
 
 
 def _statements(annotation: Annotation) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.metric.annotations import Annotation, Prediction
-from benchmarks.metric.false_alarms import silence
+from benchmarks.metric.false_alarms import false_alarms
 from benchmarks.metric.judges import ExactJudge, Judge
 from benchmarks.metric.score import score
 from train.data.dataset import Source
@@ -88,5 +88,5 @@ def figures(
                 for name in ("time", "accuracy", "precision", "recall")
             }
     if len(answered) < len(questions):
-        found["false_alarms"] = asdict(silence(questions, said, bootstrap=0))["overall"]
+        found["false_alarms"] = asdict(false_alarms(questions, said, bootstrap=0))["overall"]
     return found

@@ -12,7 +12,6 @@ order that changes; a ratio is taken within a round, so what else the machine do
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 from collections.abc import Sequence
@@ -34,9 +33,8 @@ from benchmarks.external.runtimes.bandwidth import read_gb_per_s
 from benchmarks.external.runtimes.decode_report import plot, render
 from benchmarks.external.runtimes.engines.base import KINDS, EngineSpec
 from benchmarks.external.runtimes.engines.worker import Worker
-from benchmarks.latency.facts import machine_facts
+from benchmarks.latency.facts import machine_facts, write_json
 from benchmarks.latency.quantiles import summarise
-from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.select import default_threads
 from edge_runtime.backends.spinning import SPINNING, Spinning
 from edge_runtime.bundle.manifest import TOKENIZER, load_bundle
@@ -144,8 +142,7 @@ def main(
         "absent": absent,
     }
     Console(width=140).print(render(result))
-    if out is not None:
-        write_whole(out, [json.dumps(result, indent=2), "\n"])
+    write_json(out, result)
     if picture is not None:
         plot(result, picture)
 
@@ -214,7 +211,7 @@ def compare_logits(workers: Sequence[Worker], ids: Sequence[int]) -> dict[str, d
     }
     exact = [w.spec.label for w in workers if w.spec.kind == "torch" or w.spec.label == "ours fp32"]
     if not exact:
-        return {label: {"against": None, "kl_mean": None, "same_top": None} for label in logits}
+        return {label: {"against": None, "kl_mean": None, "top1_agreement": None} for label in logits}
     reference = next((label for label in exact if label.startswith("torch")), exact[0])
     vocab = min(rows.shape[1] for rows in logits.values())
     return {
@@ -224,11 +221,11 @@ def compare_logits(workers: Sequence[Worker], ids: Sequence[int]) -> dict[str, d
 
 
 def agreement(reference: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, float]:
-    """Mean KL(reference || other) in nats and the share of equal likeliest tokens; logits [n, vocab]."""
+    """Mean KL(reference || other) in nats and the top-1 agreement; logits [n, vocab]."""
     p, q = (_log_softmax(rows.astype(np.float64)) for rows in (reference, other))
     kl = (np.exp(p) * (p - q)).sum(axis=1)
     same = p.argmax(axis=1) == q.argmax(axis=1)
-    return {"kl_mean": float(kl.mean()), "same_top": float(same.mean())}
+    return {"kl_mean": float(kl.mean()), "top1_agreement": float(same.mean())}
 
 
 def _log_softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:

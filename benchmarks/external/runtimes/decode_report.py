@@ -19,7 +19,7 @@ def render(result: dict[str, Any]) -> RenderableType:
     table.add_column("", no_wrap=True)
     for step in engines[0]["steps"]:
         table.add_column(f"{step['step']} @{step['context']}\nms, ratio", justify="right", no_wrap=True)
-    for name in ("decode:\nshare of floor", "KL", "same top", "peak\nMB"):
+    for name in ("decode:\nshare of floor", "KL", "top-1\nagreement", "peak\nMB"):
         table.add_column(name, justify="right", no_wrap=True)
     for engine in engines:
         table.add_row(
@@ -27,14 +27,14 @@ def render(result: dict[str, Any]) -> RenderableType:
             *(_step(step) for step in engine["steps"]),
             " ".join(f"{step['share_of_floor']:.2f}" for step in engine["steps"] if step["step"] == "decode"),
             _number(engine["quality"]["kl_mean"], ".2g"),
-            _number(engine["quality"]["same_top"], ".1%"),
+            _number(engine["quality"]["top1_agreement"], ".1%"),
             _number(engine["peak_rss_mb"], ".0f"),
         )
     versions = sorted({engine["version"] for engine in engines})
     notes = [
         f"{result['threads']} threads, {result['rounds']} rounds, memory at {result['read_gb_per_s']} GB/s",
         ", ".join(versions),
-        f"KL and top token against {engines[0]['quality']['against'] or 'nothing: no fp32 was measured'}, "
+        f"KL and top-1 agreement against {engines[0]['quality']['against'] or 'nothing: no fp32 run'}, "
         f"{result['text']['positions']} positions of {result['text']['file']}",
         *result["absent"],
     ]

@@ -45,9 +45,9 @@ def main(checkpoint: Path, out: Path, precisions: tuple[str, ...]) -> None:
 
 def _write_decoder(checkpoint: Path, folder: Path) -> None:
     """The decoder alone as transformers writes it, with the checkpoint's tokenizer."""
-    from benchmarks.reference.folder import TOKENIZER, load_torch_checkpoint
+    from benchmarks.reference.checkpoint import TOKENIZER, load_reference
 
-    decoder = load_torch_checkpoint(checkpoint).decoder
+    decoder = load_reference(checkpoint).decoder
     decoder.generation_config.do_sample = False
     decoder.save_pretrained(folder)
     shutil.copy(checkpoint / TOKENIZER, folder / TOKENIZER)

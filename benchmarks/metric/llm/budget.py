@@ -11,19 +11,19 @@ from edge_runtime.errors import BackendError, ConfigError
 DEFAULT_REQUESTS = 1000
 
 
-class BudgetSpent(BackendError):
+class BudgetExceeded(BackendError):
     """The budget allows no further request."""
 
 
 @dataclass(frozen=True)
-class Budget:
+class Limits:
     """Most requests, repeated ones among them, and most tokens that one run may use; None: any number."""
 
     requests: int | None = DEFAULT_REQUESTS
     tokens: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Budget:
+    def parse(cls, text: str) -> Limits:
         """``500``, ``requests=500``, ``tokens=200000`` or both with a comma. Raises ConfigError.
 
         A budget that names only tokens does not limit requests.
@@ -55,10 +55,10 @@ class Price:
         return cls(float(match[1]), float(match[2]))
 
 
-class Spending:
+class ApiBudget:
     """Requests and tokens so far. Safe for threads."""
 
-    def __init__(self, budget: Budget, price: Price | None = None) -> None:
+    def __init__(self, budget: Limits, price: Price | None = None) -> None:
         self._budget, self._price = budget, price
         self._lock = threading.Lock()
         self.requests = 0
@@ -69,16 +69,16 @@ class Spending:
         """Replies that came without numbers of tokens."""
 
     def take(self, *, repeat: bool) -> None:
-        """Count a request that is about to be sent. Raises BudgetSpent when the budget does not allow it.
+        """Count a request that is about to be sent. Raises BudgetExceeded when the budget does not allow it.
 
         Requests never exceed it; tokens are known afterwards only, so the last requests may pass their limit.
         """
         budget = self._budget
         with self._lock:
             if budget.requests is not None and self.requests >= budget.requests:
-                raise BudgetSpent(f"the budget of {budget.requests} requests is spent")
+                raise BudgetExceeded(f"the budget of {budget.requests} requests is spent")
             if budget.tokens is not None and self.prompt_tokens + self.completion_tokens >= budget.tokens:
-                raise BudgetSpent(f"the budget of {budget.tokens} tokens is spent")
+                raise BudgetExceeded(f"the budget of {budget.tokens} tokens is spent")
             self.requests += 1
             self.repeats += repeat
 

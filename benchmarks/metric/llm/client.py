@@ -16,16 +16,19 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from benchmarks.metric.llm.budget import BudgetSpent, Spending
+from benchmarks.metric.llm.budget import ApiBudget, BudgetExceeded
 from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
 from edge_runtime.errors import BackendError, ConfigError, EdgeError
 
 try:
-    import httpx
+    import httpx2
+    import openai
 except ImportError as error:
-    raise ConfigError("asking a server needs the package httpx; run: pip install httpx") from error
+    raise ConfigError(f"{error}; asking a server needs it, run: pip install openai") from error
 
 Value = TypeVar("Value")
 Message = dict[str, Any]
@@ -33,16 +36,17 @@ Message = dict[str, Any]
 AGAIN = frozenset({408, 409, 425, 429})
 """Statuses below 500 that a later request may not get."""
 
+PATH = "/chat/completions"
 MAX_PAUSE_S = 60.0
 MAX_REPLY_BYTES = 4 << 20
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class ChatError(BackendError):
+class LlmError(BackendError):
     """A server that gives no usable reply."""
 
 
-class Stopped(ChatError):
+class Stopped(LlmError):
     """The client was told to stop; why, another error says."""
 
 
@@ -54,7 +58,16 @@ class _Again(Exception):
         self.after_s = after_s
 
 
-class ChatClient:
+@dataclass(frozen=True)
+class Retry:
+    """How long to wait for a whole reply, how often to ask, and the first pause between."""
+
+    timeout_s: float = 60.0
+    attempts: int = 6
+    backoff_s: float = 1.0
+
+
+class OpenAIClient:
     """One model of one server. Safe for threads."""
 
     def __init__(
@@ -63,36 +76,35 @@ class ChatClient:
         model: str,
         *,
         cache: ReplyCache,
-        spending: Spending,
+        api_budget: ApiBudget,
         key_variable: str,
         extra: Mapping[str, Any] | None = None,
-        timeout_s: float = 60.0,
-        attempts: int = 6,
-        backoff_s: float = 1.0,
+        retry: Retry | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
         """``url`` with or without ``/chat/completions``. ``key_variable``: environment variable of the key,
-        which may be unset. ``extra``: merged into each request, None leaves a field out. ``timeout_s``: for a
-        whole reply. ``backoff_s``: first pause. ``notice`` gets a line for each pause.
+        which may be unset. ``extra``: merged into each request, None leaves a field out. ``notice`` gets a
+        line for each pause.
 
         Raises ConfigError for an address or a key that cannot be used.
         """
-        self.model, self.cache, self.spending = model, cache, spending
+        self.model, self.cache, self.api_budget = model, cache, api_budget
         self._url = _endpoint(url)
         self._key, self._key_variable = _read_key(key_variable), key_variable
         self._extra = dict(extra or {})
-        self._timeout_s, self._attempts, self._backoff_s = timeout_s, attempts, backoff_s
+        self._retry = retry or Retry()
         self._notice = notice or (lambda line: None)
         self._stop = threading.Event()
-        context = httpx.create_ssl_context()  # made once: reading the certificates takes a while
-        direct = httpx.HTTPTransport(verify=context)
-        self._http = httpx.Client(
-            verify=context,
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx.Timeout(timeout_s, connect=min(10.0, timeout_s)),
-            limits=httpx.Limits(max_connections=None),
-            # A proxy of the environment is for other machines.
-            mounts={f"all://{host}": direct for host in LOOPBACK},
+        self._openai = openai.OpenAI(
+            api_key=self._key or "none",
+            base_url=self._url.removesuffix(PATH),
+            max_retries=0,  # retries are counted against the budget, so they are done here
+            http_client=openai.DefaultHttpxClient(
+                timeout=httpx2.Timeout(self._retry.timeout_s, connect=min(10.0, self._retry.timeout_s)),
+                limits=httpx2.Limits(max_connections=None),
+                follow_redirects=False,  # the key would go to another server
+                trust_env=urlsplit(self._url).hostname not in LOOPBACK,  # its proxy is for other machines
+            ),
         )
 
     def key(self, messages: Sequence[Message]) -> str:
@@ -105,7 +117,7 @@ class ChatClient:
         """What ``read`` makes of the reply: of the kept one, else of a new one, which is kept.
 
         ``read`` raises ValueError, with the cause in words, for a reply that is not as it was asked for.
-        ``note``: written beside the kept reply. Raises ChatError, BudgetSpent and SinkError.
+        ``note``: written beside the kept reply. Raises LlmError, BudgetExceeded and SinkError.
         """
         body = self._body(messages)
         key = content_key(body)
@@ -113,14 +125,13 @@ class ChatClient:
         if kept is not None:
             with contextlib.suppress(ValueError):  # kept by a version that read replies otherwise
                 return read(kept)
-        data = json.dumps(body, allow_nan=False).encode("ascii")
         cause = ""
-        for attempt in range(self._attempts):
+        for attempt in range(self._retry.attempts):
             if self._stop.is_set():
                 raise Stopped(f"{self._url}: stopped")
-            self.spending.take(repeat=attempt > 0)
+            self.api_budget.take(repeat=attempt > 0)
             try:
-                reply, tokens = self._read_reply(self._post(data))
+                reply, tokens = self._read_reply(self._post(body))
                 try:
                     value = read(reply)
                     self.cache.put(key, reply, {"model": self.model, **(note or {})})
@@ -128,65 +139,74 @@ class ChatClient:
                 except ValueError as error:
                     raise _Again(f"a reply that is {error}: {self._plain(reply)}") from error
                 finally:
-                    self.spending.add(*tokens)
+                    self.api_budget.add(*tokens)
             except _Again as error:
                 cause = str(error)
-                if attempt + 1 < self._attempts:
+                if attempt + 1 < self._retry.attempts:
                     self._pause(attempt, error)
-        raise ChatError(f"{self._url}: failed {self._attempts} times, last with {cause}")
+        raise LlmError(f"{self._url}: failed {self._retry.attempts} times, last with {cause}")
 
     def stop(self) -> None:
         """Let every ``ask``, in any thread, give up instead of waiting or sending again. For good."""
         self._stop.set()
 
     def close(self) -> None:
-        self._http.close()
+        self._openai.close()
 
     def _body(self, messages: Sequence[Message]) -> dict[str, Any]:
         body = {"model": self.model, "messages": list(messages), **self._extra}
         return {name: value for name, value in body.items() if value is not None}
 
     def _pause(self, attempt: int, error: _Again) -> None:
-        pause = min(self._backoff_s * 2**attempt, MAX_PAUSE_S) * random.uniform(0.5, 1.0)
+        pause = min(self._retry.backoff_s * 2**attempt, MAX_PAUSE_S) * random.uniform(0.5, 1.0)
         pause = max(pause, min(error.after_s, MAX_PAUSE_S))
         self._notice(f"{self._url}: {error}; again in {pause:.1f} s")
         self._stop.wait(pause)
 
-    def _post(self, data: bytes) -> Any:
-        """JSON of the reply. Raises _Again and ChatError."""
-        deadline = time.monotonic() + self._timeout_s
+    def _post(self, body: dict[str, Any]) -> Any:
+        """Send a request and return the JSON of the reply. Raises _Again and LlmError."""
+        deadline = time.monotonic() + self._retry.timeout_s
         received = bytearray()
-        headers = {"Content-Type": "application/json"}
+        fields = {name: value for name, value in body.items() if name not in ("model", "messages")}
+        # Organisation and project of the environment are for another server.
+        omitted = ("OpenAI-Organization", "OpenAI-Project", *(() if self._key else ("Authorization",)))
+        request: Any = {
+            "model": self.model,
+            "messages": body["messages"],
+            "extra_body": fields,
+            "extra_headers": dict.fromkeys(omitted, openai.Omit()),
+        }
         try:
-            with self._http.stream("POST", self._url, content=data, headers=headers) as response:
+            with self._openai.chat.completions.with_streaming_response.create(**request) as response:
                 for chunk in response.iter_bytes():
                     received += chunk
                     if len(received) > MAX_REPLY_BYTES:
                         raise _Again(f"a reply of more than {MAX_REPLY_BYTES} bytes")
                     if time.monotonic() > deadline:
-                        raise _Again(f"no whole reply within {self._timeout_s:g} s")
-        except httpx.TimeoutException as error:
-            raise _Again(f"no reply within {self._timeout_s:g} s") from error
-        except (httpx.HTTPError, OSError, UnicodeError) as error:
-            raise _Again(f"no reply ({self._plain(str(error)) or type(error).__name__})") from error
-        if response.status_code != 200:
-            self._refused(response, bytes(received))
+                        raise _Again(f"no whole reply within {self._retry.timeout_s:g} s")
+        except openai.APIStatusError as error:
+            raise self._refused(error.response) from error
+        except (openai.APITimeoutError, httpx2.TimeoutException) as error:
+            raise _Again(f"no reply within {self._retry.timeout_s:g} s") from error
+        except (openai.APIConnectionError, httpx2.HTTPError, OSError, UnicodeError) as error:
+            cause = error.__cause__ or error
+            raise _Again(f"no reply ({self._plain(str(cause)) or type(cause).__name__})") from error
         try:
             return json.loads(received)
         except (ValueError, RecursionError) as error:
             raise _Again(f"a reply that is not JSON: {self._plain(received)}") from error
 
-    def _refused(self, response: httpx.Response, received: bytes) -> None:
+    def _refused(self, response: httpx2.Response) -> _Again | LlmError:
         status = response.status_code
-        said = f"status {status} ({self._plain(_error_message(received))})"
+        said = f"status {status} ({self._plain(_error_message(response.content))})"
         if status >= 500 or status in AGAIN:
-            raise _Again(said, _retry_after(response))
+            return _Again(said, _retry_after(response))
         advice = "check the address, the model's name and the options"
         if status in (401, 403):
             advice = f"check the key in {self._key_variable}"
             if self._key is None:
                 advice = f"set the key in the environment: {self._key_variable}"
-        raise ChatError(f"{self._url}: {said}; {advice}")
+        return LlmError(f"{self._url}: {said}; {advice}")
 
     def _read_reply(self, reply: Any) -> tuple[str, tuple[int | None, int | None]]:
         try:
@@ -197,7 +217,7 @@ class ChatClient:
         usage = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
         tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
         if not isinstance(text, str) or (not text.strip() and reason not in (None, "stop")):
-            self.spending.add(*tokens)
+            self.api_budget.add(*tokens)
             raise _Again(f"a reply without text (finish_reason {reason!r})")
         return text.encode("utf-8", "replace").decode("utf-8"), tokens
 
@@ -214,7 +234,7 @@ class ChatClient:
 def resumable(error: EdgeError, kept: str) -> EdgeError:
     """The same error, with what is kept and how to go on."""
     more = "run the same command again to go on"
-    if isinstance(error, BudgetSpent):
+    if isinstance(error, BudgetExceeded):
         more += ", with a larger budget to get further at once"
     return type(error)(f"{error}; {kept}; {more}")
 
@@ -236,13 +256,14 @@ def _endpoint(url: str) -> str:
             "the server's address must hold no user, password or parameters; set keys in the environment"
         )
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ConfigError(f"the server's address is no URL ({error})") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < (parsed.port or 1) < 65536:
+        parsed = urlsplit(url)
+        usable = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
+    except ValueError:  # of brackets or the port
+        usable = False
+    if not usable:
         raise ConfigError(f"{url}: expected the address of a server such as http://127.0.0.1:8000/v1")
-    path = parsed.path.rstrip("/").removesuffix("/chat/completions")
-    return str(parsed.copy_with(path=path + "/chat/completions", fragment=None))
+    path = parsed.path.rstrip("/").removesuffix(PATH)
+    return parsed._replace(path=path + PATH, fragment="").geturl()
 
 
 def _read_key(variable: str) -> str | None:
@@ -262,7 +283,7 @@ def _error_message(received: bytes) -> str:
         return received.decode("utf-8", "replace") or "no message"
 
 
-def _retry_after(response: httpx.Response) -> float:
+def _retry_after(response: httpx2.Response) -> float:
     try:
         seconds = float(response.headers.get("Retry-After", ""))
     except ValueError:

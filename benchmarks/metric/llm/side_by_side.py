@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from benchmarks.metric.llm.client import ChatClient, Stopped, resumable
+from benchmarks.metric.llm.client import OpenAIClient, Stopped, resumable
 from benchmarks.metric.progress import RunProgress
 from edge_runtime.errors import EdgeError
 
@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 
 
 def ask_side_by_side(
-    client: ChatClient,
+    client: OpenAIClient,
     items: Sequence[Item],
     ask: Callable[[Item], Value],
     *,
@@ -34,7 +34,7 @@ def ask_side_by_side(
 
     ``unit``: what progress counts, such as "rubrics"; ``done``: what the error says of those that are done,
     such as "rubrics are written". Raises the error of the first request that failed (see
-    :meth:`ChatClient.ask`), with how far it came; the client is of no use afterwards.
+    :meth:`OpenAIClient.ask`), with how far it came; the client is of no use afterwards.
     """
 
     def ask_or_stop(item: Item) -> Value:

@@ -13,7 +13,7 @@ from benchmarks.metric.judges.options import JudgeOptions, judge_options
 from benchmarks.metric.score import score
 from benchmarks.streampro.page.data import Scored, build
 from benchmarks.streampro.page.render import write_page
-from benchmarks.streampro.run_metadata import read_facts, sha256
+from benchmarks.streampro.run_metadata import read_metadata, sha256
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -48,7 +48,7 @@ def plot(
         source = prior.name if prior else f"the scored file itself ({annotations.name})"
         answers = baselines.Prior.count(read_annotations(prior) if prior else questions, source)
         blind = {name: baselines.predict(name, questions, answers) for name in baselines.BASELINES}
-    recorded = read_facts(predictions)
+    recorded = read_metadata(predictions)
     run = recorded["run"] if recorded else {}
     threshold = run.get("threshold")
     with judge_options.open() as judge:

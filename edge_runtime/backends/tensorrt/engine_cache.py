@@ -57,7 +57,7 @@ class EngineCache:
             self._store(slot, key, built)
             return built
 
-    def adopt(self, folder: Path) -> list[str]:
+    def import_engines(self, folder: Path) -> list[str]:
         """Take over engines that the user had built elsewhere; returns their slots.
 
         The user vouches for them by calling this. Raises BackendError for one that is not whole.

@@ -7,24 +7,20 @@ packed into one tensor: the runtime copies them into the cache afterwards, with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
-
 import torch
 from torch import Tensor
 
-from export.decoder.graph import DecoderShape, chunk_rotation, rms_norm, rotate, split_heads
+from export.decoder.graph import DecoderShape, Lowering, chunk_rotation, rotate, split_heads
 
 _BLOCKED = -30_000.0
 """Added to a score that must not count: beyond any score, and within the range of fp16."""
 
 
-class LegacyLowering:
+class LegacyLowering(Lowering):
     """Products and a softmax that every engine knows."""
 
     name = "legacy-kv"
     opset = 17
-    translations: ClassVar[dict[Callable[..., Any], Callable[..., Any]]] = {}
 
     def start(
         self,
@@ -64,7 +60,3 @@ class LegacyLowering:
 
     def output_names(self, num_layers: int) -> list[str]:
         return ["new_kv"]
-
-    def add_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        total = x + residual
-        return rms_norm(total, weight, eps), total

@@ -7,14 +7,13 @@ explicit boolean mask and by nothing else: TensorRT ignores ``nonpad_kv_seqlen``
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
-from export.decoder.graph import DecoderShape, chunk_rotation, present_names, rms_norm, rotate, split_heads
+from export.decoder.graph import DecoderShape, Lowering, chunk_rotation, rotate, split_heads
 
 _ONNX = Opset("", 24)
 
@@ -48,20 +47,20 @@ _TENSOR_SCATTER = Op(_ONNX, "TensorScatter")
 _ATTENTION = Op(_ONNX, "Attention")
 
 
-def _tensor_scatter_onnx(past, update, write_index):
+def _tensor_scatter_onnx(past: Any, update: Any, write_index: Any) -> Any:
     return _TENSOR_SCATTER(past, update, write_index, axis=-2)
 
 
-def _masked_attention_onnx(q, k, v, mask):
+def _masked_attention_onnx(q: Any, k: Any, v: Any, mask: Any) -> Any:
     return _ATTENTION(q, k, v, mask)[0]  # the others, unused, are dropped by export.decoder.to_onnx
 
 
-class NativeLowering:
+class NativeLowering(Lowering):
     """Operators of ONNX itself; runs in ONNX Runtime as well."""
 
     name = "native-kv"
     opset = 24
-    translations: ClassVar[dict[Callable[..., Any], Callable[..., Any]]] = {
+    translations: ClassVar = {
         torch.ops.edge_export.tensor_scatter.default: _tensor_scatter_onnx,
         torch.ops.edge_export.masked_attention.default: _masked_attention_onnx,
     }
@@ -89,13 +88,3 @@ class NativeLowering:
         values = tensor_scatter(past_v, v, write_index)
         out = masked_attention(rotate(q, cos, sin), keys, values, mask)
         return out.transpose(1, 2).flatten(2), keys, values
-
-    def outputs(self, layers: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        return [tensor for pair in layers for tensor in pair]
-
-    def output_names(self, num_layers: int) -> list[str]:
-        return present_names(num_layers)
-
-    def add_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        total = x + residual
-        return rms_norm(total, weight, eps), total

@@ -11,7 +11,7 @@ it, and the tables of that are gathered once a chunk.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 import torch
@@ -20,7 +20,7 @@ from onnxscript import opset18 as op
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
-from export.decoder.graph import DecoderShape, chunk_rotation, present_names, rotate
+from export.decoder.graph import DecoderShape, Lowering, chunk_rotation, rotate
 
 _MS = Opset("com.microsoft", 1)
 
@@ -78,8 +78,8 @@ def _(
     return out, torch.empty_like(past_k), torch.empty_like(past_v)
 
 
-@torch.library.custom_op("edge_export::turned_attention", mutates_args=())
-def turned_attention(
+@torch.library.custom_op("edge_export::rotated_attention", mutates_args=())
+def rotated_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -94,7 +94,7 @@ def turned_attention(
     return _over_cache(q, k, v, past_k, past_v, write_index)
 
 
-@turned_attention.register_fake
+@rotated_attention.register_fake
 def _(
     q: Tensor,
     k: Tensor,
@@ -110,7 +110,7 @@ def _(
 
 @torch.library.custom_op("edge_export::rotate_heads", mutates_args=())
 def rotate_heads(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Heads side by side [1, S, n Dh], turned by the chunk's own ``cos``, ``sin`` [S, Dh / 2]."""
+    """Heads side by side [1, S, n Dh], rotated by the chunk's own ``cos``, ``sin`` [S, Dh / 2]."""
     heads = x.unflatten(-1, (-1, 2 * cos.shape[-1])).transpose(1, 2)
     return rotate(heads, cos, sin).transpose(1, 2).reshape(x.shape)
 
@@ -177,7 +177,9 @@ _SKIP_NORM = _contrib_op(
 )
 
 
-def _group_query_attention(query: list[Any], caches: list[Any], total: Any, rotary: list[Any], **heads: int):
+def _group_query_attention(
+    query: list[Any], caches: list[Any], total: Any, rotary: list[Any], **heads: int
+) -> Any:
     """``query``: queries, keys and values, or all three in the first; ``total`` [1]: rows in use after this
     chunk. The nodes made from it are the same in every layer: ONNX Runtime merges them on loading.
     """
@@ -202,14 +204,14 @@ def _cached_attention_onnx(
     sin: FLOAT,
     num_heads: int,
     num_kv_heads: int,
-):
+) -> Any:
     total = op.Add(write_index, op.Shape(position_ids, start=1, end=2))
     rotary = [cos, sin, position_ids]
     heads = {"num_heads": num_heads, "kv_num_heads": num_kv_heads}
     return _group_query_attention([qkv, None, None], [past_k, past_v], total, rotary, **heads)
 
 
-def _turned_attention_onnx(
+def _rotated_attention_onnx(
     q: FLOAT,
     k: FLOAT,
     v: FLOAT,
@@ -218,35 +220,35 @@ def _turned_attention_onnx(
     write_index: INT64,
     num_heads: int,
     num_kv_heads: int,
-):
+) -> Any:
     total = op.Add(write_index, op.Shape(q, start=1, end=2))
     heads = {"num_heads": num_heads, "kv_num_heads": num_kv_heads}
     return _group_query_attention([q, k, v], [past_k, past_v], total, [], **heads)
 
 
-def _rotate_heads_onnx(x: FLOAT, cos: FLOAT, sin: FLOAT):
+def _rotate_heads_onnx(x: FLOAT, cos: FLOAT, sin: FLOAT) -> Any:
     return _ROTARY_EMBEDDING(x, op.Constant(value_ints=[0]), cos, sin)  # [0]: rows of the tables from 0 on
 
 
-def _add_rms_norm_onnx(x: FLOAT, residual: FLOAT, weight: FLOAT, eps: float):
+def _add_rms_norm_onnx(x: FLOAT, residual: FLOAT, weight: FLOAT, eps: float) -> Any:
     normed, _, _, total = _SKIP_NORM(x, residual, weight, epsilon=eps)
     return normed, total
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.edge_export.cached_attention.default: _cached_attention_onnx,
-    torch.ops.edge_export.turned_attention.default: _turned_attention_onnx,
+    torch.ops.edge_export.rotated_attention.default: _rotated_attention_onnx,
     torch.ops.edge_export.rotate_heads.default: _rotate_heads_onnx,
     torch.ops.edge_export.add_rms_norm.default: _add_rms_norm_onnx,
 }
 
 
-class OrtLowering:
+class OrtLowering(Lowering):
     """Operators of ONNX Runtime's ``com.microsoft`` domain."""
 
     name = "ort-gqa"
     opset = 18
-    translations = TRANSLATIONS
+    translations: ClassVar = TRANSLATIONS
 
     def start(
         self,
@@ -257,7 +259,7 @@ class OrtLowering:
         pair_axes: Tensor | None,
         shape: DecoderShape,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-        """The second is None when the tables are the chunk's own: queries and keys are to be turned first."""
+        """The second is None when the tables are the chunk's own: queries and keys are rotated first."""
         if pair_axes is None:
             return write_index, position_ids[0], cos, sin
         return write_index, None, *chunk_rotation(position_ids, cos, sin, pair_axes)
@@ -271,13 +273,7 @@ class OrtLowering:
             return cached_attention(qkv, past_k, past_v, write_index, position_ids, cos, sin, *heads)
         q, k, v = qkv.split([number * shape.head_dim for number in (heads[0], heads[1], heads[1])], dim=-1)
         q, k = rotate_heads(q, cos, sin), rotate_heads(k, cos, sin)
-        return turned_attention(q, k, v, past_k, past_v, write_index, *heads)
-
-    def outputs(self, layers: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        return [tensor for pair in layers for tensor in pair]
-
-    def output_names(self, num_layers: int) -> list[str]:
-        return present_names(num_layers)
+        return rotated_attention(q, k, v, past_k, past_v, write_index, *heads)
 
     def add_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         return add_rms_norm(x, residual, weight, eps)

@@ -78,10 +78,9 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid, mot
     pytest.importorskip("geffnet")
     import torch
 
-    from benchmarks.reference.folder import load_torch_checkpoint, project
-    from benchmarks.reference.timestep import TorchEager
+    from benchmarks.reference.stream import EagerStream
     from edge_runtime.bundle.stream_format import StreamFormat
-    from export.validation.torch_reference import full_logits
+    from export.families.reference.decoder import full_logits
     from train.models.checkpoint import save_checkpoint
     from train.models.compact.model import CompactConfig, CompactModel
 
@@ -95,15 +94,15 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid, mot
     model = CompactModel(CompactConfig(**sizes)).eval()
     stream_format = StreamFormat(frame_tokens=grid**2)
     save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, stream_format, [], {}, {})
-    stream = TorchEager(tmp_path / "checkpoint", threads=1)
-    checkpoint = load_torch_checkpoint(tmp_path / "checkpoint")
-
+    stream = EagerStream(tmp_path / "checkpoint", threads=1)
+    checkpoint = stream.reference
     features = torch.randn(1, 320, 7, 7)
     with torch.no_grad():
-        torch.testing.assert_close(project(checkpoint.projector, features)[0], model.projector(features))
+        torch.testing.assert_close(checkpoint.visual_tokens(features)[0], model.projector(features))
     stream.start("What does the person do?")
     frames = Frames((224, 224))
-    scores = [stream.step(frames(k), k)[0] for k in range(3)]
+    silence = [stream.encoder.silence_id]
+    scores = [stream.step(frames(k), k, silence if k else [])[0] for k in range(3)]
     ids = [*stream.encoder.prefix_ids(), *stream.encoder.query_ids("What does the person do?")]
     with torch.no_grad():
         pixels = torch.stack([torch.from_numpy(frames(k)).permute(2, 0, 1).float() for k in range(3)])

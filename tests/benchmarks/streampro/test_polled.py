@@ -24,8 +24,8 @@ from benchmarks.metric.annotations import (
     read_predictions,
     write_annotations,
 )
-from benchmarks.metric.llm.budget import Budget, Spending
-from benchmarks.metric.llm.client import ChatClient, ChatError
+from benchmarks.metric.llm.budget import ApiBudget, Limits
+from benchmarks.metric.llm.client import LlmError, OpenAIClient, Retry
 from benchmarks.metric.llm.reply_cache import ReplyCache
 from benchmarks.streampro.__main__ import cli
 from benchmarks.streampro.polled import PolledRunner, read_answer
@@ -162,10 +162,11 @@ def test_failing_server_loses_nothing(
     monkeypatch.delenv("STREAMPRO_MODEL_KEY", raising=False)
 
     def runner() -> PolledRunner:
-        spending = Spending(Budget(None))
+        api_budget = ApiBudget(Limits(None))
         cache = ReplyCache(tmp_path / "replies")
-        options: dict[str, Any] = {"key_variable": "STREAMPRO_MODEL_KEY", "backoff_s": 0.001, "attempts": 2}
-        client = ChatClient(chat_server.url, "vlm", cache=cache, spending=spending, **options)
+        retry = Retry(backoff_s=0.001, attempts=2)
+        options: dict[str, Any] = {"key_variable": "STREAMPRO_MODEL_KEY", "retry": retry}
+        client = OpenAIClient(chat_server.url, "vlm", cache=cache, api_budget=api_budget, **options)
         return PolledRunner(client, workers=2)
 
     def limited(request: dict[str, Any], number: int) -> Any:
@@ -177,7 +178,7 @@ def test_failing_server_loses_nothing(
     ]
     answers: dict[str, Prediction] = {}
     chat_server.answer = limited
-    with pytest.raises(ChatError, match="failed 2 times, last with status 429"):
+    with pytest.raises(LlmError, match="failed 2 times, last with status 429"):
         runner().run(asked, lambda a, p: answers.update({a.id: p}))
     assert len(ReplyCache(tmp_path / "replies")) == 17
     chat_server.requests.clear()

@@ -25,7 +25,7 @@ from benchmarks.metric.annotations import (
     write_annotations,
 )
 from benchmarks.streampro.clips import timestep_frames
-from benchmarks.streampro.run_metadata import read_facts
+from benchmarks.streampro.run_metadata import read_metadata
 from benchmarks.streampro.runner import Runner
 from edge_runtime.errors import SourceError
 
@@ -197,6 +197,6 @@ def test_killed_run_goes_on(clips: Path, tiny_bundle: Path, tmp_path: Path) -> N
     assert [p.id for p in read_predictions(out)] == [q.id for q in asked]
     assert out.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
     assert not partial.exists()
-    facts = read_facts(out)
+    facts = read_metadata(out)
     assert facts and facts["run"]["threshold"] == THRESHOLD and facts["bundle"]["bytes"] > 0
     assert json.loads(out.read_text().splitlines()[0])["id"] == asked[0].id

@@ -228,7 +228,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_used(start, tmp_path):
 def test_adopting_what_was_built_elsewhere(cache, said, tmp_path):
     ahead = KEY | {"engine": "tensorrt_rtx", "gpu": "", "sm": [86, 89, 120], "cuda_major": 0}
     EngineCache(tmp_path / "built").write("nano-decoder", ahead, BUILT)
-    assert cache.adopt(tmp_path / "built") == ["nano-decoder"]
+    assert cache.import_engines(tmp_path / "built") == ["nano-decoder"]
     here = ahead | {"gpu": "RTX 4090", "sm": 89, "cuda_major": 13}
     assert get(cache, here)[1] is None
     assert get(cache, here | {"sm": 75})[1] is not None
@@ -237,11 +237,11 @@ def test_adopting_what_was_built_elsewhere(cache, said, tmp_path):
 
 def test_adopting_what_is_not_whole_is_refused(cache, tmp_path):
     with pytest.raises(BackendError, match="no engines there"):
-        cache.adopt(tmp_path)
+        cache.import_engines(tmp_path)
     EngineCache(tmp_path / "built").write("nano-decoder", KEY, BUILT)
     tamper(tmp_path / "built")
     with pytest.raises(BackendError, match="was changed after it was built; copy the engines again"):
-        cache.adopt(tmp_path / "built")
+        cache.import_engines(tmp_path / "built")
     assert not (cache.folder / "nano-decoder.plan").exists()
 
 

@@ -12,7 +12,7 @@ from edge_runtime.errors import BackendError
 from edge_runtime.kv_cache.window import KVWindow
 
 torch = pytest.importorskip("torch")
-from export.validation.torch_reference import TorchStreamingDecoder, full_logits  # noqa: E402
+from export.families.reference.decoder import TorchStreamingDecoder, full_logits  # noqa: E402
 
 TOLERANCE = 1e-3
 

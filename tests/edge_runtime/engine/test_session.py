@@ -13,7 +13,7 @@ from edge_runtime.engine.model import Model
 from edge_runtime.errors import BackendError, ConfigError, EdgeError, SourceError
 
 torch = pytest.importorskip("torch")
-from export.validation.torch_reference import TorchStreamingDecoder  # noqa: E402
+from export.families.reference.decoder import TorchStreamingDecoder  # noqa: E402
 
 QUERY = "Tell me each step as it is finished."
 

@@ -10,16 +10,17 @@ from transformers import LlamaConfig  # noqa: E402
 
 from export.decoder.graph import DecoderGraph, DecoderShape, rotary_tables  # noqa: E402
 from export.decoder.lowerings.ort import OrtLowering  # noqa: E402
+from export.decoder.parts import llama_parts  # noqa: E402
 from export.decoder.targets import LOWERINGS  # noqa: E402
 from export.errors import ExportError  # noqa: E402
-from export.validation.torch_reference import full_logits  # noqa: E402
+from export.families.reference.decoder import full_logits  # noqa: E402
 
 ROWS = 64
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS.values(), ids=list(LOWERINGS))
 def test_chunks_through_the_static_cache_equal_one_pass(tiny_model, lowering):
-    graph = DecoderGraph(tiny_model.model.decoder, lowering, ROWS)
+    graph = DecoderGraph(llama_parts(tiny_model.model.decoder), lowering, ROWS)
     stream = torch.randn(30, graph.shape.hidden_size, generator=torch.Generator().manual_seed(0))
     expected = full_logits(tiny_model.model.decoder, stream)
     cache = graph.example_inputs()[3]
@@ -40,7 +41,7 @@ def test_chunks_through_the_static_cache_equal_one_pass(tiny_model, lowering):
 
 
 def test_names_follow_the_contract(tiny_model):
-    graph = DecoderGraph(tiny_model.model.decoder, OrtLowering(), ROWS)
+    graph = DecoderGraph(llama_parts(tiny_model.model.decoder), OrtLowering(), ROWS)
     assert graph.input_names() == [
         *("inputs_embeds", "position_ids", "write_index"),
         *("past_k.0", "past_v.0", "past_k.1", "past_v.1"),
@@ -52,7 +53,7 @@ def test_names_follow_the_contract(tiny_model):
 def test_half_precision_stays_close_and_gives_float_logits(tiny_model, lowering):
     outputs = []
     for dtype in (torch.float32, torch.float16):
-        graph = DecoderGraph(tiny_model.model.decoder, lowering, ROWS, dtype)
+        graph = DecoderGraph(llama_parts(tiny_model.model.decoder), lowering, ROWS, dtype)
         embeddings, positions, index, cache = graph.example_inputs(9)
         embeddings = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(1))
         assert cache[0].dtype == dtype
@@ -62,13 +63,13 @@ def test_half_precision_stays_close_and_gives_float_logits(tiny_model, lowering)
 
 
 def test_legacy_outputs_are_packed(tiny_model):
-    graph = DecoderGraph(tiny_model.model.decoder, LOWERINGS["legacy-kv"], ROWS)
+    graph = DecoderGraph(llama_parts(tiny_model.model.decoder), LOWERINGS["legacy-kv"], ROWS)
     assert graph.output_names() == ["logits", "new_kv"]
     assert graph(*graph.example_inputs(5))[1].shape == (4, 2, 5, 16)  # [2 L, K, S, Dh]
 
 
 def test_the_model_is_not_changed(tiny_model):
-    graph = DecoderGraph(tiny_model.model.decoder, OrtLowering(), ROWS)
+    graph = DecoderGraph(llama_parts(tiny_model.model.decoder), OrtLowering(), ROWS)
     weight = tiny_model.model.decoder.lm_head.weight
     assert graph.lm_head.data_ptr() != weight.data_ptr()
     assert weight.requires_grad

@@ -11,6 +11,7 @@ from edge_runtime.backends.ort import OrtBackend
 from edge_runtime.bundle.manifest import CACHE_SCALES, load_bundle
 from edge_runtime.errors import BundleError
 from export.errors import ExportError
+from export.families.registry import reference_of
 from export.quantization.cache import quantize_cache
 from export.validation.parity import measure_parity
 from tests.tiny_qwen import TinyQwen
@@ -24,7 +25,7 @@ def bundle(tiny_model, tmp_path_factory):
 
 
 def test_a_stream_with_evictions_stays_close_to_torch(tiny_model, bundle):
-    parity = measure_parity(bundle, tiny_model.model, tiny_model.backbone, timesteps=TIMESTEPS)
+    parity = measure_parity(bundle, reference_of(tiny_model.model, tiny_model.backbone), timesteps=TIMESTEPS)
     assert parity["evictions"] >= 10
     assert parity["kl_mean"] < 0.01 and parity["kv_max_rel_diff"] < 0.3
     assert parity["kl_mean"] > 1e-7  # rounded it is
@@ -36,7 +37,7 @@ def test_m_rope_in_int8_stays_close_to_torch(family, tmp_path):
     (tmp_path / "tower").mkdir()
     tiny = TinyQwen(family, tmp_path / "tower")
     folder = tiny.export(tmp_path / "tiny", kv="int8")
-    parity = measure_parity(folder, tiny.model, tiny.backbone, timesteps=30)
+    parity = measure_parity(folder, reference_of(tiny.model, tiny.backbone), timesteps=30)
     assert parity["evictions"] >= 5
     assert parity["kl_mean"] < 0.01 and parity["kv_max_rel_diff"] < 0.3
 

@@ -18,10 +18,11 @@ from export.quantization.vision import (  # noqa: E402
     frames_of,
     kept_nodes,
     quantize_vision,
-    world_frames,
+    story_frames,
 )
 from export.quiet import quiet  # noqa: E402
-from export.vision.compact import VisionGraph, export_vision  # noqa: E402
+from export.vision.base import export_vision  # noqa: E402
+from export.vision.compact import CompactVisionGraph  # noqa: E402
 from train.models.compact.lite0 import IMAGE_MEAN, IMAGE_STD, load_lite0  # noqa: E402
 
 SAMPLE = Path(__file__).parents[3] / "edge_runtime" / "samples" / "sample.mp4"
@@ -31,8 +32,8 @@ SAMPLE = Path(__file__).parents[3] / "edge_runtime" / "samples" / "sample.mp4"
 def graphs(tiny_model):
     """The real backbone in front of a random projector: fp32 and int8."""
     with quiet(), torch.no_grad():
-        exact = export_vision(VisionGraph(load_lite0(), tiny_model.model.projector), (224, 224))
-        return exact, quantize_vision(exact, world_frames(1.0, 24))
+        exact = export_vision(CompactVisionGraph(load_lite0(), tiny_model.model.projector), (224, 224))
+        return exact, quantize_vision(exact, story_frames(1.0, 24))
 
 
 def tokens(model: onnx.ModelProto, frames: list[np.ndarray]) -> np.ndarray:
@@ -78,8 +79,8 @@ def test_scales_need_frames(graphs, tmp_path):
         list(frames_of(broken))
 
 
-def test_world_frames_move():
-    first, second = itertools.islice(world_frames(1.0), 2)
+def test_story_frames_move():
+    first, second = itertools.islice(story_frames(1.0), 2)
     assert first.shape == second.shape and (first != second).any()
 
 

@@ -9,8 +9,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from export.errors import ExportError  # noqa: E402
+from export.families.registry import reference_of  # noqa: E402
 from export.validation.parity import Comparison, measure_parity  # noqa: E402
-from export.validation.parity_stream import world_stream  # noqa: E402
+from export.validation.parity_stream import story_stream  # noqa: E402
 
 
 def test_comparison_of_known_logits():
@@ -31,7 +32,7 @@ def test_comparison_of_known_logits():
 
 
 def test_int8_against_torch_over_evictions(tiny_bundle, tiny_model):
-    result = measure_parity(tiny_bundle, tiny_model.model, tiny_model.backbone, timesteps=80)
+    result = measure_parity(tiny_bundle, reference_of(tiny_model.model, tiny_model.backbone), timesteps=80)
     assert result["evictions"] >= 15
     assert result["decision_agreement"] > 0.9
     assert result["kl_mean"] < 0.01
@@ -43,22 +44,22 @@ def test_a_model_other_than_the_bundles_is_noticed(tiny_bundle_fp32, tiny_model)
         def forward(self, pixels):
             return torch.zeros(len(pixels), 320, 7, 7)
 
-    result = measure_parity(tiny_bundle_fp32, tiny_model.model, Blind(), timesteps=30)
+    result = measure_parity(tiny_bundle_fp32, reference_of(tiny_model.model, Blind()), timesteps=30)
     assert result["kl_mean"] > 1e-3  # the right one: 1e-6
 
 
 def test_a_stream_too_short_to_mean_anything_is_refused(tiny_bundle, tiny_model):
     def measure(**options):
-        measure_parity(tiny_bundle, tiny_model.model, tiny_model.backbone, **options)
+        measure_parity(tiny_bundle, reference_of(tiny_model.model, tiny_model.backbone), **options)
 
     with pytest.raises(ExportError, match="the clip has 5 frames, 20 are needed"):
-        measure(timesteps=20, steps=itertools.islice(world_stream(1.0), 5))
+        measure(timesteps=20, steps=itertools.islice(story_stream(1.0), 5))
     with pytest.raises(ExportError, match="8 timesteps evict nothing"):
         measure(timesteps=8)
 
 
 def test_the_stream_is_the_same_every_time_and_asks_in_every_story():
-    first, again = (list(itertools.islice(world_stream(1.0), 150)) for _ in range(2))
+    first, again = (list(itertools.islice(story_stream(1.0), 150)) for _ in range(2))
     assert [step.query for step in first] == [step.query for step in again]
     assert all(np.array_equal(a.frame, b.frame) for a, b in zip(first, again, strict=True))
     assert first[0].frame.shape == (224, 224, 3) and first[0].frame.dtype == np.uint8

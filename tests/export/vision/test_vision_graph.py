@@ -8,9 +8,10 @@ torch = pytest.importorskip("torch")
 ort = pytest.importorskip("onnxruntime")
 
 from export.errors import ExportError  # noqa: E402
-from export.fp16_weights import store_in_half  # noqa: E402
+from export.quantization.fp16_weights import with_fp16_weights  # noqa: E402
 from export.quiet import quiet  # noqa: E402
-from export.vision.compact import VisionGraph, export_vision  # noqa: E402
+from export.vision.base import export_vision  # noqa: E402
+from export.vision.compact import CompactVisionGraph  # noqa: E402
 
 TRACE = np.random.default_rng(2).standard_normal((1, 48, 7, 7)).astype(np.float32)
 """Of the frame before."""
@@ -40,7 +41,7 @@ def run(model: onnx.ModelProto, pixels: torch.Tensor) -> np.ndarray:
 
 
 def test_folding_batch_norms_changes_nothing(tiny_model, pixels, expected):
-    graph = VisionGraph(tiny_model.backbone, tiny_model.model.projector)
+    graph = CompactVisionGraph(tiny_model.backbone, tiny_model.model.projector)
     with torch.inference_mode():
         np.testing.assert_allclose(graph(pixels, torch.from_numpy(TRACE))[0].numpy(), expected, atol=1e-5)
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in tiny_model.backbone), "the model was changed"
@@ -48,11 +49,11 @@ def test_folding_batch_norms_changes_nothing(tiny_model, pixels, expected):
 
 def test_exported_graph_and_its_half_storage(tiny_model, pixels, expected):
     with quiet():
-        model = export_vision(VisionGraph(tiny_model.backbone, tiny_model.model.projector), (224, 224))
+        model = export_vision(CompactVisionGraph(tiny_model.backbone, tiny_model.model.projector), (224, 224))
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     np.testing.assert_allclose(run(model, pixels), expected, atol=1e-5)
 
-    half = store_in_half(model)
+    half = with_fp16_weights(model)
     onnx.checker.check_model(half)
     assert half.ByteSize() < 0.52 * model.ByteSize()
     result = run(half, pixels)
@@ -66,12 +67,12 @@ def test_values_beyond_fp16_stay_fp32():
     nodes = [onnx.helper.make_node("Add", ["large", "small"], ["sum"])]
     output = onnx.helper.make_tensor_value_info("sum", onnx.TensorProto.FLOAT, [300])
     graph = onnx.helper.make_graph(nodes, "g", [], [output], initializer=[large, small])
-    result = store_in_half(onnx.helper.make_model(graph))
+    result = with_fp16_weights(onnx.helper.make_model(graph))
     kinds = {tensor.name: tensor.data_type for tensor in result.graph.initializer}
-    assert kinds == {"large": onnx.TensorProto.FLOAT, "small.half": onnx.TensorProto.FLOAT16}
+    assert kinds == {"large": onnx.TensorProto.FLOAT, "small.fp16": onnx.TensorProto.FLOAT16}
 
 
 def test_a_batch_norm_without_convolution_is_refused(tiny_model):
     backbone = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.BatchNorm2d(3), *tiny_model.backbone)
     with pytest.raises(ExportError, match="batch norm follows no convolution"):
-        VisionGraph(backbone, tiny_model.model.projector)
+        CompactVisionGraph(backbone, tiny_model.model.projector)

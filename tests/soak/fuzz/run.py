@@ -26,7 +26,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.latency.facts import machine_facts
+from benchmarks.latency.facts import machine_facts, write_json
 from edge_runtime.command_line.exit import run_command
 from tests.soak.fuzz.cases import (
     HANG_S,
@@ -64,9 +64,7 @@ def main(
     for record in records:
         if record["result"] == "finding":
             _keep(findings, seed, record, material)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(out, result)
     sys.exit(0 if result["passed"] else 1)
 
 

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.metric.annotations import read_annotations
-from benchmarks.metric.llm.budget import Budget, BudgetSpent, Spending
-from benchmarks.metric.llm.client import ChatClient, ChatError
+from benchmarks.metric.llm.budget import ApiBudget, BudgetExceeded, Limits
+from benchmarks.metric.llm.client import LlmError, OpenAIClient, Retry
 from benchmarks.metric.llm.reply_cache import ReplyCache
 from edge_runtime.errors import EdgeError
 from train.commands.rubrics import KEY_VARIABLE, rubrics
@@ -61,14 +61,13 @@ def run(chat_server, questions, tmp_path, monkeypatch):
 
 
 def client_of(chat_server, tmp_path, budget=100):
-    return ChatClient(
+    return OpenAIClient(
         chat_server.url,
         "writer",
         cache=ReplyCache(tmp_path / "replies.jsonl"),
-        spending=Spending(Budget(budget)),
+        api_budget=ApiBudget(Limits(budget)),
         key_variable=KEY_VARIABLE,
-        attempts=2,
-        backoff_s=0.001,
+        retry=Retry(attempts=2, backoff_s=0.001),
     )
 
 
@@ -102,7 +101,9 @@ def test_what_the_server_is_asked(run, chat_server):
 def test_a_run_whose_budget_is_spent_goes_on_without_paying_twice(run, chat_server, tmp_path):
     chat_server.answer = lambda request, number: reply()
     first = run("--budget", "2", "--workers", "1")
-    assert isinstance(first.exception, BudgetSpent) and "run the same command again" in str(first.exception)
+    assert isinstance(first.exception, BudgetExceeded) and "run the same command again" in str(
+        first.exception
+    )
     assert "2 of 4 rubrics" in str(first.exception) and not (tmp_path / "out.jsonl").exists()
     assert run().exit_code == 0 and len(chat_server.requests) == 4
     assert all(len(item.rubric) in (1, 6) for item in read_annotations(tmp_path / "out.jsonl"))
@@ -125,7 +126,7 @@ def test_a_refused_reply_is_asked_for_again(chat_server, questions, tmp_path):
 
 def test_replies_that_stay_bad_end_with_what_is_missing(chat_server, questions, tmp_path):
     chat_server.answer = lambda request, number: reply(dimensions=("coverage",) * 6)
-    with pytest.raises(ChatError, match="no checkpoint for granularity and coherence"):
+    with pytest.raises(LlmError, match="no checkpoint for granularity and coherence"):
         write_rubrics(read_annotations(questions)[:1], client_of(chat_server, tmp_path), workers=1)
 
 

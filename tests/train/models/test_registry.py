@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from edge_runtime.errors import ConfigError
 from export.errors import ExportError
-from export.families.registry import exporter_of
+from export.families.registry import family_of
 from tests.train.plugin import install
 from train.__main__ import main
 from train.data.features import FeatureCache
@@ -58,11 +58,14 @@ class Colours:
     def prepare(self, folder):
         pass
 
+    def save(self, folder):
+        pass
+
     def load(self, folder):
         return mean_colours
 
 
-def mean_colours(pictures):
+def mean_colours(pictures, *, first=True):
     return pictures.mean((1, 2)).astype(np.float16) / 255
 
 
@@ -147,7 +150,7 @@ def test_a_backbone_of_another_package_is_trained_and_loaded(plugged_in, sft_cor
     seen = FeatureCache(tmp_path / "features", vision=loaded.model.vision).load(tmp_path / "0.mp4")
     assert seen.features.shape[1:] == (3,) and len(seen.features) > 5
     with pytest.raises(ExportError, match="colours cannot be exported"):
-        exporter_of(loaded.model)
+        family_of(loaded.model)
     told = CliRunner().invoke(main, ["to-fp16", str(init), "--out", str(tmp_path / "half")])
     assert "not stored as float16" in str(told.exception)
     again = CliRunner().invoke(main, ["init-backbone", "colours", "--out", str(init)])

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from train.recipe import SFTRecipe
 
 from tests.train.tiny_config import ONE_LAYER
 from train.__main__ import main
@@ -19,6 +18,7 @@ from train.models.compact.slots import SlotProjector
 from train.models.perception.features import width
 from train.models.perception.nanodet import CLASSES
 from train.models.tokenizer import train_tokenizer
+from train.sft.recipe import SFTRecipe
 from train.sft.run import run_sft
 from train.synthetic.detections.generate import GenerateConfig, generate
 

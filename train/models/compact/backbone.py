@@ -17,4 +17,4 @@ def build(config: dict[str, Any], folder: Path) -> CompactModel:
     return model
 
 
-BACKBONE = Backbone((CompactModel.family,), build, exporter="export.families.compact:EXPORTER")
+BACKBONE = Backbone((CompactModel.family,), build, exporter="export.families.compact:CompactFamily")

@@ -86,4 +86,4 @@ def save_tower(
     return QwenVision(path, file_sha256(path), config, picture, mean, std)
 
 
-BACKBONE = Backbone(tuple(WHOLE), build, init_qwen, "export.families.qwen:EXPORTER")
+BACKBONE = Backbone(tuple(WHOLE), build, init_qwen, "export.families.qwen:QwenFamily")

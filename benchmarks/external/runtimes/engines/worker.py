@@ -10,7 +10,6 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.external.runtimes.engines.base import Engine, EngineSpec, open_engine
+from benchmarks.latency.facts import peak_resident_mb
 from edge_runtime.errors import BackendError
 
 _FILL = 128
@@ -133,9 +133,4 @@ class _Bench:
         return np.stack(rows)
 
     def peak_mb(self) -> float | None:
-        try:
-            status = Path("/proc/self/status").read_text(encoding="ascii")
-        except OSError:
-            return None
-        line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
-        return None if line is None else int(line.split()[1]) * 1024 / 1e6
+        return peak_resident_mb()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from benchmarks.latency.bench.load.run import Run
@@ -72,36 +71,40 @@ class Memory:
     cache_bytes: int
 
 
-def build_report(
-    model: Model,
-    settings: Settings,
-    run: Run,
-    *,
-    device: dict[str, Any],
-    cold_start: dict[str, Any],
-    warm: WarmUp,
-    memory: Memory,
-    rows: tuple[list[int], list[int]],
-    sensors: dict[str, Any],
-    roofline: dict[str, Any],
-    maximum: Maximum | None,
-    soaked: bool,
-) -> dict[str, Any]:
-    """The report. ``rows``: of the cache in use per stream, before and after the run."""
-    samples = run.samples
+@dataclass(frozen=True)
+class Measurement:
+    """All that was measured. ``rows``: of the cache in use per stream, before and after the run."""
+
+    model: Model
+    settings: Settings
+    run: Run
+    device: dict[str, Any]
+    cold_start: dict[str, Any]
+    warm: WarmUp
+    memory: Memory
+    rows: tuple[list[int], list[int]]
+    sensors: dict[str, Any]
+    roofline: dict[str, Any]
+    maximum: Maximum | None
+    soaked: bool
+
+
+def build_report(found: Measurement) -> dict[str, Any]:
+    """Return the report of a measurement."""
+    model, run, memory, warm, samples = found.model, found.run, found.memory, found.warm, found.run.samples
     decisions = [sample.decision_ms for sample in samples]
     by_stage = {name: values for name, values in stages(samples).items() if values}
-    asked = asdict(settings)
+    asked = asdict(found.settings)
     live = asked.pop("live")
     report: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": {**asked, "picture": list(settings.picture)},
-        "device": device,
+        "settings": {**asked, "picture": list(found.settings.picture)},
+        "device": found.device,
         "model": bundle_facts(model.bundle),
         "engine": model.backend,
-        "cold_start": cold_start,
+        "cold_start": found.cold_start,
         "warm_up": {
             "steps": warm.steps,
             "seconds": round(warm.seconds, 3),
@@ -132,13 +135,13 @@ def build_report(
         },
         "context": {
             "capacity_rows": model.bundle.model.context_rows,
-            "rows_at_start": rows[0],
-            "rows_at_end": rows[1],
+            "rows_at_start": found.rows[0],
+            "rows_at_end": found.rows[1],
         },
-        "sensors": sensors,
-        "roofline": roofline,
-        "maximum": NOT_MEASURED if maximum is None else _maximum(maximum),
-        "soak": soak(run) if soaked else NOT_MEASURED,
+        "sensors": found.sensors,
+        "roofline": found.roofline,
+        "maximum": NOT_MEASURED if found.maximum is None else _maximum(found.maximum),
+        "soak": soak(run) if found.soaked else NOT_MEASURED,
     }
     report["remarks"] = remarks(report)
     return report
@@ -169,17 +172,6 @@ def remarks(report: dict[str, Any]) -> list[str]:
     if report["settings"]["source"] == "world":
         told.append("world is the clip that comes with the program, looped and changed from lap to lap")
     return told
-
-
-def peak_resident_mb() -> float | None:
-    """The most memory this process ever held, MB; None where the system does not say."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
 
 
 def _mb(value: float | None) -> float | str:

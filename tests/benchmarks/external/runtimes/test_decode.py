@@ -22,7 +22,7 @@ def test_agreement_is_the_divergence_of_distributions():
     assert result["kl_mean"] == pytest.approx(
         0.5 * 0.25 * np.log(2), rel=1e-5
     )  # ln 2 (1/2 - 1/4), over two rows
-    assert result["same_top"] == 0.5
+    assert result["top1_agreement"] == 0.5
     assert decode.agreement(reference, reference - 7)["kl_mean"] == pytest.approx(0, abs=1e-9)
 
 

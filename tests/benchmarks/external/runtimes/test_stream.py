@@ -15,7 +15,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.external.runtimes import stream  # noqa: E402
-from benchmarks.reference.stream import TorchStream  # noqa: E402
+from benchmarks.reference.stream import EagerStream  # noqa: E402
 from train.models.checkpoint import save_checkpoint  # noqa: E402
 from train.models.compact.lite0 import load_lite0  # noqa: E402
 
@@ -28,38 +28,38 @@ def checkpoint(tiny_model, tmp_path_factory):
 
 
 def test_a_polled_model_reads_the_whole_window_and_a_growing_cache_one_timestep(checkpoint, monkeypatch):
-    torch_stream = TorchStream(checkpoint, stream.QUERY, 1)
+    eager = EagerStream(checkpoint, 1)
     appended = []
-    append = TorchStream._append
+    append = EagerStream.append
 
-    def record(self, ids, visual, cache):
-        appended.append((len(ids), len(visual), cache.get_seq_length()))
-        return append(self, ids, visual, cache)
+    def record(self, ids, visual):
+        appended.append((len(ids), len(visual), self.rows))
+        return append(self, ids, visual)
 
-    monkeypatch.setattr(TorchStream, "_append", record)
+    monkeypatch.setattr(EagerStream, "append", record)
     frames = stream.clip_frames(stream.SAMPLE, 1.0, (224, 224))[:3]
-    assert torch_stream.polling_step(frames, 30) > 0
-    assert appended.pop() == (len(torch_stream.ids(28, 31)), 3 * 9, 0)
-    torch_stream.grow_to(30)
-    rows = len(torch_stream.ids(0, 30))
-    turn = len(torch_stream.ids(0, 31)) - rows
+    assert eager.poll(stream.QUERY, frames, 30) > 0
+    assert appended.pop() == (len(stream.stream_ids(eager, 28, 31)), 3, 0)
+    rows = len(stream.stream_ids(eager, 0, 30))
+    eager.fill(rows)
+    turn = len(stream.stream_ids(eager, 0, 31)) - rows
     for _ in range(2):  # what a step appended is forgotten
-        assert torch_stream.growing_step(frames[0], 30) > 0
-        assert appended.pop() == (turn, 9, rows)
+        assert eager.probe(frames[0], 30) > 0
+        assert appended.pop() == (turn, 1, rows)
 
 
 def test_polling_gives_what_the_trained_model_gives(checkpoint, tiny_model, monkeypatch):
-    torch_stream = TorchStream(checkpoint, stream.QUERY, 1)
+    eager = EagerStream(checkpoint, 1)
     logits = []
-    append = TorchStream._append
-    monkeypatch.setattr(TorchStream, "_append", lambda *arguments: logits.append(append(*arguments)))
+    append = EagerStream.append
+    monkeypatch.setattr(EagerStream, "append", lambda *arguments: logits.append(append(*arguments)))
     frames = stream.clip_frames(stream.SAMPLE, 1.0, (224, 224))[:3]
-    torch_stream.polling_step(frames, 6)
-    model, ids = tiny_model.model, torch.tensor([torch_stream.ids(4, 7)])
+    eager.poll(stream.QUERY, frames, 6)
+    model, ids = tiny_model.model, torch.tensor([stream.stream_ids(eager, 4, 7)])
     with torch.no_grad():
         pixels = (torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() - 127) / 128
         tokens = model.visual(load_lite0()(pixels)).tokens
-        expected = model.decoder(inputs_embeds=model.embed(ids, tokens, torch_stream.encoder.image_id)).logits
+        expected = model.decoder(inputs_embeds=model.embed(ids, tokens, eager.encoder.image_id)).logits
     torch.testing.assert_close(logits[0], expected[0, -1], atol=1e-3, rtol=1e-3)
 
 

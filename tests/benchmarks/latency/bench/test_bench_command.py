@@ -1,5 +1,6 @@
 """``edge-run bench`` from its options to its files, on the tiny bundle, for about a second."""
 
+import base64
 import json
 import re
 import socket
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import av
+import jsonschema
 import pytest
 
 from benchmarks.latency.bench import measure as measure_module
@@ -81,22 +83,24 @@ def test_what_the_numbers_must_be_read_with(report):
 
 def test_the_report_keeps_to_its_schema(report):
     assert first_fault(report) is None
-    try:
-        import jsonschema
-    except ImportError:
-        return
-    jsonschema.Draft202012Validator(read_schema()).validate(report)
+    jsonschema.Draft202012Validator.check_schema(read_schema())
 
 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda r: r.update(version=2), "report.version is not 1"),
-        (lambda r: r.pop("load"), "report has no load"),
-        (lambda r: r["load"].update(dropped=-1), "report.load.dropped is less than 0"),
-        (lambda r: r["latency"]["decision_ms"].update(p50="fast"), "p50 is no number"),
-        (lambda r: r["warm_up"].update(steady=1), "report.warm_up.steady is no boolean"),
-        (lambda r: r["timeline"][0].update(extra=1), "report.timeline[0] has an unknown extra"),
+        (lambda r: r.update(version=2), "report.version: 1 was expected"),
+        (lambda r: r.pop("load"), "report: 'load' is a required property"),
+        (lambda r: r["load"].update(dropped=-1), "report.load.dropped: -1 is less than the minimum of 0"),
+        (
+            lambda r: r["latency"]["decision_ms"].update(p50="fast"),
+            "report.latency.decision_ms.p50: 'fast' is not",
+        ),
+        (lambda r: r["warm_up"].update(steady=1), "report.warm_up.steady: 1 is not of type 'boolean'"),
+        (
+            lambda r: r["timeline"][0].update(extra=1),
+            "report.timeline[0]: Additional properties are not allowed ('extra' was unexpected)",
+        ),
     ],
 )
 def test_the_schema_finds_faults(report, change, fault):
@@ -108,18 +112,19 @@ def test_the_page_is_self_contained_and_trusts_no_text(report, report_dir):
     text = (report_dir / "report.html").read_text()
     assert "http" not in text.replace("http-equiv", "")
     assert "<script" not in text
-    assert text.count("<svg") == 2 + len([h for h in report["histograms"].values() if h["counts"]])
+    assert text.count('<img class="chart"') == 2 + len(
+        [h for h in report["histograms"].values() if h["counts"]]
+    )
     report["device"]["processor"] = "<script>alert(1)</script>"
     report["remarks"] = ["<b>"]
     assert "<script" not in page.render(report)
 
 
 def test_a_histogram_names_the_powers_of_ten_between_its_ends():
-    edges = [10 ** (power / 10) for power in range(-25, 26)]
-    text = draw_histogram(edges, [1] * 50)
-    labels = re.findall(r">([0-9.e-]+) ms</text>", text)
-    assert labels == ["0.1", "1", "10", "0.00316", "316"]
-    assert re.findall(r">([0-9.]+) ms</text>", draw_histogram([1.2, 2.0, 3.4], [1, 2])) == ["1.2", "3.4"]
+    image = draw_histogram([10 ** (power / 10) for power in range(-25, 26)], [1] * 50)
+    text = base64.b64decode(re.search(r"base64,([^\"]*)", image)[1]).decode()
+    assert {"{-1}", "{0}", "{1}"} <= set(re.findall(r"10\^(\{-?\d\})", text))
+    assert "{3}" not in text
 
 
 def test_the_machine_says_its_memory_in_gigabytes():

@@ -13,8 +13,8 @@ import pytest
 from benchmarks.metric.annotations import Annotation, Answer, Prediction, Query, Response
 from benchmarks.metric.judges import Case, open_judge
 from benchmarks.metric.judges.llm import LlmJudge, read_points
-from benchmarks.metric.llm.budget import Budget, BudgetSpent, Spending
-from benchmarks.metric.llm.client import ChatClient, ChatError
+from benchmarks.metric.llm.budget import ApiBudget, BudgetExceeded, Limits
+from benchmarks.metric.llm.client import LlmError, OpenAIClient, Retry
 from benchmarks.metric.llm.reply_cache import ReplyCache
 from benchmarks.metric.score import score
 from edge_runtime.errors import ConfigError
@@ -28,14 +28,13 @@ def open_llm(chat_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("STREAMPRO_TEST_KEY", raising=False)
 
     def make(budget: int = 1000, workers: int = 4, attempts: int = 3, **options: Any) -> LlmJudge:
-        client = ChatClient(
+        client = OpenAIClient(
             chat_server.url,
             "judge-1",
             cache=ReplyCache(tmp_path / "judge.jsonl"),
-            spending=Spending(Budget(budget)),
+            api_budget=ApiBudget(Limits(budget)),
             key_variable="STREAMPRO_TEST_KEY",
-            attempts=attempts,
-            backoff_s=0.001,
+            retry=Retry(attempts=attempts, backoff_s=0.001),
             **options,
         )
         return LlmJudge(client, workers=workers)
@@ -124,7 +123,7 @@ def test_judge_that_fails_gives_no_zero(chat_server: Any, reply_kind: Any, open_
     chat_server.answer = failing
     judge, wanted = open_llm(workers=1), cases("1 a", "3 b", "5 c", "2 d")
     with pytest.raises(
-        ChatError, match=r"status 503 .*; 2 of 4 answers are judged and kept in .*judge\.jsonl;"
+        LlmError, match=r"status 503 .*; 2 of 4 answers are judged and kept in .*judge\.jsonl;"
     ):
         judge.prepare(wanted)
     assert [judged(r)["response"] for r in chat_server.requests] == ["1 a", "3 b", *["5 c"] * 3]
@@ -140,7 +139,7 @@ def test_budget_is_gone_on_with(chat_server: Any, open_llm: Any) -> None:
     chat_server.answer = by_first_digit
     wanted = cases(*(f"{i % 6} number {i}" for i in range(25)))
     for kept in (10, 20):
-        with pytest.raises(BudgetSpent, match=rf"10 requests is spent; {kept} of 25 .*larger budget"):
+        with pytest.raises(BudgetExceeded, match=rf"10 requests is spent; {kept} of 25 .*larger budget"):
             open_llm(budget=10).prepare(wanted)
     judge = open_llm(budget=10)
     judge.prepare(wanted)
@@ -155,7 +154,7 @@ def test_nonsense_is_asked_again(chat_server: Any, open_llm: Any) -> None:
     chat_server.requests.clear()
     chat_server.answer = lambda request, number: "five"
     with pytest.raises(
-        ChatError, match="failed 3 times, last with a reply that is no JSON object: five; 0 of 1"
+        LlmError, match="failed 3 times, last with a reply that is no JSON object: five; 0 of 1"
     ):
         open_llm().accuracy(*cases("y")[0])
 

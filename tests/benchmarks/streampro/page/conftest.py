@@ -19,7 +19,7 @@ from benchmarks.metric.annotations import (
     write_predictions,
 )
 from benchmarks.metric.tasks import TASKS
-from benchmarks.streampro.run_metadata import facts_path
+from benchmarks.streampro.run_metadata import metadata_path
 
 HOSTILE = (
     "</script><script>window.pwned = 1</script>",
@@ -85,6 +85,6 @@ def run_facts() -> Callable[[Path], None]:
             "run": {"bundle": "nano", "threshold": 0.4, "annotations_sha256": "0" * 64},
             "bundle": {"name": "nano", "precision": "int8", "bytes": 12_300_000, "parity": {}},
         }
-        facts_path(predictions).write_text(json.dumps(facts))
+        metadata_path(predictions).write_text(json.dumps(facts))
 
     return write

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from export.validation.torch_reference import TorchStreamingDecoder, full_logits  # noqa: E402
+from export.families.reference.decoder import TorchStreamingDecoder, full_logits  # noqa: E402
 
 
 @pytest.fixture

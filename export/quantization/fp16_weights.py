@@ -16,7 +16,7 @@ MIN_ELEMENTS = 256
 _FP16_MAX = float(np.finfo(np.float16).max)
 
 
-def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_fp16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its large fp32 initialisers in fp16; one with a value beyond fp16's range stays fp32."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -28,8 +28,8 @@ def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
         if not np.all(np.abs(values) <= _FP16_MAX):
             continue
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16"))
+        casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
     nodes = list(result.graph.node)
     del result.graph.node[:]
     result.graph.node.extend([*casts, *nodes])

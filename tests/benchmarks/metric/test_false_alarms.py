@@ -1,4 +1,4 @@
-"""Silence precision by hand: responses a minute where nothing asked for happens."""
+"""False alarms by hand: responses per minute where nothing relevant happens."""
 
 import json
 
@@ -15,7 +15,7 @@ from benchmarks.metric.annotations import (
     write_annotations,
     write_predictions,
 )
-from benchmarks.metric.false_alarms import silence
+from benchmarks.metric.false_alarms import false_alarms
 from benchmarks.streampro.__main__ import cli
 
 
@@ -36,8 +36,8 @@ QUESTIONS = [
 
 
 def test_rate_by_hand():
-    found = silence(QUESTIONS, [said("q1", 2), said("q2", 1), said("answered", 9)])
-    assert (found.overall.questions, found.overall.clips, found.overall.broken) == (3, 3, 2)
+    found = false_alarms(QUESTIONS, [said("q1", 2), said("q2", 1), said("answered", 9)])
+    assert (found.overall.questions, found.overall.clips, found.overall.with_alarms) == (3, 3, 2)
     assert found.overall.responses == 3 and found.overall.minutes == pytest.approx(3.0)
     assert found.overall.per_minute == pytest.approx(1.0)
     assert list(found.tasks) == ["OU", "AA"]
@@ -47,27 +47,27 @@ def test_rate_by_hand():
 
 def test_interval_is_of_clips_and_holds_the_rate():
     many = [question(f"{clip}/{i}", clip=f"{clip}.mp4") for clip in range(20) for i in range(3)]
-    found = silence(many, [said(a.id, int(a.video[:-4]) % 2) for a in many], seed=4)
+    found = false_alarms(many, [said(a.id, int(a.video[:-4]) % 2) for a in many], seed=4)
     low, high = found.overall.interval
     assert low < found.overall.per_minute == 0.5 < high
     # Three questions of a clip always agree here: the interval must be that of 20 independent clips, not 60.
-    single = silence(many[::3], [said(a.id, int(a.video[:-4]) % 2) for a in many[::3]], seed=4)
+    single = false_alarms(many[::3], [said(a.id, int(a.video[:-4]) % 2) for a in many[::3]], seed=4)
     assert found.overall.interval == pytest.approx(single.overall.interval)
-    assert silence(many, [], bootstrap=0).overall.interval is None
-    assert silence(many, []).overall.interval == (0.0, 0.0)
+    assert false_alarms(many, [], bootstrap=0).overall.interval is None
+    assert false_alarms(many, []).overall.interval == (0.0, 0.0)
 
 
 def test_files_without_silent_questions_and_unknown_ids_are_refused():
     with pytest.raises(FormatError, match="every question has one"):
-        silence(QUESTIONS[3:], [])
+        false_alarms(QUESTIONS[3:], [])
     with pytest.raises(FormatError, match="'nobody'"):
-        silence(QUESTIONS, [said("nobody", 1)])
+        false_alarms(QUESTIONS, [said("nobody", 1)])
 
 
 def test_command(tmp_path):
     write_annotations(tmp_path / "a.jsonl", QUESTIONS)
     write_predictions(tmp_path / "p.jsonl", [said("q3", 3)])
-    arguments = ["silence", "--annotations", str(tmp_path / "a.jsonl")]
+    arguments = ["false-alarms", "--annotations", str(tmp_path / "a.jsonl")]
     arguments += ["--predictions", str(tmp_path / "p.jsonl"), "--json", str(tmp_path / "s.json")]
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert done.exit_code == 0 and "1.00" in done.output

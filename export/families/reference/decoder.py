@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 from transformers.cache_utils import Cache, DynamicLayer
 
+from edge_runtime.kv_cache.window import EvictionPlan
 from train.models.cache_argument import CACHE_ARGUMENT
 
 
@@ -71,7 +72,7 @@ class TorchStreamingDecoder:
     def __init__(self, decoder: LlamaForCausalLM, *, capacity: int | None = None) -> None:
         self._decoder = decoder.eval()
         self._capacity = capacity
-        config = decoder.config
+        config: Any = decoder.config
         head_dim = config.head_dim or config.hidden_size // config.num_attention_heads
         exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
         self._frequencies = config.rope_parameters["rope_theta"] ** -exponents  # [Dh / 2], radians a position
@@ -139,3 +140,10 @@ class TorchStreamingDecoder:
 def full_logits(decoder: LlamaForCausalLM, embeddings: Tensor) -> Tensor:
     """Without any cache: [T, D] of a whole stream -> logits of every position, [T, vocab]."""
     return decoder(inputs_embeds=embeddings[None], use_cache=False).logits[0]
+
+
+def kept_ranges(plan: EvictionPlan) -> list[tuple[int, int]]:
+    """Return the rows that an eviction keeps: ascending ranges (first row, row after the last)."""
+    moves = plan.moves
+    unmoved = moves[0].target if moves else plan.slots
+    return [(0, unmoved), *((move.source, move.source + move.slots) for move in moves)]

@@ -18,7 +18,7 @@ from benchmarks.metric.annotations import (
     Response,
     read_predictions,
 )
-from benchmarks.streampro.resume_log import PartialFile
+from benchmarks.streampro.resume_log import ResumeLog
 from edge_runtime.errors import ConfigError, SinkError
 
 UNHURRIED = settings(deadline=None, max_examples=40)
@@ -29,7 +29,7 @@ ANSWERS = [Prediction(q.id, (Response(float(i), f"é\u2028{i}"),)) for i, q in e
 
 def test_finished_file_is_in_the_order_of_the_annotations(tmp_path: Path) -> None:
     out = tmp_path / "new/p.jsonl"
-    with PartialFile(out, SETTINGS) as partial:
+    with ResumeLog(out, SETTINGS) as partial:
         for answer in reversed(ANSWERS):
             partial.append(answer)
             assert not out.exists()
@@ -42,14 +42,14 @@ def test_finished_file_is_in_the_order_of_the_annotations(tmp_path: Path) -> Non
 @given(share=st.floats(0, 1))
 def test_kill_at_any_byte(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     out = tmp_path_factory.mktemp("run") / "p.jsonl"
-    with PartialFile(out, SETTINGS) as partial:
+    with ResumeLog(out, SETTINGS) as partial:
         for answer in ANSWERS:
             partial.append(answer)
         path = partial.path
     data = path.read_bytes()
     kept = data[: round(share * len(data))]
     path.write_bytes(kept)
-    with PartialFile(out, SETTINGS) as partial:
+    with ResumeLog(out, SETTINGS) as partial:
         assert len(partial.done) == max(0, kept.count(b"\n") - 1)
         for answer in ANSWERS:
             if answer.id not in partial.done:
@@ -59,7 +59,7 @@ def test_kill_at_any_byte(tmp_path_factory: pytest.TempPathFactory, share: float
 
 
 def test_answer_is_kept_once(tmp_path: Path) -> None:
-    with PartialFile(tmp_path / "p.jsonl", SETTINGS) as partial:
+    with ResumeLog(tmp_path / "p.jsonl", SETTINGS) as partial:
         partial.append(ANSWERS[0])
         with pytest.raises(ValueError, match="q0"):
             partial.append(ANSWERS[0])
@@ -67,11 +67,11 @@ def test_answer_is_kept_once(tmp_path: Path) -> None:
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "p.jsonl"
-    with PartialFile(out, SETTINGS) as partial:
+    with ResumeLog(out, SETTINGS) as partial:
         partial.append(ANSWERS[0])
     with pytest.raises(ConfigError, match=r"other settings \(threshold\)"):
-        PartialFile(out, {**SETTINGS, "threshold": 0.6})
-    with PartialFile(out, SETTINGS) as partial:
+        ResumeLog(out, {**SETTINGS, "threshold": 0.6})
+    with ResumeLog(out, SETTINGS) as partial:
         assert partial.done == {"q0": ANSWERS[0]}
 
 
@@ -79,10 +79,10 @@ def test_foreign_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl.partial"
     path.write_text('{"id": "q0", "responses": []}\n')
     with pytest.raises(FormatError, match="line 1, key 'run'"):
-        PartialFile(tmp_path / "p.jsonl", SETTINGS)
+        ResumeLog(tmp_path / "p.jsonl", SETTINGS)
     path.write_text(json.dumps({"run": SETTINGS}) + "\nnonsense\n")
     with pytest.raises(FormatError, match="line 2"):
-        PartialFile(tmp_path / "p.jsonl", SETTINGS)
+        ResumeLog(tmp_path / "p.jsonl", SETTINGS)
     assert path.read_text().endswith("nonsense\n")
 
 
@@ -90,17 +90,17 @@ def test_finished_predictions_are_never_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "p.jsonl"
     out.write_text("precious\n")
     with pytest.raises(ConfigError, match="exists already"):
-        PartialFile(out, SETTINGS)
+        ResumeLog(out, SETTINGS)
     assert out.read_text() == "precious\n"
 
 
 def test_two_runs_cannot_share_a_file(tmp_path: Path) -> None:
     out = tmp_path / "p.jsonl"
-    with PartialFile(out, SETTINGS), pytest.raises(ConfigError, match="another run"):
-        PartialFile(out, SETTINGS)
+    with ResumeLog(out, SETTINGS), pytest.raises(ConfigError, match="another run"):
+        ResumeLog(out, SETTINGS)
 
 
 def test_folder_that_is_a_file_is_an_error_for_people(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match="cannot be written"):
-        PartialFile(tmp_path / "file/p.jsonl", SETTINGS)
+        ResumeLog(tmp_path / "file/p.jsonl", SETTINGS)

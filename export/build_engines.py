@@ -1,7 +1,7 @@
 """Engines built ahead of time, on a machine that need not have a GPU: TensorRT-RTX alone can do that.
 
 They are written as the device's own engine cache keeps them. On the device the user takes them over with
-``python -m export adopt``, which vouches for them: nothing is loaded that was only found lying there.
+``python -m export import-engines``, which vouches for them: nothing is loaded that was only found there.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ assumed about how positions move.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from edge_runtime.kv_cache.window import EvictionPlan
-from export.decoder.parts import decoder_parts
+from export.decoder.parts import DecoderParts
+from export.families.reference.decoder import kept_ranges
 from train.models.base import Visual
 from train.models.qwen.model import QwenModel
 from train.models.qwen.vision import QwenVision, encode
@@ -38,13 +40,13 @@ class QwenBackbone(nn.Module):
 class QwenReference:
     """One stream of a checkpoint, fed with pixels and token ids."""
 
-    def __init__(self, model: QwenModel, backbone: nn.Module, image_id: int) -> None:
+    def __init__(self, model: QwenModel, parts: DecoderParts, backbone: nn.Module, image_id: int) -> None:
         self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
-        parts = decoder_parts(model)
         self._head = parts.head
         self._axes = torch.tensor(parts.pair_axes)  # [Dh / 2]
-        self._frequencies = model.decoder.rotary_emb.inv_freq.double()  # [Dh / 2], radians a position
-        self._layers = [DynamicLayer() for _ in parts.layers]
+        decoder: Any = model.decoder
+        self._frequencies = decoder.rotary_emb.inv_freq.double()  # [Dh / 2], radians a position
+        self._layers: list[Any] = [DynamicLayer() for _ in parts.layers]
         self._cache = Cache(layers=self._layers)
         self._ids: list[int] = []
         self._visual: Visual | None = None
@@ -74,10 +76,7 @@ class QwenReference:
 
     @torch.inference_mode()
     def evict(self, plan: EvictionPlan) -> None:
-        moves = plan.moves
-        still = moves[0].target if moves else plan.slots  # rows below the first move stay where they are
-        ranges = [(0, still), *((move.source, move.source + move.slots) for move in moves)]
-        self.keep([row for first, end in ranges for row in range(first, end)])
+        self.keep([row for first, end in kept_ranges(plan) for row in range(first, end)])
 
     def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Keys and values of all rows, [L, Hkv, rows, Dh] each."""

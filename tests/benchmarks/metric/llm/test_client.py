@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.metric.llm.budget import Budget, BudgetSpent, Price, Spending
-from benchmarks.metric.llm.client import ChatClient, ChatError, parse_extra, resumable
+from benchmarks.metric.llm.budget import ApiBudget, BudgetExceeded, Limits, Price
+from benchmarks.metric.llm.client import LlmError, OpenAIClient, Retry, parse_extra, resumable
 from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
 from edge_runtime.errors import ConfigError
 
@@ -31,12 +31,14 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def client(
-    server: Any, folder: Path, budget: Budget | None = None, price: Price | None = None, **options: Any
-) -> ChatClient:
+    server: Any, folder: Path, budget: Limits | None = None, price: Price | None = None, **options: Any
+) -> OpenAIClient:
     cache = ReplyCache(folder / "replies.jsonl")
-    spending = Spending(budget or Budget(), price)
-    options = {"backoff_s": 0.001, "timeout_s": 5.0, "key_variable": VARIABLE, **options}
-    return ChatClient(getattr(server, "url", server), "m", cache=cache, spending=spending, **options)
+    api_budget = ApiBudget(budget or Limits(), price)
+    retry = {"backoff_s": 0.001, "timeout_s": 5.0}
+    retry |= {name: options.pop(name) for name in ("backoff_s", "timeout_s", "attempts") if name in options}
+    options = {"key_variable": VARIABLE, "retry": Retry(**retry), **options}
+    return OpenAIClient(getattr(server, "url", server), "m", cache=cache, api_budget=api_budget, **options)
 
 
 def script(server: Any, *replies: Any) -> None:
@@ -53,12 +55,15 @@ def test_request_is_what_the_interface_asks_for(
     assert chat_server.requests == [{"model": "m", "messages": HELLO, "temperature": 0}]
     assert chat_server.headers[0]["path"] == "/v1/chat/completions"
     assert chat_server.headers[0]["authorization"] == f"Bearer {KEY}"
-    assert str(chat.spending) == "1 requests, 100 tokens in, 10 out"
+    assert str(chat.api_budget) == "1 requests, 100 tokens in, 10 out"
 
 
-def test_no_key_no_header(chat_server: Any, tmp_path: Path) -> None:
+def test_no_key_no_header(chat_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, KEY)  # those of another server
     client(chat_server, tmp_path).ask(HELLO, str)
     assert "authorization" not in chat_server.headers[0]
+    assert KEY not in str(chat_server.headers[0])
 
 
 def test_reply_is_paid_for_once(chat_server: Any, tmp_path: Path) -> None:
@@ -97,13 +102,13 @@ def test_passing_failures_are_tried_again(
     script(chat_server, *[failures(reply_kind)[number]] * 2, reply_kind("at last"))
     chat = client(chat_server, tmp_path)
     assert chat.ask(HELLO, str) == "at last"
-    assert (chat.spending.requests, chat.spending.repeats) == (3, 2)
+    assert (chat.api_budget.requests, chat.api_budget.repeats) == (3, 2)
     assert len(chat_server.requests) == 3
 
 
 def test_lasting_failure_ends_in_one_line(chat_server: Any, reply_kind: Any, tmp_path: Path) -> None:
     script(chat_server, reply_kind(status=429, body=b'{"error": {"message": "slow\\ndown"}}'))
-    with pytest.raises(ChatError, match=r"failed 4 times, last with status 429 \(slow down\)") as caught:
+    with pytest.raises(LlmError, match=r"failed 4 times, last with status 429 \(slow down\)") as caught:
         client(chat_server, tmp_path, attempts=4).ask(HELLO, str)
     assert "\n" not in str(caught.value) and chat_server.url in str(caught.value)
     assert len(chat_server.requests) == 4
@@ -115,7 +120,7 @@ def test_reply_that_cannot_be_read_is_not_kept(chat_server: Any, tmp_path: Path)
     assert chat.ask(HELLO, int) == 7
     assert client(chat_server, tmp_path).ask(HELLO, int) == 7
     assert len(chat_server.requests) == 2
-    assert chat.spending.prompt_tokens == 200  # both were paid for
+    assert chat.api_budget.prompt_tokens == 200  # both were paid for
 
 
 def test_kept_reply_that_can_no_longer_be_read_is_asked_anew(chat_server: Any, tmp_path: Path) -> None:
@@ -135,7 +140,7 @@ def test_slow_reply_is_given_up(chat_server: Any, reply_kind: Any, tmp_path: Pat
     started = time.monotonic()
     assert chat.ask(HELLO, str) == "fast"
     assert 0.5 <= time.monotonic() - started < 4
-    assert chat.spending.repeats >= 1
+    assert chat.api_budget.repeats >= 1
 
 
 def test_pause_doubles_and_obeys_the_server(chat_server: Any, reply_kind: Any, tmp_path: Path) -> None:
@@ -154,7 +159,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     for url in (f"http://127.0.0.1:{port}", f"http://{'a' * 70}.localhost"):
-        with pytest.raises(ChatError, match="failed 2 times, last with no reply") as caught:
+        with pytest.raises(LlmError, match="failed 2 times, last with no reply") as caught:
             client(url, tmp_path, attempts=2).ask(HELLO, str)
         assert "\n" not in str(caught.value)
 
@@ -164,7 +169,7 @@ def test_refusal_is_not_repeated(
     chat_server: Any, reply_kind: Any, tmp_path: Path, status: int, advice: str
 ) -> None:
     script(chat_server, reply_kind(status=status, body=b'{"error": "no such thing"}'))
-    with pytest.raises(ChatError, match=rf"status {status} \(no such thing\); .*{advice}"):
+    with pytest.raises(LlmError, match=rf"status {status} \(no such thing\); .*{advice}"):
         client(chat_server, tmp_path).ask(HELLO, str)
     assert len(chat_server.requests) == 1
 
@@ -177,7 +182,7 @@ def test_key_is_never_shown(
     notices: list[str] = []
     for status in (401, 429):
         script(chat_server, reply_kind(status=status, body=echo))
-        with pytest.raises(ChatError, match=r"wrong key \*\*\*") as caught:
+        with pytest.raises(LlmError, match=r"wrong key \*\*\*") as caught:
             client(chat_server, tmp_path, attempts=2, notice=notices.append).ask(HELLO, str)
         assert KEY not in str(caught.value)
     assert len(notices) == 1 and KEY not in notices[0]
@@ -186,7 +191,7 @@ def test_key_is_never_shown(
 def test_redirect_is_not_followed(chat_server: Any, reply_kind: Any, tmp_path: Path) -> None:
     """The key would go to another server."""
     script(chat_server, reply_kind(status=307, headers={"Location": chat_server.url + "/elsewhere"}))
-    with pytest.raises(ChatError, match="status 307"):
+    with pytest.raises(LlmError, match="status 307"):
         client(chat_server, tmp_path).ask(HELLO, str)
     assert len(chat_server.requests) == 1
 
@@ -213,7 +218,7 @@ def test_impossible_key_is_refused_unseen(
         ("https://host/v1?key=secret", "no user, password"),
         ("ftp://host/v1?key=secret", "no user, password"),
         ("http://host:99999/v1", "expected the address"),
-        ("http://host:port/v1", "no URL"),
+        ("http://host:port/v1", "expected the address"),
     ],
 )
 def test_bad_address(tmp_path: Path, url: str, message: str) -> None:
@@ -236,12 +241,12 @@ def test_proxy_of_the_environment_is_not_for_this_machine(
 
 def test_budget_of_requests_is_never_exceeded(chat_server: Any, reply_kind: Any, tmp_path: Path) -> None:
     chat_server.answer = lambda request, number: reply_kind(status=500) if number % 3 == 0 else "yes"
-    chat = client(chat_server, tmp_path, Budget(requests=10))
+    chat = client(chat_server, tmp_path, Limits(requests=10))
 
     def ask(number: int) -> bool:
         try:
             return chat.ask([{"role": "user", "content": str(number)}], str) == "yes"
-        except BudgetSpent as error:
+        except BudgetExceeded as error:
             assert "budget of 10 requests" in str(error)
             return False
 
@@ -252,18 +257,18 @@ def test_budget_of_requests_is_never_exceeded(chat_server: Any, reply_kind: Any,
 
 
 def test_budget_of_tokens(chat_server: Any, reply_kind: Any, tmp_path: Path) -> None:
-    chat = client(chat_server, tmp_path, Budget(None, 200), Price(1.0, 10.0))
+    chat = client(chat_server, tmp_path, Limits(None, 200), Price(1.0, 10.0))
     chat.ask(HELLO, str)
     chat.ask([*HELLO, *HELLO], str)
-    with pytest.raises(BudgetSpent, match="200 tokens"):
+    with pytest.raises(BudgetExceeded, match="200 tokens"):
         chat.ask([*HELLO, *HELLO, *HELLO], str)
-    assert str(chat.spending) == "2 requests, 200 tokens in, 20 out, cost 0.0004"
+    assert str(chat.api_budget) == "2 requests, 200 tokens in, 20 out, cost 0.0004"
     script(chat_server, reply_kind(counts_tokens=False))
     with pytest.raises(ConfigError, match="does not count tokens"):
-        client(chat_server, tmp_path / "b", Budget(None, 200)).ask(HELLO, str)
+        client(chat_server, tmp_path / "b", Limits(None, 200)).ask(HELLO, str)
     loose = client(chat_server, tmp_path / "c")
     loose.ask(HELLO, str)
-    assert "(1 replies uncounted)" in str(loose.spending)
+    assert "(1 replies uncounted)" in str(loose.api_budget)
 
 
 def test_stop_ends_a_pause(chat_server: Any, reply_kind: Any, tmp_path: Path) -> None:
@@ -271,26 +276,26 @@ def test_stop_ends_a_pause(chat_server: Any, reply_kind: Any, tmp_path: Path) ->
     chat = client(chat_server, tmp_path, backoff_s=60.0, notice=lambda line: timer.start())
     timer = threading.Timer(0.05, chat.stop)
     started = time.monotonic()
-    with pytest.raises(ChatError, match="stopped"):
+    with pytest.raises(LlmError, match="stopped"):
         chat.ask(HELLO, str)
     assert time.monotonic() - started < 5
 
 
 def test_error_says_how_to_go_on() -> None:
-    error = resumable(BudgetSpent("the budget is spent"), "3 of 9 answers are kept in x")
-    assert isinstance(error, BudgetSpent)
+    error = resumable(BudgetExceeded("the budget is spent"), "3 of 9 answers are kept in x")
+    assert isinstance(error, BudgetExceeded)
     assert str(error).startswith("the budget is spent; 3 of 9 answers are kept in x; run the same command")
-    assert "larger budget" in str(error) and "larger" not in str(resumable(ChatError("down"), "kept"))
+    assert "larger budget" in str(error) and "larger" not in str(resumable(LlmError("down"), "kept"))
 
 
 def test_budget_and_price_as_text() -> None:
-    assert Budget.parse("500") == Budget.parse(" requests = 500 ") == Budget(500, None)
-    assert Budget.parse("tokens=9") == Budget(None, 9)
-    assert Budget.parse("tokens=9,requests=0") == Budget(0, 9)
+    assert Limits.parse("500") == Limits.parse(" requests = 500 ") == Limits(500, None)
+    assert Limits.parse("tokens=9") == Limits(None, 9)
+    assert Limits.parse("tokens=9,requests=0") == Limits(0, 9)
     assert Price.parse("0.15,2") == Price(0.15, 2.0)
     for text in ("", "x", "-1", "1,2", "requests=1,requests=2", "dollars=3", "1.5", "\u0663"):
         with pytest.raises(ConfigError, match="expected such as"):
-            Budget.parse(text)
+            Limits.parse(text)
     for text in ("", "1", "a,b", "1,2,3", "-1,2"):
         with pytest.raises(ConfigError, match="million"):
             Price.parse(text)
