@@ -46,6 +46,23 @@ class Excerpt:
     first: int = 0
 
 
+@dataclass(frozen=True)
+class DatasetOptions:
+    """How trajectories are drawn, cut and ordered; see :class:`TrajectoryDataset`.
+
+    ``max_turns``: None for whole clips. ``offsets``: None for clips that start at 0.
+    """
+
+    epochs: int = 1
+    batch_size: int = 1
+    seed: int = 0
+    shuffle: bool = True
+    offsets: OffsetSampling | None = None
+    max_turns: int | None = None
+    around_events: bool = False
+    questions_per_clip: int = 1
+
+
 class TrajectoryDataset(Dataset[dict[str, Any]]):
     """Item i is the i-th trajectory of the whole training, all epochs included.
 
@@ -67,24 +84,11 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         sources: Sequence[Source],
         cache: FeatureCache,
         encoder: TimelineEncoder,
-        *,
-        epochs: int = 1,
-        batch_size: int = 1,
-        seed: int = 0,
-        shuffle: bool = True,
-        offsets: OffsetSampling | None = None,
-        max_turns: int | None = None,
-        around_events: bool = False,
-        questions_per_clip: int = 1,
+        options: DatasetOptions = DatasetOptions(),
         auxiliary: MakeAuxiliary | None = None,
     ) -> None:
-        self._cache = cache
-        self._auxiliary = auxiliary
-        self._encoder = encoder
-        self._seed = seed
-        self._offsets = offsets
-        self._max_turns = max_turns
-        self._around_events = around_events
+        self._cache, self._encoder, self._options = cache, encoder, options
+        self._auxiliary, self._max_turns = auxiliary, options.max_turns
         files = [
             [item for item in read_annotations(source.path) if not source.tasks or item.task in source.tasks]
             for source in sources
@@ -101,16 +105,18 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             )
         cache.ensure(item.video_path for item in self.annotations)
 
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(options.seed)
         self._excerpts = [Excerpt((i,)) for i in range(len(self.annotations))]
         schedule = []
-        for _ in range(epochs):
+        for _ in range(options.epochs):
             drawn, first = [], 0
             for source, file in zip(sources, files, strict=True):
-                drawn.append(first + _draw(len(file), source.weight, rng if shuffle else None))
+                drawn.append(first + _draw(len(file), source.weight, rng if options.shuffle else None))
                 first += len(file)
-            epoch = self._in_chunks(self._packed(np.concatenate(drawn), questions_per_clip, rng), rng)
-            schedule.append(self._bucketed(epoch, batch_size, rng) if shuffle and len(epoch) else epoch)
+            epoch = self._in_chunks(self._packed(np.concatenate(drawn), options.questions_per_clip, rng), rng)
+            schedule.append(
+                self._bucketed(epoch, options.batch_size, rng) if options.shuffle and len(epoch) else epoch
+            )
         self._schedule = np.concatenate(schedule)
         if not len(self._schedule):
             raise EmptyData("the weights of the sources leave no question in an epoch; raise them")
@@ -131,7 +137,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             assert chunk is not None  # the others are not in the schedule
             timeline, first = chunk, excerpt.first
             features = features[first : first + len(timeline.timesteps)]
-        offset = self._offsets.draw(self._seed, position) if self._offsets else 0
+        offset = self._options.offsets.draw(self._options.seed, position) if self._options.offsets else 0
         encoded = self._encoder.encode(timeline, offset)
         question = self.annotations[excerpt.questions[0]]
         return {
@@ -171,7 +177,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         """The same excerpts, those of long clips replaced by their chunks with something to learn."""
         if self._max_turns is None or not len(epoch):
             return epoch
-        events = self._event_turns() if self._around_events else {}
+        events = self._event_turns() if self._options.around_events else {}
         parts: list[Any] = []
         for i in epoch:
             whole = self._excerpts[i]
@@ -180,7 +186,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
                 parts.append([i])
                 continue
             timeline = self._timeline(whole)
-            if self._around_events:
+            if self._options.around_events:
                 firsts = around(timeline, events[question.video_path], self._max_turns, rng)
             else:
                 firsts = chunks(len(timeline.timesteps), self._max_turns)

@@ -24,7 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 from benchmarks.metric.annotations import Annotation
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from train.config.errors import RecipeError
-from train.data.dataset import Collator, MakeAuxiliary, TrajectoryDataset
+from train.data.dataset import Collator, DatasetOptions, MakeAuxiliary, TrajectoryDataset
 from train.data.encode import Encoded, TimelineEncoder, turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
@@ -227,10 +227,7 @@ def _datasets(
 ) -> tuple[TrajectoryDataset, Subset[Any] | None]:
     data, run = recipe.data, recipe.run
     cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers, model.vision)
-    training = TrajectoryDataset(
-        data.train,
-        cache,
-        encoder,
+    options = DatasetOptions(
         epochs=run.epochs,
         batch_size=run.batch_size,
         seed=recipe.seed,
@@ -238,11 +235,14 @@ def _datasets(
         max_turns=data.max_turns,
         around_events=data.around_events,
         questions_per_clip=data.questions_per_clip,
-        auxiliary=_auxiliary(recipe, encoder.encoder, model, tokenizer),
     )
+    auxiliary = _auxiliary(recipe, encoder.encoder, model, tokenizer)
+    training = TrajectoryDataset(data.train, cache, encoder, options, auxiliary)
     if not data.validation:
         return training, None
-    validation = TrajectoryDataset(data.validation, cache, encoder, shuffle=False, max_turns=data.max_turns)
+    validation = TrajectoryDataset(
+        data.validation, cache, encoder, DatasetOptions(shuffle=False, max_turns=data.max_turns)
+    )
     step = max(1, len(validation) // run.eval_items)  # spread over the file, whatever its order
     return training, Subset(validation, range(0, len(validation), step)[: run.eval_items])
 

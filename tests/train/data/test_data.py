@@ -1,6 +1,5 @@
 """From annotations to batches: target times, timelines, ids and labels, features, order."""
 
-import json
 import logging
 
 import av
@@ -9,21 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.metric.annotations import Annotation, Answer, FormatError, Query
-from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
-from train.data.dataset import Collator, Source, TrajectoryDataset
+from benchmarks.metric.annotations import Annotation, Answer, Query
 from train.data.encode import IGNORE, OffsetSampling, TimelineEncoder, shift_time_spans
-from train.data.features import FeatureCache, FeatureError, read_frames, write_features
+from train.data.features import FeatureCache, FeatureError, read_frames
 from train.data.targets import target_time
 from train.data.timeline import around, build_timeline, chunks, cut, merge
-from train.models.tokenizer import train_tokenizer
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    tokenizer = train_tokenizer(["The cat enters."], 1300)
-    stream_format = StreamFormat(system_prompt="Watch.")
-    return TurnEncoder(stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def question(task="EU", query_time=0.0, answers=(), **keys):
@@ -142,6 +131,21 @@ def test_a_piece_keeps_its_queries_and_its_answers():
     assert chunk.supervised_from == 8
     late = build_timeline(question("EC", 20.0, [Answer(30, 31, "C.")]), range(40), 1.0)
     assert cut(late, 0, 16) is None  # nobody has asked yet
+
+
+@given(turns=st.integers(2, 60), most=st.integers(2, 20), seed=st.integers(0, 99), data=st.data())
+def test_a_piece_around_an_event_has_it_in_its_later_half(turns, most, seed, data):
+    events = data.draw(st.sets(st.integers(0, turns - 1)))
+    own = data.draw(st.sets(st.sampled_from(sorted(events)))) if events else set()
+    timeline = build_timeline(
+        question("EC", answers=[Answer(float(k), k + 1.0, "x") for k in own]), range(turns), 1.0
+    )
+    found = around(timeline, events, most, np.random.default_rng(seed))
+    assert len(found) == bool(events)
+    for first in found:
+        assert 0 <= first <= max(0, turns - most)
+        later = range(first + most - most // 2 if first else 0, first + most)
+        assert any(turn in later for turn in events)
 
 
 # Ids and labels
@@ -290,183 +294,3 @@ def test_features_never_computed_are_an_error(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     with pytest.raises(FeatureError, match="no features"):
         FeatureCache(tmp_path).load(tmp_path / "a")
-
-
-# Order and batches
-
-
-def fill(folder, name, count, cache, timesteps=4):
-    """An annotation file over clips whose features lie in the cache already."""
-    lines = []
-    for i in range(count):
-        clip = folder / f"{name}{i}.mp4"
-        clip.write_bytes(f"{name}{i}".encode())
-        array = np.full((timesteps, 320, 7, 7), i, np.float16)
-        write_features(cache.path(clip), clip.name, 1.0, range(timesteps), array)
-        query = {"time": 0.0, "text": "What?"}
-        answer = {"start": 1.0, "end": 2.0, "text": "The cat enters."}
-        record = {"id": f"{name}{i}", "video": clip.name, "duration": 4.0 + i, "task": "EU"}
-        lines.append(json.dumps({**record, "query": query, "answers": [answer]}))
-    (folder / f"{name}.jsonl").write_text("\n".join(lines))
-    return folder / f"{name}.jsonl"
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    cache = FeatureCache(tmp_path / "cache")
-    return cache, fill(tmp_path, "a", 6, cache), fill(tmp_path, "b", 4, cache, timesteps=3)
-
-
-def order(dataset):
-    return [dataset[i]["id"] for i in range(len(dataset))]
-
-
-def test_mixture_follows_its_weights_in_every_epoch(corpus, encoder):
-    cache, a, b = corpus
-    sources = [Source(a, 1.5), Source(b, 0.5)]
-    dataset = TrajectoryDataset(sources, cache, TimelineEncoder(encoder), epochs=3, batch_size=2)
-    assert len(dataset) == 3 * (9 + 2)
-    for epoch in range(3):
-        ids = order(dataset)[11 * epoch : 11 * (epoch + 1)]
-        assert {f"a{i}" for i in range(6)} <= set(ids)
-        assert sum(name.startswith("a") for name in ids) == 9
-
-
-def test_a_source_may_take_some_tasks_only(corpus, encoder):
-    cache, a, b = corpus
-    a.write_text(a.read_text().replace('"EU"', '"OU"', 2))
-    dataset = TrajectoryDataset(
-        [Source(a, tasks=("OU",)), Source(b, tasks=("EU", "OU"))],
-        cache,
-        TimelineEncoder(encoder),
-        shuffle=False,
-    )
-    assert order(dataset) == ["a0", "a1", "b0", "b1", "b2", "b3"]
-    assert dataset.tasks == ["EU", "OU"]
-
-
-def test_long_clips_come_in_chunks_that_teach_each_answer_once(corpus, encoder, tmp_path):
-    cache, a, _ = corpus
-    long = fill(tmp_path, "long", 1, cache, timesteps=23)
-    text = long.read_text().replace('"duration": 4.0', '"duration": 23.0').replace('"EU"', '"EC"')
-    answers = [{"start": float(k), "end": k + 1.0, "text": "The cat enters."} for k in (2, 7, 11, 15, 21)]
-    record = {**json.loads(text), "answers": answers}
-    long.write_text(json.dumps(record))
-    options = {"epochs": 2, "batch_size": 2, "max_turns": 8}
-    dataset = TrajectoryDataset([Source(a), Source(long)], cache, TimelineEncoder(encoder), **options)
-    items = [dataset[i] for i in range(len(dataset))]
-    assert all(len(item["features"]) <= 8 for item in items)
-    image, response = encoder.image_id, encoder.response_id
-    for item in items:
-        assert item["input_ids"].count(image) == len(item["features"]) * encoder.stream_format.frame_tokens
-    of_long = [item for item in items if item["id"] == "long0"]
-    assert len(of_long) == 2 * len(chunks(23, 8))
-    assert sum(item["labels"].count(response) for item in of_long) == 2 * len(answers)
-
-
-def test_chunks_around_events_hold_one_and_are_half_about_other_questions(corpus, encoder, tmp_path):
-    cache, *_ = corpus
-    mine = fill(tmp_path, "mine", 1, cache, timesteps=40)
-    record = {**json.loads(mine.read_text()), "duration": 40.0, "task": "EC"}
-    told = {"asked": (9, 30), "other": (16, 22, 35), "quiet": ()}
-    lines = []
-    for name, ends in told.items():
-        answers = [{"start": k - 1.0, "end": float(k), "text": "The cat enters."} for k in ends]
-        lines.append(json.dumps({**record, "id": name, "answers": answers}))
-    mine.write_text("\n".join(lines))
-    dataset = TrajectoryDataset(
-        [Source(mine)], cache, TimelineEncoder(encoder), epochs=60, max_turns=8, around_events=True
-    )
-    items = [dataset[i] for i in range(len(dataset))]
-    assert len(items) == 3 * 60 and all(len(item["features"]) == 8 for item in items)
-    responses = {
-        name: [item["labels"].count(encoder.response_id) for item in items if item["id"] == name]
-        for name in told
-    }
-    assert set(responses["quiet"]) == {0}
-    for name in ("asked", "other"):
-        assert 15 < sum(n > 0 for n in responses[name]) < 45
-
-
-@given(turns=st.integers(2, 60), most=st.integers(2, 20), seed=st.integers(0, 99), data=st.data())
-def test_a_piece_around_an_event_has_it_in_its_later_half(turns, most, seed, data):
-    events = data.draw(st.sets(st.integers(0, turns - 1)))
-    own = data.draw(st.sets(st.sampled_from(sorted(events)))) if events else set()
-    timeline = build_timeline(
-        question("EC", answers=[Answer(float(k), k + 1.0, "x") for k in own]), range(turns), 1.0
-    )
-    found = around(timeline, events, most, np.random.default_rng(seed))
-    assert len(found) == bool(events)
-    for first in found:
-        assert 0 <= first <= max(0, turns - most)
-        later = range(first + most - most // 2 if first else 0, first + most)
-        assert any(turn in later for turn in events)
-
-
-def test_several_questions_of_a_clip_share_a_trajectory(corpus, encoder, tmp_path):
-    cache, a, b = corpus
-    lines = [json.loads(line) for line in a.read_text().splitlines()]
-    more = [{**line, "id": f"{line['id']}-{k}"} for line in lines for k in range(3)]
-    a.write_text("\n".join(json.dumps(line) for line in more))
-    options = {"epochs": 2, "batch_size": 2, "questions_per_clip": 2, "seed": 1}
-    dataset = TrajectoryDataset([Source(a, 2.0), Source(b)], cache, TimelineEncoder(encoder), **options)
-    ids = order(dataset)
-    # 36 questions on a's clips, nearly all in pairs (never with themselves), four clips of b with one each
-    assert 2 * (18 + 4) <= len(ids) <= 2 * (18 + 4) + 8
-    for name in ids:
-        parts = name.split(" + ")
-        assert len(set(parts)) == len(parts) <= 2 and len({part.split("-")[0] for part in parts}) == 1
-    drawn = sorted(part for name in ids for part in name.split(" + "))
-    assert drawn == sorted([line["id"] for line in more] * 4 + [f"b{i}" for i in range(4)] * 2)
-    pair = next(dataset[i] for i, name in enumerate(ids) if " + " in name)
-    query = encoder.query_ids("What?")
-    assert sum(pair["input_ids"][i : i + len(query)] == query for i in range(len(pair["input_ids"]))) == 2
-    again = TrajectoryDataset([Source(a, 2.0), Source(b)], cache, TimelineEncoder(encoder), **options)
-    assert order(again) == ids
-
-
-def test_order_is_fixed_by_the_seed_and_shuffled(corpus, encoder):
-    cache, a, _ = corpus
-
-    def made(seed):
-        return TrajectoryDataset(
-            [Source(a)], cache, TimelineEncoder(encoder), epochs=2, batch_size=2, seed=seed
-        )
-
-    assert order(made(1)) == order(made(1)) != order(made(2))
-    assert order(made(1))[:6] != order(made(1))[6:]
-
-
-def test_batches_hold_like_lengths(corpus, encoder):
-    cache, a, _ = corpus
-    dataset = TrajectoryDataset([Source(a)], cache, TimelineEncoder(encoder), batch_size=2, seed=3)
-    numbers = [int(name[1:]) for name in order(dataset)]
-    assert sorted(tuple(sorted(numbers[i : i + 2])) for i in (0, 2, 4)) == [(0, 1), (2, 3), (4, 5)]
-
-
-def test_validation_keeps_the_order_of_the_file(corpus, encoder):
-    cache, a, b = corpus
-    dataset = TrajectoryDataset([Source(b), Source(a)], cache, TimelineEncoder(encoder), shuffle=False)
-    assert order(dataset) == [f"b{i}" for i in range(4)] + [f"a{i}" for i in range(6)]
-    assert dataset.tasks == ["EU"]
-
-
-def test_collator_pads_right_and_joins_frames_row_by_row(corpus, encoder):
-    cache, a, b = corpus
-    dataset = TrajectoryDataset([Source(b), Source(a)], cache, TimelineEncoder(encoder), shuffle=False)
-    short, long = dataset[1], dataset[6]  # b1 has three timesteps, a2 four
-    batch = Collator(pad_id=0)([short, long])
-    n = len(short["input_ids"])
-    assert batch["input_ids"].shape == batch["labels"].shape == (2, len(long["input_ids"]))
-    assert batch["input_ids"][0, :n].tolist() == short["input_ids"]
-    assert set(batch["input_ids"][0, n:].tolist()) == {0} and set(batch["labels"][0, n:].tolist()) == {IGNORE}
-    assert batch["features"].shape == (7, 320, 7, 7)
-    assert batch["features"][:, 0, 0, 0].tolist() == [1] * 3 + [2] * 4
-    assert batch["ids"] == ["b1", "a2"]
-
-
-def test_an_unusable_annotation_names_file_and_line(corpus, encoder):
-    cache, a, _ = corpus
-    a.write_text(a.read_text().replace('"duration": 5.0', '"duration": NaN'))
-    with pytest.raises(FormatError, match=r"a\.jsonl, line 2"):
-        TrajectoryDataset([Source(a)], cache, TimelineEncoder(encoder))
