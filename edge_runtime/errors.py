@@ -1,4 +1,4 @@
-"""Errors a user can cause or mend. Each message is one line: what happened, which input, what to do next."""
+"""Errors a user can cause or fix. Each message is one line: what happened, which input, what to do next."""
 
 from __future__ import annotations
 
@@ -41,3 +41,8 @@ class BackendError(EdgeError):
     """An inference engine that is missing or fails."""
 
     exit_code = 6
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its type when there is none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -7,16 +7,17 @@ in memory, writes them when there is room again, and counts what was lost in the
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 
 from edge_runtime.errors import SinkError
 from edge_runtime.events.records import Event, encode
+from edge_runtime.sinks.base import Sink
 
 BACKLOG_LINES = 1000
 """Lines kept while a sink cannot write; about an hour of a talkative stream, and well under a megabyte."""
@@ -26,15 +27,17 @@ class ReaderGoneError(Exception):
     """Whoever read stdout has closed it (``edge-run ... | head -1``): the run ends, quietly."""
 
 
-class LineSink:
-    """Lines to a file descriptor. ``say`` tells people on stderr what goes wrong and when it is over."""
+_log = logging.getLogger(__name__)
 
-    def __init__(self, descriptor: int, name: str, say: Callable[[str], None]) -> None:
+
+class LineSink(Sink):
+    """Lines to a file descriptor. A failure is logged once, and once when it is over."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
         self.name = name
         self.delivered = 0
         """Events written in this run."""
         self._fd = descriptor
-        self._say = say
         self._waiting: deque[bytes] = deque()
         self._dropped = 0
         self._failing = False
@@ -83,16 +86,19 @@ class LineSink:
         if self._failing:
             self._failing = False
             lost = f"; {self._dropped} events were lost" if self._dropped else ""
-            self._say(f"{self.name} can be written again, {written} events written late{lost}")
+            _log.warning("%s can be written again, %d events written late%s", self.name, written, lost)
         return True
 
     def _note_failure(self, err: OSError) -> None:
         if not self._failing:
             self._failing = True
             reason = err.strerror or str(err)
-            self._say(
-                f"cannot write events to {self.name}: {reason}. The run goes on; "
-                f"the newest {BACKLOG_LINES} events are kept and written as soon as it works again"
+            _log.warning(
+                "cannot write events to %s: %s. The run goes on; "
+                "the newest %d events are kept and written as soon as it works again",
+                self.name,
+                reason,
+                BACKLOG_LINES,
             )
 
     def _reader_gone(self, err: OSError) -> None:
@@ -148,13 +154,13 @@ class LineSink:
 class StdoutSink(LineSink):
     """Events to stdout, each line at once. Raises ReaderGoneError when its reader has gone."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         # With stdout closed at the start, descriptor 1 may by now be some other file: never write there.
         if sys.__stdout__ is None:
             raise SinkError(
                 "stdout is closed, so events have nowhere to go; use >/dev/null if you do not want them"
             )
-        super().__init__(1, "stdout", say)
+        super().__init__(1, "stdout")
         self._gone = False
 
     def write(self, event: Event) -> bool:

@@ -6,9 +6,10 @@ import sys
 
 from edge_runtime.events.records import Event
 from edge_runtime.observability.console import Console, printable
+from edge_runtime.sinks.base import Sink
 
 
-class TerminalSink:
+class TerminalSink(Sink):
     """Takes the place of stdout's JSON lines on a terminal.
 
     ``spoken``: print each response. Left out where the live lines show them on the same terminal.
@@ -28,9 +29,6 @@ class TerminalSink:
             stream = f"{event['stream']}  " if self._several else ""
             self._console.line(printable(f"{stream}{event['time']:g}s  {event['text']}"))
         return True
-
-    def close(self) -> int:
-        return 0
 
 
 def stdout_is_terminal() -> bool:

@@ -94,12 +94,12 @@ class InferenceWorker:
         """Load the model. Raises EdgeError for a bundle, query or engine that cannot be used."""
         import edge_runtime
         from edge_runtime.engine.decision_loop import with_fps
+        from edge_runtime.observability.log import lines_to
 
         if not settings.query.strip():
             raise ConfigError('query: the text is empty; set query="what to watch for"')
-        model = edge_runtime.load(
-            settings.bundle, threads=settings.threads, backend=settings.backend, say=on_warning
-        )
+        with lines_to(on_warning, "edge_runtime.backends"):
+            model = edge_runtime.load(settings.bundle, threads=settings.threads, backend=settings.backend)
         self._model = with_fps(model, settings.fps or model.protocol.fps)
         self._policy = ResponsePolicy(PolicySettings(settings.threshold, settings.min_gap_s))
         self._session = self._model.session(threshold=settings.threshold)

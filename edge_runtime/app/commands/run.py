@@ -16,9 +16,10 @@ from edge_runtime.app.run.plan import SAMPLES, Given, make_plan
 from edge_runtime.app.run.spec import Job
 from edge_runtime.app.run.watch import watch
 from edge_runtime.backends.names import MOST_THREADS, NAMES
+from edge_runtime.command_line.log_options import log_options
 from edge_runtime.config.schema import TRANSPORTS, find_config, parse_address
-from edge_runtime.config.toml import MOST
 from edge_runtime.observability.console import Console
+from edge_runtime.toml.table import MOST
 from edge_runtime.video.fingerprint import parse_fingerprint
 from edge_runtime.video.framing import ROTATIONS, Polygon, parse_crop, parse_polygon
 from edge_runtime.video.sampling import LEAST_FPS
@@ -157,6 +158,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     metavar="N",
     help="CPU threads of the model.  [default: chosen]",
 )
+@log_options
 def run(
     sources: tuple[str, ...],
     asks: tuple[str, ...],

@@ -18,7 +18,7 @@ import click
 from edge_runtime.bundle.tokenizer import is_unicode
 from edge_runtime.config.schema import Ask, CameraConfig, Config, RuntimeConfig
 from edge_runtime.errors import ConfigError, SourceError
-from edge_runtime.sinks.registry import ReceiverConfig
+from edge_runtime.sinks.base import SinkConfig
 from edge_runtime.video.framing import Framing, Polygon
 
 SAMPLE = "sample"
@@ -55,11 +55,11 @@ class Plan:
     cameras: tuple[CameraConfig, ...]
     """One for each source given; the name is empty where the source is its own best name."""
     runtime: RuntimeConfig
-    receivers: tuple[ReceiverConfig, ...]
+    sinks: tuple[SinkConfig, ...]
     path: Path | None
     """The configuration file, if there is one."""
-    needs_receivers: bool = True
-    """A receiver that cannot be used ends the run; otherwise it is left out, with a warning."""
+    needs_sinks: bool = True
+    """A sink that cannot be used ends the run; otherwise it is left out, with a warning."""
 
 
 def make_plan(given: Given, settings: Config) -> Plan:
@@ -75,7 +75,7 @@ def make_plan(given: Given, settings: Config) -> Plan:
     return Plan(
         tuple(_planned(find_camera(source, settings), given) for source in given.sources),
         replace(settings.runtime, **_known(given.runtime)),
-        settings.receivers,
+        settings.sinks,
         settings.path,
         # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
         given.config or any(settings.camera(source) for source in given.sources if source != SAMPLE),

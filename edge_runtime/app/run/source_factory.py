@@ -17,7 +17,6 @@ from edge_runtime.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
     from edge_runtime.engine.model import Model
-    from edge_runtime.observability.console import Console
     from edge_runtime.video.source import Camera
 
 
@@ -157,31 +156,3 @@ def _model_identity(model: Model) -> str:
     """Tells models apart: a file's events have the same ids only when the same model made them."""
     hashes = sorted((name, spec.sha256) for name, spec in model.bundle.files.items())
     return json.dumps([hashes, model.protocol.to_dict()], sort_keys=True)
-
-
-def hide(secret: str) -> None:
-    """From now on take this out of what is shown."""
-    from edge_runtime import redaction as secrets
-
-    secrets.register(secret)
-
-
-def hide_in_address(text: str) -> None:
-    """From now on take what may be a password in ``text`` out of what is shown."""
-    from edge_runtime import redaction as secrets
-
-    secrets.register_url(text)
-
-
-def without_secrets(text: str) -> str:
-    from edge_runtime import redaction as secrets
-
-    return str(secrets.scrub(text))
-
-
-def scrub(console: Console) -> None:
-    """From now on take passwords out of what is shown, where pipelines has any to know of."""
-    with suppress(ImportError):
-        from edge_runtime import redaction as secrets
-
-        console.scrub = secrets.scrub

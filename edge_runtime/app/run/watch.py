@@ -4,27 +4,31 @@ came of it is summed up.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime import redaction
+from edge_runtime.app.live_display import LiveDisplay, NoDisplay
 from edge_runtime.app.run import source_factory as opening
 from edge_runtime.app.run.spec import Job, Watched
 from edge_runtime.app.run.summary import show_summaries
 from edge_runtime.app.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.config.schema import CameraConfig
 from edge_runtime.errors import EdgeError, SinkError, SourceError
-from edge_runtime.observability.console import Console, LiveDisplay, NoDisplay, show_error, teller, warner
+from edge_runtime.observability.console import Console
 from edge_runtime.observability.systemd import ServiceManager
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
     from edge_runtime.engine.decision_loop import Display, Runner
     from edge_runtime.engine.model import Model
-    from edge_runtime.observability.metrics import Receiver
     from edge_runtime.sinks import Sink, Sinks
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,10 @@ def watch(job: Job, console: Console) -> int:
     import edge_runtime
     from edge_runtime.app.run.reload import Reloader
     from edge_runtime.app.run.scheduler import take_turns
-    from edge_runtime.sinks import FileSink, ReaderGoneError, Sinks
-    from edge_runtime.sinks.registry import open_receivers
+    from edge_runtime.sinks import FileConfig, ReaderGoneError, SinkContext, Sinks
+    from edge_runtime.sinks.registry import open_sinks
 
     runtime = job.plan.runtime
-    warn = warner(console)
     wake = threading.Event()
     errors: list[Exception] = []
     reader_gone = False
@@ -60,24 +63,21 @@ def watch(job: Job, console: Console) -> int:
     with ExitStack() as stack:
         if job.plan.path is not None:
             # First of all: whoever asks for a reload while the model is loaded gets it afterwards.
-            tell = None if job.quiet or job.as_json else teller(console)
-            reloader = Reloader(job, watched, tell, warn)
+            reloader = Reloader(job, watched)
             stack.enter_context(reload_on_hangup(reloader.request))
         found = _find(job.plan.cameras)
-        opening.scrub(console)
         # stdout last: when its reader goes away, the file has the event already.
-        files = [FileSink(runtime.events, warn, runtime.rotation)] if runtime.events else []
-        receivers = open_receivers(
-            job.plan.receivers, runtime.outbox, warn, opening.hide, needed=job.plan.needs_receivers
-        )
-        sinks = Sinks([*files, *receivers, _stdout_sink(job, console)])
+        context = SinkContext(runtime.outbox)
+        files = [FileConfig(str(runtime.events), runtime.rotation)] if runtime.events else []
+        opened = open_sinks(files, context)
+        opened += open_sinks(job.plan.sinks, context, needed=job.plan.needs_sinks)
+        sinks = Sinks([*opened, _stdout_sink(job, console)])
         stack.callback(sinks.close)
         model = edge_runtime.load(
             runtime.bundle,
             threads=runtime.threads,
             backend=runtime.backend,
             spinning=runtime.spinning,
-            say=teller(console),
         )
         runners = _runners(job, found, model, sinks, console)
 
@@ -90,12 +90,12 @@ def watch(job: Job, console: Console) -> int:
             if runner.error is not None:
                 errors.append(runner.error)
                 if len(runners) > 1:
-                    show_error(console, _told(runner))
+                    _log.error("%s", _described(runner))
 
         signals = stack.enter_context(stop_on_signals(stop))
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
-        _serve_metrics(job, watched, [*files, *receivers], stack)
+        _serve_metrics(job, watched, opened, stack)
         for one in watched:
             one.runner.begin(one.camera)
         service = ServiceManager()
@@ -118,7 +118,7 @@ def watch(job: Job, console: Console) -> int:
     if not job.quiet and watching and (job.as_json or not _never_came(runners)):
         show_summaries(console, [runner.report() for runner in runners], lost, as_json=job.as_json)
     for name, count in lost.items():
-        show_error(console, f"{count} events could not be written to {name} and are lost")
+        _log.error("%d events could not be written to %s and are lost", count, name)
     bug = next((error for error in errors if not isinstance(error, EdgeError)), None)
     if errors and (len(runners) == 1 or bug is not None):
         raise bug or errors[0]
@@ -134,7 +134,7 @@ def _stdout_sink(job: Job, console: Console) -> Sink:
     from edge_runtime.sinks import StdoutSink, TerminalSink, stdout_is_terminal
 
     if job.as_json or not stdout_is_terminal():
-        return StdoutSink(warner(console))
+        return StdoutSink()
     live = console.on_terminal and not job.quiet
     return TerminalSink(spoken=not live, several=len(job.plan.cameras) > 1)
 
@@ -148,7 +148,7 @@ def _find(cameras: Sequence[CameraConfig]) -> list[_Found]:
         except SourceError as err:
             if len(cameras) == 1:
                 raise
-            found.append(_Found(config.name or opening.without_secrets(config.source), config, None, err))
+            found.append(_Found(config.name or redaction.scrub(config.source), config, None, err))
         else:
             found.append(_Found(config.name or source.label, config, source))
     if len(found) > 1:
@@ -201,9 +201,7 @@ def _open_all(found: Sequence[_Found], runners: Sequence[Runner], wake: Callable
     return watched
 
 
-def _serve_metrics(
-    job: Job, watched: Sequence[Watched], receivers: Sequence[Receiver], stack: ExitStack
-) -> None:
+def _serve_metrics(job: Job, watched: Sequence[Watched], sinks: Sequence[Sink], stack: ExitStack) -> None:
     """While ``stack`` lasts, if an address is given. Raises SinkError when it cannot be had."""
     if job.plan.runtime.metrics is None:
         return
@@ -213,7 +211,7 @@ def _serve_metrics(
         StreamMetrics(one.runner.stream, one.runner.model.protocol.fps, one.runner.telemetry, one.camera)
         for one in watched
     ]
-    stack.enter_context(closing(MetricsServer(*job.plan.runtime.metrics, streams, receivers)))
+    stack.enter_context(closing(MetricsServer(*job.plan.runtime.metrics, streams, sinks)))
 
 
 def _close_all(cameras: Sequence[Camera]) -> None:
@@ -233,7 +231,7 @@ def _never_came(runners: Sequence[Runner]) -> bool:
     return all(runner.error is not None and not runner.telemetry.timesteps for runner in runners)
 
 
-def _told(runner: Runner) -> str:
+def _described(runner: Runner) -> str:
     """A failure in one line that names its camera."""
     message = " ".join(str(runner.error).split()) or type(runner.error).__name__
     if not isinstance(runner.error, EdgeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import edge_runtime
+from edge_runtime.app.live_display import NoDisplay
 from edge_runtime.app.run.plan import Given, make_plan
 from edge_runtime.app.run.reload import LOOK_EVERY_S, FileWatch, Reloader
 from edge_runtime.app.run.scheduler import take_turns
@@ -18,7 +20,6 @@ from edge_runtime.app.run.spec import Job, Watched
 from edge_runtime.config.schema import find_config
 from edge_runtime.engine.decision_loop import Runner
 from edge_runtime.events.records import Event, EventMaker
-from edge_runtime.observability.console import NoDisplay
 from edge_runtime.sinks import Sinks
 from tests.edge_runtime.list_sink import ListSink
 
@@ -98,9 +99,7 @@ def watch(model, file: Path, first: str, changes: dict[int, str], **given: Any) 
     asks = job.plan.cameras[0].asks
     runner = Runner(model, asks, EventMaker("door", "identity"), Sinks([sink]), NoDisplay())
     run = Run(sink.events, [], [], camera, runner)
-    reloader = Reloader(
-        job, [Watched(job.plan.cameras[0], runner, camera)], run.told.append, run.warned.append
-    )
+    reloader = Reloader(job, [Watched(job.plan.cameras[0], runner, camera)])
     rounds = iter(range(100))
 
     def between() -> None:
@@ -111,7 +110,14 @@ def watch(model, file: Path, first: str, changes: dict[int, str], **given: Any) 
         reloader.look()
 
     runner.begin(camera)
+    log, handler = logging.getLogger("edge_runtime.app.run.reload"), logging.Handler()
+    handler.emit = lambda record: (run.warned if record.levelno > logging.INFO else run.told).append(
+        record.getMessage()
+    )
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
     take_turns([runner], between=between)
+    log.removeHandler(handler)
     assert runner.telemetry.timesteps == 9  # whatever changed, no frame was lost
     return run
 
@@ -205,13 +211,13 @@ def test_what_needs_a_restart_is_named_and_the_rest_is_taken_over(model, file):
     changed = '[runtime]\nbundle = "other"\nmetrics = "9464"\n' + other + WHAT + HOW_MANY + hook
     run = watch(model, file, DOOR + WHAT, {3: changed, 5: DOOR + WHAT})
     assert run.warned == [
-        f"{file}: runtime.bundle, runtime.metrics, webhook and mqtt, door: source, door: fps, "
+        f"{file}: runtime.bundle, runtime.metrics, webhook, door: source, door: fps, "
         "door: transport, door: rotate take effect after a restart"
     ]
     assert run.said("q2") == [4, 5]
 
 
-def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
+def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file, logged):
     """Its masks cannot be set, a mistake of ours: it ends as after any failure of its own."""
 
     class Unmaskable(ScriptedCamera):
@@ -225,13 +231,13 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
     def replan():
         return make_plan(given, find_config(file))
 
-    job, sink, said = Job(replan(), replan, follow_file=False), ListSink(), []
+    job, sink = Job(replan(), replan, follow_file=False), ListSink()
     watched = []
     for config, camera in zip(job.plan.cameras, (Unmaskable({}), ScriptedCamera({})), strict=True):
         runner = Runner(model, config.asks, EventMaker(config.name, "identity"), Sinks([sink]), NoDisplay())
         runner.begin(camera)
         watched.append(Watched(config, runner, camera))
-    reloader = Reloader(job, watched, said.append, said.append)
+    reloader = Reloader(job, watched)
     rounds, ended = iter(range(100)), []
 
     def between() -> None:
@@ -244,7 +250,7 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
     door, hall = (one.runner for one in watched)
     assert isinstance(door.error, KeyError) and hall.error is None
     assert (door.telemetry.timesteps, hall.telemetry.timesteps) == (3, 9) and ended == ["door", "hall"]
-    assert said == [f"{file} taken over: hall: masks changed"]
+    assert logged == [f"{file} taken over: hall: masks changed"]
 
 
 def test_a_reload_that_fails_by_a_mistake_of_ours_is_one_line(model, file, monkeypatch):
@@ -275,20 +281,19 @@ def test_a_file_that_is_written_is_seen_once_it_lies_still(file):
     assert not watch.settled() and watch.settled()
 
 
-def test_the_file_is_looked_at_once_a_second_unless_told_not_to(file):
+def test_the_file_is_looked_at_once_a_second_unless_told_not_to(file, logged):
     file.write_text(DOOR + WHAT)
     given = Given(("door",))
     job = Job(make_plan(given, find_config(file)), lambda: make_plan(given, find_config(file)))
-    told: list[str] = []
     now = [0.0]
-    follows = Reloader(job, [], told.append, told.append, lambda: now[0])
-    ignores = Reloader(Job(job.plan, job.replan, follow_file=False), [], told.append, told.append)
+    follows = Reloader(job, [], lambda: now[0])
+    ignores = Reloader(Job(job.plan, job.replan, follow_file=False), [])
     file.write_text(DOOR + WHAT + HOW_MANY)
     for seconds, expected in ((0.5, 0), (1.0, 0), (1.5, 0), (2.1, 1), (9.0, 1)):
         now[0] = seconds * LOOK_EVERY_S
         follows.look()
         ignores.look()
-        assert len(told) == expected, seconds
+        assert len(logged) == expected, seconds
     ignores.request()
     ignores.look()
-    assert len(told) == 2
+    assert len(logged) == 2

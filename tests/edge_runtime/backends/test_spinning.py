@@ -86,7 +86,7 @@ def test_configuration_names_it(tmp_path):
     path.write_text("[runtime]\nspinning = 'sometimes'\n")
     config, problems = read_config(path)
     assert config.runtime.spinning == "run"
-    assert [(problem.line, problem.key) for problem in problems] == [(2, "runtime.spinning")]
+    assert [(problem.line, problem.subject) for problem in problems] == [(2, "runtime.spinning")]
 
 
 def test_no_processor_time_between_runs():

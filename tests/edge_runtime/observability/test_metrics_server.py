@@ -32,11 +32,11 @@ class Camera:
 
 
 @dataclass
-class Receiver:
+class Hook:
     name: str = "webhook alerts (h)"
-    depth: int = 7
-    lost: int = 1
-    delivered: int = 12
+
+    def counts(self) -> dict[str, int]:
+        return {"delivered": 12, "waiting": 7, "lost": 1}
 
 
 class Clock:
@@ -80,7 +80,7 @@ def stream():
 
 def test_what_is_served(stream):
     clock = Clock()
-    server = MetricsServer("127.0.0.1", 0, [stream], [Receiver()], clock=clock)
+    server = MetricsServer("127.0.0.1", 0, [stream], [Hook()], clock=clock)
     try:
         status, text = get(server.address, "/metrics")
         assert status == 200
@@ -90,8 +90,8 @@ def test_what_is_served(stream):
         assert told[f'edge_run_suppressed_total{{{door},reason="repeat"}}'] == 1
         assert told[f"edge_run_dropped_total{{{door}}}"] == 3
         assert told[f"edge_run_reconnects_total{{{door}}}"] == 2
-        assert told['edge_run_outbox_depth{receiver="webhook alerts (h)"}'] == 7
-        assert told['edge_run_events_lost_total{receiver="webhook alerts (h)"}'] == 1
+        assert told['edge_run_outbox_depth{sink="webhook alerts (h)"}'] == 7
+        assert told['edge_run_events_lost_total{sink="webhook alerts (h)"}'] == 1
         bucket = f'edge_run_latency_seconds_bucket{{{door},stage="decision",le='
         assert told[bucket + '"0.005"}'] == 1 and told[bucket + '"0.05"}'] == 2
         assert told[bucket + '"10.0"}'] == 3 and told[bucket + '"+Inf"}'] == 4
