@@ -44,5 +44,5 @@ class BackendError(EdgeError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its type when there is none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """The first line of an error's message, 200 characters at most; its type when there is none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from edge_runtime.bundle.stream_format import Protocol
-from edge_runtime.errors import EdgeError
+from edge_runtime.errors import EdgeError, first_line
 
 FAMILY = "compact"
 FORMAT_VERSION = 1
@@ -92,7 +92,7 @@ def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) ->
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG}: key {error.args[0]}: missing; train again") from error
     except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
-        raise CheckpointError(f"{folder}: cannot be used ({_first_line(error)}); copy it again") from error
+        raise CheckpointError(f"{folder}: cannot be used ({first_line(error)}); copy it again") from error
     projector = _part(weights, "projector.")
     network = None
     if backbone is None or CONCEPT_NAMES in projector:
@@ -105,7 +105,7 @@ def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) ->
     try:
         got = tuple(checkpoint.visual_tokens(torch.zeros(1, 3, *IMAGE_SIZE))[0].shape)
     except (KeyError, RuntimeError, ValueError, ZeroDivisionError) as error:
-        cause = _first_line(error)
+        cause = first_line(error)
         raise CheckpointError(f"{folder / WEIGHTS}: its projector does not fit ({cause})") from error
     if got != expected:
         raise CheckpointError(f"{folder}: gives visual tokens {list(got)}, its config says {list(expected)}")
@@ -150,9 +150,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: not JSON ({_first_line(error)}); copy the checkpoint again"
-        ) from error
+        raise CheckpointError(f"{path}: not JSON ({first_line(error)}); copy the checkpoint again") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: expected a JSON object; copy the checkpoint again")
     version = config.get("format_version")
@@ -214,8 +212,3 @@ def _lite0(vision: Any, config: Path) -> Any:
 def _classifier(network: Any) -> nn.Module:
     layers = (network.conv_head, network.bn2, network.act2, network.global_pool, nn.Flatten())
     return nn.Sequential(*layers, network.classifier)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

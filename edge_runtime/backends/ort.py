@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_runtime.backends.base import DecoderCache, first_trace
 from edge_runtime.backends.spinning import Spinning, session_entries, supported
 from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec, TensorSpec
-from edge_runtime.errors import BackendError, BundleError
+from edge_runtime.errors import BackendError, BundleError, first_line
 from edge_runtime.kv_cache.eviction import CacheRows
 from edge_runtime.kv_cache.host_store import HostRows
 from edge_runtime.kv_cache.rope import inverse_frequencies
@@ -75,7 +75,7 @@ class OrtBackend:
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the engine's exceptions share no base class
-            raise BackendError(f"{path}: onnxruntime cannot load it ({_first_line(error)})") from error
+            raise BackendError(f"{path}: onnxruntime cannot load it ({first_line(error)})") from error
         if providers[0] not in session.get_providers():
             raise BackendError(
                 "backend cuda: onnxruntime could not start its CUDA provider; check the driver and the CUDA "
@@ -103,7 +103,7 @@ class OrtVision:
         try:
             tokens, *trace = self._session.run(self._outputs, inputs)
         except Exception as error:
-            raise BackendError(f"vision graph: onnxruntime failed ({_first_line(error)})") from error
+            raise BackendError(f"vision graph: onnxruntime failed ({first_line(error)})") from error
         return tokens, trace[0] if trace else None
 
 
@@ -186,7 +186,7 @@ class _OrtCache:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise BackendError(f"decoder graph: onnxruntime failed ({_first_line(error)})") from error
+            raise BackendError(f"decoder graph: onnxruntime failed ({first_line(error)})") from error
         self._after(start, length)
         return self._logits
 
@@ -325,8 +325,3 @@ def _check_names(path: Path, what: str, specs: Sequence[TensorSpec], actual: Seq
             f"{path}: its {what} are not those of bundle.json ({', '.join(sorted(difference)[:3])}); "
             "export again"
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -29,14 +29,15 @@ from torch import Tensor
 from benchmarks.metric.annotations import Prediction
 from benchmarks.metric.judges import Judge
 from benchmarks.metric.score import score
+from edge_runtime.errors import first_line
 from train.data.features import FeatureCache
 from train.errors import TrainingError
-from train.grpo.interrupt import Interrupt
 from train.grpo.loss import group_advantages
 from train.grpo.memory import check_memory
 from train.grpo.recipe import GRPORecipe
 from train.grpo.report import StepReporter, step_report
 from train.grpo.update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
+from train.interrupt import Interrupt
 from train.models.checkpoint import save_checkpoint
 from train.models.inherit import changes
 from train.progress import Progress
@@ -348,7 +349,7 @@ class GRPOTrainer:
             facts = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
             self._step, self._clock.spent = int(facts["step"]), float(facts["spent_s"])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise TrainingError(f"{folder}: can't be read ({str(error).splitlines()[0]})") from error
+            raise TrainingError(f"{folder}: can't be read ({first_line(error)})") from error
         best = self._recipe.output / "best" / "config.json"
         if best.is_file():
             self._best = json.loads(best.read_text(encoding="utf-8"))["metrics"]["f1"]

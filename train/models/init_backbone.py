@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from edge_runtime.errors import first_line
 from train.models.chat_template import plain
 from train.models.checkpoint import save_checkpoint
 from train.models.qwen.model import WHOLE, qwen_protocol, take_apart
@@ -51,7 +52,7 @@ def make_qwen(out: Path, source: str, picture: tuple[int, int]) -> None:
     except BaseModelError:
         raise
     except (OSError, ValueError) as error:
-        raise BaseModelError(f"{source}: {str(error).splitlines()[0]}") from error
+        raise BaseModelError(f"{source}: {first_line(error)}") from error
 
 
 def save_tower(

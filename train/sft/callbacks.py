@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +11,12 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from train.interrupt import Interrupt
 from train.models.base import StreamModel
 from train.progress import Progress
 from train.sft.resume import disk_errors
 from train.sft.teacher_forced import table
 from train.sft.trainer import StreamTrainer
-
-ECHO_S = 2.0
-"""A second interrupt this soon is the first one's echo: a launcher hands on what the terminal sent to all."""
 
 Export = Callable[[Path, StreamModel, dict[str, Any]], None]
 
@@ -46,25 +43,13 @@ class Keeper(TrainerCallback):
         self._trainer, self._output, self._export, self.say = trainer, output, export, say
         self._save_s, self._best = save_s, best
         self._saved = time.monotonic()
-        self._signalled = -math.inf
-        self._handlers: dict[int, Any] = {}
+        self._interrupt = Interrupt(say)
         self.stopped = False
         self._progress: Progress | None = None
 
-    def _on_signal(self, number: int, frame: Any) -> None:
-        now = time.monotonic()
-        if self.stopped and now - self._signalled > ECHO_S:
-            raise KeyboardInterrupt
-        if not self.stopped:
-            self._signalled = now
-            self.stopped = True
-            self.say("stopping after this step; interrupt again to stop at once")
-
     def release_signals(self) -> None:
         """Signals do again what they did before, the bar goes; needed where training ended in an error."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
+        self._interrupt.__exit__()
         if self._progress is not None:
             self._progress.close()
 
@@ -76,8 +61,7 @@ class Keeper(TrainerCallback):
         self._progress = Progress(
             state.max_steps, "sft", done=state.global_step, shown=state.is_world_process_zero
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._on_signal)
+        self._interrupt.__enter__()
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.release_signals()
@@ -93,11 +77,15 @@ class Keeper(TrainerCallback):
             self._progress.advance(loss=self._trainer.step_loss, limit_s=left)
         # Ranks run on clocks of their own; all must do the same thing, so one tick of the slowest decides.
         flags = torch.tensor(
-            [float(self.stopped), float(clock.over), float(time.monotonic() - self._saved >= self._save_s)],
+            [
+                float(self._interrupt.asked),
+                float(clock.over),
+                float(time.monotonic() - self._saved >= self._save_s),
+            ],
             device=args.device,
         )
         stopped, over, due = (self._trainer.accelerator.reduce(flags, reduction="sum") > 0).tolist()
-        self.stopped = stopped
+        self.stopped = self._interrupt.asked = stopped
         if over and state.global_step < state.max_steps:
             self.say(f"time is up after {clock.spent / 60:.1f} minutes, at step {state.global_step}")
         last = stopped or over or state.global_step >= state.max_steps

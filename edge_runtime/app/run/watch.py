@@ -16,7 +16,7 @@ from edge_runtime.app.live_display import LiveDisplay, NoDisplay
 from edge_runtime.app.run import source_factory as opening
 from edge_runtime.app.run.spec import Job, Watched
 from edge_runtime.app.run.summary import show_summaries
-from edge_runtime.app.signals import reload_on_hangup, stop_on_signals
+from edge_runtime.command_line.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.config.schema import CameraConfig
 from edge_runtime.errors import EdgeError, SinkError, SourceError
 from edge_runtime.observability.console import Console

@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.atomic_write import whole_file
 from edge_runtime.backends.tensorrt.api import Built, Tensor
 from edge_runtime.errors import BackendError
 
@@ -203,23 +204,8 @@ def _read_own(path: Path) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, also when the power fails."""
-    temporary = path.with_name(f".{path.stem}.{path.suffix[1:]}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with whole_file(path, 0o600) as temporary:
+        temporary.write_bytes(data)
 
 
 def _stale(stored: Key, wanted: Key) -> str:

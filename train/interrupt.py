@@ -6,8 +6,10 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import FrameType
-from typing import Any
+
+from edge_runtime.command_line.signals import handling
 
 ECHO_S = 2.0
 """A second interrupt this soon is the first one's echo: a launcher hands on what the terminal sent to all."""
@@ -22,16 +24,14 @@ class Interrupt:
         self.asked = False
         self._say = say
         self._when = -math.inf
-        self._before: dict[int, Any] = {}
+        self._handlers = ExitStack()
 
     def __enter__(self) -> Interrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._on_signal)
+        self._handlers.enter_context(handling(self._on_signal, signal.SIGINT, signal.SIGTERM))
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handlers.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
