@@ -20,7 +20,7 @@ from torch import nn
 
 from edge_runtime.atomic_write import replace_folder
 from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION
-from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from export.bundle_folder import check_room, describe_files, sweep, write_manifest
 from export.decoder.graph import DecoderGraph
 from export.decoder.targets import LOWERINGS, Target, find_target
@@ -95,18 +95,18 @@ def export_bundle(
     vision_precision = engine.vision(precision or engine.default, wanted)
     progress("checkpoint")
     checkpoint, backbone = open_checkpoint(checkpoint_folder)
-    protocol = checkpoint.protocol
+    stream_format = checkpoint.stream_format
     vision_precision = check_vision(checkpoint.model, engine.name, vision_precision, wanted)
     if vision_precision != "int8":
         calibration = None
     elif calibration is None:
-        calibration = world_frames(protocol.fps)
+        calibration = world_frames(stream_format.fps)
     if threshold is not None:
-        protocol = replace(protocol, threshold=threshold)
+        stream_format = replace(stream_format, threshold=threshold)
     return export_model(
         checkpoint.model,
         checkpoint.tokenizer,
-        protocol,
+        stream_format,
         out_folder,
         name=name,
         target=target,
@@ -135,7 +135,7 @@ def open_checkpoint(folder: Path) -> tuple[Checkpoint, nn.Module]:
 def export_model(
     model: StreamModel,
     tokenizer: Tokenizer,
-    protocol: Protocol,
+    stream_format: StreamFormat,
     out: Path,
     *,
     backbone: nn.Module | None = None,
@@ -171,7 +171,7 @@ def export_model(
     precision = precision or engine.default
     engine.check_block_size(block_size, precision)
     lowerings = lowerings or engine.lowerings(precision)
-    encoder = _check_fit(model, tokenizer, protocol)
+    encoder = _check_fit(model, tokenizer, stream_format)
     rows = context_rows or rows_for(encoder)
     out = Path(out).absolute()
     if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -191,7 +191,7 @@ def export_model(
             "commit": _commit(),
             "target": target,
             "precision": precision,
-            "protocol": protocol.to_dict(),
+            "protocol": stream_format.to_dict(),
         }
         manifest |= _write_graphs(
             model, backbone, work, engine, precision, block_size, lowerings, rows, calibration, progress
@@ -222,9 +222,9 @@ def rows_for(encoder: TurnEncoder) -> int:
     A quarter of the turns may hold the longest response. Memory is the only price: time depends on the rows
     in use.
     """
-    protocol = encoder.protocol
-    turns = protocol.window_turns * (len(encoder.turn_ids(_LATE_TURN)) + len(encoder.silence_ids()))
-    responses = -(-protocol.window_turns // 4) * protocol.max_response_tokens
+    stream_format = encoder.stream_format
+    turns = stream_format.window_turns * (len(encoder.turn_ids(_LATE_TURN)) + len(encoder.silence_ids()))
+    responses = -(-stream_format.window_turns // 4) * stream_format.max_response_tokens
     rows = len(encoder.prefix_ids()) + _QUERY_ROWS + turns + responses
     return -(-rows // 128) * 128
 
@@ -239,17 +239,19 @@ def check_parity(parity: Mapping[str, Any], precision: str) -> None:
         raise ExportError(f"the bundle differs from the model, nothing was written: {dict(parity)}")
 
 
-def _check_fit(model: StreamModel, tokenizer: Tokenizer, protocol: Protocol) -> TurnEncoder:
+def _check_fit(model: StreamModel, tokenizer: Tokenizer, stream_format: StreamFormat) -> TurnEncoder:
     try:
-        encoder = TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+        encoder = TurnEncoder(
+            stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+        )
     except ValueError as error:
         raise ExportError(str(error)) from error
     tokens, rows = tokenizer.get_vocab_size(), len(model.decoder.get_input_embeddings().weight)
     if tokens > rows:
         raise ExportError(f"the tokenizer has {tokens} tokens, the model embeds only {rows}")
-    if protocol.frame_tokens != model.frame_tokens:
+    if stream_format.frame_tokens != model.frame_tokens:
         raise ExportError(
-            f"visual tokens per frame: {protocol.frame_tokens} in the protocol, "
+            f"visual tokens per frame: {stream_format.frame_tokens} in the protocol, "
             f"{model.frame_tokens} in the model"
         )
     return encoder

@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import ConfigError
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
@@ -169,7 +169,7 @@ class SFTRecipe:
     seed: int = 1
     model: CompactConfig = field(default_factory=CompactConfig)
     lora: LoraSettings | None = None
-    protocol: Protocol = field(default_factory=Protocol)
+    protocol: StreamFormat = field(default_factory=StreamFormat)
     offsets: OffsetSampling = field(default_factory=OffsetSampling)
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: Optimizer = field(default_factory=Optimizer)

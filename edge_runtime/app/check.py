@@ -64,7 +64,7 @@ def _cameras(config: Config, environment: Mapping[str, str]) -> Iterator[Finding
     names_and_sources = []
     for index, camera in enumerate(config.cameras):
         at: KeyPath = ("camera", index)
-        if not camera.asks:
+        if not camera.queries:
             yield note(config, at, "warn", "nothing to watch for; add [[camera.ask]] or give --ask")
         password = list(Secret(camera.password_env, camera.password_file).check("password", environment))
         yield from _within(config, at, password)

@@ -23,7 +23,7 @@ from edge_runtime.app.commands.check import check
 from edge_runtime.app.commands.help import Commands
 from edge_runtime.app.commands.init import init
 from edge_runtime.app.commands.plugin import plugin
-from edge_runtime.app.commands.run import SAMPLES, run
+from edge_runtime.app.commands.run import run
 from edge_runtime.app.hide_arguments import hide_passwords
 from edge_runtime.backends.names import NAMES
 from edge_runtime.backends.no_telemetry import ignore_desktop_settings
@@ -36,7 +36,7 @@ from edge_runtime.observability.log import logging_to
 if TYPE_CHECKING:
     from edge_runtime.app.doctor import Decoder
 
-__all__ = ["SAMPLES", "commands", "main"]
+__all__ = ["commands", "main"]
 
 _log = logging.getLogger(__name__)
 

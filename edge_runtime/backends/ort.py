@@ -1,8 +1,8 @@
 """ONNX Runtime: the CPU everywhere, CUDA for bundles with a float16 cache.
 
-The decoder's cache is bound once, past and present to the same memory: GroupQueryAttention and
-TensorScatter then write the chunk's rows in place and copy nothing. A step rebinds only what changes with the
-chunk's length. TensorRT's oldest flavour gives the chunk's rows instead: they are copied afterwards.
+The decoder's cache is bound once, past and present to the same memory: GroupQueryAttention and TensorScatter
+then write the chunk's slots in place and copy nothing. A step rebinds only what changes with the chunk's
+length. TensorRT's oldest flavour gives the chunk's slots instead: they are copied afterwards.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_runtime.backends.base import DecoderCache, first_trace
+from edge_runtime.backends.base import DecoderCache, initial_features
 from edge_runtime.backends.spinning import Spinning, session_entries, supported
 from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec, TensorSpec
 from edge_runtime.errors import BackendError, BundleError, first_line
-from edge_runtime.kv_cache.eviction import CacheRows
-from edge_runtime.kv_cache.host_store import HostRows
+from edge_runtime.kv_cache.eviction import CacheSlots
+from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import inverse_frequencies
 from edge_runtime.kv_cache.window import EvictionPlan
 
@@ -91,20 +91,20 @@ class OrtVision:
 
     def __init__(self, session: onnxruntime.InferenceSession, graph: GraphSpec) -> None:
         self._session = session
-        self._nothing = first_trace(graph)
-        self._outputs = ["tokens"] if self._nothing is None else ["tokens", "trace"]
+        self._initial = initial_features(graph)
+        self._outputs = ["tokens"] if self._initial is None else ["tokens", "trace"]
 
     def run(
         self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         inputs = {"pixels": pixels}
-        if self._nothing is not None:
-            inputs["previous"] = self._nothing if previous is None else previous
+        if self._initial is not None:
+            inputs["previous"] = self._initial if previous is None else previous
         try:
-            tokens, *trace = self._session.run(self._outputs, inputs)
+            tokens, *features = self._session.run(self._outputs, inputs)
         except Exception as error:
             raise BackendError(f"vision graph: onnxruntime failed ({first_line(error)})") from error
-        return tokens, trace[0] if trace else None
+        return tokens, features[0] if features else None
 
 
 class OrtDecoder:
@@ -144,14 +144,14 @@ class _OrtCache:
         self.capacity = model.context_rows
         self._session = session
         self._binding = session.io_binding()
-        # Rows are written before they are read; zeros all the same, so that no stray NaN can meet a product
+        # Slots are written before they are read; zeros all the same, so that no stray NaN can meet a product
         # with 0.
         shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
         self._cache: Any = np.zeros(shape, dtype)  # keys and values of each layer in turn
         self._scales = scales
-        self._store = HostRows(self._cache, scales)
+        self._store = HostStore(self._cache, scales)
         positions = self._positions_of(model)
-        self._rows = CacheRows(
+        self._slots = CacheSlots(
             self._store, self.capacity, positions, inverse_frequencies(model.head_dim, model.rope_theta)
         )
         self._positions = np.arange(positions, dtype=np.int64)
@@ -169,8 +169,8 @@ class _OrtCache:
     ) -> NDArray[np.float32]:
         length, width = embeddings.shape
         if not 0 < length <= self.capacity - start:
-            raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
-        base = self._rows.begin(start)
+            raise ValueError(f"step of {length} slots at {start} in a cache of {self.capacity}")
+        base = self._slots.begin(start)
         self._write_index[0] = start
         self._before(length)
         # All anew in every step: their length varies, and on a GPU binding is what copies them there.
@@ -191,15 +191,15 @@ class _OrtCache:
         return self._logits
 
     def evict(self, plan: EvictionPlan) -> None:
-        self._rows.evict(plan)
+        self._slots.evict(plan)
 
-    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        return self._rows.read(rows)
+    def read_slots(self, slots: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return self._slots.read(slots)
 
     def close(self) -> None:
         self._binding.clear_binding_inputs()
         self._binding.clear_binding_outputs()
-        del self._rows, self._store, self._cache
+        del self._slots, self._store, self._cache
 
     def _positions_of(self, model: ModelSpec) -> int:
         """How many the graph can be given."""
@@ -239,7 +239,7 @@ class OrtHostCache(_OrtCache):
 
 class OrtAppendingCache(OrtHostCache):
     """The graph only reads the cache and gives the chunk's keys and values [2 L, Hkv, S, Dh]: they are copied
-    to their rows afterwards.
+    to their slots afterwards.
     """
 
     _new: NDArray[Any]
@@ -257,7 +257,7 @@ class OrtAppendingCache(OrtHostCache):
 
 
 class OrtDeviceCache(_OrtCache):
-    """Keys and values in the device's memory, and as many rows of the host's, to which an eviction fetches
+    """Keys and values in the device's memory, and as many slots of the host's, to which an eviction fetches
     them and from which it writes them back: OrtValue has no copy of parts.
     """
 
@@ -271,9 +271,9 @@ class OrtDeviceCache(_OrtCache):
             for host, value in zip(layer[:, None], pair, strict=True):
                 value.update_inplace(host)
 
-    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    def read_slots(self, slots: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         self._fetch()
-        return super().read_rows(rows)
+        return super().read_slots(slots)
 
     def close(self) -> None:
         super().close()
@@ -285,7 +285,7 @@ class OrtDeviceCache(_OrtCache):
                 host[:] = value.numpy()
 
     def _positions_of(self, model: ModelSpec) -> int:
-        """Rows and positions are kept alike after each eviction: whether GroupQueryAttention's kernels for
+        """Slots and positions are kept alike after each eviction: whether GroupQueryAttention's kernels for
         CUDA would follow ``position_ids`` otherwise has not been tried.
         """
         return model.context_rows

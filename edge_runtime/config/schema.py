@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.config.cameras import TRANSPORTS, Ask, CameraConfig, SourceOptions, read_cameras
+from edge_runtime.config.cameras import TRANSPORTS, CameraConfig, QueryConfig, SourceOptions, read_cameras
 from edge_runtime.config.runtime import RuntimeConfig, parse_address, read_runtime
 from edge_runtime.errors import ConfigError
 from edge_runtime.findings import Finding
@@ -40,9 +40,9 @@ else:
 
 __all__ = [
     "TRANSPORTS",
-    "Ask",
     "CameraConfig",
     "Config",
+    "QueryConfig",
     "RuntimeConfig",
     "SourceOptions",
     "find_config",

@@ -53,7 +53,7 @@ class Decision:
     """Ids of the text's tokens."""
     timing: dict[str, float] = field(default_factory=dict, compare=False)
     """Milliseconds. Durations: ``preprocess`` and ``vision`` (absent with
-    :meth:`StreamSession.push_tokens`), ``evict`` (only when rows moved), ``append``. From the start of the
+    :meth:`StreamSession.push_tokens`), ``evict`` (only when slots moved), ``append``. From the start of the
     push: ``decision``, ``first_token`` (only when it speaks), ``total``.
     """
 
@@ -78,15 +78,15 @@ class StreamSession:
     """
 
     def __init__(self, model: Model, *, threshold: float | None = None) -> None:
-        self.threshold = model.protocol.threshold if threshold is None else threshold
+        self.threshold = model.stream_format.threshold if threshold is None else threshold
         self._model = model
         self._encoder = model.encoder
-        self._protocol = model.protocol
+        self._stream_format = model.stream_format
         self._lock = threading.RLock()
-        self._sampler = TimestepSampler(self._protocol.fps)
+        self._sampler = TimestepSampler(self._stream_format.fps)
         self._last_index = -1
         self._window = KVWindow(
-            model.bundle.model.context_rows, self._protocol.window_turns, self._protocol.evict_turns
+            model.bundle.model.context_rows, self._stream_format.window_turns, self._stream_format.evict_turns
         )
         self._pending: list[int] = []  # decision of the last turn, not in the cache yet
         self._active: dict[str, _Query] = {}
@@ -99,15 +99,15 @@ class StreamSession:
         largest_turn = (
             len(self._encoder.turn_ids(_FAR_INDEX))
             + 1
-            + self._protocol.max_response_tokens
+            + self._stream_format.max_response_tokens
             + len(self._encoder.response_end_ids)
         )
         capacity = self._window.capacity
         # Two turns always fit: the one appended and the one before it.
-        self._query_rows = min(capacity // _QUERY_SHARE, capacity - len(prefix) - 2 * largest_turn)
-        if self._query_rows < 1:
+        self._query_slots = min(capacity // _QUERY_SHARE, capacity - len(prefix) - 2 * largest_turn)
+        if self._query_slots < 1:
             raise BundleError(
-                f"{model.bundle.path('bundle.json')}: key model.context_rows: a cache of {capacity} rows "
+                f"{model.bundle.path('bundle.json')}: key model.context_rows: a cache of {capacity} slots "
                 f"has no room for the prompt ({len(prefix)}) and two turns ({largest_turn} each); "
                 "export with more"
             )
@@ -133,9 +133,9 @@ class StreamSession:
         return {query.id: query.text for query in self._active.values()}
 
     @property
-    def rows(self) -> int:
-        """Rows of the cache in use; there are ``model.context_rows`` of the bundle."""
-        return self._window.rows
+    def slots(self) -> int:
+        """Slots of the cache in use; there are ``model.context_rows`` of the bundle."""
+        return self._window.slots
 
     def ask(self, text: str, *, id: str | None = None) -> str:
         """Ask something to be answered while the stream goes on; returns the query's id (``q1``, ``q2``,
@@ -163,7 +163,7 @@ class StreamSession:
                     "(model.session()), or remove a query first"
                 )
             ids = tuple(self._encoder.query_ids(text))
-            free = self._query_rows - sum(len(query.ids) for query in self._active.values())
+            free = self._query_slots - sum(len(query.ids) for query in self._active.values())
             if len(ids) > free:
                 others = f" beside {len(self._active)} active queries" if self._active else ""
                 raise ConfigError(
@@ -211,7 +211,7 @@ class StreamSession:
                 return None
             pixels = self._vision.preprocess(frame)
             preprocessed = perf_counter()
-            before = self._vision.trace
+            before = self._vision.previous
             tokens = self._vision.encode(pixels)
             timing = {
                 "preprocess": (preprocessed - begin) * 1e3,
@@ -220,7 +220,7 @@ class StreamSession:
             try:
                 decision = self._step(tokens, index, begin, timing)
             except BaseException:
-                self._vision.trace = before
+                self._vision.previous = before
                 raise
             self._sampler = sampler  # not before: a frame whose step failed may be pushed again
             return decision
@@ -241,7 +241,7 @@ class StreamSession:
         """
         with self._lock:
             self._check_open()
-            self._window.restore(self._prefix)  # the prefix lies at row 0 and has never moved
+            self._window.restore(self._prefix)  # the prefix lies at slot 0 and has never moved
             self._pending = []
             self._sampler.reset()
             self._vision.reset()
@@ -262,7 +262,7 @@ class StreamSession:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
@@ -292,8 +292,8 @@ class StreamSession:
 
     def _make_room(self, turn: list[int], timing: dict[str, float]) -> None:
         """Evict until the chunk and the longest response fit."""
-        rows = len(self._pending) + sum(len(query.ids) for query in self._queued) + len(turn)
-        plan = self._window.plan_turn(rows + 1 + self._protocol.max_response_tokens)
+        slots = len(self._pending) + sum(len(query.ids) for query in self._queued) + len(turn)
+        plan = self._window.plan_turn(slots + 1 + self._stream_format.max_response_tokens)
         if plan is None:
             return
         started = perf_counter()
@@ -314,7 +314,7 @@ class StreamSession:
         """The decision, and the ids of the turn's assistant side that are not in the cache yet."""
         started = perf_counter()
         window, encoder = self._window, self._encoder
-        start = window.rows
+        start = window.slots
         chunk = list(self._pending)
         if self._pending:
             window.extend(len(self._pending))
@@ -337,7 +337,7 @@ class StreamSession:
         if self._active and score >= self._threshold:
             text, tokens, pending = self._speak(begin, timing)
         timing["total"] = (perf_counter() - begin) * 1e3
-        interval = self._protocol.interval(index)
+        interval = self._stream_format.interval(index)
         query_id = next(reversed(self._active), None)
         return Decision(
             interval[1], interval, score, text is not None, text, query_id, tokens, timing
@@ -348,17 +348,17 @@ class StreamSession:
         encoder, decode = self._encoder, self._model.tokenizer.decode
         generated = self._decoder.generate(
             encoder.response_id,
-            self._window.rows,
+            self._window.slots,
             stop_id=encoder.stop_id,
-            max_tokens=self._protocol.max_response_tokens,
+            max_tokens=self._stream_format.max_response_tokens,
             bias=self._model.text_bias,
             is_blank=lambda ids: not decode(ids),
         )
         text = decode(generated.ids)
-        if not text:  # a response must say something: these rows are not committed
+        if not text:  # a response must say something: these slots are not committed
             return None, (), encoder.silence_ids()
         timing["first_token"] = (generated.first_token_at - begin) * 1e3
-        self._window.extend(generated.rows)
+        self._window.extend(generated.slots)
         unwritten = [] if generated.stopped else [generated.ids[-1]]
         return text, generated.ids, [*unwritten, *encoder.response_end_ids]
 

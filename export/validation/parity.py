@@ -130,8 +130,8 @@ class _ReferenceStream:
 
     def evict(self, plan: EvictionPlan) -> None:
         moves = plan.moves
-        still = moves[0].target if moves else plan.rows  # rows below the first move stay where they are
-        self._decoder.evict([(0, still), *((move.source, move.source + move.rows) for move in moves)])
+        still = moves[0].target if moves else plan.slots  # rows below the first move stay where they are
+        self._decoder.evict([(0, still), *((move.source, move.source + move.slots) for move in moves)])
 
 
 Reference = _ReferenceStream | QwenReference
@@ -163,7 +163,7 @@ class _WatchedDecoder(CachedDecoder):
         super().evict(plan)
         self._reference.evict(plan)
         expected = self._reference.rows()
-        self._comparison.add_rows(self._cache.read_rows(expected[0].shape[2]), expected)
+        self._comparison.add_rows(self._cache.read_slots(expected[0].shape[2]), expected)
         self._comparison.evictions += any(segment.kind == "turn" for segment in plan.evicted)
 
 
@@ -188,7 +188,7 @@ class _WatchedModel(Model):
         self._seen_by: Reference | None = None
         super().__init__(folder, threads=threads, backend=backend)
         self.comparison = Comparison(
-            self.encoder.silence_id, self.encoder.response_id, self.protocol.threshold
+            self.encoder.silence_id, self.encoder.response_id, self.stream_format.threshold
         )
         self._seen_by = _reference(model, backbone, self.encoder.image_id)
 
@@ -226,8 +226,8 @@ def measure_parity(
     Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
     """
     watched = _WatchedModel(Path(folder), model, backbone, threads, backend)
-    protocol = watched.protocol
-    source = iter(steps) if steps is not None else world_stream(protocol.fps)
+    stream_format = watched.stream_format
+    source = iter(steps) if steps is not None else world_stream(stream_format.fps)
     progress = Progress(timesteps, "parity", unit="timestep")
     with _torch_threads(threads), watched.session() as session, progress:
         for index, step in zip(range(timesteps), source, strict=False):
@@ -236,8 +236,8 @@ def measure_parity(
                     session.remove(next(iter(session.queries)))
                 session.ask(step.query)
             forced = index % response_every == response_every - 1
-            session.threshold = 0.0 if forced else protocol.threshold
-            session.push(step.frame, (index + 1) / protocol.fps)
+            session.threshold = 0.0 if forced else stream_format.threshold
+            session.push(step.frame, (index + 1) / stream_format.fps)
             progress.advance()
     comparison = watched.comparison
     if len(comparison.agreed) < timesteps:

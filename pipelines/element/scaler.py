@@ -1,4 +1,4 @@
-"""One raw video buffer at a time becomes a small RGB picture, by the very elements a camera's pictures pass.
+"""Scales one raw video buffer at a time to a small RGB frame, with the elements a camera's frames pass.
 
 ::
 
@@ -22,11 +22,11 @@ from pipelines.pipeline.preprocessing import add_tail, link
 from pipelines.sources.errors import first_line
 
 
-class PictureScaler:
+class FrameScaler:
     """A small pipeline that is fed by hand. Not thread-safe: one thread converts."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        """``size``: (width, height) of the pictures. Raises SourceError when an element is missing."""
+        """``size``: (width, height) of the frames. Raises SourceError when an element is missing."""
         self._Gst = load().Gst
         self._pipeline = self._Gst.Pipeline.new(None)
         self._source = make("appsrc", format=self._Gst.Format.TIME, max_buffers=1)
@@ -45,7 +45,7 @@ class PictureScaler:
         self._source.emit("push-buffer", buffer)
         sample = self._sink.emit("try-pull-sample", int(timeout_s * self._Gst.SECOND))
         if sample is None:
-            raise SourceError(f"{caps.to_string()}: the picture cannot be scaled ({self._reason()})")
+            raise SourceError(f"{caps.to_string()}: the frame cannot be scaled ({self._reason()})")
         return to_array(sample)
 
     def _reason(self) -> str:

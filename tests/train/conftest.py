@@ -46,7 +46,7 @@ def write_corpus(
 
 @pytest.fixture
 def sft_recipe(tmp_path: Path) -> SFTRecipe:
-    from edge_runtime.bundle.stream_format import Protocol
+    from edge_runtime.bundle.stream_format import StreamFormat
     from tests.train.tiny_config import TINY
     from train.data.dataset import Source
     from train.data.encode import OffsetSampling
@@ -60,7 +60,7 @@ def sft_recipe(tmp_path: Path) -> SFTRecipe:
         output=tmp_path / "run",
         tokenizer=str(tmp_path / "tokenizer.json"),
         model=replace(TINY, motion=True),
-        protocol=Protocol(system_prompt="Watch.", window_turns=80, evict_turns=16),
+        protocol=StreamFormat(system_prompt="Watch.", window_turns=80, evict_turns=16),
         offsets=OffsetSampling(zero=1.0, near=0.0),
         optimizer=Optimizer(lr=5e-3, warmup_steps=2),
         run=Run(epochs=1, batch_size=4, precision="fp32", threads=1, log_steps=10, save_minutes=60),

@@ -32,10 +32,10 @@ class Examination:
     """
 
     def __init__(self, checkpoint: Checkpoint, files: Sequence[Path], cache: Path) -> None:
-        self._protocol, self._tokenizer = checkpoint.protocol, checkpoint.tokenizer
+        self._stream_format, self._tokenizer = checkpoint.stream_format, checkpoint.tokenizer
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = checkpoint.model.to(self._device).float().eval()
-        features = FeatureCache(cache, self._protocol.fps, vision=self._model.vision)
+        features = FeatureCache(cache, self._stream_format.fps, vision=self._model.vision)
         self._prompts = Prompts([Source(path) for path in files], features, shuffle=False)
 
     @property
@@ -45,7 +45,7 @@ class Examination:
     def ask(self, questions: Sequence[Annotation], threshold: float) -> list[Prediction]:
         """What the model says to ``questions`` when it speaks from ``threshold`` on."""
         rules = TokenRules(
-            turn_encoder(self._protocol, self._tokenizer),
+            turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,
             self._model.decoder.get_input_embeddings().num_embeddings,
             threshold=threshold,

@@ -109,7 +109,7 @@ def _examine(
     examination = Examination(checkpoint, (test.path,), cache)
     questions = drawn(examination.annotations, test.questions, test.seed)
     found = {}
-    for threshold in comparison.thresholds or (checkpoint.protocol.threshold,):
+    for threshold in comparison.thresholds or (checkpoint.stream_format.threshold,):
         said = examination.ask(questions, threshold)
         write_predictions(folder / f"{test.name}-{threshold:g}.jsonl", said)
         found[f"{threshold:g}"] = figures(questions, said)

@@ -60,7 +60,7 @@ def score(
         asked = drawn(examination.annotations, questions, seed)
         tests[file] = examination, asked
     found: dict[str, dict[str, Any]] = {str(file): {} for file in files}
-    for threshold in sorted(set(thresholds)) or [loaded.protocol.threshold]:
+    for threshold in sorted(set(thresholds)) or [loaded.stream_format.threshold]:
         for file, (examination, asked) in tests.items():
             found[str(file)][f"{threshold:g}"] = figures(asked, examination.ask(asked, threshold))
     if as_json:

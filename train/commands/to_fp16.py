@@ -29,7 +29,7 @@ def pack(checkpoint: Path, out: Path) -> None:
         out,
         model.half(),
         loaded.tokenizer,
-        loaded.protocol,
+        loaded.stream_format,
         config["tasks"],
         config["recipe"],
         config["metrics"],

@@ -84,7 +84,7 @@ class TimelineEncoder:
             ids.extend(tokens)
             labels.extend(tokens if supervised else [IGNORE] * len(tokens))
 
-        seconds = offset / self.encoder.protocol.fps
+        seconds = offset / self.encoder.stream_format.fps
         first = max(timeline.query_turn, timeline.supervised_from)
         for turn, timestep in enumerate(timeline.timesteps):
             for asked, query in timeline.queries:

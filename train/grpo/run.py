@@ -115,12 +115,13 @@ class GRPOTrainer:
             self.model.gradient_checkpointing_enable()
         self._tokenizer = checkpoint.tokenizer
         threshold = recipe.rollout.threshold
-        self._protocol = replace(
-            checkpoint.protocol, threshold=checkpoint.protocol.threshold if threshold is None else threshold
+        self._stream_format = replace(
+            checkpoint.stream_format,
+            threshold=checkpoint.stream_format.threshold if threshold is None else threshold,
         )
-        for line in changes(checkpoint.protocol, self._protocol):
+        for line in changes(checkpoint.stream_format, self._stream_format):
             reporter.say(f"{recipe.init}: rollout.threshold changes {line}")
-        self._rules = self._rules_at(self._protocol.threshold, recipe.rollout.constrained)
+        self._rules = self._rules_at(self._stream_format.threshold, recipe.rollout.constrained)
         self._load_prompts()
         self._rewards = RewardModel(recipe.reward, judge, rubric_judge)
         self._rewards.check(self._prompts.annotations)
@@ -279,7 +280,7 @@ class GRPOTrainer:
         chosen = spread(self._validation.annotations, run.eval_questions)
         shown = "validation" if process.is_main_process else ""
         mine = chosen[process.process_index :: process.num_processes]
-        for threshold in run.eval_thresholds or (self._protocol.threshold,):
+        for threshold in run.eval_thresholds or (self._stream_format.threshold,):
             rules = self._rules_at(threshold, constrained=True)
             with self._autocast():
                 said = predict(
@@ -294,8 +295,8 @@ class GRPOTrainer:
             self._reporter.evaluation(self._step, threshold, found, responses, better)
             if better:
                 self._best = {"step": self._step, "threshold": threshold, **found}
-                chosen_at = replace(self._protocol, threshold=threshold)
-                for line in changes(self._protocol, chosen_at):
+                chosen_at = replace(self._stream_format, threshold=threshold)
+                for line in changes(self._stream_format, chosen_at):
                     self._reporter.say(f"best: run.eval_thresholds changes {line}")
                 self._export("best", threshold)
 
@@ -311,7 +312,7 @@ class GRPOTrainer:
                 folder,
                 self.model,
                 self._tokenizer,
-                replace(self._protocol, threshold=threshold),
+                replace(self._stream_format, threshold=threshold),
                 self._prompts.tasks,
                 self._recipe.to_dict(),
                 metrics,
@@ -336,7 +337,7 @@ class GRPOTrainer:
             facts = {"step": self._step, "spent_s": self._clock.spent}
             (folder / "trainer_state.json").write_text(json.dumps(facts), encoding="utf-8")
             put_in_place(states, name, keep=1)
-        self._export("checkpoint", self._best.get("threshold", self._protocol.threshold))
+        self._export("checkpoint", self._best.get("threshold", self._stream_format.threshold))
 
     def load_state(self) -> None:
         """Go on from the newest state. Raises TrainingError when it can't be read."""
@@ -358,7 +359,7 @@ class GRPOTrainer:
 
     def _load_prompts(self) -> None:
         data = self._recipe.data
-        cache = FeatureCache(data.cache, self._protocol.fps, data.workers, self.model.vision)
+        cache = FeatureCache(data.cache, self._stream_format.fps, data.workers, self.model.vision)
         with self._process.main_process_first():  # one process computes the features, the others find them
             self._prompts = Prompts(data.train, cache, seed=self._recipe.seed, offsets=self._recipe.offsets)
             self._validation = Prompts(data.validation, cache, shuffle=False) if data.validation else None
@@ -366,7 +367,7 @@ class GRPOTrainer:
     def _rules_at(self, threshold: float, constrained: bool) -> TokenRules:
         vocabulary = self.model.decoder.get_input_embeddings().num_embeddings
         return TokenRules(
-            turn_encoder(self._protocol, self._tokenizer),
+            turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,
             vocabulary,
             constrained=constrained,

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from edge_runtime.atomic_write import replace_folder
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import ConfigError
 from train.models.base import StreamModel
 from train.models.lora import (
@@ -50,7 +50,7 @@ class Checkpoint:
 
     model: StreamModel
     tokenizer: Tokenizer
-    protocol: Protocol
+    stream_format: StreamFormat
     config: dict[str, Any]
 
 
@@ -58,7 +58,7 @@ def save_checkpoint(
     folder: Path,
     model: StreamModel,
     tokenizer: Tokenizer,
-    protocol: Protocol,
+    stream_format: StreamFormat,
     tasks: Sequence[str],
     recipe: Mapping[str, Any],
     metrics: Mapping[str, Any],
@@ -72,7 +72,7 @@ def save_checkpoint(
         "family": model.family,
         "format_version": FORMAT_VERSION,
         "model": model.config.to_dict(),
-        "protocol": protocol.to_dict(),
+        "protocol": stream_format.to_dict(),
         "tasks": list(tasks),
         "recipe": dict(recipe),
         "metrics": dict(metrics),
@@ -105,7 +105,7 @@ def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: {name} is missing; is this a checkpoint folder?")
     try:
-        protocol = Protocol.from_dict(config["protocol"])
+        stream_format = StreamFormat.from_dict(config["protocol"])
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         if "lora" not in config:
             model = FAMILIES[config["family"]](config, folder)
@@ -136,7 +136,7 @@ def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
         model.float()  # a packed one
     if merge and model.adapters is not None:
         merge_adapters(model)
-    return Checkpoint(model.eval(), tokenizer, protocol, config)
+    return Checkpoint(model.eval(), tokenizer, stream_format, config)
 
 
 def _load_base(folder: Path, adapters: Adapters) -> StreamModel:

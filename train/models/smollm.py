@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import ConfigError, first_line
 from train.models.chat_template import add_tokens, chatml, padded_rows, start_rows
 from train.models.compact.model import CompactConfig, CompactModel
@@ -33,7 +33,7 @@ class BaseModelError(ConfigError, ValueError):
     """A pretrained model can't be taken; the message says which and why."""
 
 
-def smol_protocol(frame_tokens: int = 10) -> Protocol:
+def smol_stream_format(frame_tokens: int = 10) -> StreamFormat:
     """SmolLM2's own chat format, but for the turns, with V = ``frame_tokens`` visual tokens a frame.
 
     A timestep costs its tokens. SmolLM2 spends one on every digit and letter of ``<11s-12s>``: with the two
@@ -42,7 +42,7 @@ def smol_protocol(frame_tokens: int = 10) -> Protocol:
     to 9.
     """
     chat = chatml(
-        Protocol(frame_tokens=frame_tokens, window_turns=80, evict_turns=16, max_response_tokens=32),
+        StreamFormat(frame_tokens=frame_tokens, window_turns=80, evict_turns=16, max_response_tokens=32),
         IMAGE_TOKEN,
     )
     return replace(chat, turn_template="<|im_start|>{end}s{image}<|im_end|>", silence_end="")

@@ -153,7 +153,7 @@ def main(checkpoint: Path, annotations: Path, cache: Path, clips: int) -> None:
         raise ConfigError(f"{checkpoint}: has no concept token; make one with python -m train base smol")
     by_clip = {question.video_path: question for question in read_annotations(annotations)}
     chosen = list(by_clip.items())[: clips or None]
-    features = FeatureCache(cache, loaded.protocol.fps, vision=model.vision)
+    features = FeatureCache(cache, loaded.stream_format.fps, vision=model.vision)
     features.ensure(clip for clip, _ in chosen)
     frames, shown = [], []
     for clip, question in chosen:

@@ -19,7 +19,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
 from train.pretrain.align import LOOK, clip_truth, story_of, under_way
@@ -70,7 +70,7 @@ class Fact:
 def teach_naming(
     model: CompactModel,
     tokenizer: Tokenizer,
-    protocol: Protocol,
+    stream_format: StreamFormat,
     clips: list[Path],
     cache: FeatureCache,
     settings: NamingSettings,
@@ -79,7 +79,7 @@ def teach_naming(
     """Train ``model`` in place; returns by kind of fact the share whose answer was right, word for word (of
     names the first token), over the last examples.
     """
-    lesson = _Lesson(model, tokenizer, protocol, clips, cache, np.random.default_rng(settings.seed))
+    lesson = _Lesson(model, tokenizer, stream_format, clips, cache, np.random.default_rng(settings.seed))
     named = [p for n, p in model.decoder.named_parameters() if "embed_tokens" not in n]
     optimizer = torch.optim.AdamW(
         [
@@ -192,13 +192,13 @@ class _Lesson:
         self,
         model: CompactModel,
         tokenizer: Tokenizer,
-        protocol: Protocol,
+        stream_format: StreamFormat,
         clips: list[Path],
         cache: FeatureCache,
         rng: np.random.Generator,
     ) -> None:
         self._model, self._rng = model, rng
-        self._encoder, self._tokenizer = turn_encoder(protocol, tokenizer), tokenizer
+        self._encoder, self._tokenizer = turn_encoder(stream_format, tokenizer), tokenizer
         self._clips = [cache.load(clip) for clip in clips]
         keys = {key: i for i, key in enumerate(sprite_table())}
         centres = [SIZE * share for share in model.config.region_centres()]

@@ -1,7 +1,7 @@
-"""Takes changes of ``edge-run.toml`` over while cameras are being watched: questions, thresholds, the rest of
+"""Takes over changes of ``edge-run.toml`` while cameras are being watched: queries, thresholds, the rest of
 the policy, and privacy masks. No connection is touched and no frame is lost.
 
-Looked at between two timesteps, in the thread that runs the model, so nothing has to be locked. A file that
+Checked between two timesteps, in the thread that runs the model, so nothing has to be locked. A file that
 cannot be used changes nothing; what needs a restart is named.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import click
 
-from edge_runtime.app.run.plan import Plan
-from edge_runtime.app.run.spec import Job, Watched
+from edge_runtime.app.run.run_config import RunConfig
+from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.engine.query import Revision
 from edge_runtime.errors import EdgeError
 from edge_runtime.sinks import ReaderGoneError, SinkConfig
@@ -76,17 +76,17 @@ class Reloader:
 
     def __init__(
         self,
-        job: Job,
-        watched: Sequence[Watched],
+        spec: RunSpec,
+        watched: Sequence[WatchedCamera],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        assert job.plan.path is not None
-        self._path = job.plan.path
-        self._started = self._plan = job.plan
-        self._replan = job.replan
+        assert spec.config.path is not None
+        self._path = spec.config.path
+        self._started = self._config = spec.config
+        self._reread = spec.reread
         self._watched = watched
         self._clock = clock
-        self._file = FileWatch(self._path) if job.follow_file else None
+        self._file = FileWatch(self._path) if spec.follow_file else None
         self._next_look = clock() + LOOK_EVERY_S
         self._requested = False
 
@@ -119,9 +119,9 @@ class Reloader:
         revisions: list[Revision] = []
         running = [n for n, one in enumerate(self._watched) if not one.runner.over]
         try:
-            plan = self._replan()
+            config = self._reread()
             for n in running:
-                revisions.append(self._watched[n].runner.prepare(plan.cameras[n].asks))
+                revisions.append(self._watched[n].runner.prepare(config.cameras[n].queries))
         except (EdgeError, click.ClickException) as err:
             for revision in revisions:
                 revision.discard()
@@ -133,8 +133,8 @@ class Reloader:
             one = self._watched[n]
             try:
                 words = one.runner.revise(revision)
-                masks = plan.cameras[n].options.framing.masks
-                if masks != self._plan.cameras[n].options.framing.masks:
+                masks = config.cameras[n].options.framing.masks
+                if masks != self._config.cameras[n].options.framing.masks:
                     one.camera.set_masks(masks)
                     words.append("masks changed")
             except ReaderGoneError:
@@ -144,9 +144,9 @@ class Reloader:
                 continue
             if words:
                 changes.append(f"{one.runner.stream}: {', '.join(words)}")
-        self._plan = plan
+        self._config = config
         _log.info("%s taken over: %s", self._path, "; ".join(changes) or "nothing changed for the cameras")
-        if later := needs_restart(self._started, plan):
+        if later := needs_restart(self._started, config):
             verb = "takes" if len(later) == 1 else "take"
             _log.warning("%s: %s %s effect after a restart", self._path, ", ".join(later), verb)
 
@@ -155,7 +155,7 @@ class Reloader:
         return message if str(self._path) in message else f"{self._path}: {message}"
 
 
-def needs_restart(running: Plan, new: Plan) -> list[str]:
+def needs_restart(running: RunConfig, new: RunConfig) -> list[str]:
     """The keys of the file that a run cannot take over: ``runtime.bundle``, ``door: source``."""
     keys = [f"runtime.{key}" for key in _differing(running.runtime, new.runtime, _RUNTIME_KEYS)]
     for kind in dict.fromkeys(sink.kind for sink in (*running.sinks, *new.sinks)):
@@ -171,8 +171,8 @@ def needs_restart(running: Plan, new: Plan) -> list[str]:
     return keys
 
 
-def _of_kind(kind: str, plan: Plan) -> list[SinkConfig]:
-    return [sink for sink in plan.sinks if sink.kind == kind]
+def _of_kind(kind: str, config: RunConfig) -> list[SinkConfig]:
+    return [sink for sink in config.sinks if sink.kind == kind]
 
 
 def _differing(old: object, new: object, keys: dict[str, str]) -> list[str]:

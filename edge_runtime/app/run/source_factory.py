@@ -1,6 +1,6 @@
-"""From a camera's configuration to the open camera: the runtime's one bridge to :mod:`pipelines`.
+"""From a camera's configuration to the open camera: the application's one bridge to :mod:`pipelines`.
 
-Imports of that room stand inside the functions, so that what needs no camera needs no GStreamer.
+Its imports stand inside the functions, so that what needs no camera needs no GStreamer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime import redaction
 from edge_runtime.config.schema import CameraConfig, SourceOptions
 from edge_runtime.errors import ConfigError, SourceError
 
@@ -25,7 +26,6 @@ def parse(camera: CameraConfig) -> Any:
 
     Raises SourceError for a source that cannot be used, ConfigError for credentials that do not fit it.
     """
-    from edge_runtime import redaction as secrets
     from pipelines.sources import devices
     from pipelines.sources import errors as problems
     from pipelines.sources import registry as sources
@@ -37,7 +37,7 @@ def parse(camera: CameraConfig) -> Any:
                 f"camera {camera.name}: user and password are for rtsp:// and http:// sources alone"
             )
         password = camera.password()
-        secrets.register(password)
+        redaction.register(password)
         source = replace(source, user=camera.user, password=password)
     if (problem := problems.check_source(source)) is not None:
         raise SourceError(problem.line(source.label), permanent=True)
@@ -49,7 +49,7 @@ def parse(camera: CameraConfig) -> Any:
 
 def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
     """Names with their parsed sources: raises ConfigError for two of one name, as events would not tell them
-    apart, and for two readers of what gives each picture once (a device, a port).
+    apart, and for two readers of what gives each frame once (a device, a port).
     """
     names: set[str] = set()
     readers: dict[object, str] = {}
@@ -83,14 +83,14 @@ def _read_once(source: Any) -> object:
 
 def identity(source: Any, model: Model) -> str | None:
     """What a recording's event ids are made from; None for what is never the same again."""
-    from edge_runtime.events.records import file_identity
+    from edge_runtime.events.numbering import file_identity
     from pipelines.sources.registry import FileSource, ImagesSource
 
     if isinstance(source, FileSource):
         return file_identity(source.path, _model_identity(model))
     if isinstance(source, ImagesSource):
         files = source.files
-        found = [_picture_identity(path) for path in files]
+        found = [_image_identity(path) for path in files]
         base = next((path for path, text in zip(files, found, strict=True) if text != _UNREADABLE), None)
         return file_identity(base, *found, _model_identity(model)) if base else _UNREADABLE
     return None
@@ -99,9 +99,9 @@ def identity(source: Any, model: Model) -> str | None:
 _UNREADABLE = "unreadable"
 
 
-def _picture_identity(path: str) -> str:
-    """A picture that cannot be read is skipped later; it must not end the run here."""
-    from edge_runtime.events.records import file_identity
+def _image_identity(path: str) -> str:
+    """An image that cannot be read is skipped later; it must not end the run here."""
+    from edge_runtime.events.numbering import file_identity
 
     try:
         return file_identity(path) if os.path.isfile(path) else _UNREADABLE
@@ -114,11 +114,11 @@ def open_camera(
 ) -> Camera:
     """Start reading; ``wake`` is called, from any thread, when there is something to read. SourceError."""
     height, width = model.bundle.model.image_size
-    return _open(source, options, model.protocol.fps, (width, height), wake)
+    return _open(source, options, model.stream_format.fps, (width, height), wake)
 
 
 def try_camera(source: Any, options: SourceOptions) -> Camera:
-    """Start reading without a model, to see whether a picture comes. SourceError."""
+    """Start reading without a model, to see whether a frame comes. SourceError."""
     return _open(source, options, 1.0, (224, 224), None)
 
 
@@ -131,7 +131,7 @@ def _open(
 ) -> Camera:
     from pipelines import camera
 
-    given = {
+    settings = {
         "rtsp_transport": options.transport,
         "decoder": options.decoder,
         "connect_timeout_s": options.connect_timeout_s,
@@ -141,7 +141,7 @@ def _open(
         "tls_ca_file": str(options.tls_ca_file) if options.tls_ca_file else None,
         "tls_fingerprint": options.tls_fingerprint,
     }
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     opened: Camera = camera.open_camera(
         source,
         fps=fps,
@@ -155,4 +155,4 @@ def _open(
 def _model_identity(model: Model) -> str:
     """Tells models apart: a file's events have the same ids only when the same model made them."""
     hashes = sorted((name, spec.sha256) for name, spec in model.bundle.files.items())
-    return json.dumps([hashes, model.protocol.to_dict()], sort_keys=True)
+    return json.dumps([hashes, model.stream_format.to_dict()], sort_keys=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.backends.base import DecoderCache, first_trace
+from edge_runtime.backends.base import DecoderCache, initial_features
 from edge_runtime.backends.tensorrt.api import BuildRequest, Engine, TensorRT
 from edge_runtime.backends.tensorrt.cache import TensorRTCache
 from edge_runtime.backends.tensorrt.cuda import Cuda
@@ -75,7 +75,7 @@ class TensorRTBackend:
 def chunk_lengths(bundle: Bundle) -> tuple[int, int, int]:
     """Least, usual and largest number of positions in one call of the decoder."""
     largest = min(LONGEST_CHUNK, bundle.model.context_rows)
-    return 1, min(bundle.protocol.frame_tokens + _USUAL_SHARE, largest), largest
+    return 1, min(bundle.stream_format.frame_tokens + _USUAL_SHARE, largest), largest
 
 
 def engine_slot(api: TensorRT, bundle: Bundle, role: str) -> str:
@@ -108,7 +108,7 @@ class TensorRTVision:
     def __init__(self, engine: Engine, cuda: Cuda, graph: GraphSpec) -> None:
         _check_names(graph, engine)
         self._cuda, self._engine = cuda, engine
-        self._nothing = first_trace(graph)
+        self._initial = initial_features(graph)
         self._context = engine.context()
         self._stream = cuda.stream()
         self._lock = threading.Lock()
@@ -123,8 +123,8 @@ class TensorRTVision:
         self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         inputs = {"pixels": pixels}
-        if self._nothing is not None:
-            inputs["previous"] = self._nothing if previous is None else previous
+        if self._initial is not None:
+            inputs["previous"] = self._initial if previous is None else previous
         with self._lock:
             for name, array in inputs.items():
                 self._host[name][:] = array
@@ -135,8 +135,8 @@ class TensorRTVision:
             for name in outputs:
                 self._cuda.copy_out(self._host[name], self._addresses[name], self._stream)
             self._cuda.synchronize(self._stream)
-            tokens, *trace = (self._host[name].copy() for name in outputs)
-        return tokens, trace[0] if trace else None
+            tokens, *features = (self._host[name].copy() for name in outputs)
+        return tokens, features[0] if features else None
 
 
 class TensorRTDecoder:

@@ -33,7 +33,7 @@ def session(model):
 def tokens(model):
     """Visual tokens of 60 frames that differ."""
     rng = np.random.default_rng(0)
-    size = (1, model.protocol.frame_tokens, model.bundle.model.hidden_size)
+    size = (1, model.stream_format.frame_tokens, model.bundle.model.hidden_size)
     return [rng.standard_normal(size).astype(np.float32) * 2 for _ in range(60)]
 
 
@@ -55,26 +55,26 @@ class Reference:
 
     def __init__(self, model, decoder, threshold):
         self.model, self.threshold = model, threshold
-        self.protocol, self.encoder = model.protocol, model.encoder
+        self.stream_format, self.encoder = model.stream_format, model.encoder
         self.decoder = TorchStreamingDecoder(decoder)
         self.table = torch.from_numpy(np.asarray(model.embedding, dtype=np.float32))
-        self.segments = []  # [kind, name, rows]
+        self.segments = []  # [kind, name, slots]
         self.pending, self.queue, self.active = [], [], []
         self._append(self.encoder.prefix_ids())
         self.segments.append(["prefix", "", self.decoder.rows])
 
     def _append(self, ids, visual=None):
-        rows = self.table[torch.tensor(ids)]
+        slots = self.table[torch.tensor(ids)]
         if visual is not None:
-            rows[torch.tensor(ids) == self.encoder.image_id] = torch.from_numpy(visual[0])
-        return self.decoder.append(rows).numpy()
+            slots[torch.tensor(ids) == self.encoder.image_id] = torch.from_numpy(visual[0])
+        return self.decoder.append(slots).numpy()
 
     def _evict(self, gone):
-        kept, row = [], 0
+        kept, slot = [], 0
         for segment in self.segments:
             if segment not in gone:
-                kept.append((row, row + segment[2]))
-            row += segment[2]
+                kept.append((slot, slot + segment[2]))
+            slot += segment[2]
         self.decoder.evict(kept)
         self.segments = [s for s in self.segments if s not in gone]
 
@@ -88,8 +88,8 @@ class Reference:
 
     def step(self, visual, index):
         turns = [s for s in self.segments if s[0] == "turn"]
-        if len(turns) == self.protocol.window_turns:
-            self._evict(turns[: self.protocol.evict_turns])
+        if len(turns) == self.stream_format.window_turns:
+            self._evict(turns[: self.stream_format.evict_turns])
         if self.pending:
             self.segments[-1][2] += len(self.pending)
         chunk = list(self.pending)
@@ -106,7 +106,7 @@ class Reference:
         if not self.active or score < self.threshold:
             return score, None
         text = [self.encoder.response_id]
-        while len(text) <= self.protocol.max_response_tokens:
+        while len(text) <= self.stream_format.max_response_tokens:
             logits = self._append(text[-1:]) + self.model.text_bias
             if len(text) == 1:
                 logits[self.encoder.stop_id] = -np.inf
@@ -152,7 +152,7 @@ def test_decisions_and_texts_are_the_reference_ones_over_many_evictions(
         if decision.speak:
             lengths.append(len(decision.tokens))
     assert 10 < len(lengths) < 60
-    assert (min(lengths) < model.protocol.max_response_tokens) == (brevity > 0)
+    assert (min(lengths) < model.stream_format.max_response_tokens) == (brevity > 0)
     assert decision.query == "dog"
 
 
@@ -193,7 +193,7 @@ def test_a_response_always_says_something_and_ends(model, tokens):
     for decision in run(session, tokens, 50):
         assert decision.speak
         assert decision.text.strip()
-        assert 1 <= len(decision.tokens) <= model.protocol.max_response_tokens
+        assert 1 <= len(decision.tokens) <= model.stream_format.max_response_tokens
         assert decision.text == model.tokenizer.decode(decision.tokens)
 
 
@@ -261,9 +261,9 @@ def test_a_removed_query_is_forgotten(model, tokens):
     assert run(changed, tokens, 20) == run(plain, tokens, 20)
     changed.ask("How many red cars passed by?", id="cars")
     changed.push_tokens(tokens[20], 20)
-    rows = changed._window.pinned_rows
+    slots = changed._window.pinned_slots
     changed.remove("cars")
-    assert changed._window.pinned_rows < rows
+    assert changed._window.pinned_slots < slots
     assert changed.push_tokens(tokens[21], 21).query == "q1"
 
 
@@ -306,14 +306,14 @@ def test_a_bad_frame_changes_nothing(model):
 
 
 def test_a_full_cache_evicts_before_it_overflows(tiny_bundle_fp32, tokens):
-    """Responses so long that rows run out before the window's turns do."""
+    """Responses so long that slots run out before the window's turns do."""
     model = Model(tiny_bundle_fp32, threads=1)
     session = model.session(threshold=0.0)
     session._window.max_turns = 1000
     session.ask(QUERY)
     evictions = 0
     for decision in run(session, tokens, 60):
-        assert session._window.rows <= session._window.capacity
+        assert session._window.slots <= session._window.capacity
         evictions += "evict" in decision.timing
     assert evictions >= 3
 

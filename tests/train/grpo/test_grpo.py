@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from edge_runtime.errors import EdgeError
 from tests.train.tiny_config import TINY
 from train.data.dataset import Source
@@ -41,7 +41,7 @@ from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts
 from train.synthetic.sprites.rubrics import write_rubric
 
-PROTOCOL = Protocol(system_prompt="Watch.", window_turns=80, evict_turns=16, max_response_tokens=2)
+STREAM_FORMAT = StreamFormat(system_prompt="Watch.", window_turns=80, evict_turns=16, max_response_tokens=2)
 TURNS = 6
 ANSWER = "It is on."
 
@@ -51,7 +51,7 @@ def recipe(tmp_path, sft_corpus):
     sft_corpus(tmp_path, count=6, rubric=write_rubric([ANSWER]))
     tokenizer = train_tokenizer([ANSWER, "When?"], 1300)
     torch.manual_seed(0)
-    save_checkpoint(tmp_path / "start", CompactModel(TINY), tokenizer, PROTOCOL, ["OU"], {}, {})
+    save_checkpoint(tmp_path / "start", CompactModel(TINY), tokenizer, STREAM_FORMAT, ["OU"], {}, {})
     sources = (Source(tmp_path / "a.jsonl"),)
     return GRPORecipe(
         init=tmp_path / "start",
@@ -242,7 +242,7 @@ def one_update(folder):
     """Weights after one update on the same lessons, this rank's share of them."""
     checkpoint = load_checkpoint(folder / "start")
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    encoder = TurnEncoder(PROTOCOL, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+    encoder = TurnEncoder(STREAM_FORMAT, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     rules = TokenRules(encoder, tokenizer, TINY.vocab_size)
     prompts = Prompts((Source(folder / "a.jsonl"),), FeatureCache(folder / "cache"))
     groups = rollout(

@@ -36,8 +36,8 @@ TURNS = 4
 def recipe(tmp_path):
     """Two steps from a tiny Qwen2.5-VL in bfloat16, on clips of which only features exist."""
     tiny = Tiny(QWEN2_5, tied=False, folder=tmp_path)
-    protocol = replace(tiny.protocol, max_response_tokens=3, system_prompt="Look.")
-    save_checkpoint(tmp_path / "base", tiny.model.bfloat16(), tiny.tokenizer, protocol, ["OU"], {}, {})
+    stream_format = replace(tiny.stream_format, max_response_tokens=3, system_prompt="Look.")
+    save_checkpoint(tmp_path / "base", tiny.model.bfloat16(), tiny.tokenizer, stream_format, ["OU"], {}, {})
     cache = FeatureCache(tmp_path / "cache", vision=tiny.vision)
     lines = []
     for i in range(4):

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.__main__ import main
 from train.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
@@ -34,7 +34,7 @@ def base(tmp_path):
 
 
 def save(folder, model):
-    save_checkpoint(folder, model, train_tokenizer(["a cat"], 1300), Protocol(), ["EU"], {}, {})
+    save_checkpoint(folder, model, train_tokenizer(["a cat"], 1300), StreamFormat(), ["EU"], {}, {})
 
 
 def inputs():

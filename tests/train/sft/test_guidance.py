@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from benchmarks.metric.annotations import Annotation, read_annotations
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from tests.train.tiny_config import TINY
 from train.data.encode import IGNORE, TimelineEncoder
 from train.data.features import FeatureCache, write_features
@@ -58,7 +58,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer):
-    return turn_encoder(Protocol(system_prompt="Watch."), tokenizer)
+    return turn_encoder(StreamFormat(system_prompt="Watch."), tokenizer)
 
 
 def timesteps(question: Annotation) -> tuple[int, ...]:

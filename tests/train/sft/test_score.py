@@ -17,7 +17,7 @@ from train.models.checkpoint import load_checkpoint, save_checkpoint
 def asked(tiny_model, tmp_path):
     """The arguments that name a checkpoint, a file of three questions with answers and one of two without."""
     tiny = tiny_model
-    save_checkpoint(tmp_path / "tiny", tiny.model, tiny.tokenizer, tiny.protocol, ["OU"], {}, {})
+    save_checkpoint(tmp_path / "tiny", tiny.model, tiny.tokenizer, tiny.stream_format, ["OU"], {}, {})
     cache = FeatureCache(tmp_path / "cache")
     files = {"answered.jsonl": [], "quiet.jsonl": []}
     for i in range(5):

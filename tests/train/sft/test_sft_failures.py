@@ -192,9 +192,9 @@ def test_decision_tokens_that_a_tokenizer_does_not_have(recipe):
 def test_a_checkpoint_of_another_protocol(recipe, key, value):
     run_sft(recipe)
     second = replace(with_run(recipe, "second"), init=str(recipe.output / "checkpoint"))
-    protocol = replace(recipe.protocol, **{key: value})
+    stream_format = replace(recipe.protocol, **{key: value})
     with pytest.raises(RecipeError, match=rf"run/checkpoint: was trained under another protocol: {key}"):
-        prepare(replace(second, protocol=protocol))
+        prepare(replace(second, protocol=stream_format))
     prepare(replace(second, protocol=replace(recipe.protocol, window_turns=40, threshold=0.9)))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_runtime.bundle.stream_format import Protocol, TurnEncoder, format_seconds
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder, format_seconds
 from edge_runtime.bundle.tokenizer import Tokenizer
 
 
@@ -13,7 +13,7 @@ def encode(tiny_bundle_fp32):
 
 @pytest.fixture(scope="module")
 def encoder(encode):
-    return TurnEncoder(Protocol(), encode)
+    return TurnEncoder(StreamFormat(), encode)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def encoder(encode):
     ],
 )
 def test_label_names_the_interval(fps, index, label):
-    assert Protocol(fps=fps).label(index) == label
+    assert StreamFormat(fps=fps).label(index) == label
 
 
 def test_seconds_have_no_trailing_zeros():
@@ -46,17 +46,17 @@ def test_seconds_have_no_trailing_zeros():
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="protocol"):
-        Protocol(**wrong)
+        StreamFormat(**wrong)
 
 
 def test_dict_round_trip_ignores_unknown_keys():
-    protocol = Protocol(window_turns=7, evict_turns=3)
-    assert Protocol.from_dict({**protocol.to_dict(), "from_the_future": 1}) == protocol
+    stream_format = StreamFormat(window_turns=7, evict_turns=3)
+    assert StreamFormat.from_dict({**stream_format.to_dict(), "from_the_future": 1}) == stream_format
 
 
 def test_turn_holds_one_placeholder_per_visual_token(encoder):
     for index in (0, 9, 998, 999, 20_000, 12_345_678):
-        assert encoder.turn_ids(index).count(encoder.image_id) == encoder.protocol.frame_tokens
+        assert encoder.turn_ids(index).count(encoder.image_id) == encoder.stream_format.frame_tokens
 
 
 def test_decisions_start_with_their_token_and_end_as_the_protocol_says(encoder):
@@ -86,9 +86,9 @@ def test_braces_in_a_query_are_plain_text(encoder):
 
 def test_a_decision_token_must_be_one_token(encode):
     with pytest.raises(ValueError, match="one token"):
-        TurnEncoder(Protocol(silence="stay quiet"), encode)
+        TurnEncoder(StreamFormat(silence="stay quiet"), encode)
 
 
 def test_a_response_must_be_able_to_end(encode):
     with pytest.raises(ValueError, match="response_end"):
-        TurnEncoder(Protocol(response_end=""), encode)
+        TurnEncoder(StreamFormat(response_end=""), encode)

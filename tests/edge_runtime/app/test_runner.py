@@ -12,9 +12,9 @@ import pytest
 
 import edge_runtime
 from edge_runtime.app.live_display import NoDisplay
-from edge_runtime.app.run.scheduler import take_turns
-from edge_runtime.config.schema import Ask
-from edge_runtime.engine.decision_loop import Runner, RunReport, with_fps
+from edge_runtime.app.run.runner import Runner, RunReport
+from edge_runtime.app.run.scheduler import round_robin
+from edge_runtime.config.schema import QueryConfig
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events.policy import PolicySettings, normalise
 from edge_runtime.events.records import Event, EventMaker, encode
@@ -26,7 +26,7 @@ NEVER = PolicySettings(threshold=1.0)
 
 
 @dataclass
-class Picture:
+class Frame:
     index: int
     image: np.ndarray = field(repr=False)
     captured_at: float = 0.0
@@ -82,24 +82,24 @@ def model(tiny_bundle):
     return edge_runtime.load(tiny_bundle, threads=1)
 
 
-def pictures(*indices: int, captured_at: float = 0.0) -> list[Picture]:
+def pictures(*indices: int, captured_at: float = 0.0) -> list[Frame]:
     random = np.random.default_rng(1)
     frames = random.integers(0, 256, (max(indices) + 1, 224, 224, 3), dtype=np.uint8)
-    return [Picture(index, frames[index], captured_at) for index in indices]
+    return [Frame(index, frames[index], captured_at) for index in indices]
 
 
-def watch(model, camera: ScriptedCamera, *asks: Ask, sink: Any = None, **options: Any):
+def watch(model, camera: ScriptedCamera, *queries: QueryConfig, sink: Any = None, **options: Any):
     """Run to the end; (events, report, error)."""
     sink = sink or ListSink()
     events = EventMaker("scripted", None if camera.live else "identity")
-    runner = Runner(model, asks, events, Sinks([sink]), NoDisplay(), **options)
+    runner = Runner(model, queries, events, Sinks([sink]), NoDisplay(), **options)
     run(runner, camera)
     return getattr(sink, "events", []), runner.report(), runner.error
 
 
 def run(runner: Runner, camera: ScriptedCamera) -> RunReport:
     runner.begin(camera)
-    take_turns([runner])
+    round_robin([runner])
     return runner.report()
 
 
@@ -115,9 +115,9 @@ def test_each_response_names_its_question_and_vision_runs_once_a_frame(model, mo
     events, report, _ = watch(
         model,
         ScriptedCamera(pictures(0, 1, 2)),
-        Ask("What does the person do?", 0.0, ALWAYS),
-        Ask("How many red cars passed by?", 0.0, NEVER),
-        Ask("Alert me when the dog crosses.", 0.0, ALWAYS),
+        QueryConfig("What does the person do?", 0.0, ALWAYS),
+        QueryConfig("How many red cars passed by?", 0.0, NEVER),
+        QueryConfig("Alert me when the dog crosses.", 0.0, ALWAYS),
     )
     assert len(seen) == 3
     said = [(event["query"], event["time"], event["interval"]) for event in of_type(events, "response")]
@@ -133,9 +133,9 @@ def test_a_question_is_in_force_from_the_first_timestep_that_ends_at_its_time_or
     events, report, _ = watch(
         model,
         ScriptedCamera(pictures(0, 1, 2, 3)),
-        Ask("What does the person do?", 2.0, ALWAYS),
-        Ask("How many?", 2.5, ALWAYS),
-        Ask("Later?", 60.0, ALWAYS),
+        QueryConfig("What does the person do?", 2.0, ALWAYS),
+        QueryConfig("How many?", 2.5, ALWAYS),
+        QueryConfig("Later?", 60.0, ALWAYS),
     )
     asked = {event["query"]: events.index(event) for event in of_type(events, "query")}
     first = {
@@ -162,8 +162,11 @@ def test_a_question_is_in_force_from_the_first_timestep_that_ends_at_its_time_or
 def test_a_file_gives_the_same_events_twice(model):
     def run() -> list[str]:
         items = [Change("connecting"), Change("live", "h264"), *pictures(0, 1, 2, 4), Change("ended", "end")]
-        asks = [Ask("What does the person do?", 0.0, PolicySettings(0.2)), Ask("Again?", 1.5, ALWAYS)]
-        return [encode(event) for event in watch(model, ScriptedCamera(items), *asks)[0]]
+        queries = [
+            QueryConfig("What does the person do?", 0.0, PolicySettings(0.2)),
+            QueryConfig("Again?", 1.5, ALWAYS),
+        ]
+        return [encode(event) for event in watch(model, ScriptedCamera(items), *queries)[0]]
 
     first = run()
     assert first == run()
@@ -185,7 +188,7 @@ def test_a_live_source_tells_time_latency_and_statistics(model):
     frames = pictures(0, 1, 2, captured_at=99.0)  # a second before it is looked at
     camera = ScriptedCamera([frames[0], clock.pass_by(5), clock.pass_by(6), frames[1]], live=True)
     events, report, _ = watch(
-        model, camera, Ask("What does the person do?", 0.0, ALWAYS), stats_every_s=10, clock=clock
+        model, camera, QueryConfig("What does the person do?", 0.0, ALWAYS), stats_every_s=10, clock=clock
     )
     response = of_type(events, "response")[0]
     assert response["wall_time"].endswith("Z")
@@ -208,7 +211,7 @@ def test_the_policy_holds_back_and_counts(model, monkeypatch):
     bias[wordless] = -np.inf
     monkeypatch.setattr(model, "text_bias", bias)
     settings = PolicySettings(threshold=0.0, min_gap_s=3.0, repeat_s=0.0)
-    events, report, _ = watch(model, ScriptedCamera(pictures(*range(7))), Ask("What?", 0.0, settings))
+    events, report, _ = watch(model, ScriptedCamera(pictures(*range(7))), QueryConfig("What?", 0.0, settings))
     assert [event["time"] for event in of_type(events, "response")] == [1.0, 4.0, 7.0]
     assert report.telemetry.suppressed == {"min_gap": 4}
     assert events[-1]["suppressed"] == {"min_gap": 4}
@@ -222,13 +225,15 @@ def test_a_response_that_no_sink_took_starts_no_gap(model):
 
     settings = PolicySettings(threshold=0.0, min_gap_s=100.0)
     events, _, _ = watch(
-        model, ScriptedCamera(pictures(0, 1, 2)), Ask("What?", 0.0, settings), sink=FullSink()
+        model, ScriptedCamera(pictures(0, 1, 2)), QueryConfig("What?", 0.0, settings), sink=FullSink()
     )
     assert len(of_type(events, "response")) == 3
 
 
 def test_duration_of_a_file_is_its_own_time(model):
-    events, report, _ = watch(model, ScriptedCamera(pictures(*range(9))), Ask("What?"), duration_s=4.0)
+    events, report, _ = watch(
+        model, ScriptedCamera(pictures(*range(9))), QueryConfig("What?"), duration_s=4.0
+    )
     assert report.telemetry.timesteps == 4
     assert of_type(events, "stream")[-1] | {"id": 0} == {
         "type": "stream",
@@ -243,16 +248,18 @@ def test_duration_of_a_file_is_its_own_time(model):
 def test_duration_of_a_live_source_is_over_even_when_it_gives_nothing(model):
     clock = Clock()
     camera = ScriptedCamera([Change("connecting"), *[clock.pass_by(1)] * 100], live=True)
-    _, report, _ = watch(model, camera, Ask("What?"), duration_s=10.0, clock=clock)
+    _, report, _ = watch(model, camera, QueryConfig("What?"), duration_s=10.0, clock=clock)
     assert report.wall_s == 10.0 and report.ended == "10 s are over"
 
 
 def test_stop_finishes_the_timestep_in_hand_and_writes_the_end(model):
     frames = pictures(0, 1, 2)
     sink = ListSink()
-    runner = Runner(model, [Ask("What?", 0.0, ALWAYS)], EventMaker("scripted"), Sinks([sink]), NoDisplay())
+    runner = Runner(
+        model, [QueryConfig("What?", 0.0, ALWAYS)], EventMaker("scripted"), Sinks([sink]), NoDisplay()
+    )
 
-    def stop_now() -> Picture:
+    def stop_now() -> Frame:
         runner.stop("stopped by Ctrl-C")  # as the signal's handler does, while a frame is on its way
         return frames[1]
 
@@ -269,7 +276,7 @@ def test_a_source_that_fails_leaves_its_events_and_a_report(model):
         live=True,
         error=SourceError("unplugged"),
     )
-    events, report, error = watch(model, camera, Ask("What?"))
+    events, report, error = watch(model, camera, QueryConfig("What?"))
     assert str(error) == "unplugged"
     assert [event["type"] for event in events] == ["stream", "query", "stream", "stats"]
     assert report.telemetry.timesteps == 1
@@ -284,7 +291,11 @@ def test_when_the_reader_of_stdout_goes_the_other_sink_hears_of_it(model):
 
     file = ListSink()
     runner = Runner(
-        model, [Ask("What?", 0.0, ALWAYS)], EventMaker("scripted"), Sinks([file, GoneSink()]), NoDisplay()
+        model,
+        [QueryConfig("What?", 0.0, ALWAYS)],
+        EventMaker("scripted"),
+        Sinks([file, GoneSink()]),
+        NoDisplay(),
     )
     with pytest.raises(ReaderGoneError):
         run(runner, ScriptedCamera(pictures(0, 1)))
@@ -295,24 +306,24 @@ def test_when_the_reader_of_stdout_goes_the_other_sink_hears_of_it(model):
 @pytest.mark.parametrize("text", ["", "word " * 2000])
 def test_a_question_that_cannot_be_asked_is_said_before_the_run(model, text):
     with pytest.raises(ConfigError, match="query"):
-        Runner(model, [Ask(text, 10.0)], EventMaker("scripted"), Sinks([]), NoDisplay())
+        Runner(model, [QueryConfig(text, 10.0)], EventMaker("scripted"), Sinks([]), NoDisplay())
 
 
 def test_another_rate_changes_intervals_and_leaves_the_model_alone(model):
-    twice = with_fps(model, 2.0)
-    events, _, _ = watch(twice, ScriptedCamera(pictures(0, 1, 2)), Ask("What?", 0.0, ALWAYS))
+    twice = model.with_fps(2.0)
+    events, _, _ = watch(twice, ScriptedCamera(pictures(0, 1, 2)), QueryConfig("What?", 0.0, ALWAYS))
     assert [event["interval"] for event in of_type(events, "response")] == [
         [0.0, 0.5],
         [0.5, 1.0],
         [1.0, 1.5],
     ]
-    assert model.protocol.fps == 1.0 and with_fps(model, 1.0) is model
+    assert model.stream_format.fps == 1.0 and model.with_fps(1.0) is model
 
 
 def test_one_model_serves_many_runners_at_once(model):
     def run(seed: int) -> list[Event]:
         frames = pictures(*range(seed % 2, 12))
-        return watch(model, ScriptedCamera(frames), Ask("What?", 0.0, ALWAYS))[0]
+        return watch(model, ScriptedCamera(frames), QueryConfig("What?", 0.0, ALWAYS))[0]
 
     alone = [run(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
