@@ -44,5 +44,6 @@ class BackendError(EdgeError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, 200 characters at most; its type when there is none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    """The first line of what ``error`` says, at most 200 characters, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -6,12 +6,13 @@ Caches of one decoder may run in parallel, one cache is for one thread at a time
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.bundle.manifest import Bundle, GraphSpec
+from edge_runtime.bundle.manifest import Bundle, GraphSpec, TensorSpec
 from edge_runtime.errors import BundleError
 from edge_runtime.kv_cache.window import EvictionPlan
 
@@ -42,6 +43,14 @@ def initial_features(graph: GraphSpec) -> NDArray[np.float32] | None:
     if len(shape) != len(wanted[0].shape):
         raise BundleError(f"graph {graph.file}: input previous must have a fixed shape; export it again")
     return np.zeros(shape, dtype=np.float32)
+
+
+def check_names(what: str, specs: Iterable[TensorSpec], names: Iterable[str]) -> None:
+    """Raises BundleError when ``names`` of ``what``, tensors of a graph, are not those of bundle.json."""
+    difference = {spec.name for spec in specs} ^ set(names)
+    if difference:
+        named = ", ".join(sorted(difference)[:3])
+        raise BundleError(f"{what} are not those of bundle.json ({named}); export the bundle again")
 
 
 class DecoderCache(Protocol):

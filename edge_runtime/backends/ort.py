@@ -7,17 +7,15 @@ length. TensorRT's oldest flavour gives the chunk's slots instead: they are copi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_runtime.backends.base import DecoderCache, initial_features
+from edge_runtime.backends.base import DecoderCache, check_names, initial_features
 from edge_runtime.backends.spinning import Spinning, session_entries, supported
-from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec, TensorSpec
+from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec
 from edge_runtime.errors import BackendError, BundleError, first_line
 from edge_runtime.kv_cache.eviction import CacheSlots
 from edge_runtime.kv_cache.host_store import HostStore
@@ -81,8 +79,8 @@ class OrtBackend:
                 "backend cuda: onnxruntime could not start its CUDA provider; check the driver and the CUDA "
                 "libraries, or choose backend cpu"
             )
-        _check_names(path, "inputs", graph.inputs, session.get_inputs())
-        _check_names(path, "outputs", graph.outputs, session.get_outputs())
+        check_names(f"{path}: its inputs", graph.inputs, (one.name for one in session.get_inputs()))
+        check_names(f"{path}: its outputs", graph.outputs, (one.name for one in session.get_outputs()))
         return session
 
 
@@ -315,13 +313,3 @@ def _load_scales(bundle: Bundle) -> NDArray[np.float32]:
     if scales.dtype != np.float32 or scales.shape != shape or not (scales > 0).all():
         raise BundleError(f"{path}: expected positive float32 {shape}; export the bundle again")
     return np.ascontiguousarray(scales)
-
-
-def _check_names(path: Path, what: str, specs: Sequence[TensorSpec], actual: Sequence[Any]) -> None:
-    """Raises BundleError when the graph's tensors are not the ones bundle.json names."""
-    difference = {spec.name for spec in specs} ^ {tensor.name for tensor in actual}
-    if difference:
-        raise BundleError(
-            f"{path}: its {what} are not those of bundle.json ({', '.join(sorted(difference)[:3])}); "
-            "export again"
-        )

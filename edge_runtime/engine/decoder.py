@@ -57,8 +57,6 @@ class CachedDecoder:
         self._positions = None if grid is None else MRopePositions(cache.capacity, image_id, grid)
         self._deepstack_layers = deepstack
         self._deepstack = np.empty(deepstack * self._inputs.size, dtype=np.float32)
-        self.calls = 0
-        """Engine calls so far; a silent timestep is exactly one."""
 
     def append(
         self, ids: Sequence[int], start: int, visual: NDArray[np.float32] | None = None
@@ -80,7 +78,6 @@ class CachedDecoder:
             raise ValueError("append: as many image tokens as visual tokens are needed")
         if visual is not None:
             inputs[places] = visual if visual.ndim == 2 else visual[0]
-        self.calls += 1
         if self._positions is None:
             logits = self._cache.step(inputs, start)
         else:

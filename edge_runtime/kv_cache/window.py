@@ -4,8 +4,8 @@ The window sees the cache as a run of slots, one per token, contiguous from 0. A
 position (but with M-RoPE, see :mod:`edge_runtime.kv_cache.mrope`). It is divided into segments: the prefix
 (system prompt), queries, and turns. Prefix and queries are pinned: they stay until a query is removed. Turns
 leave oldest first, whole, in blocks, and what is kept closes the gaps: distances stay within those a model
-was trained on, and keeping the first tokens keeps attention stable (StreamingLLM, arXiv 2309.17453). How memory
-gets there with the fewest copies: :mod:`edge_runtime.kv_cache.placement`.
+was trained on, and keeping the first tokens keeps attention stable (StreamingLLM, arXiv 2309.17453). How
+memory gets there with the fewest copies: :mod:`edge_runtime.kv_cache.placement`.
 
 Plans are made first and applied after the slots have really moved, so that a failure in between changes
 nothing.

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.backends.base import DecoderCache, initial_features
+from edge_runtime.backends.base import DecoderCache, check_names, initial_features
 from edge_runtime.backends.tensorrt.api import BuildRequest, Engine, TensorRT
 from edge_runtime.backends.tensorrt.cache import TensorRTCache
 from edge_runtime.backends.tensorrt.cuda import Cuda
 from edge_runtime.backends.tensorrt.engine_cache import SCHEMA, EngineCache
 from edge_runtime.bundle.manifest import Bundle, GraphSpec, ModelSpec
-from edge_runtime.errors import BackendError, BundleError
+from edge_runtime.errors import BackendError
 
 LONGEST_CHUNK = 256
 """Positions in one call of the engine: longer chunks (a long system prompt) are split."""
@@ -106,7 +106,7 @@ class TensorRTVision:
     """See :class:`edge_runtime.backends.base.VisionGraph`."""
 
     def __init__(self, engine: Engine, cuda: Cuda, graph: GraphSpec) -> None:
-        _check_names(graph, engine)
+        check_names(f"{graph.file}: its tensors", (*graph.inputs, *graph.outputs), engine.tensors)
         self._cuda, self._engine = cuda, engine
         self._initial = initial_features(graph)
         self._context = engine.context()
@@ -145,18 +145,8 @@ class TensorRTDecoder:
     def __init__(
         self, engine: Engine, cuda: Cuda, model: ModelSpec, graph: GraphSpec, longest: int, graphs: bool
     ) -> None:
-        _check_names(graph, engine)
+        check_names(f"{graph.file}: its tensors", (*graph.inputs, *graph.outputs), engine.tensors)
         self._arguments = (engine, cuda, model, graph.lowering == "native-kv", longest, graphs)
 
     def open_cache(self) -> DecoderCache:
         return TensorRTCache(*self._arguments)
-
-
-def _check_names(graph: GraphSpec, engine: Engine) -> None:
-    """Raises BundleError when the engine's tensors are not the ones bundle.json names."""
-    difference = {tensor.name for tensor in (*graph.inputs, *graph.outputs)} ^ set(engine.tensors)
-    if difference:
-        raise BundleError(
-            f"{graph.file}: its tensors are not those of bundle.json ({', '.join(sorted(difference)[:3])}); "
-            "export the bundle again"
-        )
