@@ -137,7 +137,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command. Never returns: the process ends with the command's exit code."""
     try:
         code = _main(list(sys.argv[1:] if args is None else args))
-    except KeyboardInterrupt:  # while an error was being told
+    except KeyboardInterrupt:  # while an error was being logged
         code = _INTERRUPTED
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the interpreter's end would print a traceback

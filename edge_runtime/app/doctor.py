@@ -190,7 +190,7 @@ def check_gstreamer(video: Video) -> Iterator[Finding]:
 
 
 def check_decoders(video: Video) -> Iterator[Finding]:
-    """Every codec that cameras send needs one decoder that really delivers a picture."""
+    """Every codec that cameras send needs one decoder that really delivers a frame."""
     decoders = video.decoders()
     working = [decoder for decoder in decoders if decoder.proof == "works"]
     by_codec: dict[str, list[Decoder]] = {}
@@ -199,12 +199,10 @@ def check_decoders(video: Video) -> Iterator[Finding]:
             by_codec.setdefault(codec, []).append(decoder)
     remedy = "sudo apt-get install -y gstreamer1.0-libav gstreamer1.0-plugins-good"
     if "h264" not in by_codec:
-        yield Finding(
-            "decoder h264", "fail", "none delivers a picture; most cameras and files need it", remedy
-        )
+        yield Finding("decoder h264", "fail", "none delivers a frame; most cameras and files need it", remedy)
     for codec in ("h265", "jpeg"):
         if codec not in by_codec:
-            yield Finding(f"decoder {codec}", "warn", "none delivers a picture", remedy)
+            yield Finding(f"decoder {codec}", "warn", "none delivers a frame", remedy)
     for codec, found in sorted(by_codec.items()):
         names = ", ".join(f"{d.name}{' (hardware)' if d.hardware else ''}" for d in found)
         yield Finding(f"decoder {codec}", "ok", names)
@@ -213,7 +211,7 @@ def check_decoders(video: Video) -> Iterator[Finding]:
             yield Finding(
                 f"decoder {decoder.name}",
                 "warn",
-                f"hardware decoder that delivers no picture: {decoder.proof}; software is used instead",
+                f"hardware decoder that delivers no frame: {decoder.proof}; software is used instead",
                 "check the GPU's driver and, in a container, that its device is passed in",
             )
 

@@ -135,7 +135,7 @@ def _user_in(address: str) -> str | None:
             "the address may hold a user and password; move them to user and password_env, "
             f"or begin it with {scheme}://@ if it holds none"
         )
-    except UnreadableUrlError:  # told when the source is opened
+    except UnreadableUrlError:  # reported when the source is opened
         user = "" if "@" in address else None
     if user is not None:
         return "the address holds a user or password; move them to user and password_env"

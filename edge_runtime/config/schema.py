@@ -12,8 +12,8 @@
     [[camera.ask]]
     text = "Tell me when someone rings."
 
-Every mistake is told with the file, the line and the key; an unknown key is a mistake too, since it is most
-often a misspelt one. Passwords come from the environment or from files, never from this one.
+Every mistake is reported with the file, the line and the key; an unknown key is a mistake too, since it is
+most often a misspelt one. Passwords come from the environment or from files, never from this one.
 """
 
 from __future__ import annotations

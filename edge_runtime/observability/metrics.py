@@ -1,11 +1,12 @@
 """Prometheus metrics and health over HTTP: ``/metrics``, ``/health/live``, ``/health/ready``.
 
-Loopback unless told otherwise: nothing here is secret, but how often a camera speaks is nobody's business.
-Answers come from threads of their own, from figures that the run keeps anyway.
+The default is loopback: nothing here is secret, but it shows how often a camera responds. Requests are served
+by threads of their own from figures that the run keeps anyway.
 
-``live``: the loop of the run turns; a service manager restarts what does not. ``ready``: every stream had a
-frame decided on within the last seconds; a camera that is away makes it 503, and restarting would not help.
-Of several cameras one that has ended is asked no more; one that has failed makes it 503 until the run ends.
+``live``: the loop of the run makes steps; a service manager restarts a process whose loop does not.
+``ready``: every stream had a frame decided on within the last seconds; a camera that is away makes it 503,
+and restarting would not help. A camera that has ended is left out; one that has failed makes it 503 until the
+run ends.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from edge_runtime.errors import SinkError
 from edge_runtime.observability.telemetry import Histogram, Telemetry
 
 LIVE_WITHIN_S = 60.0
-"""A loop that has not turned for so long hangs: a timestep takes seconds at most on the slowest device."""
+"""A loop without a step for so long hangs: a timestep takes seconds at most on the slowest device."""
 READY_TIMESTEPS = 5
 """Timesteps that may pass without a decision, and at least :data:`READY_AT_LEAST_S`."""
 READY_AT_LEAST_S = 10.0
@@ -104,7 +105,7 @@ class MetricsServer:
             return 200, render(self._streams, self._sinks, self._clock())
         if path == "/health/live":
             return self._health(
-                "the loop stands still", lambda s: s.telemetry.last_turn, lambda s: LIVE_WITHIN_S
+                "the loop stands still", lambda s: s.telemetry.last_step, lambda s: LIVE_WITHIN_S
             )
         if path == "/health/ready":
             return self._health(_NO_FRAMES, lambda s: s.telemetry.last_frame, StreamMetrics.ready_within_s)
@@ -217,7 +218,7 @@ def _server_class(host: str) -> type[ThreadingHTTPServer]:
             TCPServer.server_bind(self)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that went away is nobody's trouble."""
+            """A client that closed its connection is no error."""
 
     return Server
 
@@ -244,6 +245,6 @@ def _handler(server: MetricsServer) -> type[BaseHTTPRequestHandler]:
             return body
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Requests are not news."""
+            """Do not log requests."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""Where events go: stdout, a file, and by way of an outbox on disk a webhook or an MQTT broker."""
+"""Sinks of events: stdout, a file, and by way of an outbox on disk a webhook or an MQTT broker."""
 
 from edge_runtime.sinks.base import Sink, SinkConfig, SinkContext, Sinks
 from edge_runtime.sinks.file import FileConfig, FileSink, Rotation

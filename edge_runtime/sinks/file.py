@@ -1,9 +1,9 @@
-"""Events appended to a file, rotated by size and by age if wanted: ``events.jsonl``, ``events.jsonl.1`` ...
+"""``[runtime] events``: events appended to a file, which is rotated by size and age if configured.
 
-Rotation happens between two lines, by renaming: the file in use becomes ``.1``, ``.1`` becomes ``.2``, and
-what would be beyond the count is gone. Whoever else moves the file away (logrotate with ``create``) needs no
-signal: before every line it is seen whether the name still leads to the file that is open, and if not, it is
-opened anew. Several processes may write to one file: one of them rotates, the others follow.
+Rotation happens between two lines, by renaming: ``events.jsonl`` becomes ``.1``, ``.1`` becomes ``.2``, and
+files beyond the count are deleted. Other programs that move the file away (logrotate with ``create``) need no
+signal: before every line the sink checks whether the name still leads to the open file, and if not, reopens
+it. Several processes may write to one file: one of them rotates, the others follow.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Rotation:
-    """When a file is put aside and a new one begun; None: never for that reason."""
+    """When a file is renamed and a new one begun; None: never for that reason."""
 
     max_bytes: int | None = None
     max_age_s: float | None = None
     """Since the first event in the file, by the wall clock."""
     keep: int = 5
-    """Files put aside that are kept."""
+    """Renamed files that are kept."""
 
 
 def read_rotation(table: Table) -> Rotation:
@@ -122,10 +122,10 @@ class FileSink(LineSink):
         return age is not None and self._begun is not None and self._now() - self._begun >= age
 
     def _rotate(self) -> None:
-        """Put the file aside. If it cannot be, that is said once and lines go on into the same file."""
+        """Rename the file. If that fails, it is logged once and lines go on into the same file."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)  # other processes with the same file wait here ...
-            if self._name_leads_here():  # ... and find that it has been done
+            if self._name_leads_here():  # ... and find it done
                 self._sync()
                 self._shift()
                 self.rotations += 1

@@ -1,7 +1,8 @@
 """``[[mqtt]]``: each event to ``<topic>/<stream>/<type>`` with QoS 1, and a retained availability.
 
-``<topic>/availability`` is ``online`` while this process is connected and ``offline`` after it has left
-or been lost (the last will). The broker's PUBACK is the acknowledgement. Needs paho-mqtt, the extra ``mqtt``.
+``<topic>/availability`` is ``online`` while this process is connected, and ``offline`` after it has
+disconnected or, as the last will, after it was lost. The broker's PUBACK is the acknowledgement. Needs
+paho-mqtt, the extra ``mqtt``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 ONLINE, OFFLINE = "online", "offline"
 _FORBIDDEN = re.compile(r"[+#/\s\x00-\x1f\x7f]+")
 _KEEP_ALIVE_S = 30
-_LEAVE_S = 2.0
+_OFFLINE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,11 @@ class Mqtt:
             raise RetryableError(self._problem)
 
     def close(self) -> None:
-        """Say that we leave, and disconnect."""
+        """Publish that this process is offline, and disconnect."""
         if self._announce and self._connected.is_set():
             with suppress(RuntimeError, ValueError):
                 self._client.publish(self._availability, OFFLINE, qos=1, retain=True).wait_for_publish(
-                    _LEAVE_S
+                    _OFFLINE_S
                 )
         self._client.disconnect()
         self._client.loop_stop()

@@ -31,7 +31,7 @@ class RemoteConfig(SinkConfig):
 
     @abstractmethod
     def transport(self, *, announce: bool = True) -> Transport:
-        """Connect events to the other end. Without ``announce`` it is not told who is there.
+        """Connect events to the other end. Without ``announce`` nothing is published there.
 
         Raises ConfigError and SinkError as :meth:`open` does.
         """

@@ -1,7 +1,7 @@
 """Events as lines of JSON to a file descriptor, written whole or not at all; stdout is one.
 
-A sink that cannot write (disk full, most often) never stops the run. It says so once, keeps the newest lines
-in memory, writes them when there is room again, and counts what was lost in the end.
+A sink that cannot write (disk full, most often) never stops the run. It logs that once, keeps the newest
+lines in memory, writes them when there is room again, and counts lost events.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BACKLOG_LINES = 1000
 
 
 class ReaderGoneError(Exception):
-    """Whoever read stdout has closed it (``edge-run ... | head -1``): the run ends, quietly."""
+    """The reader of stdout has closed it (``edge-run ... | head -1``): the run ends without an error."""
 
 
 _log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class LineSink(Sink):
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def _sync(self) -> bool:
-        """False when the system says that lines it had taken did not reach the disk."""
+        """False when the system reports that lines it had accepted did not reach the disk."""
         try:
             os.fsync(self._fd)
         except OSError as err:
@@ -171,10 +171,10 @@ class StdoutSink(LineSink):
     def close(self) -> int:
         with suppress(ReaderGoneError):
             return super().close()
-        return 0  # whoever left did not want them
+        return 0  # the reader did not want them
 
     def _reader_gone(self, err: OSError) -> None:
-        # Whatever is left cannot be delivered, and the interpreter must not stumble over it at exit either.
+        # What is left cannot be delivered, and the interpreter must not fail at exit when it flushes stdout.
         self._gone = True
         self._waiting.clear()
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Responses as lines for people, on a stdout that is a terminal: there nobody reads JSON."""
+"""Responses as lines for people, on a stdout that is a terminal, in place of JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TerminalSink(Sink):
         self._several = several
 
     def write(self, event: Event) -> bool:
-        """True: somebody sees it, here or among the live lines, so a response counts as sent."""
+        """Return True: a response is shown here or among the live lines, so it counts as sent."""
         if self._spoken and event["type"] == "response":
             stream = f"{event['stream']}  " if self._several else ""
             self._console.line(printable(f"{stream}{event['time']:g}s  {event['text']}"))

@@ -115,9 +115,9 @@ def test_ready_means_that_frames_flow_and_live_that_the_loop_turns(stream):
     try:
         assert get(server.address, "/health/live")[0] == 503
         assert get(server.address, "/health/ready") == (503, 'do"or: no frames yet\n')
-        stream.telemetry.last_turn = stream.telemetry.last_frame = 100.0
+        stream.telemetry.last_step = stream.telemetry.last_frame = 100.0
         assert get(server.address, "/health/live") == get(server.address, "/health/ready") == (200, "ok\n")
-        clock.now = stream.telemetry.last_turn = 130.0  # the loop turns, the camera is away
+        clock.now = stream.telemetry.last_step = 130.0  # the loop turns, the camera is away
         assert get(server.address, "/health/live")[0] == 200
         assert get(server.address, "/health/ready") == (503, 'do"or: no frames for 30 s\n')
         clock.now = 200.0
@@ -132,8 +132,8 @@ def test_of_several_streams_one_that_ended_is_no_trouble_and_one_that_failed_is(
     server = MetricsServer("127.0.0.1", 0, [stream, other], clock=clock)
     try:
         for one in (stream, other):
-            one.telemetry.last_turn = one.telemetry.last_frame = 100.0
-        clock.now = other.telemetry.last_turn = other.telemetry.last_frame = 200.0
+            one.telemetry.last_step = one.telemetry.last_frame = 100.0
+        clock.now = other.telemetry.last_step = other.telemetry.last_frame = 200.0
         assert get(server.address, "/health/live")[0] == get(server.address, "/health/ready")[0] == 503
         stream.telemetry.ended = "well"
         assert get(server.address, "/health/live") == get(server.address, "/health/ready") == (200, "ok\n")
