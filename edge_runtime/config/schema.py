@@ -18,6 +18,7 @@ most often a misspelt one. Passwords come from the environment or from files, ne
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ __all__ = [
     "parse_address",
     "read_config",
 ]
+
+_log = logging.getLogger(__name__)
 
 FILE_NAME = "edge-run.toml"
 
@@ -90,6 +93,7 @@ def find_config(given: str | os.PathLike[str] | None = None) -> Config:
 def load_config(path: str | os.PathLike[str]) -> Config:
     """Read a configuration file. Raises ConfigError with the first mistake and the number of others."""
     config, mistakes = read_config(path)
+    _log.debug("configuration: %s", path)
     if mistakes:
         more = f" ({len(mistakes) - 1} more: see edge-run check)" if len(mistakes) > 1 else ""
         raise ConfigError(f"{mistakes[0]}{more}")

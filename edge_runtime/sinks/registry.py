@@ -61,6 +61,7 @@ def open_sinks(configs: Iterable[SinkConfig], context: SinkContext, *, needed: b
         for config in configs:
             try:
                 sinks.append(config.open(context))
+                _log.debug("%s is open", sinks[-1].name)
             except EdgeError as err:
                 if needed:
                     raise

@@ -143,6 +143,7 @@ class Sender:
             return self._failed(f"unexpected {type(err).__name__}", 0.0)
         else:
             self.delivered += 1
+            _log.debug("%s took event %s", self._transport.name, record.id)
             self._refusing = False
         if self.failing:
             self.failing = False
