@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from edge_runtime.observability.console import BOLD, DIM, YELLOW, Console, printable
 
 if TYPE_CHECKING:  # `edge-run --help` must not wait for numpy
-    from edge_runtime.config.schema import QueryConfig
     from edge_runtime.engine.decision_loop import Step
+    from edge_runtime.events.query_config import QueryConfig
 
 _BAR_CELLS = 10
 

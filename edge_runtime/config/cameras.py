@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings, parse_quiet_hours
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.toml.secret import Secret, read_secret
 from edge_runtime.toml.table import Table
 from edge_runtime.video.fingerprint import parse_fingerprint
@@ -19,15 +20,6 @@ from edge_runtime.video.sampling import LEAST_FPS
 
 TRANSPORTS = ("tcp", "udp", "auto")
 """Of RTSP."""
-
-
-@dataclass(frozen=True)
-class QueryConfig:
-    """One question put to one stream at ``at`` seconds of it."""
-
-    text: str
-    at: float = 0.0
-    policy: PolicySettings = field(default_factory=PolicySettings)
 
 
 @dataclass(frozen=True)

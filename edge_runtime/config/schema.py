@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.config.cameras import TRANSPORTS, CameraConfig, QueryConfig, SourceOptions, read_cameras
+from edge_runtime.config.cameras import TRANSPORTS, CameraConfig, SourceOptions, read_cameras
 from edge_runtime.config.runtime import RuntimeConfig, parse_address, read_runtime
 from edge_runtime.errors import ConfigError
 from edge_runtime.findings import Finding
@@ -43,7 +43,6 @@ __all__ = [
     "TRANSPORTS",
     "CameraConfig",
     "Config",
-    "QueryConfig",
     "RuntimeConfig",
     "SourceOptions",
     "find_config",

@@ -1,4 +1,4 @@
-"""Which slots an eviction copies and turns."""
+"""Which slots an eviction copies and rotates."""
 
 import numpy as np
 import pytest
@@ -75,19 +75,19 @@ def test_memory_holds_what_the_window_says(steps, limit):
 
 
 @pytest.mark.parametrize(("limit", "most"), [(CAPACITY, 70), (100_000, 7)])
-def test_the_fewest_keys_turn(limit, most):
+def test_the_fewest_keys_are_rotated(limit, most):
     """With room to grow only the prompt's; without, all that lie behind the block."""
     window, placement = KVWindow(CAPACITY, 9, 3), SlotPlacement(CAPACITY, limit)
     content, positions = np.empty(CAPACITY, dtype=object), np.zeros(CAPACITY)
     write(window, placement, "prefix", 7, "", content, positions)
-    turned = []
+    rotated = []
     for number in range(50):
         if plan := window.plan_turn(10):
-            turned.append(np.count_nonzero(placement.plan(plan).deltas))
+            rotated.append(np.count_nonzero(placement.plan(plan).deltas))
             carry_out(window, placement, plan, content, positions)
         write(window, placement, "turn", 10, str(number), content, positions)
-    assert len(turned) > 10 and max(turned) <= most
-    assert limit > CAPACITY or min(turned) >= 50
+    assert len(rotated) > 10 and max(rotated) <= most
+    assert limit > CAPACITY or min(rotated) >= 50
 
 
 def test_positions_begin_anew_where_the_angles_end():
