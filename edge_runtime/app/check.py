@@ -12,15 +12,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from edge_runtime.app.config_file import Config, read_config
 from edge_runtime.app.run import source_factory
 from edge_runtime.bundle.manifest import load_bundle
-from edge_runtime.config.schema import Config, read_config
-from edge_runtime.errors import BundleError, ConfigError, EdgeError, SinkError
-from edge_runtime.findings import Finding, Status
+from edge_runtime.config.certificates import check_certificates
+from edge_runtime.config.key_lines import KeyPath
+from edge_runtime.config.secret import Secret
+from edge_runtime.errors import BundleError, ConfigError, EdgeError, Finding, SinkError, Status
 from edge_runtime.sinks.file import FileConfig
-from edge_runtime.toml.certificates import check_certificates
-from edge_runtime.toml.key_lines import KeyPath
-from edge_runtime.toml.secret import Secret
 
 
 def check(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Config, list[Finding]]:

@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterator
 
 from edge_runtime.app.check import note
+from edge_runtime.app.config_file import CameraConfig, Config
 from edge_runtime.app.run import source_factory
-from edge_runtime.config.schema import CameraConfig, Config
-from edge_runtime.errors import EdgeError, SinkError, SourceError
-from edge_runtime.findings import Finding
+from edge_runtime.errors import EdgeError, Finding, SinkError, SourceError
 from edge_runtime.sinks.remote import RetryableError
 
 PATIENCE_S = 15.0

@@ -24,11 +24,11 @@ from edge_runtime.app.commands.help import Commands
 from edge_runtime.app.commands.init import init
 from edge_runtime.app.commands.plugin import plugin
 from edge_runtime.app.commands.run import run
+from edge_runtime.app.config_file import find_config
 from edge_runtime.app.hide_arguments import hide_passwords
 from edge_runtime.backends.names import NAMES
 from edge_runtime.backends.no_telemetry import ignore_desktop_settings
 from edge_runtime.command_line.log_options import log_options
-from edge_runtime.config.schema import find_config
 from edge_runtime.errors import ConfigError, EdgeError, first_line
 from edge_runtime.observability.console import Console
 from edge_runtime.observability.log import logging_to

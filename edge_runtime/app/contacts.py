@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
+from edge_runtime.app.config_file import Config
 from edge_runtime.config.cameras import CameraConfig
-from edge_runtime.config.schema import Config
-from edge_runtime.findings import Finding
+from edge_runtime.errors import Finding
 from edge_runtime.video.network_url import UnreadableUrlError, host_and_port, read_url
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}

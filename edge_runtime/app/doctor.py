@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_runtime.backends.spinning import Spinning
-from edge_runtime.errors import BundleError, ConfigError, EdgeError, first_line
-from edge_runtime.findings import Finding
+from edge_runtime.errors import BundleError, ConfigError, EdgeError, Finding, first_line
 from edge_runtime.observability.log import lines_to
 
 if TYPE_CHECKING:
-    from edge_runtime.config.schema import Config
+    from edge_runtime.app.config_file import Config
 
 PYTHONS = ((3, 10), (3, 14))
 GSTREAMERS = ((1, 20), (1, 28))

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from edge_runtime.config.secret import Secret, read_secret
+from edge_runtime.config.table import Table
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings, parse_quiet_hours
 from edge_runtime.events.query_config import QueryConfig
-from edge_runtime.toml.secret import Secret, read_secret
-from edge_runtime.toml.table import Table
 from edge_runtime.video.fingerprint import parse_fingerprint
 from edge_runtime.video.framing import Framing, Polygon
 from edge_runtime.video.network_url import AmbiguousUrlError, UnreadableUrlError, read_url

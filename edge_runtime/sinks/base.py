@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from edge_runtime.config.key_lines import KeyPath
+from edge_runtime.config.table import Table
+from edge_runtime.errors import Finding
 from edge_runtime.events.records import Event
-from edge_runtime.findings import Finding
-from edge_runtime.toml.key_lines import KeyPath
-from edge_runtime.toml.table import Table
 
 
 class Sink(ABC):

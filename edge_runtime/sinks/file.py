@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from edge_runtime.errors import SinkError
-from edge_runtime.findings import Finding
+from edge_runtime.config.table import Table
+from edge_runtime.errors import Finding, SinkError
 from edge_runtime.sinks.base import SinkConfig, SinkContext
 from edge_runtime.sinks.stdout import LineSink
-from edge_runtime.toml.table import Table
 
 _log = logging.getLogger(__name__)
 

@@ -17,14 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.errors import ConfigError, SinkError
-from edge_runtime.findings import Finding
+from edge_runtime.config.certificates import check_certificates
+from edge_runtime.config.secret import Secret, forbid_secret, read_secret
+from edge_runtime.config.table import Table
+from edge_runtime.errors import ConfigError, Finding, SinkError
 from edge_runtime.sinks.outbox import OutboxRecord
 from edge_runtime.sinks.remote import RetryableError
 from edge_runtime.sinks.remote_config import RemoteConfig, read_common
-from edge_runtime.toml.certificates import check_certificates
-from edge_runtime.toml.secret import Secret, forbid_secret, read_secret
-from edge_runtime.toml.table import Table
 from edge_runtime.video.network_url import host_and_port
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 
+from edge_runtime.config.table import Table
 from edge_runtime.errors import ConfigError, EdgeError
 from edge_runtime.sinks.base import Sink, SinkConfig, SinkContext
-from edge_runtime.toml.table import Table
 
 GROUP = "streampro_edge.sinks"
 BUILT_IN = {

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.config.table import Table
 from edge_runtime.sinks.base import SinkConfig, SinkContext
 from edge_runtime.sinks.outbox import DEFAULT_MAX_AGE_S, DEFAULT_MAX_BYTES, Outbox
 from edge_runtime.sinks.remote import RemoteSink, Transport
-from edge_runtime.toml.table import Table
 
 EVENT_TYPES = ("response", "stream", "query", "stats")
 DEFAULT_TYPES = ("response", "stream")

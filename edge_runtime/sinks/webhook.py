@@ -28,14 +28,13 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
 from edge_runtime import redaction
-from edge_runtime.errors import ConfigError
-from edge_runtime.findings import Finding
+from edge_runtime.config.certificates import check_certificates, tls_context
+from edge_runtime.config.secret import Secret, forbid_secret, read_secret
+from edge_runtime.config.table import Table
+from edge_runtime.errors import ConfigError, Finding
 from edge_runtime.sinks.outbox import OutboxRecord
 from edge_runtime.sinks.remote import PermanentError, RetryableError
 from edge_runtime.sinks.remote_config import RemoteConfig, read_common
-from edge_runtime.toml.certificates import check_certificates, tls_context
-from edge_runtime.toml.secret import Secret, forbid_secret, read_secret
-from edge_runtime.toml.table import Table
 from edge_runtime.video.network_url import AmbiguousUrlError, UnreadableUrlError, host_and_port, read_url
 
 _RETRYABLE = (408, 425, 429)

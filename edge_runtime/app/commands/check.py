@@ -9,9 +9,9 @@ from dataclasses import replace
 import click
 
 from edge_runtime import redaction
+from edge_runtime.app.config_file import find_path
 from edge_runtime.command_line.log_options import log_options
-from edge_runtime.config.schema import find_path
-from edge_runtime.findings import Finding
+from edge_runtime.errors import Finding
 from edge_runtime.observability.console import Console
 
 _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}

@@ -11,15 +11,15 @@ from typing import Any
 import click
 
 from edge_runtime.app.commands.help import RunCommand
+from edge_runtime.app.config_file import TRANSPORTS, find_config, parse_address
 from edge_runtime.app.malloc import use_one_arena
 from edge_runtime.app.run.run_config import CliOptions, make_run_config
 from edge_runtime.app.run.run_spec import RunSpec
 from edge_runtime.app.run.watch import watch
 from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.command_line.log_options import log_options
-from edge_runtime.config.schema import TRANSPORTS, find_config, parse_address
+from edge_runtime.config.table import MOST
 from edge_runtime.observability.console import Console
-from edge_runtime.toml.table import MOST
 from edge_runtime.video.fingerprint import parse_fingerprint
 from edge_runtime.video.framing import ROTATIONS, parse_crop, parse_polygon
 from edge_runtime.video.sampling import LEAST_FPS

@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
+from edge_runtime.app.config_file import CameraConfig, Config, RuntimeConfig
 from edge_runtime.bundle.tokenizer import is_unicode
-from edge_runtime.config.schema import CameraConfig, Config, RuntimeConfig
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.sinks.base import SinkConfig

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime import redaction
+from edge_runtime.app.config_file import CameraConfig
 from edge_runtime.app.live_display import LiveDisplay, NoDisplay
 from edge_runtime.app.run import source_factory
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.summary import show_summaries
 from edge_runtime.command_line.signals import reload_on_hangup, stop_on_signals
-from edge_runtime.config.schema import CameraConfig
 from edge_runtime.errors import EdgeError, SinkError, SourceError
 from edge_runtime.observability.console import Console
 from edge_runtime.observability.systemd import ServiceManager

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from edge_runtime.app.config_file import load_config
 from edge_runtime.app.contacts import contacts
-from edge_runtime.config.schema import load_config
-from edge_runtime.findings import Finding
+from edge_runtime.errors import Finding
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = """

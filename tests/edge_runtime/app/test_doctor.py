@@ -9,8 +9,7 @@ import pytest
 
 from edge_runtime.app import doctor
 from edge_runtime.app.doctor import Decoder, broken, examine
-from edge_runtime.errors import SourceError
-from edge_runtime.findings import Finding
+from edge_runtime.errors import Finding, SourceError
 
 SOFTWARE = [
     Decoder("avdec_h264", ("h264",), False, "works"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.config.schema import load_config
+from edge_runtime.app.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[3]
 

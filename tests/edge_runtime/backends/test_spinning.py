@@ -9,10 +9,10 @@ import onnxruntime
 import pytest
 
 import edge_runtime
+from edge_runtime.app.config_file import read_config
 from edge_runtime.backends.ort import OrtBackend, session_options
 from edge_runtime.backends.spinning import supported
 from edge_runtime.bundle.manifest import load_bundle
-from edge_runtime.config.schema import read_config
 from edge_runtime.errors import ConfigError
 
 ENTRIES = (

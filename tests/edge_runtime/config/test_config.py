@@ -6,10 +6,10 @@ import textwrap
 
 import pytest
 
-from edge_runtime.config.schema import Config, find_config, find_path, load_config, read_config
+from edge_runtime.app.config_file import Config, find_config, find_path, load_config, read_config
+from edge_runtime.config.key_lines import key_lines
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings
-from edge_runtime.toml.key_lines import key_lines
 
 GOOD = """\
 [runtime]

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from edge_runtime import redaction
-from edge_runtime.config.runtime import parse_address
-from edge_runtime.config.schema import load_config
+from edge_runtime.app.config_file import load_config
+from edge_runtime.app.runtime_config import parse_address
+from edge_runtime.config.secret import Secret
+from edge_runtime.config.table import Table, dotted
 from edge_runtime.errors import ConfigError, SinkError
 from edge_runtime.sinks import SinkContext
 from edge_runtime.sinks.mqtt import MqttConfig
 from edge_runtime.sinks.registry import open_sinks
 from edge_runtime.sinks.webhook import WebhookConfig
-from edge_runtime.toml.secret import Secret
-from edge_runtime.toml.table import Table, dotted
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ROOT = Path(__file__).resolve().parents[3]

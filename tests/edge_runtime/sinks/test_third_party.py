@@ -19,9 +19,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.findings import Finding
+from edge_runtime.errors import Finding
 from edge_runtime.sinks import Sink, SinkConfig
-from edge_runtime.toml.secret import Secret, read_secret
+from edge_runtime.config.secret import Secret, read_secret
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import edge_runtime
+from edge_runtime.app.config_file import find_config
 from edge_runtime.app.live_display import NoDisplay
 from edge_runtime.app.run.reload import LOOK_EVERY_S, FileWatch, Reloader
 from edge_runtime.app.run.run_config import CliOptions, make_run_config
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.runner import Runner
 from edge_runtime.app.run.scheduler import round_robin
-from edge_runtime.config.schema import find_config
 from edge_runtime.events.records import Event, EventMaker
 from edge_runtime.sinks import Sinks
 from tests.edge_runtime.list_sink import ListSink

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_runtime.findings import Finding, Status
-from edge_runtime.toml.key_lines import KeyPath
+from edge_runtime.config.key_lines import KeyPath
+from edge_runtime.errors import Finding, Status
 
 _T = TypeVar("_T")
 _Default = TypeVar("_Default")

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime import redaction
-from edge_runtime.errors import ConfigError
-from edge_runtime.findings import Finding
-from edge_runtime.toml.table import Table
+from edge_runtime.config.table import Table
+from edge_runtime.errors import ConfigError, Finding
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_runtime.errors import ConfigError
-from edge_runtime.findings import Finding
+from edge_runtime.errors import ConfigError, Finding
 
 
 def tls_context(file: Path | None) -> ssl.SSLContext:

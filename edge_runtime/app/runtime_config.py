@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.backends.spinning import Spinning, parse_spinning
+from edge_runtime.config.table import Table
 from edge_runtime.sinks.file import Rotation, read_rotation
-from edge_runtime.toml.table import Table
 
 DEFAULT_BUNDLE = "nano"
 

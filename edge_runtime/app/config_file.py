@@ -25,14 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.app.runtime_config import RuntimeConfig, parse_address, read_runtime
 from edge_runtime.config.cameras import TRANSPORTS, CameraConfig, SourceOptions, read_cameras
-from edge_runtime.config.runtime import RuntimeConfig, parse_address, read_runtime
-from edge_runtime.errors import ConfigError
-from edge_runtime.findings import Finding
+from edge_runtime.config.key_lines import key_lines
+from edge_runtime.config.table import Table, TomlFile
+from edge_runtime.errors import ConfigError, Finding
 from edge_runtime.sinks.base import SinkConfig
 from edge_runtime.sinks.registry import read_sinks
-from edge_runtime.toml.key_lines import key_lines
-from edge_runtime.toml.table import Table, TomlFile
 
 if sys.version_info >= (3, 11):
     import tomllib
