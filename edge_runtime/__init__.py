@@ -26,8 +26,6 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.backends import no_telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from edge_runtime.backends.spinning import Spinning
     from edge_runtime.engine.model import Model
     from edge_runtime.engine.session import Decision, StreamSession
@@ -96,22 +94,19 @@ def load(
     *,
     threads: int | None = None,
     backend: str = "auto",
-    say: Callable[[str], None] | None = None,
     spinning: Spinning = "run",
 ) -> Model:
     """Load a model bundle: a name shipped with the package (``nano``) or a folder.
 
     ``threads``: CPU threads per graph, None for a choice made from the machine. ``backend``: ``auto``,
-    ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``. ``say`` gets a line when an engine is built or a GPU
-    stays unused; None prints it to stderr. ``spinning``: when ONNX Runtime's threads poll for work: ``run``
-    (while a graph runs, for microseconds at a time), ``never`` or ``always``. Raises BundleError for a bundle
-    that cannot be trusted or read, BackendError when no engine can run it.
+    ``cpu``, ``cuda``, ``tensorrt`` or ``tensorrt-rtx``. ``spinning``: when ONNX Runtime's threads poll for
+    work: ``run`` (while a graph runs, for microseconds at a time), ``never`` or ``always``. Logs to
+    ``edge_runtime.backends`` when an engine is built and when a GPU stays unused. Raises BundleError for a
+    bundle that cannot be trusted or read, BackendError when no engine can run it.
     """
     from edge_runtime.engine.model import Model
 
-    if say is None:
-        return Model(name_or_folder, threads=threads, backend=backend, spinning=spinning)
-    return Model(name_or_folder, threads=threads, backend=backend, say=say, spinning=spinning)
+    return Model(name_or_folder, threads=threads, backend=backend, spinning=spinning)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,30 +1,61 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, also when the process is killed or the power fails."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_runtime.errors import SinkError
 
 
-def write_whole(path: Path, parts: Iterable[str]) -> None:
-    """Write ``parts`` as UTF-8 to a temporary file beside ``path``, then rename it; folders are made.
+@contextmanager
+def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
+    """An empty file beside ``path`` to write. At the end it replaces ``path``; after an error it is removed.
 
-    Raises SinkError when that fails, and whatever making the parts raises; ``path`` is as before then.
+    Folders are made. Its name ends with ``.tmp``: tell a writer that chooses by the ending the format.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        os.close(os.open(temporary, flags, mode))
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # it was never made
+            temporary.unlink()
+        raise
+    with suppress(OSError):  # a folder that may be written but not read
+        _sync(path.parent)
+
+
+def write_whole(path: Path, parts: Iterable[str]) -> None:
+    """Write ``parts`` as UTF-8. Raises SinkError when that fails, and whatever making the parts raises;
+    ``path`` is as before then.
+    """
+    try:
+        with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise SinkError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put ``new`` in ``folder``'s place. That takes two steps: first the old one steps aside."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        with contextlib.suppress(OSError):  # it is not there: renamed, or never made
-            temporary.unlink()
+        os.close(descriptor)

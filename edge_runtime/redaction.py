@@ -1,6 +1,6 @@
-"""Passwords and tokens must never reach a log: register them once, scrub every text that leaves.
+"""Passwords and tokens must never reach a log: register them once, redact every text that is shown.
 
-Two nets: values registered here (taken from source strings), and anything that looks like user information or
+Two ways: values registered here (taken from source strings), and anything that looks like user information or
 a secret query value inside a URL, registered or not. GStreamer's own debug log (GST_DEBUG) comes from C code
 and does not pass here: see :func:`pipelines.gst.hush`. Credentials are given to elements as properties and
 never as part of a location.

@@ -38,15 +38,6 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")
 
 
-def replace_folder(new: Path, out: Path) -> None:
-    """Put ``new`` in ``out``'s place. A folder cannot be replaced in one step: the old one steps aside."""
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.exists():
-        os.replace(out, old)
-    os.replace(new, out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def sweep(out: Path) -> None:
     """Remove what exports of ``out`` that were killed have left beside it.
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from edge_runtime.errors import SourceError
+from edge_runtime.errors import SourceError, first_line
 
 APT_BASE = (
     "sudo apt-get install -y python3-gi python3-gst-1.0 gir1.2-gst-plugins-base-1.0 "
@@ -87,9 +87,8 @@ def _load() -> Modules:
         if not Gst.is_initialized():
             Gst.init(None)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(
-            f"GStreamer cannot be loaded ({reason}); install it with `{APT_BASE}`", permanent=True
+            f"GStreamer cannot be loaded ({first_line(error)}); install it with `{APT_BASE}`", permanent=True
         ) from None
     return Modules(Gst, GstVideo, GstPbutils, GLib)
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from benchmarks.metric.annotations import Annotation, Answer, Query, write_annotations
+from edge_runtime.atomic_write import whole_file
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import ConfigError
 
@@ -101,19 +102,14 @@ def render(shots: Sequence[Shot], pictures: dict[str, Image.Image]) -> Iterator[
 
 def write_clip(path: Path, frames: Iterator[NDArray[np.uint8]]) -> None:
     """Write an H.264 file; it appears whole or not at all."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        with av.open(str(partial), "w") as container:
-            stream = container.add_stream("libx264", rate=Fraction(FPS))
-            stream.width = stream.height = SIZE
-            stream.pix_fmt = "yuv420p"
-            stream.options = {"crf": "20", "preset": "veryfast"}
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            container.mux(stream.encode(None))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as temporary, av.open(str(temporary), "w", format=path.suffix[1:]) as container:
+        stream = container.add_stream("libx264", rate=Fraction(FPS))
+        stream.width = stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def questions(clip: str, shots: Sequence[Shot], absent: str) -> Iterator[Annotation]:

@@ -1,51 +1,48 @@
-"""``edge-run check --connect``: is there somebody at the other end? No event is sent."""
+"""``edge-run check --connect``: connect to every sink and camera. No event is sent."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 
-from edge_runtime import redaction
-from edge_runtime.app.check import Finding, note, receiver_places, without_secrets
+from edge_runtime.app.check import note
+from edge_runtime.app.config_file import CameraConfig, Config
 from edge_runtime.app.run import source_factory
-from edge_runtime.config.schema import CameraConfig, Config
-from edge_runtime.errors import EdgeError, SinkError, SourceError
-from edge_runtime.sinks.registry import open_transport
-from edge_runtime.sinks.remote import Unavailable
+from edge_runtime.errors import EdgeError, Finding, SinkError, SourceError
+from edge_runtime.sinks.remote import RetryableError
 
 PATIENCE_S = 15.0
 
 
 def connect(config: Config) -> Iterator[Finding]:
-    """A finding for every receiver and camera, as they are tried, one after the other."""
-    for at, receiver in receiver_places(config):
+    """A finding for every sink with another end and every camera, as they are tried one by one."""
+    for sink in config.sinks:
         began = time.monotonic()
         try:
-            transport = open_transport(receiver, redaction.register, announce=False)
-            try:
-                transport.reach()
-            finally:
-                transport.close()
-        except Unavailable as err:
-            yield note(config, at, "fail", f"{receiver.name} cannot be reached: {err}", SinkError.exit_code)
+            tried = sink.connect()
+        except RetryableError as err:
+            text = f"{sink.name} cannot be reached: {err}"
+            yield note(config, sink.at, "fail", text, SinkError.exit_code)
         except EdgeError as err:
-            yield note(config, at, "fail", without_secrets(err), err.exit_code)
+            yield note(config, sink.at, "fail", str(err), err.exit_code)
         else:
             took = (time.monotonic() - began) * 1000
-            yield note(config, at, "ok", f"{receiver.name} was reached in {took:.0f} ms; no event was sent")
+            if tried:
+                text = f"{sink.name} was reached in {took:.0f} ms; no event was sent"
+                yield note(config, sink.at, "ok", text)
     for index, camera in enumerate(config.cameras):
         began = time.monotonic()
         try:
-            told = first_picture(camera)
+            text = first_frame(camera)
         except (EdgeError, ImportError) as err:
-            yield note(config, ("camera", index), "fail", without_secrets(err), SourceError.exit_code)
+            yield note(config, ("camera", index), "fail", str(err), SourceError.exit_code)
         else:
             took = time.monotonic() - began
-            yield note(config, ("camera", index), "ok", f"{camera.name}: {told} after {took:.1f} s")
+            yield note(config, ("camera", index), "ok", f"{camera.name}: {text} after {took:.1f} s")
 
 
-def first_picture(camera: CameraConfig, patience_s: float = PATIENCE_S) -> str:
-    """Words on the first picture. Raises SourceError, with the last thing the source said."""
+def first_frame(camera: CameraConfig, patience_s: float = PATIENCE_S) -> str:
+    """Say how the first frame was decoded. Raises SourceError, with the last cause the source gave."""
     opened = source_factory.try_camera(source_factory.parse(camera), camera.options)
     cause = "it says nothing"
     try:
@@ -55,7 +52,7 @@ def first_picture(camera: CameraConfig, patience_s: float = PATIENCE_S) -> str:
             if item is None:
                 continue
             if hasattr(item, "image"):
-                return f"the first picture came, decoded by {opened.decoder}"
+                return f"the first frame came, decoded by {opened.decoder}"
             cause = item.cause or item.state
             if item.state == "auth-failed":
                 break
@@ -63,4 +60,4 @@ def first_picture(camera: CameraConfig, patience_s: float = PATIENCE_S) -> str:
         cause = "it ended without one"
     finally:
         opened.close()
-    raise SourceError(f"{camera.name}: no picture came: {cause}")
+    raise SourceError(f"{camera.name}: no frame came: {cause}")

@@ -8,6 +8,7 @@ mistake of the user's ends with one line on stderr and the exit code of its erro
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,23 +19,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_runtime import redaction
 from edge_runtime.app.commands.check import check
 from edge_runtime.app.commands.help import Commands
 from edge_runtime.app.commands.init import init
 from edge_runtime.app.commands.plugin import plugin
 from edge_runtime.app.commands.run import run
+from edge_runtime.app.config_file import find_config
 from edge_runtime.app.hide_arguments import hide_passwords
 from edge_runtime.backends.names import NAMES
 from edge_runtime.backends.no_telemetry import ignore_desktop_settings
-from edge_runtime.config.schema import find_config
-from edge_runtime.errors import ConfigError, EdgeError
-from edge_runtime.observability.console import Console, show_error
+from edge_runtime.command_line.log_options import log_options
+from edge_runtime.errors import ConfigError, EdgeError, first_line
+from edge_runtime.observability.console import Console
+from edge_runtime.observability.log import logging_to
 
 if TYPE_CHECKING:
     from edge_runtime.app.doctor import Decoder
 
 __all__ = ["commands", "main"]
+
+_log = logging.getLogger(__name__)
 
 DEBUG = "EDGE_RUN_DEBUG"
 _TERMINATED = 128 + signal.SIGTERM
@@ -70,8 +74,9 @@ def commands() -> None:
 )
 @click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings.")
+@log_options
 def doctor(bundle: str | None, backend: str | None, config: str | None, as_json: bool) -> int:
-    """What this machine lacks, and how to mend it.
+    """What this machine lacks, and how to fix it.
 
     The exit code is 1 when something needed is broken.
     """
@@ -80,7 +85,6 @@ def doctor(bundle: str | None, backend: str | None, config: str | None, as_json:
     settings = find_config(config)
     runtime = settings.runtime
     console = Console(sys.stdout)
-    console.scrub = redaction.scrub
     findings = []
     examined = examine(
         bundle or runtime.bundle,
@@ -94,11 +98,15 @@ def doctor(bundle: str | None, backend: str | None, config: str | None, as_json:
         findings.append(finding)
         if not as_json:
             colour = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}[finding.status]
-            console.line(f"{finding.status:<5} {finding.check}: {finding.detail}", style=colour)
+            console.line(f"{finding.status:<5} {finding.subject}: {finding.detail}", style=colour)
             if finding.remedy:
                 console.line(f"      -> {finding.remedy}")
     if as_json:
-        report = {"ok": not broken(findings), "findings": [finding.to_dict() for finding in findings]}
+        shown = [
+            {"check": one.subject, "status": one.status, "detail": one.detail, "remedy": one.remedy}
+            for one in findings
+        ]
+        report = {"ok": not broken(findings), "findings": shown}
         click.echo(json.dumps(report, indent=2))
     return 1 if broken(findings) else 0
 
@@ -129,7 +137,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command. Never returns: the process ends with the command's exit code."""
     try:
         code = _main(list(sys.argv[1:] if args is None else args))
-    except KeyboardInterrupt:  # while an error was being told
+    except KeyboardInterrupt:  # while an error was being logged
         code = _INTERRUPTED
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the interpreter's end would print a traceback
@@ -143,26 +151,27 @@ def _main(args: list[str]) -> int:
     console = Console(sys.stderr)
     ignore_desktop_settings()
     hide_passwords(args)
-    console.scrub = redaction.scrub
+    with logging_to(console):
+        return _run(args, console)
+
+
+def _run(args: list[str], console: Console) -> int:
     try:
         return int(commands.main(args, prog_name="edge-run", standalone_mode=False) or 0)
     except click.ClickException as err:
         message = " ".join(err.format_message().split())
-        show_error(console, f"{message.rstrip('.')} (see edge-run --help)")
+        _log.error("%s (see edge-run --help)", message.rstrip("."))
         return err.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except EdgeError as err:
-        show_error(console, str(err))
+        _log.error("%s", err)
         return err.exit_code
     except Exception as err:
         if os.environ.get(DEBUG) == "1":
             console.line(traceback.format_exc())
-        first = next(iter(str(err).splitlines()), "")
-        show_error(
-            console,
-            f"unexpected {type(err).__name__}: {first}; please report it with what {DEBUG}=1 prints",
-        )
+        message = "unexpected %s: %s; please report it with what %s=1 prints"
+        _log.error(message, type(err).__name__, first_line(err), DEBUG)
         return 1
 
 

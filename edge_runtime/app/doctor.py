@@ -1,4 +1,4 @@
-"""What is wrong with this machine, and the command that mends it.
+"""What is wrong with this machine, and the command that fixes it.
 
 Each check gives findings: ``ok``, ``warn`` (works, but not as well as it could) or ``fail`` (something needed
 is missing or broken). A check never raises: what it could not find out is a finding, too.
@@ -15,37 +15,23 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_runtime.backends.spinning import Spinning
-from edge_runtime.errors import BundleError, ConfigError, EdgeError
+from edge_runtime.errors import BundleError, ConfigError, EdgeError, Finding, first_line
+from edge_runtime.observability.log import lines_to
 
 if TYPE_CHECKING:
-    from edge_runtime.config.schema import Config
-
-Status = Literal["ok", "warn", "fail"]
+    from edge_runtime.app.config_file import Config
 
 PYTHONS = ((3, 10), (3, 14))
 GSTREAMERS = ((1, 20), (1, 28))
 """The oldest and the newest release that is supported; `make test-distros` runs several of them."""
 _LOW_DISK_BYTES = 200 << 20
 _TIMED_STEPS = 20
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. ``remedy``: a command or a deed, empty when there is nothing to do."""
-
-    check: str
-    status: Status
-    detail: str
-    remedy: str = ""
-
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -135,7 +121,7 @@ def check_packages() -> Iterator[Finding]:
             importlib.import_module(module)
             yield Finding(package, "ok", metadata.version(package))
         except Exception as err:  # a broken binary raises anything; that is what we are here to find
-            yield Finding(package, "fail", f"cannot be imported: {_first_line(err)}", _pip(package))
+            yield Finding(package, "fail", f"cannot be imported: {first_line(err)}", _pip(package))
 
 
 def check_engine() -> Iterator[Finding]:
@@ -147,7 +133,7 @@ def check_engine() -> Iterator[Finding]:
         yield Finding("onnxruntime", "ok", f"{onnxruntime.__version__}, providers: {', '.join(providers)}")
     except Exception as err:
         yield Finding(
-            "onnxruntime", "fail", f"cannot be imported: {_first_line(err)}", _pip("streampro-edge[cpu]")
+            "onnxruntime", "fail", f"cannot be imported: {first_line(err)}", _pip("streampro-edge[cpu]")
         )
         return
     if len(installed) == 2:
@@ -187,7 +173,7 @@ def check_tensorrt() -> Iterator[Finding]:
             )
         except Exception as err:  # a broken binary raises anything
             remedy = _pip(f"streampro-edge[{extra_of(module)}]")
-            yield Finding(module, "warn", f"cannot be imported: {_first_line(err)}", remedy)
+            yield Finding(module, "warn", f"cannot be imported: {first_line(err)}", remedy)
         else:
             yield Finding(module, "ok", f"{version} on {device.name} (SM{device.sm})")
 
@@ -203,7 +189,7 @@ def check_gstreamer(video: Video) -> Iterator[Finding]:
 
 
 def check_decoders(video: Video) -> Iterator[Finding]:
-    """Every codec that cameras send needs one decoder that really delivers a picture."""
+    """Every codec that cameras send needs one decoder that really delivers a frame."""
     decoders = video.decoders()
     working = [decoder for decoder in decoders if decoder.proof == "works"]
     by_codec: dict[str, list[Decoder]] = {}
@@ -212,12 +198,10 @@ def check_decoders(video: Video) -> Iterator[Finding]:
             by_codec.setdefault(codec, []).append(decoder)
     remedy = "sudo apt-get install -y gstreamer1.0-libav gstreamer1.0-plugins-good"
     if "h264" not in by_codec:
-        yield Finding(
-            "decoder h264", "fail", "none delivers a picture; most cameras and files need it", remedy
-        )
+        yield Finding("decoder h264", "fail", "none delivers a frame; most cameras and files need it", remedy)
     for codec in ("h265", "jpeg"):
         if codec not in by_codec:
-            yield Finding(f"decoder {codec}", "warn", "none delivers a picture", remedy)
+            yield Finding(f"decoder {codec}", "warn", "none delivers a frame", remedy)
     for codec, found in sorted(by_codec.items()):
         names = ", ".join(f"{d.name}{' (hardware)' if d.hardware else ''}" for d in found)
         yield Finding(f"decoder {codec}", "ok", names)
@@ -226,7 +210,7 @@ def check_decoders(video: Video) -> Iterator[Finding]:
             yield Finding(
                 f"decoder {decoder.name}",
                 "warn",
-                f"hardware decoder that delivers no picture: {decoder.proof}; software is used instead",
+                f"hardware decoder that delivers no frame: {decoder.proof}; software is used instead",
                 "check the GPU's driver and, in a container, that its device is passed in",
             )
 
@@ -276,9 +260,10 @@ def check_bundle(
     import edge_runtime
 
     started = time.perf_counter()
-    said: list[str] = []
+    lines: list[str] = []
     try:
-        model = edge_runtime.load(name, threads=threads, backend=backend, spinning=spinning, say=said.append)
+        with lines_to(lines.append, "edge_runtime.backends"):
+            model = edge_runtime.load(name, threads=threads, backend=backend, spinning=spinning)
     except BundleError as err:
         yield Finding(
             "model",
@@ -295,7 +280,7 @@ def check_bundle(
         f"{model.bundle.name} {model.bundle.precision}, {len(model.bundle.files)} files, "
         f"{size / 1e6:.1f} MB, hashes verified, loaded in {loaded_s:.1f} s ({model.bundle.folder})",
     )
-    for line in said:
+    for line in lines:
         detail, _, remedy = line.partition("; ")
         yield Finding("engine", "warn", detail, remedy)
     yield _time_steps(model)
@@ -351,11 +336,9 @@ def check_egress(config: Config | None) -> Iterator[Finding]:
     from edge_runtime.app.contacts import contacts
 
     found = list(contacts(config)) if config is not None else []
-    for contact in found:
-        if contact.known:
-            yield Finding("network", "ok", f"{contact.who}: {contact.where}")
-        else:
-            yield Finding("network", "warn", f"{contact.who}: {contact.where}", "edge-run check")
+    for one in found:
+        remedy = "" if one.status == "ok" else "edge-run check"
+        yield Finding("network", one.status, f"{one.subject}: {one.detail}", remedy)
     file = config.path if config is not None and config.path is not None else "without a configuration"
     what = f"nothing {'else ' if found else ''}is contacted but for sources given on the command line"
     yield Finding("network", "ok", f"{file}: {what}")
@@ -372,7 +355,7 @@ def _guarded(check: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[
         yield Finding(check, "fail", detail, remedy)
     except Exception as err:
         yield Finding(
-            check, "fail", f"{type(err).__name__}: {_first_line(err)}", "run it again with EDGE_RUN_DEBUG=1"
+            check, "fail", f"{type(err).__name__}: {first_line(err)}", "run it again with EDGE_RUN_DEBUG=1"
         )
 
 
@@ -393,7 +376,3 @@ def _pip(package: str) -> str:
 
 def _python() -> str:
     return shlex.quote(sys.executable)
-
-
-def _first_line(err: BaseException) -> str:
-    return next(iter(str(err).splitlines()), type(err).__name__)

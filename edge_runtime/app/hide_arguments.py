@@ -9,7 +9,6 @@ import ctypes
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from edge_runtime import redaction
 
@@ -22,9 +21,8 @@ def hide_passwords(arguments: Sequence[str]) -> None:
     replacements = {}
     for before, argument in zip(("", *arguments), arguments, strict=False):
         if before != "--ask" and _ADDRESS.match(argument):
-            with suppress(ImportError):  # without pipelines no source is opened
-                redaction.register_url(argument)
-                replacements[argument] = redaction.scrub(argument)
+            redaction.register_url(argument)
+            replacements[argument] = redaction.scrub(argument)
     if replacements:
         _overwrite(replacements)
 

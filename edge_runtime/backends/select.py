@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
-from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,29 +15,25 @@ from edge_runtime.backends.spinning import Spinning
 from edge_runtime.bundle.manifest import Bundle
 from edge_runtime.errors import BackendError, ConfigError
 
+_log = logging.getLogger(__name__)
+
 _TENSORRT = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _FOR_CUDA = "export it with --target ort-cuda"
 MAX_THREADS = 4
 """More threads than this gain little on graphs this small and keep cores awake for nothing."""
 
 
-def print_to_stderr(line: str) -> None:
-    """Where notices go by default."""
-    print(line, file=sys.stderr)
-
-
 def select_backend(
     name: str,
     bundle: Bundle,
     threads: int | None = None,
-    say: Callable[[str], None] = print_to_stderr,
     *,
     spinning: Spinning = "run",
 ) -> Backend:
     """The backend for ``name``; ``auto`` is what the bundle is made for where that is there, else the CPU.
 
-    ``say`` gets a line when an engine has to be built first, which takes a while, and one when ``auto`` does
-    not use an installed CUDA, with the reason. ``spinning``: when ONNX Runtime's threads poll for work.
+    It is logged when an engine has to be built first, which takes a while, and when ``auto`` does not use an
+    installed CUDA, with the reason. ``spinning``: when ONNX Runtime's threads poll for work.
     Raises ConfigError for an unknown name or thread count, BackendError when the engine is not installed or
     cannot run this bundle.
     """
@@ -47,14 +42,14 @@ def select_backend(
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise ConfigError(f"threads {threads}: must be from 1 to {MOST_THREADS}")
     if name in _TENSORRT:
-        return _open_tensorrt(_TENSORRT[name], say)
-    reported = False
+        return _open_tensorrt(_TENSORRT[name])
+    explained = False
     if name == "auto" and (engine := _made_for_tensorrt(bundle)):
         try:
-            return _open_tensorrt(engine, say)
+            return _open_tensorrt(engine)
         except BackendError as error:  # no GPU here, or not what it needs: the CPU runs the bundle as well
-            say(f"bundle {bundle.name} is made for TensorRT; using the CPU ({error})")
-            reported = True
+            _log.warning("bundle %s is made for TensorRT; using the CPU (%s)", bundle.name, error)
+            explained = True
     onnxruntime = _import_onnxruntime()
     has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if name == "cuda":
@@ -69,8 +64,8 @@ def select_backend(
     if has_cuda and name != "cpu":
         reason = _why_not_cuda(bundle)
         device = "cpu" if reason else "cuda"
-        if reason and not reported:
-            say(f"CUDA is not used: {reason}; {_FOR_CUDA}, or choose backend cpu")
+        if reason and not explained:
+            _log.warning("CUDA is not used: %s; %s, or choose backend cpu", reason, _FOR_CUDA)
 
     from edge_runtime.backends.ort import OrtBackend
 
@@ -99,7 +94,7 @@ def _made_for_tensorrt(bundle: Bundle) -> str | None:
     return next((name for name in order if find_spec(name) is not None), None)
 
 
-def _open_tensorrt(module: str, say: Callable[[str], None]) -> Backend:
+def _open_tensorrt(module: str) -> Backend:
     """Raises BackendError when the library, cuda-python, the driver or a GPU is missing."""
     from edge_runtime.backends.tensorrt.backend import TensorRTBackend
     from edge_runtime.backends.tensorrt.cuda import Cuda
@@ -112,7 +107,7 @@ def _open_tensorrt(module: str, say: Callable[[str], None]) -> Backend:
             f"backend {name}: {module} cannot be imported ({error}); pip install "
             f"'streampro-edge[{extra_of(module)}]' (on a Jetson it comes with JetPack)"
         ) from error
-    return TensorRTBackend(library, Cuda.load(extra_of(module)), say=say)
+    return TensorRTBackend(library, Cuda.load(extra_of(module)))
 
 
 def extra_of(module: str) -> str:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from edge_runtime.config.receivers import read_secret
-from edge_runtime.config.toml import Table
+from edge_runtime.config.secret import Secret, read_secret
+from edge_runtime.config.table import Table
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings, parse_quiet_hours
 from edge_runtime.events.query_config import QueryConfig
-from edge_runtime.sinks.registry import Secret
 from edge_runtime.video.fingerprint import parse_fingerprint
 from edge_runtime.video.framing import Framing, Polygon
 from edge_runtime.video.network_url import AmbiguousUrlError, UnreadableUrlError, read_url
@@ -128,7 +127,7 @@ def _user_in(address: str) -> str | None:
             "the address may hold a user and password; move them to user and password_env, "
             f"or begin it with {scheme}://@ if it holds none"
         )
-    except UnreadableUrlError:  # told when the source is opened
+    except UnreadableUrlError:  # reported when the source is opened
         user = "" if "@" in address else None
     if user is not None:
         return "the address holds a user or password; move them to user and password_env"

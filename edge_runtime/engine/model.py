@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.backends.select import print_to_stderr, select_backend
+from edge_runtime.backends.select import select_backend
 from edge_runtime.backends.spinning import Spinning
 from edge_runtime.bundle.manifest import EMBEDDING, TOKENIZER, Bundle, load_bundle
 from edge_runtime.bundle.stream_format import TurnEncoder
@@ -33,7 +32,6 @@ class Model:
         *,
         threads: int | None = None,
         backend: str = "auto",
-        say: Callable[[str], None] = print_to_stderr,
         spinning: Spinning = "run",
     ) -> None:
         self.bundle: Bundle = load_bundle(name_or_folder)
@@ -51,7 +49,7 @@ class Model:
             )
         self.text_bias = self._text_bias()
         """[vocab] float32 added to logits while text is generated: -inf for what text must not hold."""
-        engine = select_backend(backend, self.bundle, threads, say, spinning=spinning)
+        engine = select_backend(backend, self.bundle, threads, spinning=spinning)
         self.backend = engine.description
         self._vision = engine.load_vision(self.bundle)
         self._decoder = engine.load_decoder(self.bundle)

@@ -1,11 +1,12 @@
 """Prometheus metrics and health over HTTP: ``/metrics``, ``/health/live``, ``/health/ready``.
 
-Loopback unless told otherwise: nothing here is secret, but how often a camera speaks is nobody's business.
-Answers come from threads of their own, from figures that the run keeps anyway.
+The default is loopback: nothing here is secret, but it shows how often a camera responds. Requests are served
+by threads of their own from figures that the run keeps anyway.
 
-``live``: the loop of the run turns; a service manager restarts what does not. ``ready``: every stream had a
-frame decided on within the last seconds; a camera that is away makes it 503, and restarting would not help.
-Of several cameras one that has ended is asked no more; one that has failed makes it 503 until the run ends.
+``live``: the loop of the run makes steps; a service manager restarts a process whose loop does not.
+``ready``: every stream had a frame decided on within the last seconds; a camera that is away makes it 503,
+and restarting would not help. A camera that has ended is left out; one that has failed makes it 503 until the
+run ends.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from edge_runtime.errors import SinkError
 from edge_runtime.observability.telemetry import Histogram, Telemetry
 
 LIVE_WITHIN_S = 60.0
-"""A loop that has not turned for so long hangs: a timestep takes seconds at most on the slowest device."""
+"""A loop without a step for so long hangs: a timestep takes seconds at most on the slowest device."""
 READY_TIMESTEPS = 5
 """Timesteps that may pass without a decision, and at least :data:`READY_AT_LEAST_S`."""
 READY_AT_LEAST_S = 10.0
@@ -42,20 +43,13 @@ class Counters(Protocol):
     def reconnects(self) -> int: ...
 
 
-class Receiver(Protocol):
-    """What is read of a sink with an outbox."""
+class Sink(Protocol):
+    """What is read of a sink."""
 
     @property
     def name(self) -> str: ...
 
-    @property
-    def depth(self) -> int: ...
-
-    @property
-    def lost(self) -> int: ...
-
-    @property
-    def delivered(self) -> int: ...
+    def counts(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -79,12 +73,12 @@ class MetricsServer:
         host: str,
         port: int,
         streams: Sequence[StreamMetrics],
-        receivers: Sequence[Receiver] = (),
+        sinks: Sequence[Sink] = (),
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._streams = streams
-        self._receivers = receivers
+        self._sinks = sinks
         self._clock = clock
         try:
             self._server = _server_class(host)((host, port), _handler(self))
@@ -108,10 +102,10 @@ class MetricsServer:
         """Status and text for a request's path."""
         path = path.partition("?")[0]
         if path == "/metrics":
-            return 200, render(self._streams, self._receivers, self._clock())
+            return 200, render(self._streams, self._sinks, self._clock())
         if path == "/health/live":
             return self._health(
-                "the loop stands still", lambda s: s.telemetry.last_turn, lambda s: LIVE_WITHIN_S
+                "the loop stands still", lambda s: s.telemetry.last_step, lambda s: LIVE_WITHIN_S
             )
         if path == "/health/ready":
             return self._health(_NO_FRAMES, lambda s: s.telemetry.last_frame, StreamMetrics.ready_within_s)
@@ -136,15 +130,15 @@ class MetricsServer:
         return (503, "\n".join([*lines, ""])) if lines else (200, "ok\n")
 
 
-def render(streams: Iterable[StreamMetrics], receivers: Iterable[Receiver], now: float) -> str:
+def render(streams: Iterable[StreamMetrics], sinks: Iterable[Sink], now: float) -> str:
     """The metrics in Prometheus' text format; ``now`` is of the clock of the telemetry."""
     page = _Page()
     for stream in streams:
-        told, labels = stream.telemetry, {"stream": stream.name}
-        page.add("timesteps_total", "counter", "Frames decided on.", labels, told.timesteps)
-        page.add("skipped_total", "counter", "Timesteps without a frame.", labels, told.skipped)
-        page.add("responses_total", "counter", "Responses sent out.", labels, told.responses)
-        for reason, count in sorted(told.suppressed.copy().items()):
+        telemetry, labels = stream.telemetry, {"stream": stream.name}
+        page.add("timesteps_total", "counter", "Frames decided on.", labels, telemetry.timesteps)
+        page.add("skipped_total", "counter", "Timesteps without a frame.", labels, telemetry.skipped)
+        page.add("responses_total", "counter", "Responses sent out.", labels, telemetry.responses)
+        for reason, count in sorted(telemetry.suppressed.copy().items()):
             page.add(
                 "suppressed_total", "counter", "Responses held back.", {**labels, "reason": reason}, count
             )
@@ -152,10 +146,14 @@ def render(streams: Iterable[StreamMetrics], receivers: Iterable[Receiver], now:
         page.add(
             "reconnects_total", "counter", "Times the source came back.", labels, stream.camera.reconnects
         )
-        if told.last_frame is not None:
-            age = now - told.last_frame
+        if telemetry.last_frame is not None:
+            age = now - telemetry.last_frame
             page.add("last_frame_age_seconds", "gauge", "Since the last frame decided on.", labels, age)
-        stages = {**told.stages.copy(), "decision": told.decision, "first_text": told.first_text}
+        stages = {
+            **telemetry.stages.copy(),
+            "decision": telemetry.decision,
+            "first_text": telemetry.first_text,
+        }
         for stage, histogram in sorted(stages.items()):
             page.add_histogram(
                 "latency_seconds",
@@ -163,11 +161,12 @@ def render(streams: Iterable[StreamMetrics], receivers: Iterable[Receiver], now:
                 {**labels, "stage": stage},
                 histogram,
             )
-    for receiver in receivers:
-        labels = {"receiver": receiver.name}
-        page.add("outbox_depth", "gauge", "Events that wait to be sent.", labels, receiver.depth)
-        page.add("delivered_total", "counter", "Events acknowledged.", labels, receiver.delivered)
-        page.add("events_lost_total", "counter", "Events dropped or refused.", labels, receiver.lost)
+    for sink in sinks:
+        if counts := sink.counts():
+            labels = {"sink": sink.name}
+            page.add("outbox_depth", "gauge", "Events that wait to be sent.", labels, counts["waiting"])
+            page.add("delivered_total", "counter", "Events acknowledged.", labels, counts["delivered"])
+            page.add("events_lost_total", "counter", "Events dropped or refused.", labels, counts["lost"])
     return page.text()
 
 
@@ -219,7 +218,7 @@ def _server_class(host: str) -> type[ThreadingHTTPServer]:
             TCPServer.server_bind(self)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that went away is nobody's trouble."""
+            """A client that closed its connection is no error."""
 
     return Server
 
@@ -246,6 +245,6 @@ def _handler(server: MetricsServer) -> type[BaseHTTPRequestHandler]:
             return body
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Requests are not news."""
+            """Do not log requests."""
 
     return Handler

@@ -1,7 +1,8 @@
-"""Tells a service manager (systemd, ``Type=notify``) that watching has begun and goes on; nothing elsewhere.
+"""Notify a service manager (systemd, ``Type=notify``) that watching has begun and goes on; elsewhere do
+nothing.
 
-The watchdog is fed from the loop that decides on frames, so it barks when that loop hangs, in a library of
-the model or in a driver. A camera that is away does not make it bark: a restart would not bring it back.
+The watchdog is notified from the loop that decides on frames, so it fires when that loop hangs, in a library
+of the model or in a driver. A camera that is away does not make it fire: a restart would not bring it back.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class ServiceManager:
         self._send("READY=1\nSTATUS=watching")
 
     def alive(self) -> None:
-        """Three times within the manager's patience; without a watchdog, never."""
+        """Notify the watchdog three times within its timeout; without a watchdog, never."""
         if self._every_s and self._clock() >= self._next:
             self._next = self._clock() + self._every_s
             self._send("WATCHDOG=1")
@@ -46,7 +47,7 @@ class ServiceManager:
 
 
 def _watchdog_s(environment: Mapping[str, str]) -> float:
-    """The manager's patience; 0 when it has no watchdog, or one for another process."""
+    """The watchdog's timeout; 0 without a watchdog, or with one for another process."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     text = environment.get("WATCHDOG_USEC", "")

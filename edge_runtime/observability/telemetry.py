@@ -111,8 +111,8 @@ class Telemetry:
     stages: dict[str, Histogram] = field(default_factory=dict)
     """Share of each stage of a timestep: queue, preprocess, vision, append."""
 
-    last_turn: float | None = None
-    """When the run's loop last turned, on its own clock: it is not stuck."""
+    last_step: float | None = None
+    """When the run's loop began its last step, on its own clock."""
     last_frame: float | None = None
     """When a frame was last decided on."""
     ended: str = ""

@@ -1,16 +1,19 @@
-"""Where events go: stdout, a file, and by way of an outbox on disk a webhook or an MQTT broker."""
+"""Sinks of events: stdout, a file, and by way of an outbox on disk a webhook or an MQTT broker."""
 
-from edge_runtime.sinks.base import Sink, Sinks
-from edge_runtime.sinks.file import FileSink, Rotation
+from edge_runtime.sinks.base import Sink, SinkConfig, SinkContext, Sinks
+from edge_runtime.sinks.file import FileConfig, FileSink, Rotation
 from edge_runtime.sinks.stdout import LineSink, ReaderGoneError, StdoutSink
 from edge_runtime.sinks.terminal import TerminalSink, stdout_is_terminal
 
 __all__ = [
+    "FileConfig",
     "FileSink",
     "LineSink",
     "ReaderGoneError",
     "Rotation",
     "Sink",
+    "SinkConfig",
+    "SinkContext",
     "Sinks",
     "StdoutSink",
     "TerminalSink",

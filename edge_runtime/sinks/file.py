@@ -1,38 +1,71 @@
-"""Events appended to a file, rotated by size and by age if wanted: ``events.jsonl``, ``events.jsonl.1`` ...
+"""``[runtime] events``: events appended to a file, which is rotated by size and age if configured.
 
-Rotation happens between two lines, by renaming: the file in use becomes ``.1``, ``.1`` becomes ``.2``, and
-what would be beyond the count is gone. Whoever else moves the file away (logrotate with ``create``) needs no
-signal: before every line it is seen whether the name still leads to the file that is open, and if not, it is
-opened anew. Several processes may write to one file: one of them rotates, the others follow.
+Rotation happens between two lines, by renaming: ``events.jsonl`` becomes ``.1``, ``.1`` becomes ``.2``, and
+files beyond the count are deleted. Other programs that move the file away (logrotate with ``create``) need no
+signal: before every line the sink checks whether the name still leads to the open file, and if not, reopens
+it. Several processes may write to one file: one of them rotates, the others follow.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from edge_runtime.errors import SinkError
+from edge_runtime.config.table import Table
+from edge_runtime.errors import Finding, SinkError
+from edge_runtime.sinks.base import SinkConfig, SinkContext
 from edge_runtime.sinks.stdout import LineSink
+
+_log = logging.getLogger(__name__)
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """When a file is put aside and a new one begun; None: never for that reason."""
+    """When a file is renamed and a new one begun; None: never for that reason."""
 
     max_bytes: int | None = None
     max_age_s: float | None = None
     """Since the first event in the file, by the wall clock."""
     keep: int = 5
-    """Files put aside that are kept."""
+    """Renamed files that are kept."""
+
+
+def read_rotation(table: Table) -> Rotation:
+    """The keys ``events_megabytes``, ``events_days`` and ``events_keep`` of ``[runtime]``."""
+    megabytes = table.positive("events_megabytes", None)
+    days = table.positive("events_days", None, 1e6)
+    keep = table.whole("events_keep", 5, lambda n: 1 <= n <= 1000, "a whole number of files from 1 to 1000")
+    return Rotation(
+        None if megabytes is None else max(1, int(megabytes * (1 << 20))),
+        None if days is None else days * 86400.0,
+        keep,
+    )
+
+
+@dataclass(frozen=True)
+class FileConfig(SinkConfig):
+    """The file of ``[runtime] events`` or ``--events``, which is its name."""
+
+    kind = "file"
+
+    rotation: Rotation = field(default_factory=Rotation)
+
+    def open(self, context: SinkContext) -> FileSink:
+        return FileSink(self.name, self.rotation)
+
+    def check(self, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+        if problem := _unwritable(Path(self.name)):
+            yield Finding("", "fail", f"{self.name}: {problem}", exit_code=SinkError.exit_code)
 
 
 class FileSink(LineSink):
@@ -41,7 +74,6 @@ class FileSink(LineSink):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        say: Callable[[str], None],
         rotation: Rotation | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -59,7 +91,7 @@ class FileSink(LineSink):
                 f"cannot write events to {self.path}: {reason}; give --events another file"
             ) from err
         os.set_blocking(descriptor, True)
-        super().__init__(descriptor, str(self.path), say)
+        super().__init__(descriptor, str(self.path))
         self._target = self.path.resolve()  # a link stays a link; what it leads to is rotated
         self._at_line_start = self._ends_with_newline()
         self._begun = self._first_event_time()
@@ -89,10 +121,10 @@ class FileSink(LineSink):
         return age is not None and self._begun is not None and self._now() - self._begun >= age
 
     def _rotate(self) -> None:
-        """Put the file aside. If it cannot be, that is said once and lines go on into the same file."""
+        """Rename the file. If that fails, it is logged once and lines go on into the same file."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)  # other processes with the same file wait here ...
-            if self._name_leads_here():  # ... and find that it has been done
+            if self._name_leads_here():  # ... and find it done
                 self._sync()
                 self._shift()
                 self.rotations += 1
@@ -100,7 +132,7 @@ class FileSink(LineSink):
         except OSError as err:
             if not self._cannot_rotate:
                 self._cannot_rotate = True
-                self._say(f"cannot rotate {self.name}: {err.strerror}. Events go on into the same file")
+                _log.warning("cannot rotate %s: %s. Events go on into the same file", self.name, err.strerror)
         finally:
             with suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -156,3 +188,17 @@ class FileSink(LineSink):
                 return datetime.fromisoformat(moment).timestamp()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return os.fstat(self._fd).st_mtime
+
+
+def _unwritable(file: Path) -> str | None:
+    """Why no events can be appended to ``file``, which is not made by asking; None when they can."""
+    if len(os.fsencode(file.name)) > 255:
+        return "its name is too long"
+    # Not Path's own questions: they raise where a folder on the way may not be looked into.
+    if os.path.isdir(file):
+        return "it is a folder; name a file"
+    if os.path.exists(file):
+        return None if os.access(file, os.W_OK) else "it may not be written; give its owner or mode"
+    if not os.path.isdir(file.parent):
+        return f"there is no folder {file.parent}; make it"
+    return None if os.access(file.parent, os.W_OK) else f"the folder {file.parent} may not be written"

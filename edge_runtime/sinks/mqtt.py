@@ -1,21 +1,30 @@
-"""MQTT: each event to ``<topic>/<stream>/<type>`` with QoS 1, and whether edge-run is there, retained.
+"""``[[mqtt]]``: each event to ``<topic>/<stream>/<type>`` with QoS 1, and a retained availability.
 
-``<topic>/availability`` is ``online`` while this process is connected and ``offline`` after it has left
-or been lost (the last will). The broker's PUBACK is the acknowledgement. Needs paho-mqtt, the extra ``mqtt``.
+``<topic>/availability`` is ``online`` while this process is connected, and ``offline`` after it has
+disconnected or, as the last will, after it was lost. The broker's PUBACK is the acknowledgement. Needs
+paho-mqtt, the extra ``mqtt``.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.errors import ConfigError, SinkError
-from edge_runtime.sinks.outbox import Parcel
-from edge_runtime.sinks.remote import Unavailable
+from edge_runtime.config.certificates import check_certificates
+from edge_runtime.config.secret import Secret, forbid_secret, read_secret
+from edge_runtime.config.table import Table
+from edge_runtime.errors import ConfigError, Finding, SinkError
+from edge_runtime.sinks.outbox import OutboxRecord
+from edge_runtime.sinks.remote import RetryableError
+from edge_runtime.sinks.remote_config import RemoteConfig, read_common
+from edge_runtime.video.network_url import host_and_port
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessageInfo
@@ -23,13 +32,70 @@ if TYPE_CHECKING:
 ONLINE, OFFLINE = "online", "offline"
 _FORBIDDEN = re.compile(r"[+#/\s\x00-\x1f\x7f]+")
 _KEEP_ALIVE_S = 30
-_LEAVE_S = 2.0
+_OFFLINE_S = 2.0
+
+
+@dataclass(frozen=True)
+class MqttConfig(RemoteConfig):
+    """One ``[[mqtt]]``."""
+
+    kind = "mqtt"
+
+    host: str = ""
+    port: int | None = None
+    topic: str = "edge-run"
+    tls: bool = False
+    user: str | None = None
+    password: Secret = field(default_factory=Secret)
+
+    @classmethod
+    def read(cls, table: Table, name: str) -> MqttConfig:
+        host = table.required_text("host")
+        if host is not None and not re.fullmatch(r"[\w.:-]+", host):
+            table.wrong("host", "expected a host's name or address alone")
+        topic = table.text("topic", "edge-run")
+        if not topic.strip("/") or re.search(r"[+#\x00]", topic):
+            table.wrong("topic", f"expected a topic without wildcards, got {topic!r}")
+        forbid_secret(table, "password")
+        return cls(
+            **read_common(table, name),
+            host=host or "",
+            port=table.whole("port", None, lambda port: 0 < port < 65536, "a port from 1 to 65535"),
+            topic=topic.strip("/"),
+            tls=table.flag("tls", False),
+            user=table.text("user", None),
+            password=read_secret(table, "password"),
+        )
+
+    @property
+    def label(self) -> str:
+        return f"MQTT {self.name}"
+
+    @property
+    def any_port(self) -> int:
+        """The port, or the protocol's default."""
+        return self.port or (8883 if self.tls else 1883)
+
+    def transport(self, *, announce: bool = True) -> Mqtt:
+        return Mqtt(self, self.password.read(self.label), announce=announce)
+
+    def check(self, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+        yield from self.password.check("password", environment)
+        if self.password and self.user is None:
+            yield Finding("", "fail", "there is a password but no user; add user")
+        if importlib.util.find_spec("paho") is None:
+            text = "paho-mqtt is not installed; pip install 'streampro-edge[mqtt]'"
+            yield Finding("", "fail", text, exit_code=SinkError.exit_code)
+        yield from check_certificates("ca_file", self.ca_file)
+
+    def contacts(self, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+        yield Finding(self.label, "ok", f"{host_and_port(self.host, self.any_port)} (mqtt)")
 
 
 class Mqtt:
-    """One connection to a broker, kept and mended by paho's own thread.
+    """One connection to a broker, kept and restored by paho's own thread.
 
-    Without ``announce`` nobody is told who is there.
+    Without ``announce`` the availability is not published.
 
     Raises SinkError without paho-mqtt and ConfigError when ``ca_file`` is no certificate. With ``tls`` the
     broker's certificate is verified.
@@ -37,59 +103,53 @@ class Mqtt:
 
     def __init__(
         self,
-        name: str,
-        host: str,
-        port: int | None = None,
-        *,
-        topic: str = "edge-run",
-        tls: bool = False,
-        ca_file: Path | None = None,
-        user: str | None = None,
+        config: MqttConfig,
         password: str | None = None,
+        *,
         timeout_s: float = 10.0,
         longest_pause_s: float = 60.0,
         announce: bool = True,
     ) -> None:
-        self.name = f"MQTT {name} ({host})"
-        self._topic = topic
+        self.name = f"{config.label} ({config.host})"
+        self._topic = config.topic
         self._announce = announce
         self._timeout_s = timeout_s
         self._connected = threading.Event()
         self._problem = "it cannot be reached"
         self._under_way: tuple[str, MQTTMessageInfo] | None = None
-        self._client = self._make_client(name, tls, ca_file, user, password)
+        self._client = self._make_client(config, password)
         self._client.reconnect_delay_set(1, max(1, int(longest_pause_s)))
         # Not connect(): whether the broker is there at the start must not decide about the run.
-        self._client.connect_async(host, port or (8883 if tls else 1883), keepalive=_KEEP_ALIVE_S)
+        self._client.connect_async(config.host, config.any_port, keepalive=_KEEP_ALIVE_S)
         self._client.loop_start()
 
-    def send(self, parcel: Parcel) -> None:
-        """Publish one event and wait for its PUBACK. Raises Unavailable."""
-        self.reach()
+    def send(self, record: OutboxRecord) -> None:
+        """Publish one event and wait for its PUBACK. Raises RetryableError."""
+        self.connect()
         # paho sends an unacknowledged message again when the connection is back: publish only what is new.
-        if self._under_way is None or self._under_way[0] != parcel.id:
-            topic = f"{self._topic}/{topic_level(parcel.stream)}/{parcel.type}"
-            self._under_way = (parcel.id, self._client.publish(topic, parcel.body, qos=1))
+        if self._under_way is None or self._under_way[0] != record.id:
+            topic = f"{self._topic}/{topic_level(record.stream)}/{record.type}"
+            self._under_way = (record.id, self._client.publish(topic, record.body, qos=1))
         message = self._under_way[1]
         until = time.monotonic() + self._timeout_s
         while not message.is_published():
             if not self._connected.is_set() or time.monotonic() > until:
-                raise Unavailable("it did not acknowledge in time")
+                raise RetryableError("it did not acknowledge in time")
             with suppress(RuntimeError, ValueError):  # not connected just now, or paho's queue is full
                 message.wait_for_publish(0.2)
         self._under_way = None
 
-    def reach(self) -> None:
-        """Wait for the connection. Raises Unavailable."""
+    def connect(self) -> None:
+        """Wait for the connection. Raises RetryableError."""
         if not self._connected.wait(self._timeout_s):
-            raise Unavailable(self._problem)
+            raise RetryableError(self._problem)
 
     def close(self) -> None:
-        """Say that we leave, and disconnect."""
+        """Publish that this process is offline, and disconnect."""
         if self._announce and self._connected.is_set():
             with suppress(RuntimeError, ValueError):
                 self._client.publish(self._availability, OFFLINE, qos=1, retain=True).wait_for_publish(
-                    _LEAVE_S
+                    _OFFLINE_S
                 )
         self._client.disconnect()
         self._client.loop_stop()
@@ -98,24 +158,22 @@ class Mqtt:
     def _availability(self) -> str:
         return f"{self._topic}/availability"
 
-    def _make_client(
-        self, name: str, tls: bool, ca_file: Path | None, user: str | None, password: str | None
-    ) -> Client:
+    def _make_client(self, config: MqttConfig, password: str | None) -> Client:
         try:
             from paho.mqtt.client import Client
             from paho.mqtt.enums import CallbackAPIVersion
         except ImportError:
             raise SinkError(
-                f"MQTT {name}: paho-mqtt 2 is not installed; pip install 'streampro-edge[mqtt]'"
+                f"{config.label}: paho-mqtt 2 is not installed; pip install 'streampro-edge[mqtt]'"
             ) from None
         client = Client(CallbackAPIVersion.VERSION2)
-        if user is not None:
-            client.username_pw_set(user, password)
-        if tls:
+        if config.user is not None:
+            client.username_pw_set(config.user, password)
+        if config.tls:
             try:
-                client.tls_set(ca_certs=str(ca_file) if ca_file else None)
+                client.tls_set(ca_certs=str(config.ca_file) if config.ca_file else None)
             except (OSError, ValueError) as err:
-                raise ConfigError(f"MQTT {name}: ca_file {ca_file} cannot be used: {err}") from err
+                raise ConfigError(f"{config.label}: ca_file {config.ca_file} cannot be used: {err}") from err
         if self._announce:
             client.will_set(self._availability, OFFLINE, qos=1, retain=True)
         client.on_connect = self._on_connect

@@ -11,6 +11,7 @@ Any number of processes may put events into the same file; the one that holds th
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
@@ -29,6 +30,8 @@ _DROP_AT_ONCE = 64
 """Events dropped together when there are too many: one by one would sync the disk all the time."""
 _BUSY_S = 5.0
 
+_log = logging.getLogger(__name__)
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -42,7 +45,7 @@ CREATE TABLE IF NOT EXISTS event (
 
 
 @dataclass(frozen=True)
-class Parcel:
+class OutboxRecord:
     """One event in the outbox."""
 
     number: int
@@ -63,8 +66,8 @@ class Outbox:
     """A queue on disk. For any number of threads and processes.
 
     ``max_bytes`` bounds what the events take in the file, ``max_age_s`` how long they wait (by the wall clock
-    ``now``). Raises SinkError when the file cannot be made. A damaged file is put aside under the name
-    ``*.damaged`` and ``say`` tells so: yesterday's events must not keep today's from going out.
+    ``now``). Raises SinkError when the file cannot be made. A damaged file is renamed to ``*.damaged``, with
+    a warning: old events must not keep new ones from being sent.
     """
 
     def __init__(
@@ -73,7 +76,6 @@ class Outbox:
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_age_s: float = DEFAULT_MAX_AGE_S,
-        say: Callable[[str], None] = lambda text: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.path = Path(path)
@@ -87,7 +89,7 @@ class Outbox:
         try:
             # Events tell what a camera saw: nobody else's business.
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._db = self._open(say)
+            self._db = self._open()
         except (OSError, sqlite3.Error) as err:
             reason = err.strerror if isinstance(err, OSError) else str(err)
             raise SinkError(
@@ -111,14 +113,14 @@ class Outbox:
             with suppress(OutboxError):  # the event is safe; what is too much goes with the next one
                 self.trim()
 
-    def first(self, after: int = 0) -> Parcel | None:
+    def first(self, after: int = 0) -> OutboxRecord | None:
         """The oldest event whose number is above ``after``; None when there is none. Raises OutboxError."""
         with self._lock:
             row = self._query(
                 "SELECT number, id, stream, type, body FROM event WHERE number > ? ORDER BY number LIMIT 1",
                 after,
             )
-        return Parcel(*row) if row else None
+        return OutboxRecord(*row) if row else None
 
     def done(self, number: int) -> None:
         """Delete all events up to ``number``: they are acknowledged. Raises OutboxError."""
@@ -166,7 +168,7 @@ class Outbox:
                 os.close(self._sender)
                 self._sender = None
 
-    def _open(self, say: Callable[[str], None]) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         try:
             return self._connect()
         except sqlite3.OperationalError:
@@ -176,7 +178,9 @@ class Outbox:
             self.path.replace(aside)
             for extra in ("-wal", "-shm"):
                 Path(f"{self.path}{extra}").unlink(missing_ok=True)
-            say(f"the outbox {self.path} was damaged ({err}) and is now {aside}; a new one is begun")
+            _log.warning(
+                "the outbox %s was damaged (%s) and is now %s; a new one is begun", self.path, err, aside
+            )
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:

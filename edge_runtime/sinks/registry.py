@@ -1,132 +1,71 @@
-"""Who events are sent to (``[[webhook]]``, ``[[mqtt]]``), where its secrets come from, and the sinks.
+"""The kinds of sinks that have a table in edge-run.toml. A new kind is one file and one line in ``BUILT_IN``.
 
-A secret stands in an environment variable or in a file of its own (systemd credentials, container secrets),
-never in edge-run.toml. Whatever was read is handed to ``hide``, which takes it out of what is shown.
+Packages add kinds as entry points of the group ``streampro_edge.sinks``, in their pyproject.toml:
+
+    [project.entry-points."streampro_edge.sinks"]
+    syslog = "my_package.syslog:SyslogConfig"
+
+The object is a subclass of :class:`edge_runtime.sinks.base.SinkConfig`; the user writes ``[[syslog]]``.
+It is imported when a configuration has such a table. stdout and the file of ``[runtime] events`` have none.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+import logging
+import re
+from collections.abc import Iterable
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 
+from edge_runtime.config.table import Table
 from edge_runtime.errors import ConfigError, EdgeError
+from edge_runtime.sinks.base import Sink, SinkConfig, SinkContext
 
-if TYPE_CHECKING:
-    from edge_runtime.sinks.remote import RemoteSink, Transport
+GROUP = "streampro_edge.sinks"
+BUILT_IN = {
+    "webhook": "edge_runtime.sinks.webhook:WebhookConfig",
+    "mqtt": "edge_runtime.sinks.mqtt:MqttConfig",
+}
+_OTHER_TABLES = ("runtime", "camera")
 
-EVENT_TYPES = ("response", "stream", "query", "stats")
-DEFAULT_TYPES = ("response", "stream")
-
-
-@dataclass(frozen=True)
-class Secret:
-    """Where a secret is read from; nowhere when both are None."""
-
-    env: str | None = None
-    file: Path | None = None
-
-    def read(self, owner: str, environment: Mapping[str, str] = os.environ) -> str | None:
-        """Its value. Raises ConfigError, which names ``owner``, when the variable or file is not there."""
-        if self.file is not None:
-            try:
-                value = self.file.read_text(encoding="utf-8-sig").strip()
-            except (OSError, UnicodeDecodeError) as err:
-                reason = err.strerror if isinstance(err, OSError) else "it is not UTF-8 text"
-                raise ConfigError(f"{owner}: the file {self.file} cannot be read: {reason}") from None
-            if not value:
-                raise ConfigError(f"{owner}: the file {self.file} is empty")
-            return value
-        if self.env is None:
-            return None
-        if not environment.get(self.env):
-            raise ConfigError(
-                f"{owner}: the environment variable {self.env} is not set; export it before edge-run"
-            )
-        return environment[self.env]
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ReceiverConfig:
-    """What webhooks and MQTT brokers have in common."""
-
-    name: str
-    types: tuple[str, ...] = DEFAULT_TYPES
-    """Types of events that are sent."""
-    outbox_bytes: int = 64 << 20
-    outbox_age_s: float = 7 * 86400.0
-
-
-@dataclass(frozen=True)
-class WebhookConfig(ReceiverConfig):
-    """One ``[[webhook]]``; the address is ``url`` or, when it holds a token, read from ``url_from``."""
-
-    url: str = field(default="", repr=False)
-    url_from: Secret = field(default_factory=Secret)
-    secret: Secret = field(default_factory=Secret)
-    """Events are signed with it."""
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 10.0
-    ca_file: Path | None = None
+def kinds() -> dict[str, EntryPoint]:
+    """All kinds by the name of their table: ours first, then those of other packages by name."""
+    others = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    known = {name: EntryPoint(name, target, GROUP) for name, target in BUILT_IN.items()}
+    for point in others:
+        if point.name not in _OTHER_TABLES:
+            known.setdefault(point.name, point)
+    return known
 
 
-@dataclass(frozen=True)
-class MqttConfig(ReceiverConfig):
-    """One ``[[mqtt]]``."""
+def read_sinks(root: Table) -> tuple[SinkConfig, ...]:
+    """All sinks that have tables. Two of one kind may not share a name, which is their outbox's.
 
-    host: str = ""
-    port: int | None = None
-    topic: str = "edge-run"
-    tls: bool = False
-    ca_file: Path | None = None
-    user: str | None = None
-    password: Secret = field(default_factory=Secret)
-
-
-def default_outbox() -> Path:
-    """The folder of outboxes when the configuration names none."""
-    # Without any home, as in some containers, a folder called ~; only who has receivers gets it made.
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return Path(state) / "edge-run" / "outbox"
-
-
-def open_receivers(
-    receivers: Iterable[ReceiverConfig],
-    folder: Path,
-    say: Callable[[str], None],
-    hide: Callable[[str], None],
-    *,
-    needed: bool = True,
-) -> list[RemoteSink]:
-    """A sink with its outbox and its thread for each receiver.
-
-    Raises ConfigError for a secret that is missing and SinkError for an outbox that cannot be made or an
-    optional package that is not installed; then those already opened are closed again. Unless they are
-    ``needed``: then one that cannot be used is left out, and ``say`` tells so.
+    Raises ConfigError when the package of a kind cannot be imported.
     """
-    from edge_runtime.sinks.outbox import Outbox
-    from edge_runtime.sinks.remote import RemoteSink
+    sinks: list[SinkConfig] = []
+    for kind in kinds().values():
+        sinks += root.tables(kind.name, partial(_read, kind=kind, names=set()))
+    return tuple(sinks)
 
-    sinks: list[RemoteSink] = []
+
+def open_sinks(configs: Iterable[SinkConfig], context: SinkContext, *, needed: bool = True) -> list[Sink]:
+    """Open each. Raises ConfigError for a secret that is missing and SinkError for what cannot be opened,
+    after closing those already opened. If not ``needed``, what cannot be used is left out with a warning.
+    """
+    sinks: list[Sink] = []
     try:
-        for receiver in receivers:
-            kind = "webhook" if isinstance(receiver, WebhookConfig) else "mqtt"
+        for config in configs:
             try:
-                transport = open_transport(receiver, hide)
-                outbox = Outbox(
-                    folder / f"{kind}-{receiver.name}.sqlite",
-                    max_bytes=receiver.outbox_bytes,
-                    max_age_s=receiver.outbox_age_s,
-                    say=say,
-                )
+                sinks.append(config.open(context))
+                _log.debug("%s is open", sinks[-1].name)
             except EdgeError as err:
                 if needed:
                     raise
-                say(f"{err}. The run goes on without it: it watches no camera of edge-run.toml")
-                continue
-            sinks.append(RemoteSink(outbox, transport, receiver.types, say))
+                _log.warning("%s. The run goes on without it: it watches no camera of edge-run.toml", err)
     except EdgeError:
         for sink in sinks:
             sink.close()
@@ -134,44 +73,27 @@ def open_receivers(
     return sinks
 
 
-def open_transport(
-    receiver: ReceiverConfig, hide: Callable[[str], None], *, announce: bool = True
-) -> Transport:
-    """What brings events to this receiver. Without ``announce`` a broker is not told who is there.
+def _read(table: Table, kind: EntryPoint, names: set[str]) -> SinkConfig:
+    name = table.required_text("name")
+    if name is not None and not re.fullmatch(r"[\w-]+", name):
+        table.wrong("name", f"expected a name of letters, digits, '-' and '_', got {name!r}")
+    elif name in names:
+        table.wrong("name", f"{name!r} is taken by an earlier {kind.name}")
+    names.add(name or "")
+    return _load(kind).read(table, name or "")
 
-    Raises ConfigError and SinkError as :func:`open_receivers` does.
-    """
-    if isinstance(receiver, WebhookConfig):
-        from edge_runtime.sinks.webhook import Webhook
 
-        owner = f"webhook {receiver.name}"
-        url = receiver.url_from.read(owner) or receiver.url
-        secret = receiver.secret.read(owner)
-        for value in (url, secret):
-            if value:
-                hide(value)
-        return Webhook(
-            receiver.name,
-            url,
-            secret=secret,
-            connect_timeout_s=receiver.connect_timeout_s,
-            read_timeout_s=receiver.read_timeout_s,
-            ca_file=receiver.ca_file,
+def _load(kind: EntryPoint) -> type[SinkConfig]:
+    try:
+        found = kind.load()
+    except Exception as err:  # anything may happen in another package
+        raise ConfigError(
+            f"[[{kind.name}]]: {kind.value} cannot be imported: {type(err).__name__}: {err}; "
+            f"install its package again, or remove the table"
+        ) from err
+    if not (isinstance(found, type) and issubclass(found, SinkConfig) and found.kind == kind.name):
+        raise ConfigError(
+            f"[[{kind.name}]]: {kind.value} is not a SinkConfig of the kind {kind.name}; "
+            "install another version of its package, or remove the table"
         )
-    assert isinstance(receiver, MqttConfig)
-    from edge_runtime.sinks.mqtt import Mqtt
-
-    password = receiver.password.read(f"MQTT {receiver.name}")
-    if password:
-        hide(password)
-    return Mqtt(
-        receiver.name,
-        receiver.host,
-        receiver.port,
-        topic=receiver.topic,
-        tls=receiver.tls,
-        ca_file=receiver.ca_file,
-        user=receiver.user,
-        password=password,
-        announce=announce,
-    )
+    return found

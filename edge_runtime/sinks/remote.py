@@ -1,11 +1,13 @@
-"""A sink on another machine: events go into the outbox, and a thread of their own sends them from there.
+"""A sink on another machine: events go into the outbox, and a thread sends them from there.
 
-The run never waits for the network. What cannot be sent is tried again with growing pauses, in order; what
-the receiver refuses for good is dropped and counted. Trouble is said once, and once more when it is over.
+The run never waits for the network. An event that cannot be sent is retried with growing pauses, in order; an
+event that the receiver rejects for good is dropped and counted. A failure is logged once, and once when it is
+over.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -15,7 +17,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from edge_runtime.events.records import Event, encode
-from edge_runtime.sinks.outbox import Outbox, OutboxError, Parcel
+from edge_runtime.sinks.base import Sink
+from edge_runtime.sinks.outbox import Outbox, OutboxError, OutboxRecord
 
 BACKLOG_EVENTS = 1000
 """Events kept in memory while the outbox cannot be written."""
@@ -26,15 +29,18 @@ _IDLE_S = 1.0
 """Pause between looks at the outbox for what another process has put there."""
 
 
-class Unavailable(Exception):
-    """The receiver did not take the event now; ``retry_after_s`` is how long it asked to be left alone."""
+_log = logging.getLogger(__name__)
+
+
+class RetryableError(Exception):
+    """The receiver did not take the event now; ``retry_after_s`` is the least pause that it asked for."""
 
     def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
 
 
-class Refused(Exception):
+class PermanentError(Exception):
     """The receiver will never take this event."""
 
 
@@ -43,12 +49,12 @@ class Transport(Protocol):
 
     name: str
 
-    def send(self, parcel: Parcel) -> None:
-        """Return when the receiver has acknowledged. Raises Unavailable or Refused."""
+    def send(self, record: OutboxRecord) -> None:
+        """Return when the receiver has acknowledged. Raises RetryableError or PermanentError."""
         ...
 
-    def reach(self) -> None:
-        """Connect, as for an event, and send none. Raises Unavailable."""
+    def connect(self) -> None:
+        """Connect, as for an event, and send none. Raises RetryableError."""
         ...
 
     def close(self) -> None: ...
@@ -88,7 +94,6 @@ class Sender:
         self,
         outbox: Outbox,
         transport: Transport,
-        say: Callable[[str], None],
         *,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -99,7 +104,6 @@ class Sender:
         """The last attempt did not reach the receiver."""
         self._outbox = outbox
         self._transport = transport
-        self._say = say
         self._backoff = backoff or Backoff()
         self._clock = clock
         self._not_before = 0.0
@@ -115,53 +119,58 @@ class Sender:
             if not self._outbox.may_send():
                 return _IDLE_S
             self._outbox.trim()
-            parcel = self._outbox.first(after=self._acknowledged)
+            record = self._outbox.first(after=self._acknowledged)
         except (OSError, OutboxError):
             with suppress(OutboxError):
-                parcel = self._outbox.first(after=self._acknowledged)  # a full disk can still be read
-                return self._send(parcel) if parcel else _IDLE_S
+                record = self._outbox.first(after=self._acknowledged)  # a full disk can still be read
+                return self._send(record) if record else _IDLE_S
             return _IDLE_S
-        return self._send(parcel) if parcel else _IDLE_S
+        return self._send(record) if record else _IDLE_S
 
-    def _send(self, parcel: Parcel) -> float:
+    def _send(self, record: OutboxRecord) -> float:
         try:
-            self._transport.send(parcel)
-        except Unavailable as err:
+            self._transport.send(record)
+        except RetryableError as err:
             return self._failed(str(err), err.retry_after_s)
-        except Refused as err:
+        except PermanentError as err:
             self.refused += 1
             if not self._refusing:
-                self._say(
-                    f"{self._transport.name} refused an event: {err}; it and others like it are dropped"
+                _log.warning(
+                    "%s refused an event: %s; it and others like it are dropped", self._transport.name, err
                 )
             self._refusing = True
         except Exception as err:  # a fault in a transport must not end the thread: the event waits
             return self._failed(f"unexpected {type(err).__name__}", 0.0)
         else:
             self.delivered += 1
+            _log.debug("%s took event %s", self._transport.name, record.id)
             self._refusing = False
         if self.failing:
             self.failing = False
-            self._say(f"{self._transport.name} takes events again; {self._outbox.depth()} were waiting")
+            _log.warning("%s takes events again; %d were waiting", self._transport.name, self._outbox.depth())
         self._backoff.reset()
-        self._acknowledged = parcel.number
+        self._acknowledged = record.number
         with suppress(OutboxError):  # with the next one; until then it is known here to be done
-            self._outbox.done(parcel.number)
+            self._outbox.done(record.number)
         return 0.0
 
     def _failed(self, reason: str, retry_after_s: float) -> float:
         if not self.failing:
             self.failing = True
-            self._say(
-                f"cannot send events to {self._transport.name}: {reason}. The run goes on; "
-                f"they wait in {self._outbox.path} and are sent as soon as it works again"
+            _log.warning(
+                "cannot send events to %s: %s. The run goes on; "
+                "they wait in %s and are sent as soon as it works again",
+                self._transport.name,
+                reason,
+                self._outbox.path,
             )
         pause = max(self._backoff.next_s(), retry_after_s)
+        _log.debug("%s: %s; retry in %.1f s", self._transport.name, reason, pause)
         self._not_before = self._clock() + pause
         return pause
 
 
-class RemoteSink:
+class RemoteSink(Sink):
     """Events of the given ``types`` to one receiver, by way of an outbox.
 
     ``write`` returns True once the event is safe on disk: from there it will arrive, so it counts as sent.
@@ -172,16 +181,14 @@ class RemoteSink:
         outbox: Outbox,
         transport: Transport,
         types: Collection[str],
-        say: Callable[[str], None],
         *,
         backoff: Backoff | None = None,
     ) -> None:
         self.name = transport.name
-        self.sender = Sender(outbox, transport, say, backoff=backoff)
+        self.sender = Sender(outbox, transport, backoff=backoff)
         self._outbox = outbox
         self._transport = transport
         self._types = frozenset(types)
-        self._say = say
         self._unsaved: deque[tuple[str, str, str, bytes]] = deque()
         self._overflowed = 0
         self._full = False
@@ -232,8 +239,8 @@ class RemoteSink:
             self._unsaved.clear()
         waiting = self._outbox.depth()
         if waiting:
-            self._say(
-                f"{waiting} events for {self.name} wait in {self._outbox.path}; the next run sends them"
+            _log.warning(
+                "%d events for %s wait in %s; the next run sends them", waiting, self.name, self._outbox.path
             )
         if not self._thread.is_alive():
             self._transport.close()
@@ -249,15 +256,18 @@ class RemoteSink:
         except OutboxError as err:
             if not self._full:
                 self._full = True
-                self._say(
-                    f"cannot write the outbox {self._outbox.path}: {err}. The run goes on; the newest "
-                    f"{BACKLOG_EVENTS} events are kept in memory until it works again"
+                _log.warning(
+                    "cannot write the outbox %s: %s. The run goes on; the newest %d events are kept in "
+                    "memory until it works again",
+                    self._outbox.path,
+                    err,
+                    BACKLOG_EVENTS,
                 )
             return False
         if self._full:
             self._full = False
             lost = f"; {self._overflowed} events were lost" if self._overflowed else ""
-            self._say(f"the outbox {self._outbox.path} can be written again{lost}")
+            _log.warning("the outbox %s can be written again%s", self._outbox.path, lost)
         return True
 
     def _run(self) -> None:

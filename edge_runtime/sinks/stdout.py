@@ -1,40 +1,43 @@
 """Events as lines of JSON to a file descriptor, written whole or not at all; stdout is one.
 
-A sink that cannot write (disk full, most often) never stops the run. It says so once, keeps the newest lines
-in memory, writes them when there is room again, and counts what was lost in the end.
+A sink that cannot write (disk full, most often) never stops the run. It logs that once, keeps the newest
+lines in memory, writes them when there is room again, and counts lost events.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 
 from edge_runtime.errors import SinkError
 from edge_runtime.events.records import Event, encode
+from edge_runtime.sinks.base import Sink
 
 BACKLOG_LINES = 1000
 """Lines kept while a sink cannot write; about an hour of a talkative stream, and well under a megabyte."""
 
 
 class ReaderGoneError(Exception):
-    """Whoever read stdout has closed it (``edge-run ... | head -1``): the run ends, quietly."""
+    """The reader of stdout has closed it (``edge-run ... | head -1``): the run ends without an error."""
 
 
-class LineSink:
-    """Lines to a file descriptor. ``say`` tells people on stderr what goes wrong and when it is over."""
+_log = logging.getLogger(__name__)
 
-    def __init__(self, descriptor: int, name: str, say: Callable[[str], None]) -> None:
+
+class LineSink(Sink):
+    """Lines to a file descriptor. A failure is logged once, and once when it is over."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
         self.name = name
         self.delivered = 0
         """Events written in this run."""
         self._fd = descriptor
-        self._say = say
         self._waiting: deque[bytes] = deque()
         self._dropped = 0
         self._failing = False
@@ -83,16 +86,19 @@ class LineSink:
         if self._failing:
             self._failing = False
             lost = f"; {self._dropped} events were lost" if self._dropped else ""
-            self._say(f"{self.name} can be written again, {written} events written late{lost}")
+            _log.warning("%s can be written again, %d events written late%s", self.name, written, lost)
         return True
 
     def _note_failure(self, err: OSError) -> None:
         if not self._failing:
             self._failing = True
             reason = err.strerror or str(err)
-            self._say(
-                f"cannot write events to {self.name}: {reason}. The run goes on; "
-                f"the newest {BACKLOG_LINES} events are kept and written as soon as it works again"
+            _log.warning(
+                "cannot write events to %s: %s. The run goes on; "
+                "the newest %d events are kept and written as soon as it works again",
+                self.name,
+                reason,
+                BACKLOG_LINES,
             )
 
     def _reader_gone(self, err: OSError) -> None:
@@ -135,7 +141,7 @@ class LineSink:
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def _sync(self) -> bool:
-        """False when the system says that lines it had taken did not reach the disk."""
+        """False when the system reports that lines it had accepted did not reach the disk."""
         try:
             os.fsync(self._fd)
         except OSError as err:
@@ -148,13 +154,13 @@ class LineSink:
 class StdoutSink(LineSink):
     """Events to stdout, each line at once. Raises ReaderGoneError when its reader has gone."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         # With stdout closed at the start, descriptor 1 may by now be some other file: never write there.
         if sys.__stdout__ is None:
             raise SinkError(
                 "stdout is closed, so events have nowhere to go; use >/dev/null if you do not want them"
             )
-        super().__init__(1, "stdout", say)
+        super().__init__(1, "stdout")
         self._gone = False
 
     def write(self, event: Event) -> bool:
@@ -165,10 +171,10 @@ class StdoutSink(LineSink):
     def close(self) -> int:
         with suppress(ReaderGoneError):
             return super().close()
-        return 0  # whoever left did not want them
+        return 0  # the reader did not want them
 
     def _reader_gone(self, err: OSError) -> None:
-        # Whatever is left cannot be delivered, and the interpreter must not stumble over it at exit either.
+        # What is left cannot be delivered, and the interpreter must not fail at exit when it flushes stdout.
         self._gone = True
         self._waiting.clear()
         with suppress(OSError):

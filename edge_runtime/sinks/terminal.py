@@ -1,4 +1,4 @@
-"""Responses as lines for people, on a stdout that is a terminal: there nobody reads JSON."""
+"""Responses as lines for people, on a stdout that is a terminal, in place of JSON."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import sys
 
 from edge_runtime.events.records import Event
 from edge_runtime.observability.console import Console, printable
+from edge_runtime.sinks.base import Sink
 
 
-class TerminalSink:
+class TerminalSink(Sink):
     """Takes the place of stdout's JSON lines on a terminal.
 
     ``spoken``: print each response. Left out where the live lines show them on the same terminal.
@@ -23,14 +24,11 @@ class TerminalSink:
         self._several = several
 
     def write(self, event: Event) -> bool:
-        """True: somebody sees it, here or among the live lines, so a response counts as sent."""
+        """Return True: a response is shown here or among the live lines, so it counts as sent."""
         if self._spoken and event["type"] == "response":
             stream = f"{event['stream']}  " if self._several else ""
             self._console.line(printable(f"{stream}{event['time']:g}s  {event['text']}"))
         return True
-
-    def close(self) -> int:
-        return 0
 
 
 def stdout_is_terminal() -> bool:

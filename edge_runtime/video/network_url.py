@@ -193,3 +193,9 @@ def _is_name(host: str, strict: bool) -> bool:
         return False
     last = host.rstrip(".").rpartition(".")[2]
     return not strict or last[0].isalpha()
+
+
+def host_and_port(host: str, port: int | None) -> str:
+    """``host:port``, with an IPv6 address in brackets."""
+    bracketed = f"[{host}]" if ":" in host else host
+    return bracketed if port is None else f"{bracketed}:{port}"

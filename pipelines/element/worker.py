@@ -97,12 +97,12 @@ class InferenceWorker:
         import edge_runtime
         from edge_runtime.engine.decision_loop import DecisionLoop
         from edge_runtime.events.query_config import QueryConfig
+        from edge_runtime.observability.log import lines_to
 
         if not settings.query.strip():
             raise ConfigError('query: the text is empty; set query="what to watch for"')
-        model = edge_runtime.load(
-            settings.bundle, threads=settings.threads, backend=settings.backend, say=on_warning
-        )
+        with lines_to(on_warning, "edge_runtime.backends"):
+            model = edge_runtime.load(settings.bundle, threads=settings.threads, backend=settings.backend)
         model = model.with_fps(settings.fps or model.stream_format.fps)
         policy = PolicySettings(settings.threshold, settings.min_gap_s)
         query = QueryConfig(settings.query, policy=policy)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from edge_runtime.events.records import Event, encode
+from edge_runtime.sinks import Sink
 
 
-class ListSink:
+class ListSink(Sink):
     """Keeps events as whoever reads them gets them: encoded, and decoded again."""
 
     name = "list"
@@ -18,6 +19,3 @@ class ListSink:
     def write(self, event: Event) -> bool:
         self.events.append(json.loads(encode(event)))
         return True
-
-    def close(self) -> int:
-        return 0

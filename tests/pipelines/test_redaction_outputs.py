@@ -164,7 +164,7 @@ def test_several_cameras_with_all_that_is_written_and_checked(
     digest_server: str, tiny_bundle: Path, tmp_path: Path, free_port: int
 ) -> None:
     """Two cameras, one with a wrong password; files put aside, an outbox, and every kind of `check`."""
-    token, key = "t0ken-0f-the-hook", "k3y-0f-signatures"
+    token, key = "t0ken-0f-the-hook", "whsec_k3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3"
     ask = f'[[camera.ask]]\ntext = "{QUERY}"\nthreshold = 0.0\nrepeat = 0.0\n'
     door, yard = (
         f'[[camera]]\nname = "{name}"\nsource = "{digest_server}"\nuser = "{USER}"\n{password}\n{ask}'

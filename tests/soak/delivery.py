@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,7 +35,8 @@ from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import SourceError
 from edge_runtime.sinks.webhook import sign
 
-_KEY = "a key of the soak alone"
+_KEY = b"a key that is for the soak alone"
+_SECRET = f"whsec_{b64encode(_KEY).decode()}"
 _START_S = 60.0
 _END_S = 60.0
 _PATIENCE_S = 150.0
@@ -75,8 +77,8 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                expected = sign(_KEY.encode(), self.headers["X-Edge-Run-Timestamp"], body)
-                outer.wrong += self.headers["X-Edge-Run-Signature"] != expected
+                id, timestamp = self.headers["webhook-id"], self.headers["webhook-timestamp"]
+                outer.wrong += self.headers["webhook-signature"] != sign(_KEY, id, timestamp, body)
                 outer.first_at = outer.first_at or time.monotonic()
                 outer.ids.append(json.loads(body)["id"])
                 self.send_response(204)
@@ -121,7 +123,11 @@ class EdgeRun:
                 stdout=out,
                 stderr=err,
                 cwd=self._folder,
-                env={**os.environ, "SOAK_KEY": _KEY, "PYTHONPATH": os.pathsep.join(paths)},
+                env={
+                    **os.environ,
+                    "SOAK_KEY": _SECRET,
+                    "PYTHONPATH": os.pathsep.join(paths),
+                },
             )
         deadline = time.monotonic() + _START_S
         while len(self.printed()) == before:

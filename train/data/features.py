@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.atomic_write import whole_file
 from edge_runtime.engine.preprocess import letterbox
 from edge_runtime.errors import EdgeError, SourceError
 from edge_runtime.video.sampling import TimestepSampler
@@ -199,11 +199,8 @@ def write_features(
     path: Path, clip: str, fps: float, timesteps: Sequence[int], features: NDArray[np.float16]
 ) -> None:
     """Write a cache entry: the array at ``path``, its record beside it. Both appear whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     record = {"clip": clip, "fps": fps, "timesteps": list(timesteps)}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(record), encoding="utf-8")
-    os.replace(temporary, path.with_suffix(".json"))
-    with open(temporary, "wb") as file:
+    with whole_file(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+    with whole_file(path) as temporary, temporary.open("wb") as file:  # last: an array has its record
         np.save(file, features, allow_pickle=False)
-    os.replace(temporary, path)  # last: an array that exists has its record

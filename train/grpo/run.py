@@ -28,6 +28,7 @@ from torch import Tensor
 
 from benchmarks.metric.annotations import Prediction
 from benchmarks.metric.score import score
+from edge_runtime.errors import first_line
 from train.config.errors import RecipeError
 from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
@@ -344,7 +345,7 @@ class GRPOTrainer:
             facts = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
             self._step, self._clock.spent = int(facts["step"]), float(facts["spent_s"])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise TrainingError(f"{folder}: can't be read ({str(error).splitlines()[0]})") from error
+            raise TrainingError(f"{folder}: can't be read ({first_line(error)})") from error
         best = self._recipe.output / "best" / "config.json"
         if best.is_file():
             self._best = json.loads(best.read_text(encoding="utf-8"))["metrics"]["f1"]

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from edge_runtime.atomic_write import replace_folder
 from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import ConfigError
 from train.models.base import StreamModel
@@ -86,7 +87,7 @@ def save_checkpoint(
     tokenizer.save(str(temporary / "tokenizer.json"))
     model.vision.save(temporary)
     (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
-    _replace(temporary, folder)
+    replace_folder(temporary, folder)
 
 
 def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
@@ -174,12 +175,3 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{path}: format_version is {config.get('format_version')!r}, expected at most {FORMAT_VERSION}"
         )
     return config
-
-
-def _replace(new: Path, folder: Path) -> None:
-    """Put ``new`` in ``folder``'s place. A folder can't be replaced in one step: the old one steps aside."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -20,6 +20,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from edge_runtime.bundle.stream_format import StreamFormat
+from edge_runtime.errors import first_line
 from train.models.chat_template import add_tokens, chatml, padded_rows, start_rows
 from train.models.checkpoint import save_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
@@ -130,7 +131,7 @@ def _load(source: str, **kwargs: Any) -> tuple[LlamaForCausalLM, Tokenizer]:
         tokenizer = AutoTokenizer.from_pretrained(source, **kwargs).backend_tokenizer
         decoder = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **kwargs)
     except (OSError, ValueError, ImportError) as error:
-        raise BackboneError(f"{source}: {str(error).splitlines()[0]}") from error
+        raise BackboneError(f"{source}: {first_line(error)}") from error
     if not isinstance(decoder, LlamaForCausalLM):
         raise BackboneError(f"{source}: is a {type(decoder).__name__}, expected a Llama")
     return decoder, tokenizer

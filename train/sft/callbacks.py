@@ -81,7 +81,11 @@ class TrainingCallback(TrainerCallback):
             self._progress.advance(loss=self._trainer.step_loss, limit_s=left)
         # Ranks run on clocks of their own; all must do the same thing, so one tick of the slowest decides.
         flags = torch.tensor(
-            [float(self.stopped), float(clock.over), float(time.monotonic() - self._saved >= self._save_s)],
+            [
+                float(self._interrupt.asked),
+                float(clock.over),
+                float(time.monotonic() - self._saved >= self._save_s),
+            ],
             device=args.device,
         )
         stopped, over, due = (self._trainer.accelerator.reduce(flags, reduction="sum") > 0).tolist()

@@ -6,8 +6,10 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import FrameType
-from typing import Any
+
+from edge_runtime.command_line.signals import handling
 
 ECHO_S = 2.0
 """A second interrupt this soon is the first one's echo: a launcher hands on what the terminal sent to all."""
@@ -22,7 +24,7 @@ class Interrupt:
         self.asked = False
         self._say = say
         self._when = -math.inf
-        self._before: dict[int, Any] = {}
+        self._handlers = ExitStack()
 
     def __enter__(self) -> Interrupt:
         self.open()
@@ -32,12 +34,10 @@ class Interrupt:
         self.close()
 
     def open(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._on_signal)
+        self._handlers.enter_context(handling(self._on_signal, signal.SIGINT, signal.SIGTERM))
 
     def close(self) -> None:
-        while self._before:
-            signal.signal(*self._before.popitem())
+        self._handlers.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from edge_runtime.atomic_write import replace_folder
+from edge_runtime.errors import first_line
 from train.config.errors import RecipeError
 from train.errors import TrainingError
 
@@ -63,10 +64,7 @@ def temporary(folder: Path) -> Path:
 
 def put_in_place(folder: Path, name: str, keep: int) -> None:
     """The state ``name``, whole now, takes its place in ``folder``; of all only the newest ``keep`` stay."""
-    target = folder / name
-    if target.exists():
-        shutil.rmtree(target)
-    os.replace(temporary(folder) / name, target)
+    replace_folder(temporary(folder) / name, folder / name)
     shutil.rmtree(temporary(folder), ignore_errors=True)
     for state in sorted(folder.glob("checkpoint-*"), key=_step)[:-keep]:
         shutil.rmtree(state, ignore_errors=True)
@@ -82,7 +80,7 @@ def disk_errors(what: str, folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in _FAILED_WRITES):
             raise
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
         state = last_state(folder)
         kept = f"that of step {_step(state)} is intact: " if state else "there is none from before: "
         advice = "make room and go on with --resume" if state else "make room and start again"

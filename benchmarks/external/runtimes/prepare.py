@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from edge_runtime.atomic_write import replace_folder
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import BackendError, ConfigError
 
@@ -68,8 +69,7 @@ def _build(decoder: Path, out: Path, precision: str) -> Path:
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise BackendError(f"onnxruntime-genai's builder failed ({reason[:300]})")
-        shutil.rmtree(result, ignore_errors=True)
-        os.replace(work, result)
+        replace_folder(work, result)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(out / ".builder-cache", ignore_errors=True)

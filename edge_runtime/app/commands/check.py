@@ -9,7 +9,9 @@ from dataclasses import replace
 import click
 
 from edge_runtime import redaction
-from edge_runtime.config.schema import find_path
+from edge_runtime.app.config_file import find_path
+from edge_runtime.command_line.log_options import log_options
+from edge_runtime.errors import Finding
 from edge_runtime.observability.console import Console
 
 _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
@@ -17,8 +19,9 @@ _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 
 @click.command("check")
 @click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
-@click.option("--connect", "try_them", is_flag=True, help="Try receivers and cameras, too; sends no event.")
+@click.option("--connect", "try_them", is_flag=True, help="Try sinks and cameras, too; sends no event.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings.")
+@log_options
 def check(config: str | None, try_them: bool, as_json: bool) -> int:
     """What is wrong with edge-run.toml: all of it, with lines.
 
@@ -28,10 +31,10 @@ def check(config: str | None, try_them: bool, as_json: bool) -> int:
       2  the file itself, or a secret
       3  the bundle
       4  a source
-      5  the file of events, the outbox, or a receiver
+      5  the file of events, the outbox, or a sink
     """
-    from edge_runtime.app.check import Finding, exit_code
     from edge_runtime.app.check import check as check_file
+    from edge_runtime.app.check import exit_code
     from edge_runtime.app.check_connections import connect
 
     path = find_path(config)
@@ -44,15 +47,13 @@ def check(config: str | None, try_them: bool, as_json: bool) -> int:
                 "no edge-run.toml here and none of the user's; edge-run init writes one to start from"
             )
         return 0
-    console.scrub = redaction.scrub
     findings: list[Finding] = []
 
     def show(finding: Finding) -> None:
-        problem = replace(finding.problem, text=console.scrub(finding.problem.text))
-        finding = replace(finding, problem=problem)
+        finding = replace(finding, detail=redaction.scrub(finding.detail))
         findings.append(finding)
         if not as_json:
-            console.line(f"{finding.status:<5} {finding.problem}", style=_COLOURS[finding.status])
+            console.line(f"{finding.status:<5} {finding}", style=_COLOURS[finding.status])
 
     settings, found = check_file(path)
     for finding in found:
@@ -62,10 +63,15 @@ def check(config: str | None, try_them: bool, as_json: bool) -> int:
             show(finding)
     failed = sum(finding.status == "fail" for finding in findings)
     if as_json:
-        report = {"ok": not failed, "file": str(path), "findings": [one.to_dict() for one in findings]}
+        report = {"ok": not failed, "file": str(path), "findings": [_to_dict(one) for one in findings]}
         click.echo(json.dumps(report, indent=2))
     elif failed and try_them and exit_code(found):
-        console.line(f"{path}: {failed} to mend; nothing was connected to before that")
+        console.line(f"{path}: {failed} to fix; nothing was connected to before that")
     else:
-        console.line(f"{path}: {f'{failed} to mend' if failed else 'can be run'}")
+        console.line(f"{path}: {f'{failed} to fix' if failed else 'can be run'}")
     return exit_code(findings)
+
+
+def _to_dict(finding: Finding) -> dict[str, object]:
+    file = {"file": str(finding.file), "line": finding.line, "key": finding.subject}
+    return {"status": finding.status, **file, "text": finding.detail}

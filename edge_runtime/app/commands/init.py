@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_runtime.config.schema import FILE_NAME
+from edge_runtime.app.config_file import FILE_NAME
 from edge_runtime.errors import ConfigError
 from edge_runtime.video.samples import SAMPLES
 

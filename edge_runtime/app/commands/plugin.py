@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from edge_runtime.app.commands.help import Group
+from edge_runtime.atomic_write import whole_file
 from edge_runtime.errors import ConfigError, EdgeError
 
 ELEMENT = "streampro"
@@ -80,10 +81,8 @@ def install_loader(folder: Path) -> Path:
     target = folder / LOADER
 
     def write() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        with whole_file(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     _write_guarded(target, write)
     return target

@@ -11,13 +11,14 @@ from typing import Any
 import click
 
 from edge_runtime.app.commands.help import RunCommand
-from edge_runtime.app.malloc import share_one_heap
+from edge_runtime.app.config_file import TRANSPORTS, find_config, parse_address
+from edge_runtime.app.malloc import use_one_arena
 from edge_runtime.app.run.run_config import CliOptions, make_run_config
 from edge_runtime.app.run.run_spec import RunSpec
 from edge_runtime.app.run.watch import watch
 from edge_runtime.backends.names import MOST_THREADS, NAMES
-from edge_runtime.config.schema import TRANSPORTS, find_config, parse_address
-from edge_runtime.config.toml import MOST
+from edge_runtime.command_line.log_options import log_options
+from edge_runtime.config.table import MOST
 from edge_runtime.observability.console import Console
 from edge_runtime.video.fingerprint import parse_fingerprint
 from edge_runtime.video.framing import ROTATIONS, parse_crop, parse_polygon
@@ -87,13 +88,13 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     multiple=True,
     type=Parsed("polygon", parse_polygon),
     metavar='"X,Y X,Y ..."',
-    help="Black out a polygon, in shares of the picture. May be given again.",
+    help="Black out a polygon, in shares of the frame. May be given again.",
 )
 @click.option(
     "--crop", type=Parsed("crop", parse_crop), metavar="LEFT,TOP,WIDTH,HEIGHT", help="Look at a part alone."
 )
 @click.option(
-    "--rotate", type=click.Choice([str(turn) for turn in ROTATIONS[1:]]), help="Turn the picture clockwise."
+    "--rotate", type=click.Choice([str(turn) for turn in ROTATIONS[1:]]), help="Rotate the frame clockwise."
 )
 @click.option("--transport", type=click.Choice(TRANSPORTS), help="Of an RTSP camera.  [default: tcp]")
 @click.option(
@@ -114,13 +115,13 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     help="Verify certificates, or accept any.  [default: verify]",
 )
 @click.option("--decoder", metavar="NAME", help="auto, software or a GStreamer decoder.  [default: auto]")
-@click.option("--connect-timeout", type=SOME_SECONDS, metavar="SECONDS", help="To the first picture.")
-@click.option("--stall-timeout", type=SOME_SECONDS, metavar="SECONDS", help="Between two pictures.")
+@click.option("--connect-timeout", type=SOME_SECONDS, metavar="SECONDS", help="To the first frame.")
+@click.option("--stall-timeout", type=SOME_SECONDS, metavar="SECONDS", help="Between two frames.")
 @click.option(
     "--give-up",
     type=SECONDS,
     metavar="SECONDS",
-    help="End when a live source sends no picture for so long; 0: at its first failure.  [default: never]",
+    help="End when a live source sends no frame for so long; 0: at its first failure.  [default: never]",
 )
 @click.option("--duration", type=SOME_SECONDS, metavar="SECONDS", help="Stop after so long.")
 @click.option(
@@ -157,9 +158,10 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     metavar="N",
     help="CPU threads of the model.  [default: chosen]",
 )
+@log_options
 def run(duration: float | None, as_json: bool, quiet: bool, no_reload: bool, **options: Any) -> int:
     """Watch each SOURCE and write an event for each response."""
-    share_one_heap()
+    use_one_arena()
     cli_options = CliOptions.from_click(options)
     settings = find_config(options["config"])
     spec = RunSpec(

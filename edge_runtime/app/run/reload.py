@@ -7,6 +7,7 @@ cannot be used changes nothing; what needs a restart is named.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,9 @@ from edge_runtime.app.run.run_config import RunConfig
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.engine.query import Revision
 from edge_runtime.errors import EdgeError
-from edge_runtime.sinks import ReaderGoneError
+from edge_runtime.sinks import ReaderGoneError, SinkConfig
+
+_log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
 _STAYS = "; the configuration in use stays"
@@ -75,8 +78,6 @@ class Reloader:
         self,
         spec: RunSpec,
         watched: Sequence[WatchedCamera],
-        tell: Callable[[str], None] | None,
-        warn: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         assert spec.config.path is not None
@@ -84,8 +85,6 @@ class Reloader:
         self._started = self._config = spec.config
         self._reread = spec.reread
         self._watched = watched
-        self._tell = tell
-        self._warn = warn
         self._clock = clock
         self._file = FileWatch(self._path) if spec.follow_file else None
         self._next_look = clock() + LOOK_EVERY_S
@@ -108,7 +107,9 @@ class Reloader:
             except ReaderGoneError:
                 raise
             except Exception as err:  # even a bug of ours must not end the watching
-                self._warn(f"{self._path}: could not be taken over: unexpected {_described(err)}{_STAYS}")
+                _log.warning(
+                    "%s: could not be taken over: unexpected %s%s", self._path, _described(err), _STAYS
+                )
 
     def take_over(self) -> None:
         """Read the file and take over what can be, all of it or nothing.
@@ -125,7 +126,8 @@ class Reloader:
             for revision in revisions:
                 revision.discard()
             message = err.format_message() if isinstance(err, click.ClickException) else str(err)
-            return self._warn(f"{self._named(message)}{_STAYS}")
+            _log.warning("%s%s", self._named(message), _STAYS)
+            return
         changes = []
         for n, revision in zip(running, revisions, strict=True):
             one = self._watched[n]
@@ -143,11 +145,10 @@ class Reloader:
             if words:
                 changes.append(f"{one.runner.stream}: {', '.join(words)}")
         self._config = config
-        if self._tell is not None:
-            self._tell(f"{self._path} taken over: {'; '.join(changes) or 'nothing changed for the cameras'}")
+        _log.info("%s taken over: %s", self._path, "; ".join(changes) or "nothing changed for the cameras")
         if later := needs_restart(self._started, config):
             verb = "takes" if len(later) == 1 else "take"
-            self._warn(f"{self._path}: {', '.join(later)} {verb} effect after a restart")
+            _log.warning("%s: %s %s effect after a restart", self._path, ", ".join(later), verb)
 
     def _named(self, message: str) -> str:
         """Most messages name the file already, with its line."""
@@ -157,8 +158,9 @@ class Reloader:
 def needs_restart(running: RunConfig, new: RunConfig) -> list[str]:
     """The keys of the file that a run cannot take over: ``runtime.bundle``, ``door: source``."""
     keys = [f"runtime.{key}" for key in _differing(running.runtime, new.runtime, _RUNTIME_KEYS)]
-    if running.receivers != new.receivers:
-        keys.append("webhook and mqtt")
+    for kind in dict.fromkeys(sink.kind for sink in (*running.sinks, *new.sinks)):
+        if _of_kind(kind, running) != _of_kind(kind, new):
+            keys.append(kind)
     for old, camera in zip(running.cameras, new.cameras, strict=True):
         changed = _differing(old, camera, _CAMERA_KEYS)
         changed += _differing(old.options, camera.options, _OPTION_KEYS)
@@ -167,6 +169,10 @@ def needs_restart(running: RunConfig, new: RunConfig) -> list[str]:
         )
         keys += [f"{camera.name}: {key}" for key in changed]
     return keys
+
+
+def _of_kind(kind: str, config: RunConfig) -> list[SinkConfig]:
+    return [sink for sink in config.sinks if sink.kind == kind]
 
 
 def _differing(old: object, new: object, keys: dict[str, str]) -> list[str]:

@@ -15,11 +15,11 @@ from typing import Any
 
 import click
 
+from edge_runtime.app.config_file import CameraConfig, Config, RuntimeConfig
 from edge_runtime.bundle.tokenizer import is_unicode
-from edge_runtime.config.schema import CameraConfig, Config, RuntimeConfig
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events.query_config import QueryConfig
-from edge_runtime.sinks.registry import ReceiverConfig
+from edge_runtime.sinks.base import SinkConfig
 from edge_runtime.video.framing import Framing, Polygon
 from edge_runtime.video.samples import SAMPLE, SAMPLES
 
@@ -88,11 +88,11 @@ class RunConfig:
     cameras: tuple[CameraConfig, ...]
     """One for each source given; the name is empty where the source is its own best name."""
     runtime: RuntimeConfig
-    receivers: tuple[ReceiverConfig, ...]
+    sinks: tuple[SinkConfig, ...]
     path: Path | None
     """The configuration file, if there is one."""
-    needs_receivers: bool = True
-    """A receiver that cannot be used ends the run; otherwise it is left out, with a warning."""
+    needs_sinks: bool = True
+    """A sink that cannot be used ends the run; otherwise it is left out, with a warning."""
 
 
 def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
@@ -108,7 +108,7 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
     return RunConfig(
         tuple(_with_options(find_camera(source, settings), options) for source in options.sources),
         replace(settings.runtime, **options.runtime),
-        settings.receivers,
+        settings.sinks,
         settings.path,
         # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
         options.config_named

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edge_runtime.app.config_file import CameraConfig
 from edge_runtime.app.run.run_config import RunConfig
-from edge_runtime.config.schema import CameraConfig
 from edge_runtime.video.source import Camera
 
 if TYPE_CHECKING:

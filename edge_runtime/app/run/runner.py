@@ -119,7 +119,7 @@ class Runner:
         Raises EdgeError when source or engine fail, ReaderGoneError when nobody reads the events any more.
         """
         camera = self._camera
-        self.telemetry.last_turn = self._clock()
+        self.telemetry.last_step = self._clock()
         item = None
         if self._is_over(camera.live):
             self.over = True

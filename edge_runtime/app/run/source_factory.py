@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime import redaction
-from edge_runtime.config.schema import CameraConfig, SourceOptions
+from edge_runtime.app.config_file import CameraConfig, SourceOptions
 from edge_runtime.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:

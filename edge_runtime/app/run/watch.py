@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
@@ -9,21 +10,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime import redaction
+from edge_runtime.app.config_file import CameraConfig
+from edge_runtime.app.live_display import LiveDisplay, NoDisplay
 from edge_runtime.app.run import source_factory
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.summary import show_summaries
-from edge_runtime.app.signals import reload_on_hangup, stop_on_signals
-from edge_runtime.config.schema import CameraConfig
+from edge_runtime.command_line.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.errors import EdgeError, SinkError, SourceError
-from edge_runtime.observability.console import Console, LiveDisplay, NoDisplay, show_error, teller, warner
+from edge_runtime.observability.console import Console
 from edge_runtime.observability.systemd import ServiceManager
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
     from edge_runtime.app.run.runner import Display, Runner
     from edge_runtime.engine.model import Model
-    from edge_runtime.observability.metrics import Receiver
     from edge_runtime.sinks import Sink, Sinks
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,10 @@ def watch(spec: RunSpec, console: Console) -> int:
     import edge_runtime
     from edge_runtime.app.run.reload import Reloader
     from edge_runtime.app.run.scheduler import round_robin
-    from edge_runtime.sinks import FileSink, ReaderGoneError, Sinks
-    from edge_runtime.sinks.registry import open_receivers
+    from edge_runtime.sinks import FileConfig, ReaderGoneError, SinkContext, Sinks
+    from edge_runtime.sinks.registry import open_sinks
 
     runtime = spec.config.runtime
-    warn = warner(console)
     wake = threading.Event()
     errors: list[Exception] = []
     reader_gone = False
@@ -59,28 +61,21 @@ def watch(spec: RunSpec, console: Console) -> int:
     with ExitStack() as stack:
         if spec.config.path is not None:
             # First of all: a reload that is requested while the model loads is done afterwards.
-            tell = None if spec.quiet or spec.as_json else teller(console)
-            reloader = Reloader(spec, watched, tell, warn)
+            reloader = Reloader(spec, watched)
             stack.enter_context(reload_on_hangup(reloader.request))
         found = _find_cameras(spec.config.cameras)
-        console.scrub = redaction.scrub
         # stdout last: when its reader goes away, the file has the event already.
-        files = [FileSink(runtime.events, warn, runtime.rotation)] if runtime.events else []
-        receivers = open_receivers(
-            spec.config.receivers,
-            runtime.outbox,
-            warn,
-            redaction.register,
-            needed=spec.config.needs_receivers,
-        )
-        sinks = Sinks([*files, *receivers, _stdout_sink(spec, console)])
+        context = SinkContext(runtime.outbox)
+        files = [FileConfig(str(runtime.events), runtime.rotation)] if runtime.events else []
+        opened = open_sinks(files, context)
+        opened += open_sinks(spec.config.sinks, context, needed=spec.config.needs_sinks)
+        sinks = Sinks([*opened, _stdout_sink(spec, console)])
         stack.callback(sinks.close)
         model = edge_runtime.load(
             runtime.bundle,
             threads=runtime.threads,
             backend=runtime.backend,
             spinning=runtime.spinning,
-            say=teller(console),
         )
         runners = _runners(spec, found, model, sinks, console)
 
@@ -93,12 +88,12 @@ def watch(spec: RunSpec, console: Console) -> int:
             if runner.error is not None:
                 errors.append(runner.error)
                 if len(runners) > 1:
-                    show_error(console, _error_line(runner))
+                    _log.error("%s", _error_line(runner))
 
         signals = stack.enter_context(stop_on_signals(stop))
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
-        _serve_metrics(spec, watched, [*files, *receivers], stack)
+        _serve_metrics(spec, watched, opened, stack)
         for one in watched:
             one.runner.begin(one.camera)
         service = ServiceManager()
@@ -121,7 +116,7 @@ def watch(spec: RunSpec, console: Console) -> int:
     if not spec.quiet and watching and (spec.as_json or not _never_came(runners)):
         show_summaries(console, [runner.report() for runner in runners], lost, as_json=spec.as_json)
     for name, count in lost.items():
-        show_error(console, f"{count} events could not be written to {name} and are lost")
+        _log.error("%d events could not be written to %s and are lost", count, name)
     bug = next((error for error in errors if not isinstance(error, EdgeError)), None)
     if errors and (len(runners) == 1 or bug is not None):
         raise bug or errors[0]
@@ -137,7 +132,7 @@ def _stdout_sink(spec: RunSpec, console: Console) -> Sink:
     from edge_runtime.sinks import StdoutSink, TerminalSink, stdout_is_terminal
 
     if spec.as_json or not stdout_is_terminal():
-        return StdoutSink(warner(console))
+        return StdoutSink()
     live = console.on_terminal and not spec.quiet
     return TerminalSink(spoken=not live, several=len(spec.config.cameras) > 1)
 
@@ -209,7 +204,7 @@ def _open_all(
 
 
 def _serve_metrics(
-    spec: RunSpec, watched: Sequence[WatchedCamera], receivers: Sequence[Receiver], stack: ExitStack
+    spec: RunSpec, watched: Sequence[WatchedCamera], sinks: Sequence[Sink], stack: ExitStack
 ) -> None:
     """While ``stack`` lasts, if an address is given. Raises SinkError when it cannot be had."""
     if spec.config.runtime.metrics is None:
@@ -220,7 +215,7 @@ def _serve_metrics(
         StreamMetrics(one.runner.stream, one.runner.model.stream_format.fps, one.runner.telemetry, one.camera)
         for one in watched
     ]
-    stack.enter_context(closing(MetricsServer(*spec.config.runtime.metrics, streams, receivers)))
+    stack.enter_context(closing(MetricsServer(*spec.config.runtime.metrics, streams, sinks)))
 
 
 def _close_all(cameras: Sequence[Camera]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ _USUAL_SHARE = 8
 
 
 class TensorRTBackend:
-    """``module``: tensorrt or tensorrt_rtx; ``say`` gets lines for people while engines are built."""
+    """``module``: tensorrt or tensorrt_rtx."""
 
     def __init__(
         self,
@@ -32,12 +31,11 @@ class TensorRTBackend:
         cuda: Cuda,
         *,
         cache: EngineCache | None = None,
-        say: Callable[[str], None] = lambda _: None,
         graphs: bool = True,
     ) -> None:
         self._api = TensorRT(module)
         self._cuda = cuda
-        self._cache = cache if cache is not None else EngineCache(say=say)
+        self._cache = cache if cache is not None else EngineCache()
         self._graphs = graphs
         device = cuda.device
         self.description = f"{self._api.name} {self._api.version}, {device.name} (SM{device.sm})"

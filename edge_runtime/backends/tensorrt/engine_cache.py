@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import stat
@@ -20,10 +21,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.atomic_write import whole_file
 from edge_runtime.backends.tensorrt.api import Built, Tensor
 from edge_runtime.errors import BackendError
 
 SCHEMA = 1
+_log = logging.getLogger(__name__)
+
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 Key = Mapping[str, Any]
 
@@ -35,11 +39,10 @@ def default_folder() -> Path:
 
 
 class EngineCache:
-    """``say``: called with lines for people: what is built, why again, whom it waits for."""
+    """Logs what is built, why it is built again, and what it waits for."""
 
-    def __init__(self, folder: Path | None = None, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder if folder is not None else default_folder()
-        self._say = say
 
     def get(self, slot: str, key: Key, build: Callable[[bytes], Built]) -> Built:
         """The engine of ``slot``, built now unless the stored one has this ``key``.
@@ -52,7 +55,7 @@ class EngineCache:
             built, reason = self._load(slot, key)
             if built is not None:
                 return built
-            self._say(f"engine {slot}: building" + (f", because {reason}" if reason else ""))
+            _log.info("engine %s: building%s", slot, f", because {reason}" if reason else "")
             built = build(self._timing(slot, key))
             self._store(slot, key, built)
             return built
@@ -149,7 +152,7 @@ class EngineCache:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self._say(f"engine {slot}: another process is building it, waiting")
+                _log.info("engine %s: another process is building it, waiting", slot)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             for left in self.folder.glob(f".{slot}.*.tmp"):
                 left.unlink(missing_ok=True)  # of a build that was killed: we hold the lock
@@ -174,7 +177,7 @@ class EngineCache:
             for path in self.folder.iterdir():
                 if path.suffix in (".plan", ".json", ".timing"):
                     path.unlink()
-            self._say(f"{self.folder}: others could write there; its engines are built again")
+            _log.warning("%s: others could write there; its engines are built again", self.folder)
         if stat.S_IMODE(facts.st_mode) != 0o700:
             self.folder.chmod(0o700)
 
@@ -201,23 +204,8 @@ def _read_own(path: Path) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, also when the power fails."""
-    temporary = path.with_name(f".{path.stem}.{path.suffix[1:]}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with whole_file(path, 0o600) as temporary:
+        temporary.write_bytes(data)
 
 
 def _stale(stored: Key, wanted: Key) -> str:

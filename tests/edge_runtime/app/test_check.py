@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ROOT = Path(__file__).resolve().parents[3]
 
 GOOD = """\
@@ -48,9 +49,9 @@ def check(tmp_path):
             text=True,
             timeout=120,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HOOK_KEY": "s3cret", "XDG_CONFIG_HOME": "none"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOOK_KEY": KEY, "XDG_CONFIG_HOME": "none"},
         )
-        assert not any(secret in done.stdout + done.stderr for secret in ("t0ken", "s3cret"))
+        assert not any(secret in done.stdout + done.stderr for secret in ("t0ken", KEY[6:]))
         return done
 
     return check
@@ -156,6 +157,15 @@ def test_the_exit_code_is_that_of_a_run(check, old, new, code):
     assert check(GOOD.replace(old, new, 1)).returncode == code
 
 
+def test_a_signing_key_that_cannot_be_used_is_told_without_repeating_it(check, tmp_path):
+    pytest.importorskip("gi")
+    (tmp_path / "key").write_text("my-own-words")
+    (tmp_path / "key").chmod(0o600)
+    done = check(GOOD.replace('secret_env = "HOOK_KEY"', 'secret_file = "key"'))
+    assert done.returncode == 2 and "webhook.secret_file: its value cannot be used" in done.stdout
+    assert "my-own-words" not in done.stdout
+
+
 def test_without_a_file_or_with_what_is_no_toml(check, tmp_path):
     assert check("x = ").returncode == 2
     done = check("", "--config", str(tmp_path / "other.toml"))
@@ -169,7 +179,7 @@ def test_a_folder_that_cannot_be_looked_into(check):
     assert f"there is no folder {folder}; make it" in done.stdout
 
 
-def test_connecting_tries_receivers_and_cameras_and_posts_nothing(check):
+def test_connecting_tries_sinks_and_cameras_and_posts_nothing(check):
     pytest.importorskip("gi")
     posts: list[str] = []
 
@@ -186,7 +196,7 @@ def test_connecting_tries_receivers_and_cameras_and_posts_nothing(check):
     server.shutdown()
     server.server_close()
     assert reached.returncode == 0 and not posts, reached.stdout
-    assert "alerts was reached in" in reached.stdout and "picture: the first picture came" in reached.stdout
+    assert "alerts was reached in" in reached.stdout and "picture: the first frame came" in reached.stdout
 
     gone = check(GOOD, "--connect", address=address)
     assert gone.returncode == 5 and "alerts cannot be reached: Connection refused" in gone.stdout
@@ -196,4 +206,4 @@ def test_connecting_tries_receivers_and_cameras_and_posts_nothing(check):
         nobody = f"rtsp://127.0.0.1:{probe.getsockname()[1]}/x"
     camera = GOOD.partition("[[webhook]]")[0].replace("test:", nobody)
     done = check(camera.replace('name = "picture"', 'name = "picture"\nuser = "u"'), "--connect")
-    assert done.returncode == 4 and "picture: no picture came" in done.stdout
+    assert done.returncode == 4 and "picture: no frame came" in done.stdout

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_runtime.config.schema import Config
+from edge_runtime.app.config_file import Config
 from edge_runtime.errors import SourceError
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.video.samples import SAMPLES

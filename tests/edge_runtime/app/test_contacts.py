@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge_runtime.app.contacts import Contact, contacts
-from edge_runtime.config.schema import load_config
+from edge_runtime.app.config_file import load_config
+from edge_runtime.app.contacts import contacts
+from edge_runtime.errors import Finding
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = """
@@ -53,19 +54,19 @@ def test_everything_is_listed_without_secrets(tmp_path: Path) -> None:
     }
     found = list(contacts(load_config(path), environment))
     assert found == [
-        Contact("camera door", "cam.local:322 (rtsps)"),
-        Contact("camera list", "[::1]:8443 (https)"),
-        Contact("camera sender", "listens on 0.0.0.0:9000 (srt)"),
-        Contact("camera wrong", "its source cannot be read", known=False),
-        Contact("webhook hook", "hooks.lan:8080 (http)"),
-        Contact(
+        Finding("camera door", "ok", "cam.local:322 (rtsps)"),
+        Finding("camera list", "ok", "[::1]:8443 (https)"),
+        Finding("camera sender", "ok", "listens on 0.0.0.0:9000 (srt)"),
+        Finding("camera wrong", "warn", "its source cannot be read"),
+        Finding("webhook hook", "ok", "hooks.lan:8080 (http)"),
+        Finding(
             "webhook later",
+            "warn",
             "the environment variable NOT_SET is not set; export it before edge-run",
-            known=False,
         ),
-        Contact("MQTT home", "broker.lan:8883 (mqtt)"),
-        Contact("metrics", "listens on 127.0.0.1:9464"),
-        Contact("proxy of http_proxy", "proxy.lan:3128"),
+        Finding("MQTT home", "ok", "broker.lan:8883 (mqtt)"),
+        Finding("metrics", "ok", "listens on 127.0.0.1:9464"),
+        Finding("proxy of http_proxy", "ok", "proxy.lan:3128"),
     ]
     done = subprocess.run(
         [sys.executable, "-m", "edge_runtime.app.cli", "doctor", "--config", str(path)],

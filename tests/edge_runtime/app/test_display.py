@@ -7,9 +7,10 @@ import re
 
 import pytest
 
+from edge_runtime.app.live_display import LiveDisplay
 from edge_runtime.engine.decision_loop import Step
 from edge_runtime.engine.session import Decision
-from edge_runtime.observability.console import Console, LiveDisplay
+from edge_runtime.observability.console import Console
 
 
 class Terminal(io.StringIO):

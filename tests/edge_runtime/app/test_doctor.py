@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.app import doctor
-from edge_runtime.app.doctor import Decoder, Finding, broken, examine
-from edge_runtime.errors import SourceError
+from edge_runtime.app.doctor import Decoder, broken, examine
+from edge_runtime.errors import Finding, SourceError
 
 SOFTWARE = [
     Decoder("avdec_h264", ("h264",), False, "works"),
@@ -34,7 +34,7 @@ class Video:
 
 
 def by_check(findings) -> dict[str, Finding]:
-    return {finding.check: finding for finding in findings}
+    return {finding.subject: finding for finding in findings}
 
 
 def test_a_healthy_machine(tiny_bundle):

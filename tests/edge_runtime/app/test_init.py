@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.config.schema import load_config
+from edge_runtime.app.config_file import load_config
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -43,12 +43,12 @@ def test_what_it_writes_can_be_run_as_it_is_and_with_all_of_it_switched_on(edge_
 
     file = tmp_path / "edge-run.toml"
     file.write_text(re.sub(r"^#(?=[\w\[])", "", file.read_text(), flags=re.M))
-    secrets = {name: "x" for name in ("DOOR_PASSWORD", "ALERTS_SECRET", "MQTT_PASSWORD")}
+    secrets = {"DOOR_PASSWORD": "x", "ALERTS_SECRET": f"whsec_{'A' * 40}", "MQTT_PASSWORD": "x"}
     done = edge_run("check", **secrets)
     assert (done.returncode, done.stdout) == (0, "edge-run.toml: can be run\n")
     config = load_config(file)
     assert [camera.name for camera in config.cameras] == ["front", "door"]
-    assert [receiver.name for receiver in config.receivers] == ["alerts", "home"]
+    assert [sink.name for sink in config.sinks] == ["alerts", "home"]
     assert config.runtime.metrics and config.runtime.threads == 2
 
 

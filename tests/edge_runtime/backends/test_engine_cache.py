@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -23,13 +24,8 @@ BUILT = Built(b"plan" * 1000, (Tensor("logits", False, (1, -1), "float32"),), b"
 
 
 @pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
-def cache(tmp_path, said):
-    return EngineCache(tmp_path / "engines", say=said.append)
+def cache(tmp_path):
+    return EngineCache(tmp_path / "engines")
 
 
 def get(cache, key=KEY, built=BUILT):
@@ -43,12 +39,12 @@ def get(cache, key=KEY, built=BUILT):
     return cache.get("nano-decoder", key, build), (seen or [None])[0]
 
 
-def test_built_once_then_read(cache, said):
+def test_built_once_then_read(cache, logged):
     assert get(cache) == (BUILT, b"")
     again, timing = get(cache)
     assert timing is None
     assert (again.plan, again.tensors) == (BUILT.plan, BUILT.tensors)
-    assert said == ["engine nano-decoder: building"]
+    assert logged == ["engine nano-decoder: building"]
     assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in cache.folder.iterdir()} == {0o600}
 
@@ -62,10 +58,10 @@ def test_built_once_then_read(cache, said):
         ({"precision": "int8"}, "for precision None, not int8"),
     ],
 )
-def test_stale(cache, said, change, reason):
+def test_stale(cache, logged, change, reason):
     get(cache)
     _, timing = get(cache, KEY | change)
-    assert timing is not None and reason in said[-1]
+    assert timing is not None and reason in logged[-1]
     assert (timing == b"timings") is not bool({"version", "gpu"} & set(change))  # they hold for one GPU
     assert get(cache, KEY | change)[1] is None  # and the new one is kept
 
@@ -120,22 +116,22 @@ def newer_schema(folder):
         (newer_schema, "of schema 2, not 1"),
     ],
 )
-def test_what_cannot_be_trusted_is_built_again_and_the_reason_said(cache, said, harm, reason):
+def test_what_cannot_be_trusted_is_built_again_and_the_reason_logged(cache, logged, harm, reason):
     get(cache)
     harm(cache.folder)
     built, timing = get(cache)
     assert timing is not None and built.plan == BUILT.plan
-    assert re.search(reason, "\n".join(said[1:]))
+    assert re.search(reason, "\n".join(logged[1:]))
     assert get(cache)[1] is None
     assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
-def test_foreign(cache, said):
+def test_foreign(cache, logged):
     get(cache)
     os.chown(cache.folder / "nano-decoder.plan", 12345, -1)
     assert get(cache)[1] is not None
-    assert "belongs to another user" in said[-1]
+    assert "belongs to another user" in logged[-1]
     os.chown(cache.folder, 12345, -1)
     with pytest.raises(BackendError, match="is not a folder of this user"):
         get(cache)
@@ -170,7 +166,7 @@ def test_the_folder_is_in_the_users_cache(monkeypatch):
 
 
 BUILDER = """
-import sys, time
+import logging, sys, time
 from pathlib import Path
 from edge_runtime.backends.tensorrt.engine_cache import EngineCache
 from edge_runtime.backends.tensorrt.api import Built
@@ -180,7 +176,8 @@ def build(timing):
     while not (folder.parent / "go").exists():
         time.sleep(0.05)
     return Built(b"plan", ())
-EngineCache(folder, say=lambda line: print(line, flush=True)).get("nano-decoder", {"graph": "abc"}, build)
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+EngineCache(folder).get("nano-decoder", {"graph": "abc"}, build)
 print("done", flush=True)
 """
 
@@ -225,14 +222,14 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_used(start, tmp_path):
     assert names >= {"nano-decoder.plan", "nano-decoder.json", "nano-decoder.lock"}
 
 
-def test_adopting_what_was_built_elsewhere(cache, said, tmp_path):
+def test_adopting_what_was_built_elsewhere(cache, logged, tmp_path):
     ahead = KEY | {"engine": "tensorrt_rtx", "gpu": "", "sm": [86, 89, 120], "cuda_major": 0}
     EngineCache(tmp_path / "built").write("nano-decoder", ahead, BUILT)
     assert cache.import_engines(tmp_path / "built") == ["nano-decoder"]
     here = ahead | {"gpu": "RTX 4090", "sm": 89, "cuda_major": 13}
     assert get(cache, here)[1] is None
     assert get(cache, here | {"sm": 75})[1] is not None
-    assert "for sm [86, 89, 120], not 75" in said[-1]
+    assert "for sm [86, 89, 120], not 75" in logged[-1]
 
 
 def test_adopting_what_is_not_whole_is_refused(cache, tmp_path):
@@ -245,15 +242,10 @@ def test_adopting_what_is_not_whole_is_refused(cache, tmp_path):
     assert not (cache.folder / "nano-decoder.plan").exists()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_no_room_is_one_line(cache, monkeypatch):
-    from edge_runtime.backends.tensorrt import engine_cache
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    real = os.open
-
-    def full(path, *rest):
-        return real("/dev/full", os.O_WRONLY) if str(path).endswith(".tmp") else real(path, *rest)
-
-    monkeypatch.setattr(engine_cache.os, "open", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(BackendError, match=r"nano-decoder.plan: cannot be written .No space left"):
         get(cache)

@@ -9,10 +9,10 @@ import onnxruntime
 import pytest
 
 import edge_runtime
+from edge_runtime.app.config_file import read_config
 from edge_runtime.backends.ort import OrtBackend, session_options
 from edge_runtime.backends.spinning import supported
 from edge_runtime.bundle.manifest import load_bundle
-from edge_runtime.config.schema import read_config
 from edge_runtime.errors import ConfigError
 
 ENTRIES = (
@@ -86,7 +86,7 @@ def test_configuration_names_it(tmp_path):
     path.write_text("[runtime]\nspinning = 'sometimes'\n")
     config, problems = read_config(path)
     assert config.runtime.spinning == "run"
-    assert [(problem.line, problem.key) for problem in problems] == [(2, "runtime.spinning")]
+    assert [(problem.line, problem.subject) for problem in problems] == [(2, "runtime.spinning")]
 
 
 def test_no_processor_time_between_runs():

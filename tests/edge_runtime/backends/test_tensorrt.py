@@ -49,8 +49,7 @@ class Rig:
     def __init__(self, folder, name="tensorrt", version="10.15.1", **gpu):
         self.gpu = StandInCuda(**gpu)
         self.module = make(name, version, cuda=self.gpu)
-        self.said = []
-        self.cache = EngineCache(folder / "engines", say=self.said.append)
+        self.cache = EngineCache(folder / "engines")
         self.backend = TensorRTBackend(self.module, Cuda(self.gpu), cache=self.cache)
 
 
@@ -136,7 +135,7 @@ def test_a_context_that_cannot_be_captured_runs_without_graphs(bundle, tmp_path)
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx", "auto"])
 def test_decisions_of_a_session_are_those_of_the_cpu(
-    tiny_bundle_tensorrt, tmp_path, monkeypatch, capsys, backend
+    tiny_bundle_tensorrt, tmp_path, monkeypatch, logged, backend
 ):
     gpu = StandInCuda()
     for name, version in (("tensorrt", "10.15.1"), ("tensorrt_rtx", "1.7.1")):
@@ -147,7 +146,7 @@ def test_decisions_of_a_session_are_those_of_the_cpu(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     models = [Model(tiny_bundle_tensorrt, threads=1, backend=name) for name in (backend, "cpu")]
     assert models[0].backend.startswith("tensorrt") and "Stand-in GPU (SM89)" in models[0].backend
-    assert "building" in capsys.readouterr().err
+    assert any("building" in line for line in logged)
     rng = np.random.default_rng(2)
     frames = rng.integers(0, 256, (25, 64, 64, 3), dtype=np.uint8)
     runs = []
@@ -245,7 +244,7 @@ def test_a_library_that_is_not_installed(tiny_bundle, monkeypatch, name):
         select_backend(name, load_bundle(tiny_bundle))
 
 
-def test_auto_falls_back_to_the_cpu_and_says_why(bundle, monkeypatch):
+def test_auto_falls_back_to_the_cpu_and_logs_why(bundle, monkeypatch, logged):
     module = make("tensorrt", "10.3.0")
     module.__spec__ = pytest
     monkeypatch.setitem(sys.modules, "tensorrt", module)
@@ -254,9 +253,8 @@ def test_auto_falls_back_to_the_cpu_and_says_why(bundle, monkeypatch):
         raise BackendError("GPU: none was found")
 
     monkeypatch.setattr(Cuda, "load", load)
-    said = []
-    assert "cpu" in select_backend("auto", bundle, say=said.append).description
-    assert said == [f"bundle {bundle.name} is made for TensorRT; using the CPU (GPU: none was found)"]
+    assert "cpu" in select_backend("auto", bundle).description
+    assert logged == [f"bundle {bundle.name} is made for TensorRT; using the CPU (GPU: none was found)"]
 
 
 @pytest.mark.parametrize("driver", [12040, 0])
@@ -266,7 +264,7 @@ def test_doctor_says_what_tensorrt_would_run_on(monkeypatch, driver):
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     monkeypatch.setattr(Cuda, "load", classmethod(lambda cls, extra: cls(StandInCuda(driver=driver))))
-    (finding,) = [finding for finding in check_tensorrt() if finding.check == "tensorrt"]
+    (finding,) = [finding for finding in check_tensorrt() if finding.subject == "tensorrt"]
     if driver:
         assert (finding.status, finding.detail) == ("ok", "10.3.0 on Stand-in GPU (SM89)")
     else:
@@ -281,5 +279,5 @@ def test_doctor_recommends_the_extra_of_the_library_that_is_there(monkeypatch, n
         monkeypatch.setitem(sys.modules, one, None)
     monkeypatch.setitem(sys.modules, name, module)
     (finding,) = check_tensorrt()
-    assert (finding.check, finding.status) == (name, "warn")
+    assert (finding.subject, finding.status) == (name, "warn")
     assert finding.remedy.endswith(f"pip install 'streampro-edge[{extra}]'")

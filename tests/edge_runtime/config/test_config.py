@@ -6,8 +6,8 @@ import textwrap
 
 import pytest
 
-from edge_runtime.config.schema import Config, find_config, find_path, load_config, read_config
-from edge_runtime.config.toml_lines import key_lines
+from edge_runtime.app.config_file import Config, find_config, find_path, load_config, read_config
+from edge_runtime.config.key_lines import key_lines
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings
 
@@ -74,7 +74,7 @@ def test_a_byte_order_mark_is_read_over(tmp_path):
     path = tmp_path / "edge-run.toml"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("threads = 2", "thread = 2").encode())
     _, problems = read_config(path)
-    assert [(problem.line, problem.key) for problem in problems] == [(3, "runtime.thread")]
+    assert [(problem.line, problem.subject) for problem in problems] == [(3, "runtime.thread")]
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert load_config(path).runtime.bundle == "nano"
 
@@ -226,9 +226,9 @@ def test_a_home_that_cannot_be_looked_into_holds_no_configuration(tmp_path, monk
 def test_a_misspelt_key_is_not_missing_as_well(tmp_path):
     path = tmp_path / "edge-run.toml"
     path.write_text('[[camera]]\nname = "door"\nsorce = "test:"\n')
-    assert [(problem.line, problem.key) for problem in read_config(path)[1]] == [(3, "camera.sorce")]
+    assert [(problem.line, problem.subject) for problem in read_config(path)[1]] == [(3, "camera.sorce")]
     path.write_text('[[camera]]\nname = "door"\n')
-    assert [(problem.line, problem.text) for problem in read_config(path)[1]] == [(1, "is missing")]
+    assert [(problem.line, problem.detail) for problem in read_config(path)[1]] == [(1, "is missing")]
 
 
 @pytest.mark.parametrize(

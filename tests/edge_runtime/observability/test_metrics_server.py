@@ -32,11 +32,11 @@ class Camera:
 
 
 @dataclass
-class Receiver:
+class Hook:
     name: str = "webhook alerts (h)"
-    depth: int = 7
-    lost: int = 1
-    delivered: int = 12
+
+    def counts(self) -> dict[str, int]:
+        return {"delivered": 12, "waiting": 7, "lost": 1}
 
 
 class Clock:
@@ -80,7 +80,7 @@ def stream():
 
 def test_what_is_served(stream):
     clock = Clock()
-    server = MetricsServer("127.0.0.1", 0, [stream], [Receiver()], clock=clock)
+    server = MetricsServer("127.0.0.1", 0, [stream], [Hook()], clock=clock)
     try:
         status, text = get(server.address, "/metrics")
         assert status == 200
@@ -90,8 +90,8 @@ def test_what_is_served(stream):
         assert told[f'edge_run_suppressed_total{{{door},reason="repeat"}}'] == 1
         assert told[f"edge_run_dropped_total{{{door}}}"] == 3
         assert told[f"edge_run_reconnects_total{{{door}}}"] == 2
-        assert told['edge_run_outbox_depth{receiver="webhook alerts (h)"}'] == 7
-        assert told['edge_run_events_lost_total{receiver="webhook alerts (h)"}'] == 1
+        assert told['edge_run_outbox_depth{sink="webhook alerts (h)"}'] == 7
+        assert told['edge_run_events_lost_total{sink="webhook alerts (h)"}'] == 1
         bucket = f'edge_run_latency_seconds_bucket{{{door},stage="decision",le='
         assert told[bucket + '"0.005"}'] == 1 and told[bucket + '"0.05"}'] == 2
         assert told[bucket + '"10.0"}'] == 3 and told[bucket + '"+Inf"}'] == 4
@@ -115,9 +115,9 @@ def test_ready_means_that_frames_flow_and_live_that_the_loop_turns(stream):
     try:
         assert get(server.address, "/health/live")[0] == 503
         assert get(server.address, "/health/ready") == (503, 'do"or: no frames yet\n')
-        stream.telemetry.last_turn = stream.telemetry.last_frame = 100.0
+        stream.telemetry.last_step = stream.telemetry.last_frame = 100.0
         assert get(server.address, "/health/live") == get(server.address, "/health/ready") == (200, "ok\n")
-        clock.now = stream.telemetry.last_turn = 130.0  # the loop turns, the camera is away
+        clock.now = stream.telemetry.last_step = 130.0  # the loop turns, the camera is away
         assert get(server.address, "/health/live")[0] == 200
         assert get(server.address, "/health/ready") == (503, 'do"or: no frames for 30 s\n')
         clock.now = 200.0
@@ -132,8 +132,8 @@ def test_of_several_streams_one_that_ended_is_no_trouble_and_one_that_failed_is(
     server = MetricsServer("127.0.0.1", 0, [stream, other], clock=clock)
     try:
         for one in (stream, other):
-            one.telemetry.last_turn = one.telemetry.last_frame = 100.0
-        clock.now = other.telemetry.last_turn = other.telemetry.last_frame = 200.0
+            one.telemetry.last_step = one.telemetry.last_frame = 100.0
+        clock.now = other.telemetry.last_step = other.telemetry.last_frame = 200.0
         assert get(server.address, "/health/live")[0] == get(server.address, "/health/ready")[0] == 503
         stream.telemetry.ended = "well"
         assert get(server.address, "/health/live") == get(server.address, "/health/ready") == (200, "ok\n")

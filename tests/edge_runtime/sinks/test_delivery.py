@@ -1,4 +1,4 @@
-"""Receivers in edge-run.toml, their secrets, and edge-run itself delivering to a real server."""
+"""Webhooks and MQTT brokers in edge-run.toml, their secrets, and edge-run delivering to a real server."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.config.schema import load_config, parse_address
-from edge_runtime.config.toml import Table, dotted
+from edge_runtime import redaction
+from edge_runtime.app.config_file import load_config
+from edge_runtime.app.runtime_config import parse_address
+from edge_runtime.config.secret import Secret
+from edge_runtime.config.table import Table, dotted
 from edge_runtime.errors import ConfigError, SinkError
-from edge_runtime.sinks.registry import MqttConfig, Secret, WebhookConfig, open_receivers
+from edge_runtime.sinks import SinkContext
+from edge_runtime.sinks.mqtt import MqttConfig
+from edge_runtime.sinks.registry import open_sinks
+from edge_runtime.sinks.webhook import WebhookConfig
 
+KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ROOT = Path(__file__).resolve().parents[3]
 
 GOOD = """\
@@ -47,7 +54,7 @@ def test_a_full_file(tmp_path):
     (tmp_path / "edge-run.toml").write_text(GOOD)
     config = load_config(tmp_path / "edge-run.toml")
     assert config.runtime.outbox == tmp_path / "box" and config.runtime.metrics == ("127.0.0.1", 9464)
-    webhook, mqtt = config.receivers
+    webhook, mqtt = config.sinks
     assert webhook == WebhookConfig(
         name="alerts",
         types=("response",),
@@ -100,18 +107,18 @@ def test_addresses():
             parse_address(bad)
 
 
-def test_secrets_come_from_the_environment_or_a_file(tmp_path, monkeypatch):
+def test_secrets_come_from_the_environment_or_a_file(tmp_path, monkeypatch, nothing_logged):
     monkeypatch.setenv("HOOK", "https://127.0.0.1/t0ken")
-    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfs3cret\n")  # a byte order mark is no part of it
-    hidden: list[str] = []
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbf" + KEY.encode() + b"\n")  # after a byte order mark
     config = WebhookConfig("alerts", url_from=Secret("HOOK"), secret=Secret(file=tmp_path / "secret"))
-    (sink,) = open_receivers([config], tmp_path / "box", pytest.fail, hidden.append)
+    context = SinkContext(tmp_path / "box")
+    (sink,) = open_sinks([config], context)
     sink.close()
-    assert hidden == ["https://127.0.0.1/t0ken", "s3cret"]
+    assert redaction.scrub(f"a https://127.0.0.1/t0ken b {KEY} c") == "a *** b *** c"
     assert sink.name == "webhook alerts (127.0.0.1)" and "t0ken" not in repr(config)
     monkeypatch.delenv("HOOK")
     with pytest.raises(ConfigError, match="webhook alerts: the environment variable HOOK is not set"):
-        open_receivers([config], tmp_path / "box", pytest.fail, hidden.append)
+        open_sinks([config], context)
     with pytest.raises(ConfigError, match="No such file"):
         Secret(file=tmp_path / "none").read("x")
 
@@ -119,7 +126,7 @@ def test_secrets_come_from_the_environment_or_a_file(tmp_path, monkeypatch):
 def test_an_outbox_that_cannot_be_made_is_an_error_before_the_run(tmp_path):
     (tmp_path / "box").write_text("")
     with pytest.raises(SinkError, match=r"runtime\.outbox"):
-        open_receivers([WebhookConfig("a", url="http://h/")], tmp_path / "box", pytest.fail, lambda s: None)
+        open_sinks([WebhookConfig("a", url="http://h/")], SinkContext(tmp_path / "box"))
 
 
 @pytest.mark.gst
@@ -162,7 +169,7 @@ def test_edge_run_delivers_what_it_prints(tiny_bundle, tmp_path):
             text=True,
             timeout=120,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HOOK": hook, "KEY": "s3cret"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOOK": hook, "KEY": KEY},
         )
 
     server_thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -178,16 +185,16 @@ def test_edge_run_delivers_what_it_prints(tiny_bundle, tmp_path):
     printed = [json.loads(line) for line in (waiting.stdout + done.stdout).splitlines()]
     assert posts == printed and any(event["type"] == "response" for event in posts)
     for output in (waiting.stdout, waiting.stderr, done.stdout, done.stderr):
-        assert "t0ken" not in output and "s3cret" not in output
+        assert "t0ken" not in output and KEY[6:] not in output
 
 
-def test_the_reference_names_every_key_of_receivers(tmp_path):
+def test_the_reference_names_every_key_of_sinks(tmp_path):
     """What docs/edge-run.toml shows commented out can be used as it stands."""
     text = (ROOT / "docs" / "edge-run.toml").read_text()
     shown = [line[2:] for line in text.partition("# [[webhook]]")[2].splitlines() if line.startswith("# ")]
     chosen = [line for line in shown if not line.startswith(("url_env", "url_file"))]
     (tmp_path / "edge-run.toml").write_text("\n".join(["[[webhook]]", *chosen]))
-    webhook, mqtt = load_config(tmp_path / "edge-run.toml").receivers
+    webhook, mqtt = load_config(tmp_path / "edge-run.toml").sinks
     assert (webhook.name, mqtt.name) == ("alerts", "home")
 
 

@@ -32,23 +32,23 @@ def files(path: Path) -> list[Path]:
     return [*aside, path]
 
 
-def test_rotated_by_size_every_event_is_in_one_file_in_its_order(tmp_path):
+def test_rotated_by_size_every_event_is_in_one_file_in_its_order(tmp_path, nothing_logged):
     path = tmp_path / "events.jsonl"
-    sink = FileSink(path, pytest.fail, Rotation(max_bytes=3 * LINE, keep=100))
+    sink = FileSink(path, Rotation(max_bytes=3 * LINE, keep=100))
     assert all(sink.write(event(number)) for number in range(10))
     assert sink.close() == 0 and sink.rotations == 3
     assert [len(ids(one)) for one in files(path)] == [3, 3, 3, 1]
     assert ids(*files(path)) == [str(number) for number in range(10)]
-    again = FileSink(path, pytest.fail, Rotation(max_bytes=3 * LINE, keep=100))  # counts what is there
+    again = FileSink(path, Rotation(max_bytes=3 * LINE, keep=100))  # counts what is there
     for number in range(10, 13):
         again.write(event(number))
     again.close()
     assert [len(ids(one)) for one in files(path)] == [3, 3, 3, 3, 1]
 
 
-def test_only_so_many_are_kept(tmp_path):
+def test_only_so_many_are_kept(tmp_path, nothing_logged):
     path = tmp_path / "events.jsonl"
-    sink = FileSink(path, pytest.fail, Rotation(max_bytes=1, keep=2))
+    sink = FileSink(path, Rotation(max_bytes=1, keep=2))
     for number in range(6):
         sink.write(event(number))
     sink.close()
@@ -56,13 +56,13 @@ def test_only_so_many_are_kept(tmp_path):
     assert ids(*files(path)) == ["3", "4", "5"]
 
 
-def test_rotated_by_age_of_the_first_event_also_over_restarts(tmp_path):
+def test_rotated_by_age_of_the_first_event_also_over_restarts(tmp_path, nothing_logged):
     path, now = tmp_path / "events.jsonl", [1_700_000_000.0]
     stamp = "2023-11-14T22:13:20.000Z"  # that moment
     rotation = Rotation(max_age_s=3600.0)
 
     def sink() -> FileSink:
-        return FileSink(path, pytest.fail, rotation, now=lambda: now[0])
+        return FileSink(path, rotation, now=lambda: now[0])
 
     first = sink()
     first.write({**event(0), "wall_time": stamp})
@@ -78,10 +78,10 @@ def test_rotated_by_age_of_the_first_event_also_over_restarts(tmp_path):
 
 
 @pytest.mark.parametrize("recreate", [True, False])
-def test_a_file_moved_away_by_someone_else_is_opened_anew(tmp_path, recreate):
+def test_a_file_moved_away_by_someone_else_is_opened_anew(tmp_path, recreate, nothing_logged):
     """As logrotate does, with `create` and without; no signal is needed."""
     path = tmp_path / "events.jsonl"
-    sink = FileSink(path, pytest.fail)
+    sink = FileSink(path)
     sink.write(event(0))
     path.rename(tmp_path / "events.jsonl.1")
     if recreate:
@@ -93,24 +93,24 @@ def test_a_file_moved_away_by_someone_else_is_opened_anew(tmp_path, recreate):
     assert ids(tmp_path / "events.jsonl.1", path) == ["0", "2"]
 
 
-def test_a_link_stays_and_its_file_is_rotated(tmp_path):
+def test_a_link_stays_and_its_file_is_rotated(tmp_path, nothing_logged):
     (tmp_path / "disk").mkdir()
     path = tmp_path / "events.jsonl"
     path.symlink_to(tmp_path / "disk" / "log")
-    sink = FileSink(path, pytest.fail, Rotation(max_bytes=1))
+    sink = FileSink(path, Rotation(max_bytes=1))
     sink.write(event(0))
     sink.write(event(1))
     sink.close()
     assert path.is_symlink() and ids(tmp_path / "disk" / "log.1", path) == ["0", "1"]
 
 
-def test_a_file_that_cannot_be_rotated_is_written_on(tmp_path):
-    path, said = tmp_path / "events.jsonl", []
+def test_a_file_that_cannot_be_rotated_is_written_on(tmp_path, logged):
+    path = tmp_path / "events.jsonl"
     (tmp_path / "events.jsonl.1" / "in the way").mkdir(parents=True)
-    sink = FileSink(path, said.append, Rotation(max_bytes=1, keep=1))
+    sink = FileSink(path, Rotation(max_bytes=1, keep=1))
     assert all(sink.write(event(number)) for number in range(4))
     assert ids(path) == ["0", "1", "2", "3"]
-    assert len(said) == 1 and "cannot rotate" in said[0] and "go on into the same file" in said[0]
+    assert len(logged) == 1 and "cannot rotate" in logged[0] and "go on into the same file" in logged[0]
     shutil.rmtree(tmp_path / "events.jsonl.1")
     sink.write(event(4))
     sink.close()
@@ -118,9 +118,12 @@ def test_a_file_that_cannot_be_rotated_is_written_on(tmp_path):
 
 
 WRITER = """
-import sys
+import logging, sys
 from edge_runtime.sinks import FileSink, Rotation
-sink = FileSink(sys.argv[1], lambda text: sys.exit(text), Rotation(max_bytes=2000, keep=1000))
+log = logging.Handler()
+log.emit = lambda record: sys.exit(record.getMessage())
+logging.getLogger("edge_runtime").addHandler(log)
+sink = FileSink(sys.argv[1], Rotation(max_bytes=2000, keep=1000))
 for number in range(500):
     assert sink.write({"id": f"{sys.argv[2]}-{number}", "text": "x" * 50})
 assert sink.close() == 0
@@ -138,22 +141,25 @@ def test_several_processes_may_write_and_rotate_one_file(tmp_path):
 
 # A tmpfs of its own in a namespace of its own: really full, and gone with the process.
 FULL_DISK = """
-import json, os, sys, threading
+import json, logging, os, sys, threading
 from edge_runtime.sinks.outbox import Outbox
 from edge_runtime.sinks import FileSink, Rotation
 from edge_runtime.sinks.remote import RemoteSink
 
 disk, said = sys.argv[1], []
+log = logging.Handler()
+log.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("edge_runtime").addHandler(log)
 
 class Receiver:
     name, got, open = "receiver", [], threading.Event()
-    def send(self, parcel):
+    def send(self, record):
         self.open.wait(30)
-        self.got.append(parcel.id)
+        self.got.append(record.id)
     def close(self): ...
 
-file = FileSink(disk + "/events.jsonl", said.append, Rotation(max_bytes=4000, keep=100))
-remote = RemoteSink(Outbox(disk + "/outbox.sqlite"), Receiver(), ["response"], said.append)
+file = FileSink(disk + "/events.jsonl", Rotation(max_bytes=4000, keep=100))
+remote = RemoteSink(Outbox(disk + "/outbox.sqlite"), Receiver(), ["response"])
 event = lambda n: {"type": "response", "id": str(n), "stream": "s", "text": "x" * 500}
 
 def write(numbers):

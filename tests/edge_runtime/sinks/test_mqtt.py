@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import SinkError
-from edge_runtime.sinks.mqtt import Mqtt, topic_level
-from edge_runtime.sinks.outbox import Outbox, Parcel
-from edge_runtime.sinks.remote import Backoff, RemoteSink, Unavailable
+from edge_runtime.sinks.mqtt import Mqtt, MqttConfig, topic_level
+from edge_runtime.sinks.outbox import Outbox, OutboxRecord
+from edge_runtime.sinks.remote import Backoff, RemoteSink, RetryableError
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 
@@ -24,7 +24,7 @@ MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sb
 def test_without_paho_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
     with pytest.raises(SinkError, match=r"MQTT home: .*pip install 'streampro-edge\[mqtt\]'"):
-        Mqtt("home", "127.0.0.1")
+        Mqtt(MqttConfig("home", host="127.0.0.1"))
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,18 @@ def broker(tmp_path):
     broker.stop()
 
 
-def parcel(number: int) -> Parcel:
-    return Parcel(number, f"id{number}", "door", "response", json.dumps({"id": f"id{number}"}).encode())
+def config(port: int, user: str | None = None) -> MqttConfig:
+    return MqttConfig("home", host="127.0.0.1", port=port, user=user)
+
+
+def record(number: int) -> OutboxRecord:
+    return OutboxRecord(number, f"id{number}", "door", "response", json.dumps({"id": f"id{number}"}).encode())
 
 
 def test_events_and_availability(broker):
     listener = Listener(broker.port)
-    sink = Mqtt("home", "127.0.0.1", broker.port)
-    sink.send(parcel(1))
+    sink = Mqtt(config(broker.port))
+    sink.send(record(1))
     wait_for(lambda: listener.events and listener.availability)
     assert listener.events == [("edge-run/door/response", {"id": "id1"})]
     assert listener.availability == [("online", False)]
@@ -142,9 +146,10 @@ def test_events_and_availability(broker):
 
 LOST = """
 import sys, time
-from edge_runtime.sinks.mqtt import Mqtt
-from edge_runtime.sinks.outbox import Parcel
-Mqtt("home", "127.0.0.1", int(sys.argv[1])).send(Parcel(1, "id1", "door", "response", b'{"id": "id1"}'))
+from edge_runtime.sinks.mqtt import Mqtt, MqttConfig
+from edge_runtime.sinks.outbox import OutboxRecord
+record = OutboxRecord(1, "id1", "door", "response", b'{"id": "id1"}')
+Mqtt(MqttConfig("home", host="127.0.0.1", port=int(sys.argv[1]))).send(record)
 print("sent", flush=True)
 time.sleep(60)
 """
@@ -162,13 +167,10 @@ def test_the_broker_says_offline_for_one_that_was_killed(broker):
     listener.close()
 
 
-def test_a_broker_that_is_killed_and_started_again_gets_every_event_in_order(broker, tmp_path):
+def test_a_broker_that_is_killed_and_started_again_gets_every_event_in_order(broker, tmp_path, logged):
     first = Listener(broker.port)
-    said: list[str] = []
-    mqtt = Mqtt("home", "127.0.0.1", broker.port, timeout_s=1.0, longest_pause_s=1)
-    sink = RemoteSink(
-        Outbox(tmp_path / "box.sqlite"), mqtt, ["response"], said.append, backoff=Backoff(0.2, 0.5)
-    )
+    mqtt = Mqtt(config(broker.port), timeout_s=1.0, longest_pause_s=1)
+    sink = RemoteSink(Outbox(tmp_path / "box.sqlite"), mqtt, ["response"], backoff=Backoff(0.2, 0.5))
     for number in range(5):
         sink.write({"type": "response", "id": f"id{number}", "stream": "door"})
     wait_for(lambda: sink.depth == 0 and len(first.events) == 5)
@@ -184,7 +186,7 @@ def test_a_broker_that_is_killed_and_started_again_gets_every_event_in_order(bro
     assert sink.close() == 0 and sink.sender.delivered == 25
     order = list(dict.fromkeys([*first.ids, *second.ids]))
     assert order == sorted(order, key=lambda event_id: int(event_id[2:]))
-    assert sum("cannot send events to MQTT home" in line for line in said) == 1
+    assert sum("cannot send events to MQTT home" in line for line in logged) == 1
     second.close()
 
 
@@ -194,13 +196,13 @@ def test_a_wrong_password_is_said_without_it_and_the_right_one_works(tmp_path):
     pytest.importorskip("paho.mqtt.client")
     broker = Broker(tmp_path, password="r1ght-one")
     try:
-        wrong = Mqtt("home", "127.0.0.1", broker.port, user="edge", password="wr0ng-one", timeout_s=2.0)
-        with pytest.raises(Unavailable, match=r"refuses the connection: (Not auth|Bad user)") as caught:
-            wrong.send(parcel(1))
+        wrong = Mqtt(config(broker.port, user="edge"), "wr0ng-one", timeout_s=2.0)
+        with pytest.raises(RetryableError, match=r"refuses the connection: (Not auth|Bad user)") as caught:
+            wrong.send(record(1))
         assert "wr0ng" not in str(caught.value) + wrong.name
         wrong.close()
-        right = Mqtt("home", "127.0.0.1", broker.port, user="edge", password="r1ght-one")
-        right.send(parcel(1))
+        right = Mqtt(config(broker.port, user="edge"), "r1ght-one")
+        right.send(record(1))
         right.close()
     finally:
         broker.stop()
@@ -211,7 +213,7 @@ def test_a_broker_that_is_not_there_at_the_start_is_no_error():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    sink = Mqtt("home", "127.0.0.1", port, timeout_s=0.3)
-    with pytest.raises(Unavailable, match="cannot be reached"):
-        sink.send(parcel(1))
+    sink = Mqtt(config(port), timeout_s=0.3)
+    with pytest.raises(RetryableError, match="cannot be reached"):
+        sink.send(record(1))
     sink.close()

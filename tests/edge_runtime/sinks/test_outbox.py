@@ -14,8 +14,8 @@ import pytest
 
 from edge_runtime.errors import SinkError
 from edge_runtime.sinks import remote
-from edge_runtime.sinks.outbox import Outbox, OutboxError, Parcel
-from edge_runtime.sinks.remote import Backoff, Refused, RemoteSink, Sender, Unavailable
+from edge_runtime.sinks.outbox import Outbox, OutboxError, OutboxRecord
+from edge_runtime.sinks.remote import Backoff, PermanentError, RemoteSink, RetryableError, Sender
 
 
 class Clock:
@@ -36,11 +36,11 @@ class Receiver:
         self.errors: list[Exception] = []
         self.attempts = 0
 
-    def send(self, parcel: Parcel) -> None:
+    def send(self, record: OutboxRecord) -> None:
         self.attempts += 1
         if self.errors:
             raise self.errors.pop(0)
-        self.got.append(parcel.id)
+        self.got.append(record.id)
 
     def close(self) -> None: ...
 
@@ -56,9 +56,9 @@ def put(outbox: Outbox, *numbers: int, size: int = 10) -> None:
 
 def drain(outbox: Outbox) -> list[str]:
     ids = []
-    while (parcel := outbox.first()) is not None:
-        ids.append(parcel.id)
-        outbox.done(parcel.number)
+    while (record := outbox.first()) is not None:
+        ids.append(record.id)
+        outbox.done(record.number)
     return ids
 
 
@@ -108,14 +108,13 @@ def test_one_process_sends_and_the_next_takes_over(tmp_path):
     assert second.may_send()
 
 
-def test_a_damaged_file_is_put_aside(tmp_path):
+def test_a_damaged_file_is_put_aside(tmp_path, logged):
     path = tmp_path / "box.sqlite"
     path.write_bytes(os.urandom(20_000))
-    said: list[str] = []
-    outbox = Outbox(path, say=said.append)
+    outbox = Outbox(path)
     put(outbox, 1)
     assert drain(outbox) == ["id1"]
-    assert len(said) == 1 and "damaged" in said[0] and (tmp_path / "box.sqlite.damaged").exists()
+    assert len(logged) == 1 and "damaged" in logged[0] and (tmp_path / "box.sqlite.damaged").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_before_the_run(tmp_path):
@@ -150,23 +149,26 @@ def test_sigkill_loses_nothing_that_was_put(tmp_path):
 
 # A size limit makes writes fail as a full disk does, without needing one.
 FULL = """
-import json, resource, sys, time
-from edge_runtime.sinks.outbox import Outbox, Parcel
-from edge_runtime.sinks.remote import RemoteSink, Unavailable
+import json, logging, resource, sys, time
+from edge_runtime.sinks.outbox import Outbox, OutboxRecord
+from edge_runtime.sinks.remote import RemoteSink, RetryableError
 
 class Down:
     name = "receiver"
     up = False
     got = []
-    def send(self, parcel):
+    def send(self, record):
         if not self.up:
-            raise Unavailable("down")
-        self.got.append(parcel.id)
+            raise RetryableError("down")
+        self.got.append(record.id)
     def close(self): ...
 
 said = []
+log = logging.Handler()
+log.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("edge_runtime").addHandler(log)
 down = Down()
-sink = RemoteSink(Outbox(sys.argv[1]), down, ["response"], said.append)
+sink = RemoteSink(Outbox(sys.argv[1]), down, ["response"])
 sink.sender._backoff._first_s = 0.05
 event = lambda n: {"type": "response", "id": f"id{n}", "stream": "door", "text": "x" * 1000}
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -200,37 +202,35 @@ def test_a_full_disk_is_said_once_and_ends_when_there_is_room(tmp_path):
 # ---------------------------------------------------------------- sending
 
 
-def sender(tmp_path, receiver: Receiver, clock: Clock, said: list[str]) -> tuple[Outbox, Sender]:
+def sender(tmp_path, receiver: Receiver, clock: Clock) -> tuple[Outbox, Sender]:
     outbox = Outbox(tmp_path / "box.sqlite")
-    return outbox, Sender(
-        outbox, receiver, said.append, backoff=Backoff(1, 60, chance=lambda: 1.0), clock=clock
-    )
+    return outbox, Sender(outbox, receiver, backoff=Backoff(1, 60, chance=lambda: 1.0), clock=clock)
 
 
-def test_pauses_double_to_their_limit_and_start_anew_after_success(tmp_path):
-    clock, receiver, said = Clock(), Receiver(), []
-    outbox, sending = sender(tmp_path, receiver, clock, said)
+def test_pauses_double_to_their_limit_and_start_anew_after_success(tmp_path, logged):
+    clock, receiver = Clock(), Receiver()
+    outbox, sending = sender(tmp_path, receiver, clock)
     put(outbox, 1, 2)
-    receiver.errors = [Unavailable("down") for _ in range(9)]
+    receiver.errors = [RetryableError("down") for _ in range(9)]
     pauses = []
     while receiver.errors:
         pauses.append(sending.step())
         clock.now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert len(said) == 1 and "receiver: down" in said[0]
+    assert len(logged) == 1 and "receiver: down" in logged[0]
     assert sending.step() == 0.0 and sending.step() == 0.0
     assert receiver.got == ["id1", "id2"] and outbox.depth() == 0
-    assert len(said) == 2 and "again" in said[1]
+    assert len(logged) == 2 and "again" in logged[1]
     put(outbox, 3)
-    receiver.errors = [Unavailable("down")]
+    receiver.errors = [RetryableError("down")]
     assert sending.step() == 1
 
 
 def test_nothing_is_sent_before_the_pause_is_over(tmp_path):
     clock, receiver = Clock(), Receiver()
-    outbox, sending = sender(tmp_path, receiver, clock, [])
+    outbox, sending = sender(tmp_path, receiver, clock)
     put(outbox, 1)
-    receiver.errors = [Unavailable("busy", retry_after_s=30)]
+    receiver.errors = [RetryableError("busy", retry_after_s=30)]
     assert sending.step() == 30
     clock.now += 29
     assert sending.step() == 1 and receiver.attempts == 1
@@ -244,19 +244,19 @@ def test_chance_shortens_a_pause_to_half_at_most():
     assert len(pauses) > 10 and min(pauses) >= 2 and max(pauses) <= 4
 
 
-def test_what_is_refused_is_dropped_counted_and_said_once(tmp_path):
-    clock, receiver, said = Clock(), Receiver(), []
-    outbox, sending = sender(tmp_path, receiver, clock, said)
+def test_what_is_refused_is_dropped_counted_and_logged_once(tmp_path, logged):
+    clock, receiver = Clock(), Receiver()
+    outbox, sending = sender(tmp_path, receiver, clock)
     put(outbox, 1, 2, 3)
-    receiver.errors = [Refused("404 Not Found"), Refused("404 Not Found")]
+    receiver.errors = [PermanentError("404 Not Found"), PermanentError("404 Not Found")]
     assert [sending.step() for _ in range(3)] == [0, 0, 0]
     assert receiver.got == ["id3"] and sending.refused == 2
-    assert len(said) == 1 and "404" in said[0]
+    assert len(logged) == 1 and "404" in logged[0]
 
 
 def test_an_acknowledged_event_that_cannot_be_deleted_is_not_sent_again(tmp_path, monkeypatch):
     clock, receiver = Clock(), Receiver()
-    outbox, sending = sender(tmp_path, receiver, clock, [])
+    outbox, sending = sender(tmp_path, receiver, clock)
     put(outbox, 1, 2)
     done = outbox.done
 
@@ -273,7 +273,7 @@ def test_an_acknowledged_event_that_cannot_be_deleted_is_not_sent_again(tmp_path
 
 def test_a_fault_in_a_transport_keeps_the_event(tmp_path):
     clock, receiver = Clock(), Receiver()
-    outbox, sending = sender(tmp_path, receiver, clock, [])
+    outbox, sending = sender(tmp_path, receiver, clock)
     put(outbox, 1)
     receiver.errors = [ZeroDivisionError()]
     clock.now += sending.step()
@@ -281,23 +281,23 @@ def test_a_fault_in_a_transport_keeps_the_event(tmp_path):
     assert receiver.got == ["id1"]
 
 
-def test_the_end_of_a_run_sends_what_waits_and_leaves_the_rest(tmp_path, monkeypatch):
+def test_the_end_of_a_run_sends_what_waits_and_leaves_the_rest(tmp_path, monkeypatch, logged):
     monkeypatch.setattr(remote, "FLUSH_S", 2.0)
-    receiver, said = Receiver(), []
-    sink = RemoteSink(Outbox(tmp_path / "box.sqlite"), receiver, ["response"], said.append)
+    receiver = Receiver()
+    sink = RemoteSink(Outbox(tmp_path / "box.sqlite"), receiver, ["response"])
     assert [sink.write(event(n)) for n in range(20)] == [True] * 20
     assert sink.write({"type": "stats", "id": "s", "stream": "door"}) is False
     assert sink.close() == 0
-    assert receiver.got == [f"id{n}" for n in range(20)] and not said
+    assert receiver.got == [f"id{n}" for n in range(20)] and not logged
 
-    receiver.errors = [Unavailable("down")] * 5
-    sink = RemoteSink(Outbox(tmp_path / "box.sqlite"), receiver, ["response"], said.append)
+    receiver.errors = [RetryableError("down")] * 5
+    sink = RemoteSink(Outbox(tmp_path / "box.sqlite"), receiver, ["response"])
     sink.write(event(20))
     started = time.monotonic()
     assert sink.close() == 0 and time.monotonic() - started < 2.0
-    assert "1 events" in said[-1] and "next run" in said[-1]
+    assert "1 events" in logged[-1] and "next run" in logged[-1]
     receiver.errors = []
-    sink = RemoteSink(Outbox(tmp_path / "box.sqlite"), receiver, ["response"], said.append)
+    sink = RemoteSink(Outbox(tmp_path / "box.sqlite"), receiver, ["response"])
     assert sink.close() == 0
     assert receiver.got[-1] == "id20"
 
@@ -310,7 +310,7 @@ def test_what_is_too_much_for_memory_is_counted(tmp_path, monkeypatch):
         raise OutboxError("database or disk is full")
 
     monkeypatch.setattr(outbox, "put", full)
-    sink = RemoteSink(outbox, Receiver(), ["response"], lambda text: None)
+    sink = RemoteSink(outbox, Receiver(), ["response"])
     assert not any([sink.write(event(n)) for n in range(10)])
     assert sink.depth == 3
     assert sink.close() == 10

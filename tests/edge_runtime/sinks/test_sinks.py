@@ -23,20 +23,20 @@ def ids(path) -> list[str]:
     return [json.loads(line)["id"] for line in path.read_text().splitlines()]
 
 
-def test_events_are_appended_line_by_line(tmp_path):
+def test_events_are_appended_line_by_line(tmp_path, nothing_logged):
     path = tmp_path / "events.jsonl"
     for start in (0, 2):
-        sink = FileSink(path, pytest.fail)
+        sink = FileSink(path)
         assert sink.write(event(start)) and ids(path)[-1] == str(start)  # there before close
         assert sink.write(event(start + 1))
         assert sink.close() == 0
     assert ids(path) == ["0", "1", "2", "3"]
 
 
-def test_a_line_cut_off_by_an_earlier_crash_is_not_continued(tmp_path):
+def test_a_line_cut_off_by_an_earlier_crash_is_not_continued(tmp_path, nothing_logged):
     path = tmp_path / "events.jsonl"
     path.write_text('{"type": "resp')
-    sink = FileSink(path, pytest.fail)
+    sink = FileSink(path)
     sink.write(event(1))
     sink.close()
     assert path.read_text().splitlines()[0] == '{"type": "resp'
@@ -45,28 +45,27 @@ def test_a_line_cut_off_by_an_earlier_crash_is_not_continued(tmp_path):
 
 def test_a_folder_that_is_not_there_is_an_error_before_the_run(tmp_path):
     with pytest.raises(SinkError, match=r"none/events.jsonl: No such file .*--events"):
-        FileSink(tmp_path / "none" / "events.jsonl", pytest.fail)
+        FileSink(tmp_path / "none" / "events.jsonl")
     with pytest.raises(SinkError, match="Is a directory"):
-        FileSink(tmp_path, pytest.fail)
+        FileSink(tmp_path)
 
 
 def test_a_named_pipe_without_a_reader_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SinkError, match="nobody reads"):
-        FileSink(tmp_path / "pipe", pytest.fail)
+        FileSink(tmp_path / "pipe")
 
 
-def test_a_full_device_is_said_once_and_counted():
-    said: list[str] = []
-    sink = FileSink("/dev/full", said.append)
+def test_a_full_device_is_logged_once_and_counted(logged):
+    sink = FileSink("/dev/full")
     assert [sink.write(event(n)) for n in range(5)] == [False] * 5
     assert sink.close() == 5
-    assert len(said) == 1 and "/dev/full: No space left on device" in said[0]
+    assert len(logged) == 1 and "/dev/full: No space left on device" in logged[0]
 
 
 def test_no_more_than_the_backlog_is_kept(monkeypatch):
     monkeypatch.setattr(lines, "BACKLOG_LINES", 3)
-    sink = FileSink("/dev/full", lambda text: None)
+    sink = FileSink("/dev/full")
     for number in range(10):
         sink.write(event(number))
     assert len(sink._waiting) == 3
@@ -77,7 +76,7 @@ def test_no_more_than_the_backlog_is_kept(monkeypatch):
 LIMITED = """
 import json, resource, sys
 from edge_runtime.sinks import FileSink
-sink = FileSink(sys.argv[1], lambda text: print(text, file=sys.stderr))
+sink = FileSink(sys.argv[1])
 event = lambda n: {"type": "response", "id": str(n), "text": "x" * 50}
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (250, hard))
@@ -103,23 +102,22 @@ def test_when_there_is_room_again_nothing_is_lost_and_no_line_is_torn(tmp_path):
     assert "File too large" in failed and "can be written again, 5 events written late" in again
 
 
-def test_a_reader_of_a_named_pipe_that_goes_away_is_a_failure_of_that_sink_alone(tmp_path):
+def test_a_reader_of_a_named_pipe_that_goes_away_is_a_failure_of_that_sink_alone(tmp_path, logged):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    said: list[str] = []
-    sink = FileSink(pipe, said.append)
+    sink = FileSink(pipe)
     assert sink.write(event(1))
     os.close(reader)
     assert not sink.write(event(2))
     assert sink.close() == 1
-    assert len(said) == 1 and "Broken pipe" in said[0]
+    assert len(logged) == 1 and "Broken pipe" in logged[0]
 
 
-def test_a_slow_reader_of_a_non_blocking_pipe_gets_everything():
+def test_a_slow_reader_of_a_non_blocking_pipe_gets_everything(nothing_logged):
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    sink = LineSink(writing, "pipe", pytest.fail)
+    sink = LineSink(writing, "pipe")
     got = bytearray()
 
     def read() -> None:
@@ -140,7 +138,7 @@ def test_a_slow_reader_of_a_non_blocking_pipe_gets_everything():
 STDOUT = """
 import sys
 from edge_runtime.sinks import ReaderGoneError, StdoutSink
-sink = StdoutSink(lambda text: print(text, file=sys.stderr))
+sink = StdoutSink()
 for number in range(100000):
     try:
         sink.write({"id": number})
@@ -172,9 +170,10 @@ def test_a_closed_stdout_is_an_error_before_the_run():
     assert "SinkError: stdout is closed" in done.stderr
 
 
-def test_one_sink_that_fails_does_not_keep_events_from_another(tmp_path):
+def test_one_sink_that_fails_does_not_keep_events_from_another(tmp_path, logged):
     path = tmp_path / "events.jsonl"
-    both = Sinks([FileSink("/dev/full", lambda text: None), FileSink(path, pytest.fail)])
+    both = Sinks([FileSink("/dev/full"), FileSink(path)])
     assert both.write(event(1))
     assert both.close() == {"/dev/full": 1}
+    assert len(logged) == 1 and "/dev/full" in logged[0]
     assert ids(path) == ["1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -17,11 +18,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.sinks.outbox import Outbox, Parcel
-from edge_runtime.sinks.remote import Backoff, Refused, RemoteSink, Unavailable
-from edge_runtime.sinks.webhook import Webhook, check_url, retry_after_s, sign
+from edge_runtime.sinks.outbox import Outbox, OutboxRecord
+from edge_runtime.sinks.remote import Backoff, PermanentError, RemoteSink, RetryableError
+from edge_runtime.sinks.webhook import Webhook, WebhookConfig, check_url, retry_after_s, sign, signing_key
 
-PARCEL = Parcel(1, "id1", "door", "response", b'{"id": "id1"}')
+RECORD = OutboxRecord(1, "id1", "door", "response", b'{"id": "id1"}')
 
 
 class Server:
@@ -75,21 +76,40 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def hook(url: str, *, secret: str | None = None, now=time.time, **keys) -> Webhook:
+    return Webhook(WebhookConfig("alerts", **keys), url, secret=secret, now=now)
+
+
 def test_an_event_is_posted_and_signed(server):
-    hook = Webhook("alerts", f"http://127.0.0.1:{server.port}/in?to=me", secret="s3cret", now=lambda: 1234.5)
-    hook.send(PARCEL)
+    hook(f"http://127.0.0.1:{server.port}/in?to=me", secret=KEY, now=lambda: 1234.5).send(RECORD)
     path, headers, body = server.posts[0]
-    assert path == "/in?to=me" and body == PARCEL.body
-    assert headers["X-Edge-Run-Id"] == "id1" and headers["X-Edge-Run-Timestamp"] == "1234"
-    # printf '1234.{"id": "id1"}' | openssl dgst -sha256 -hmac s3cret
+    assert path == "/in?to=me" and body == RECORD.body
+    assert headers["webhook-id"] == "id1" and headers["webhook-timestamp"] == "1234"
+    key = base64.b64decode(KEY.removeprefix("whsec_")).hex()
     openssl = subprocess.run(
-        ["openssl", "dgst", "-sha256", "-hmac", "s3cret"],
-        input=b"1234." + body,
+        ["openssl", "dgst", "-sha256", "-mac", "HMAC", "-macopt", f"hexkey:{key}", "-binary"],
+        input=b"id1.1234." + body,
         capture_output=True,
         check=True,
     )
-    assert headers["X-Edge-Run-Signature"] == "v1=" + openssl.stdout.split()[-1].decode()
-    assert sign(b"other", "1234", body) != headers["X-Edge-Run-Signature"]
+    assert headers["webhook-signature"] == "v1," + base64.b64encode(openssl.stdout).decode()
+    assert sign(b"other", "id1", "1234", body) != headers["webhook-signature"]
+
+
+def test_the_signature_is_that_of_standard_webhooks():
+    """The example of the specification's own libraries."""
+    key, id, body = signing_key(KEY), "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}'
+    assert sign(key, id, "1614265330", body) == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("secret", ["s3cret", KEY.removeprefix("whsec_"), "whsec_s3cret", "whsec_c2hvcnQ="])
+def test_a_signing_key_that_cannot_be_used_is_told_without_repeating_it(secret):
+    with pytest.raises(ConfigError, match="webhook alerts: expected whsec_") as caught:
+        hook("https://h/", secret=secret)
+    assert secret not in str(caught.value)
 
 
 class AnswersInPieces:
@@ -115,36 +135,36 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 @pytest.mark.parametrize("before", [EARLY_HINTS, CONTINUE + EARLY_HINTS, EARLY_HINTS * 3])
 def test_informational_answers_are_read_over(before):
     ok = AnswersInPieces(before + b"HTTP/1.1 204 No Content\r\n\r\n")
-    Webhook("alerts", f"http://127.0.0.1:{ok.port}").send(PARCEL)
+    hook(f"http://127.0.0.1:{ok.port}").send(RECORD)
     no = AnswersInPieces(before + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-    with pytest.raises(Refused, match="404"):
-        Webhook("alerts", f"http://127.0.0.1:{no.port}").send(PARCEL)
+    with pytest.raises(PermanentError, match="404"):
+        hook(f"http://127.0.0.1:{no.port}").send(RECORD)
 
 
 @pytest.mark.parametrize("answer", [EARLY_HINTS, EARLY_HINTS * 100, CONTINUE * 100])
 def test_informational_answers_alone_are_tried_again(answer):
     server = AnswersInPieces(answer)
-    with pytest.raises(Unavailable):
-        Webhook("alerts", f"http://127.0.0.1:{server.port}").send(PARCEL)
+    with pytest.raises(RetryableError):
+        hook(f"http://127.0.0.1:{server.port}").send(RECORD)
 
 
 def test_without_a_secret_there_is_no_signature(server):
-    Webhook("alerts", f"http://127.0.0.1:{server.port}").send(PARCEL)
-    assert server.posts[0][0] == "/" and "X-Edge-Run-Signature" not in server.posts[0][1]
+    hook(f"http://127.0.0.1:{server.port}").send(RECORD)
+    assert server.posts[0][0] == "/" and "webhook-signature" not in server.posts[0][1]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 422])
 def test_what_the_receiver_does_not_want_is_refused(server, status):
     server.answers = [(status, {})]
-    with pytest.raises(Refused, match=str(status)):
-        Webhook("alerts", f"http://127.0.0.1:{server.port}").send(PARCEL)
+    with pytest.raises(PermanentError, match=str(status)):
+        hook(f"http://127.0.0.1:{server.port}").send(RECORD)
 
 
 @pytest.mark.parametrize("status", [302, 408, 425, 429, 500, 502, 503])
 def test_what_may_work_later_is_tried_again(server, status):
     server.answers = [(status, {"Retry-After": "17", "Location": "http://127.0.0.1/"})]
-    with pytest.raises(Unavailable, match=str(status)) as caught:
-        Webhook("alerts", f"http://127.0.0.1:{server.port}").send(PARCEL)
+    with pytest.raises(RetryableError, match=str(status)) as caught:
+        hook(f"http://127.0.0.1:{server.port}").send(RECORD)
     assert caught.value.retry_after_s == 17
 
 
@@ -166,16 +186,16 @@ def test_retry_after(value, seconds):
 
 def test_a_receiver_that_accepts_and_hangs_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        hook = Webhook("alerts", f"http://127.0.0.1:{silent.getsockname()[1]}", read_timeout_s=0.2)
+        alerts = hook(f"http://127.0.0.1:{silent.getsockname()[1]}", read_timeout_s=0.2)
         started = time.monotonic()
-        with pytest.raises(Unavailable, match="in time"):
-            hook.send(PARCEL)
+        with pytest.raises(RetryableError, match="in time"):
+            alerts.send(RECORD)
         assert time.monotonic() - started < 2
 
 
 def test_one_that_is_not_there_or_speaks_something_else():
-    with pytest.raises(Unavailable, match="refused"):
-        Webhook("alerts", f"http://127.0.0.1:{free_port()}").send(PARCEL)
+    with pytest.raises(RetryableError, match="refused"):
+        hook(f"http://127.0.0.1:{free_port()}").send(RECORD)
     with socket.create_server(("127.0.0.1", 0)) as odd:
 
         def answer() -> None:
@@ -185,8 +205,8 @@ def test_one_that_is_not_there_or_speaks_something_else():
             connection.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(Unavailable, match="does not speak HTTP"):
-            Webhook("alerts", f"http://127.0.0.1:{odd.getsockname()[1]}").send(PARCEL)
+        with pytest.raises(RetryableError, match="does not speak HTTP"):
+            hook(f"http://127.0.0.1:{odd.getsockname()[1]}").send(RECORD)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
@@ -212,17 +232,19 @@ def test_tls_is_verified(tmp_path):
     )
     server = Server(certificate=(certificate, key))
     try:
-        with pytest.raises(Unavailable, match="certificate is not accepted"):
-            Webhook("alerts", f"https://localhost:{server.port}").send(PARCEL)
-        with pytest.raises(Unavailable, match="certificate is not accepted"):  # right authority, wrong name
-            Webhook("alerts", f"https://127.0.0.1:{server.port}", ca_file=certificate).send(PARCEL)
+        with pytest.raises(RetryableError, match="certificate is not accepted"):
+            hook(f"https://localhost:{server.port}").send(RECORD)
+        with pytest.raises(
+            RetryableError, match="certificate is not accepted"
+        ):  # right authority, wrong name
+            hook(f"https://127.0.0.1:{server.port}", ca_file=certificate).send(RECORD)
         assert not server.posts
-        Webhook("alerts", f"https://localhost:{server.port}", ca_file=certificate).send(PARCEL)
+        hook(f"https://localhost:{server.port}", ca_file=certificate).send(RECORD)
         assert len(server.posts) == 1
     finally:
         server.close()
     with pytest.raises(ConfigError, match="ca_file"):
-        Webhook("alerts", "https://localhost", ca_file=tmp_path / "none.pem")
+        hook("https://localhost", ca_file=tmp_path / "none.pem")
 
 
 @pytest.mark.parametrize(
@@ -233,20 +255,19 @@ def test_an_address_that_cannot_be_used_is_told_without_repeating_it(url):
     problem = check_url(url)
     assert problem and "t0" not in problem
     with pytest.raises(ConfigError, match="webhook alerts: "):
-        Webhook("alerts", url)
+        hook(url)
 
 
-def test_no_message_holds_the_path_or_the_secret(tmp_path, server):
-    said: list[str] = []
+def test_no_message_holds_the_path_or_the_secret(tmp_path, server, logged):
     server.answers = [(500, {}), (404, {})]
-    hook = Webhook("alerts", f"http://127.0.0.1:{server.port}/t0ken?key=t0ken", secret="s3cret")
-    sink = RemoteSink(Outbox(tmp_path / "b"), hook, ["response"], said.append, backoff=Backoff(0.05, 0.05))
+    alerts = hook(f"http://127.0.0.1:{server.port}/t0ken?key=t0ken", secret=KEY)
+    sink = RemoteSink(Outbox(tmp_path / "b"), alerts, ["response"], backoff=Backoff(0.05, 0.05))
     for number in range(2):
         sink.write({"type": "response", "id": f"id{number}", "stream": "door"})
     wait_for(lambda: sink.depth == 0)
     sink.close()
-    assert len(said) >= 2 and "127.0.0.1" in said[0]
-    assert not any("t0ken" in line or "s3cret" in line for line in [*said, sink.name])
+    assert len(logged) >= 2 and "127.0.0.1" in logged[0]
+    assert not any("t0ken" in line or KEY[6:] in line for line in [*logged, sink.name])
 
 
 def wait_for(ready, seconds: float = 30.0) -> None:
@@ -256,14 +277,13 @@ def wait_for(ready, seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_receiver_that_goes_down_and_comes_back_gets_everything_in_order(tmp_path):
+def test_a_receiver_that_goes_down_and_comes_back_gets_everything_in_order(tmp_path, logged):
     server = Server()
-    port, said = server.port, []
+    port = server.port
     sink = RemoteSink(
         Outbox(tmp_path / "box.sqlite"),
-        Webhook("alerts", f"http://127.0.0.1:{port}"),
+        hook(f"http://127.0.0.1:{port}"),
         ["response"],
-        said.append,
         backoff=Backoff(0.05, 0.2),
     )
     write = lambda n: sink.write({"type": "response", "id": f"id{n}", "stream": "door"})  # noqa: E731
@@ -280,17 +300,17 @@ def test_a_receiver_that_goes_down_and_comes_back_gets_everything_in_order(tmp_p
     assert sink.close() == 0
     back.close()
     assert server.ids + back.ids == [f"id{n}" for n in range(40)]
-    assert len(said) == 2
+    assert len(logged) == 2
 
 
 KILLED = """
 import sys, time
 from edge_runtime.sinks.outbox import Outbox
 from edge_runtime.sinks.remote import Backoff, RemoteSink
-from edge_runtime.sinks.webhook import Webhook
+from edge_runtime.sinks.webhook import Webhook, WebhookConfig
 path, url, first, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-hook, quick = Webhook("alerts", url), Backoff(0.02, 0.1)
-sink = RemoteSink(Outbox(path), hook, ["response"], lambda text: None, backoff=quick)
+hook, quick = Webhook(WebhookConfig("alerts"), url), Backoff(0.02, 0.1)
+sink = RemoteSink(Outbox(path), hook, ["response"], backoff=quick)
 for number in range(first, first + count):
     assert sink.write({"type": "response", "id": f"id{number}", "stream": "door"})
     print(number, flush=True)
@@ -299,7 +319,7 @@ sink.close()
 """
 
 
-def test_killed_again_and_again_while_the_receiver_is_down_or_up_nothing_is_missing(tmp_path):
+def test_killed_again_and_again_while_the_receiver_is_down_or_up_nothing_is_missing(tmp_path, nothing_logged):
     """SIGKILL at any moment: each event whose write returned arrives, in order."""
     port = free_port()
     servers: list[Server] = []
@@ -331,9 +351,7 @@ def test_killed_again_and_again_while_the_receiver_is_down_or_up_nothing_is_miss
         if attempt % 2:
             servers[-1].close()
     servers.append(Server(port))
-    sink = RemoteSink(
-        Outbox(tmp_path / "box"), Webhook("alerts", f"http://127.0.0.1:{port}"), ["response"], pytest.fail
-    )
+    sink = RemoteSink(Outbox(tmp_path / "box"), hook(f"http://127.0.0.1:{port}"), ["response"])
     wait_for(lambda: sink.depth == 0)
     sink.close()
     servers[-1].close()

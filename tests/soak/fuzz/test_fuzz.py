@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click import ClickException
 
-from edge_runtime.config.schema import load_config
+from edge_runtime.app.config_file import load_config
 from edge_runtime.errors import ConfigError
 from tests.soak.fuzz import run as fuzz
 from tests.soak.fuzz import worker as fuzz_worker

@@ -95,7 +95,7 @@ def run_case(case: Case, scratch: Path) -> Outcome:
 def _read_config(case: Case, scratch: Path) -> Outcome:
     """As `edge-run` reads it, and as `edge-run check` does: that one goes on behind the first mistake."""
     from edge_runtime.app.check import check
-    from edge_runtime.config.schema import load_config
+    from edge_runtime.app.config_file import load_config
 
     path = scratch / case.name
     path.write_bytes(case.data)

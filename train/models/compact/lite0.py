@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from edge_runtime.atomic_write import whole_file
 from train.models.vision import Encode
 
 IMAGE_SIZE = 224
@@ -129,20 +129,18 @@ def export_features_onnx(path: Path) -> None:
     ONNX Runtime computes it about five times faster than eager PyTorch on a CPU. The file appears whole or
     not at all, so several processes may share it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.onnx")
-    torch.onnx.export(
-        load_lite0(),
-        (torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE),),
-        temporary,
-        input_names=["pixels"],
-        output_names=["features"],
-        dynamic_shapes={"pixels": {0: torch.export.Dim("batch", min=1, max=4096)}},
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        torch.onnx.export(
+            load_lite0(),
+            (torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE),),
+            temporary,
+            input_names=["pixels"],
+            output_names=["features"],
+            dynamic_shapes={"pixels": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
 
 
 @dataclass(frozen=True)

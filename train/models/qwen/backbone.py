@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from edge_runtime.errors import first_line
 from train.models.chat_template import plain
 from train.models.checkpoint import save_checkpoint
 from train.models.qwen.model import WHOLE, QwenConfig, QwenModel, qwen_stream_format, take_apart
@@ -69,7 +70,7 @@ def make_qwen(out: Path, source: str, picture: tuple[int, int]) -> None:
     except BackboneError:
         raise
     except (OSError, ValueError) as error:
-        raise BackboneError(f"{source}: {str(error).splitlines()[0]}") from error
+        raise BackboneError(f"{source}: {first_line(error)}") from error
 
 
 def save_tower(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_runtime.atomic_write import write_whole
 from train.progress import Progress
 from train.synthetic.sprites.questions import ask_all
 from train.synthetic.sprites.scenes import catalog
@@ -87,10 +87,7 @@ def generate(config: WorldConfig, workers: int = 1) -> Path:
                 records.append(group)
                 progress.advance()
     path = config.out / "annotations.jsonl"
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        for group in records:
-            for record in group:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    os.replace(partial, path)
+    write_whole(
+        path, (json.dumps(record, ensure_ascii=False) + "\n" for group in records for record in group)
+    )
     return path

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
+from edge_runtime.atomic_write import whole_file
 from train.synthetic.sprites.scenes.scene import SIZE, Scene
 
 TIME_BASE = Fraction(1, 1000)
@@ -29,21 +29,16 @@ def write_clip(scene: Scene, path: Path, times: list[float], crf: int = 23) -> N
 
     Raises OSError when the file cannot be written.
     """
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        with av.open(str(partial), "w") as container:
-            rate = Fraction(len(times) / scene.duration).limit_denominator(1001)
-            stream = container.add_stream("libx264", rate=rate)
-            stream.codec_context.time_base = TIME_BASE
-            stream.width = stream.height = SIZE
-            stream.pix_fmt = "yuv420p"
-            stream.thread_count = 1
-            stream.options = {"crf": str(crf), "preset": "veryfast", "g": str(max(1, round(rate * 5)))}
-            for t in times:
-                frame = av.VideoFrame.from_ndarray(scene.render(t), format="rgb24")
-                frame.pts, frame.time_base = round(t / TIME_BASE), TIME_BASE
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as temporary, av.open(str(temporary), "w", format=path.suffix[1:]) as container:
+        rate = Fraction(len(times) / scene.duration).limit_denominator(1001)
+        stream = container.add_stream("libx264", rate=rate)
+        stream.codec_context.time_base = TIME_BASE
+        stream.width = stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        stream.options = {"crf": str(crf), "preset": "veryfast", "g": str(max(1, round(rate * 5)))}
+        for t in times:
+            frame = av.VideoFrame.from_ndarray(scene.render(t), format="rgb24")
+            frame.pts, frame.time_base = round(t / TIME_BASE), TIME_BASE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,14 @@ import numpy as np
 import pytest
 
 import edge_runtime
+from edge_runtime.app.config_file import find_config
+from edge_runtime.app.live_display import NoDisplay
 from edge_runtime.app.run.reload import LOOK_EVERY_S, FileWatch, Reloader
 from edge_runtime.app.run.run_config import CliOptions, make_run_config
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.runner import Runner
 from edge_runtime.app.run.scheduler import round_robin
-from edge_runtime.config.schema import find_config
 from edge_runtime.events.records import Event, EventMaker
-from edge_runtime.observability.console import NoDisplay
 from edge_runtime.sinks import Sinks
 from tests.edge_runtime.list_sink import ListSink
 
@@ -98,9 +99,7 @@ def watch(model, file: Path, first: str, changes: dict[int, str], **options: Any
     queries = spec.config.cameras[0].queries
     runner = Runner(model, queries, EventMaker("door", "identity"), Sinks([sink]), NoDisplay())
     run = Run(sink.events, [], [], camera, runner)
-    reloader = Reloader(
-        spec, [WatchedCamera(spec.config.cameras[0], runner, camera)], run.told.append, run.warned.append
-    )
+    reloader = Reloader(spec, [WatchedCamera(spec.config.cameras[0], runner, camera)])
     rounds = iter(range(100))
 
     def between() -> None:
@@ -111,7 +110,14 @@ def watch(model, file: Path, first: str, changes: dict[int, str], **options: Any
         reloader.look()
 
     runner.begin(camera)
+    log, handler = logging.getLogger("edge_runtime.app.run.reload"), logging.Handler()
+    handler.emit = lambda record: (run.warned if record.levelno > logging.INFO else run.told).append(
+        record.getMessage()
+    )
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
     round_robin([runner], between=between)
+    log.removeHandler(handler)
     assert runner.telemetry.timesteps == 9  # whatever changed, no frame was lost
     return run
 
@@ -205,13 +211,13 @@ def test_what_needs_a_restart_is_named_and_the_rest_is_taken_over(model, file):
     changed = '[runtime]\nbundle = "other"\nmetrics = "9464"\n' + other + WHAT + HOW_MANY + hook
     run = watch(model, file, DOOR + WHAT, {3: changed, 5: DOOR + WHAT})
     assert run.warned == [
-        f"{file}: runtime.bundle, runtime.metrics, webhook and mqtt, door: source, door: fps, "
+        f"{file}: runtime.bundle, runtime.metrics, webhook, door: source, door: fps, "
         "door: transport, door: rotate take effect after a restart"
     ]
     assert run.said("q2") == [4, 5]
 
 
-def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
+def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file, logged):
     """Its masks cannot be set, a mistake of ours: it ends as after any failure of its own."""
 
     class Unmaskable(ScriptedCamera):
@@ -225,7 +231,7 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
     def reread():
         return make_run_config(options, find_config(file))
 
-    spec, sink, said = RunSpec(reread(), reread, follow_file=False), ListSink(), []
+    spec, sink = RunSpec(reread(), reread, follow_file=False), ListSink()
     watched = []
     for config, camera in zip(spec.config.cameras, (Unmaskable({}), ScriptedCamera({})), strict=True):
         runner = Runner(
@@ -233,7 +239,7 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
         )
         runner.begin(camera)
         watched.append(WatchedCamera(config, runner, camera))
-    reloader = Reloader(spec, watched, said.append, said.append)
+    reloader = Reloader(spec, watched)
     rounds, ended = iter(range(100)), []
 
     def between() -> None:
@@ -246,7 +252,7 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
     door, hall = (one.runner for one in watched)
     assert isinstance(door.error, KeyError) and hall.error is None
     assert (door.telemetry.timesteps, hall.telemetry.timesteps) == (3, 9) and ended == ["door", "hall"]
-    assert said == [f"{file} taken over: hall: masks changed"]
+    assert logged == [f"{file} taken over: hall: masks changed"]
 
 
 def test_a_reload_that_fails_by_a_mistake_of_ours_is_one_line(model, file, monkeypatch):
@@ -277,22 +283,21 @@ def test_a_file_that_is_written_is_seen_once_it_lies_still(file):
     assert not watch.settled() and watch.settled()
 
 
-def test_the_file_is_looked_at_once_a_second_unless_told_not_to(file):
+def test_the_file_is_looked_at_once_a_second_unless_told_not_to(file, logged):
     file.write_text(DOOR + WHAT)
     options = CliOptions(("door",))
     spec = RunSpec(
         make_run_config(options, find_config(file)), lambda: make_run_config(options, find_config(file))
     )
-    told: list[str] = []
     now = [0.0]
-    follows = Reloader(spec, [], told.append, told.append, lambda: now[0])
-    ignores = Reloader(RunSpec(spec.config, spec.reread, follow_file=False), [], told.append, told.append)
+    follows = Reloader(spec, [], lambda: now[0])
+    ignores = Reloader(RunSpec(spec.config, spec.reread, follow_file=False), [])
     file.write_text(DOOR + WHAT + HOW_MANY)
     for seconds, expected in ((0.5, 0), (1.0, 0), (1.5, 0), (2.1, 1), (9.0, 1)):
         now[0] = seconds * LOOK_EVERY_S
         follows.look()
         ignores.look()
-        assert len(told) == expected, seconds
+        assert len(logged) == expected, seconds
     ignores.request()
     ignores.look()
-    assert len(told) == 2
+    assert len(logged) == 2

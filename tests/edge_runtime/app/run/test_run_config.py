@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
+from edge_runtime.app.config_file import Config, find_config
 from edge_runtime.app.run.run_config import CliOptions, make_run_config
-from edge_runtime.config.schema import Config, find_config
 from edge_runtime.errors import ConfigError
 
 FILE = """

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import edge_runtime
+from edge_runtime.app.live_display import NoDisplay
 from edge_runtime.app.run.runner import Runner
 from edge_runtime.app.run.scheduler import round_robin
 from edge_runtime.errors import SourceError
 from edge_runtime.events.policy import PolicySettings
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker
-from edge_runtime.observability.console import NoDisplay
 from edge_runtime.observability.telemetry import total
 from edge_runtime.sinks import ReaderGoneError, Sinks
 from edge_runtime.video.source import AbsentCamera

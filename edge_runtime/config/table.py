@@ -1,19 +1,19 @@
-"""Reads the tables of a TOML file key by key, and collects every mistake with its file, line and key.
+"""Read the tables of a TOML file key by key, and collect every mistake with its file, line and key.
 
-A key that cannot be used is noted and its default returned, so that reading goes on and one look at the file
-finds all that is wrong with it. The keys that are known are those that were asked for.
+A key that cannot be used is noted and its default returned, so one pass over the file finds every mistake.
+The known keys are those that were read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_runtime.config.toml_lines import KeyPath
+from edge_runtime.config.key_lines import KeyPath
+from edge_runtime.errors import Finding, Status
 
 _T = TypeVar("_T")
 _Default = TypeVar("_Default")
@@ -21,68 +21,58 @@ MOST = 1e9
 """Seconds and sizes beyond are mistakes, and more than the system's clocks and sockets can count."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One mistake in a configuration file."""
-
-    file: Path
-    line: int | None
-    key: str
-    """From the top, with dots; empty when the file as a whole cannot be read."""
-    text: str
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.line else str(self.file)
-        return f"{where}: {self.key}: {self.text}" if self.key else f"{where}: {self.text}"
-
-
-class Problems:
-    """What is wrong with the file at ``path``, whose keys stand on ``lines``."""
+class TomlFile:
+    """The file at ``path``, on which line each key stands, and the findings about it."""
 
     def __init__(self, path: Path, lines: Mapping[KeyPath, int]) -> None:
         self.path = path
         self._lines = lines
-        self._found: list[Problem] = []
+        self._findings: list[Finding] = []
 
-    def note(self, at: KeyPath, text: str) -> None:
-        self._found.append(Problem(self.path, self.line(at), dotted(at), text))
+    def finding(self, at: KeyPath, status: Status, detail: str, exit_code: int = 2) -> Finding:
+        """A finding about the key ``at``."""
+        return Finding(dotted(at), status, detail, "", self.path, self.line(at), exit_code)
+
+    def note(self, at: KeyPath, detail: str) -> None:
+        """Keep a finding about a key that cannot be used."""
+        self._findings.append(self.finding(at, "fail", detail))
 
     def line(self, at: KeyPath) -> int | None:
         """Where a key stands; a missing one, where its table begins."""
         return next((self._lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in self._lines), None)
 
-    def in_order(self) -> tuple[Problem, ...]:
-        """From the top of the file to its end."""
-        return tuple(sorted(self._found, key=lambda problem: problem.line or 0))
+    def in_order(self) -> tuple[Finding, ...]:
+        """All findings, from the top of the file to its end."""
+        return tuple(sorted(self._findings, key=lambda finding: finding.line or 0))
 
 
 class Table:
-    """One table of the file. Every method asks for a key; :meth:`close` notes what nobody asked for and
+    """One table of the file. Every method asks for a key; :meth:`close` notes what nobody read and
     what is missing.
     """
 
-    def __init__(self, data: Mapping[str, Any], at: KeyPath, problems: Problems) -> None:
+    def __init__(self, data: Mapping[str, Any], at: KeyPath, file: TomlFile) -> None:
         self.at = at
         self._data = data
-        self._problems = problems
-        self._asked: list[str] = []
+        self._file = file
+        self._read_keys: list[str] = []
         self._missing: list[str] = []
 
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
     def wrong(self, key: str, text: str) -> None:
-        self._problems.note((*self.at, key), text)
+        self._file.note((*self.at, key), text)
 
     def value(self, key: str) -> Any:
         """As it stands in the file; None when it does not."""
-        self._asked.append(key)
+        self._read_keys.append(key)
         return self._data.get(key)
 
     def forbid(self, key: str, why: str) -> None:
         """A key that people may expect here, and why it is none; not offered as a correction."""
         if key in self._data:
-            self._asked.append(key)
+            self._read_keys.append(key)
             self.wrong(key, why)
 
     def text(self, key: str, default: _Default) -> str | _Default:
@@ -194,14 +184,14 @@ class Table:
         path = Path(text)
         with suppress(RuntimeError):  # "~somebody" nobody knows stays a name
             path = path.expanduser()
-        return self._problems.path.parent / path
+        return self._file.path.parent / path
 
     def table(self, key: str, read: Callable[[Table], _T]) -> _T:
         """``[key]``; an empty one when it is not given."""
         value = self.value(key)
         at = (*self.at, key)
         if value is not None and not isinstance(value, dict):
-            self._problems.note(at, f"expected a table, [{dotted(at)}], got {value!r}")
+            self._file.note(at, f"expected a table, [{dotted(at)}], got {value!r}")
         return self._read(value if isinstance(value, dict) else {}, at, read)
 
     def tables(self, key: str, read: Callable[[Table], _T]) -> list[_T]:
@@ -211,25 +201,25 @@ class Table:
         if values is None:
             return []
         if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-            self._problems.note(at, f"expected [[{dotted(at)}]] with two brackets: there may be several")
+            self._file.note(at, f"expected [[{dotted(at)}]] with two brackets: there may be several")
             return []
         return [self._read(value, (*at, index), read) for index, value in enumerate(values)]
 
     def close(self) -> None:
-        """Note every key that nobody asked for, and every missing one that none of these was meant to be."""
+        """Note every key that nobody read, and every missing one that none of these was meant to be."""
         meant: list[str] = []
         for key in self._data:
-            if key not in self._asked:
-                near = get_close_matches(key, self._asked, n=1)
+            if key not in self._read_keys:
+                near = get_close_matches(key, self._read_keys, n=1)
                 meant += near
-                hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(self._asked)}"
+                hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(self._read_keys)}"
                 self.wrong(key, f"unknown key{hint}")
         for key in self._missing:
             if key not in meant:
                 self.wrong(key, "is missing")
 
     def _read(self, data: Mapping[str, Any], at: KeyPath, read: Callable[[Table], _T]) -> _T:
-        table = Table(data, at, self._problems)
+        table = Table(data, at, self._file)
         result = read(table)
         table.close()
         return result

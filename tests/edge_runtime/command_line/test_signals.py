@@ -13,7 +13,7 @@ import pytest
 
 CHILD = """
 import os, time
-from edge_runtime.app.signals import reload_on_hangup
+from edge_runtime.command_line.signals import reload_on_hangup
 # Not print: it may be interrupted by the signal, and cannot be entered again.
 with reload_on_hangup(lambda: os.write(1, b"reloaded\\n")):
     print("ready", flush=True)

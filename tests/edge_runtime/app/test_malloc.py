@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc
 
 HEAPS = """
 import ctypes, sys, threading, tempfile
-from edge_runtime.app.malloc import share_one_heap
+from edge_runtime.app.malloc import use_one_arena
 if "share" in sys.argv:
-    share_one_heap()
+    use_one_arena()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 together = threading.Barrier(6)
@@ -54,7 +54,7 @@ def heaps(*arguments: str, **environment: str) -> int:
     return int(done.stdout)
 
 
-def test_threads_share_one_heap() -> None:
+def test_threads_use_one_arena() -> None:
     assert heaps() > 1
     assert heaps("share") == 1
 

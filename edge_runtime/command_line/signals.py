@@ -1,4 +1,4 @@
-"""What the signals of the system mean to a run: end it, or read the configuration again."""
+"""Signals of the system, handled for a while: end a run, or read its configuration again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def stop_on_signals(stop: Callable[[str], None]) -> Iterator[list[int]]:
         signal.signal(number, signal.SIG_DFL)
         stop("stopped by Ctrl-C" if number == signal.SIGINT else "stopped by SIGTERM")
 
-    with _handling(handle, signal.SIGINT, signal.SIGTERM):
+    with handling(handle, signal.SIGINT, signal.SIGTERM):
         yield received
 
 
@@ -41,12 +41,13 @@ def reload_on_hangup(reload: Callable[[], None]) -> Iterator[None]:
         else:
             reload()
 
-    with _handling(handle, signal.SIGHUP):
+    with handling(handle, signal.SIGHUP):
         yield
 
 
 @contextmanager
-def _handling(handle: Callable[[int, Any], None], *numbers: int) -> Iterator[None]:
+def handling(handle: Callable[[int, Any], None], *numbers: int) -> Iterator[None]:
+    """Call ``handle`` for these signals; afterwards they do again what they did before."""
     previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield

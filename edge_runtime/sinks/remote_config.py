@@ -1,0 +1,69 @@
+"""The keys that sinks on other machines have in common, and how such a sink is opened with its outbox."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.config.table import Table
+from edge_runtime.sinks.base import SinkConfig, SinkContext
+from edge_runtime.sinks.outbox import DEFAULT_MAX_AGE_S, DEFAULT_MAX_BYTES, Outbox
+from edge_runtime.sinks.remote import RemoteSink, Transport
+
+EVENT_TYPES = ("response", "stream", "query", "stats")
+DEFAULT_TYPES = ("response", "stream")
+
+
+@dataclass(frozen=True)
+class RemoteConfig(SinkConfig):
+    """A sink that delivers by way of an outbox; a subclass adds its keys and the transport."""
+
+    uses_outbox = True
+
+    types: tuple[str, ...] = DEFAULT_TYPES
+    """Types of events that are sent."""
+    outbox_bytes: int = DEFAULT_MAX_BYTES
+    outbox_age_s: float = DEFAULT_MAX_AGE_S
+    ca_file: Path | None = None
+    """Certificates to trust in place of the system's."""
+
+    @abstractmethod
+    def transport(self, *, announce: bool = True) -> Transport:
+        """Connect events to the other end. Without ``announce`` nothing is published there.
+
+        Raises ConfigError and SinkError as :meth:`open` does.
+        """
+
+    def open(self, context: SinkContext) -> RemoteSink:
+        transport = self.transport()
+        outbox = Outbox(
+            context.outbox / f"{self.kind}-{self.name}.sqlite",
+            max_bytes=self.outbox_bytes,
+            max_age_s=self.outbox_age_s,
+        )
+        return RemoteSink(outbox, transport, self.types)
+
+    def connect(self) -> bool:
+        transport = self.transport(announce=False)
+        try:
+            transport.connect()
+        finally:
+            transport.close()
+        return True
+
+
+def read_common(table: Table, name: str) -> dict[str, Any]:
+    """The fields of RemoteConfig."""
+    types = table.items("events") if "events" in table else list(DEFAULT_TYPES)
+    if not types or not all(kind in EVENT_TYPES for kind in types):
+        table.wrong("events", f"expected some of {', '.join(EVENT_TYPES)}, got {types!r}")
+    return {
+        "name": name,
+        "at": table.at,
+        "types": tuple(types),
+        "outbox_bytes": int(table.positive("outbox_megabytes", 64.0) * (1 << 20)),
+        "outbox_age_s": table.positive("outbox_days", 7.0) * 86400,
+        "ca_file": table.path("ca_file"),
+    }

@@ -1,0 +1,24 @@
+"""Log messages of the runtime, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from edge_runtime.observability.log import lines_to
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What the runtime has logged so far, from ``info`` on."""
+    lines: list[str] = []
+    with lines_to(lines.append, "edge_runtime"):
+        yield lines
+
+
+@pytest.fixture
+def nothing_logged(logged: list[str]) -> Iterator[None]:
+    """Fails a test that makes the runtime log anything."""
+    yield
+    assert logged == []
