@@ -1,0 +1,251 @@
+"""Every code block of README, CONTRIBUTING and docs: run, or checked against what the code offers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.metric.annotations import parse_annotation, parse_prediction
+from edge_runtime.events.records import Event, EventMaker
+from tests.docs.code_blocks import LANGUAGES, NOTES, PAGES, ROOT, Block, blocks_of, commands_of
+
+SAMPLE = ROOT / "edge_runtime" / "samples" / "sample.mp4"
+CAMERA = "rtsp://192.0.2.7/stream"  # what pages write for a network camera; the sample clip stands in for it
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+RUN = [page for page in PAGES if any(block.run for block in blocks_of(page))]
+SLOW = ("tutorial.md", "CONTRIBUTING.md")
+DEFAULT_COMMAND = {"edge_runtime": "run", "export": "bundle"}  # what is meant when no command is named
+_COMMAND_LINE = re.compile(r"^  ([a-z][\w-]*)\s{2,}\S", re.M)
+_LINK = re.compile(r"\]\(([^)#\s]+?)(?:#[^)\s]*)?\)")
+
+
+def named(pages: list[Path]) -> list[Any]:
+    return [pytest.param(page, id=page.relative_to(ROOT).as_posix()) for page in pages]
+
+
+def test_blocks_are_found() -> None:
+    assert len(BLOCKS) > 30 and len(RUN) >= 2
+    for page in PAGES:  # also one that is indented, which would be passed over
+        assert page.read_text(encoding="utf-8").count("```") == 2 * len(blocks_of(page)), page
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_a_block_says_what_it_is(block: Block) -> None:
+    assert block.language in LANGUAGES
+    assert not block.kind or block.kind in NOTES
+    if block.kind in ("not run", "file"):
+        assert block.argument, "say why, or which file"
+
+
+@pytest.mark.parametrize("page", named([ROOT / "README.md", ROOT / "CONTRIBUTING.md"]))
+def test_links_outside_the_site_lead_somewhere(page: Path) -> None:
+    links = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+    assert links
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+# ---------------------------------------------------------------------- commands that are not run
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    """The help of every command that a page names, and of the command above it."""
+    wanted = set()
+    for page in PAGES:
+        for module, words in commands_of(page):
+            wanted.add(module)
+            path = [word for word in words[:2] if re.fullmatch(r"[a-z][\w-]*", word)]
+            wanted |= {" ".join([module, *path[:count]]) for count in range(1, len(path) + 1)}
+            wanted.add(f"{module} {DEFAULT_COMMAND.get(module, '')}".strip())
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.docs.show_help"],
+        input=json.dumps(sorted(wanted)),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def resolved(module: str, words: list[str], helps: dict[str, str]) -> str:
+    """``module`` and the commands in ``words``, as keys of ``helps``. Raises LookupError for unknown ones."""
+    command = module
+    for word in words:
+        offered = _COMMAND_LINE.findall(helps[command].partition("Commands:")[2])
+        if word not in offered:
+            if offered and command == module:
+                if module not in DEFAULT_COMMAND:
+                    raise LookupError(f"{module} has no command {word}")
+                command = f"{module} {DEFAULT_COMMAND[module]}"
+            break
+        command = f"{command} {word}"
+    return command
+
+
+@pytest.mark.parametrize("page", named([page for page in PAGES if list(commands_of(page))]))
+def test_commands_and_options_exist(page: Path, helps: dict[str, str]) -> None:
+    unknown = []
+    for module, words in commands_of(page):
+        options = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
+        command = resolved(module, words, helps) if words and words[0] != "--help" else module
+        text = helps[command]
+        assert "Usage:" in text or "usage:" in text, f"{command}: {text}"
+        unknown += [f"{command} {option}" for option in options if not re.search(rf"{option}\b(?!-)", text)]
+    assert unknown == []
+
+
+# ---------------------------------------------------------------------- data
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "json"], ids=str)
+def test_records_can_be_read(block: Block) -> None:
+    records = list(values(block.text))
+    assert records
+    for record in records:
+        line = json.dumps(record)
+        if "answers" in record:
+            assert parse_annotation(line, block.page, 1).answers
+        elif "responses" in record and "type" not in record:
+            assert parse_prediction(line, block.page, 1).responses
+        else:
+            assert list(record) == list(event_like(record))
+
+
+def values(text: str) -> Iterator[dict[str, Any]]:
+    decoder = json.JSONDecoder()
+    while text := text.strip():
+        value, end = decoder.raw_decode(text)
+        yield value
+        text = text[end:]
+
+
+def event_like(record: dict[str, Any]) -> Event:
+    """The event that a live stream gives in the same situation."""
+    make = EventMaker(record["stream"])
+    if record["type"] == "response":
+        return make.response(
+            record["query"], record["question"], 1.0, (0.0, 1.0), "x", 1.0, record["latency_ms"]
+        )
+    if record["type"] == "stream":
+        return make.state(record["state"], record["cause"], 1.0)
+    if record["type"] == "query":
+        return make.query(record["action"], record["query"], record["text"], 1.0)
+    fixed = ("type", "id", "stream", "time", "wall_time")
+    return make.stats(1.0, {key: value for key, value in record.items() if key not in fixed}, {})
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)
+def test_toml_is_accepted(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / (block.argument or "recipe.toml")
+    path.write_text(block.text, encoding="utf-8")
+    if block.kind == "file":
+        shutil.copy(SAMPLE, tmp_path / "clip.mp4")
+        check_configuration(path, tmp_path)
+        return
+    pytest.importorskip("torch")
+    if block.kind == "comparison":
+        from train.ablation.plan import load_comparison, trials
+
+        monkeypatch.chdir(ROOT)
+        assert list(trials(load_comparison(path), path, tmp_path / "out"))
+        return
+    from train.recipe import load_recipe
+
+    if block.kind == "recipe part":
+        path.write_text(
+            f'output = "out"\n[data]\ntrain = [{{path = "a.jsonl"}}]\n{block.text}', encoding="utf-8"
+        )
+    assert load_recipe(path).output
+
+
+def test_the_shown_configuration_is_valid(tmp_path: Path) -> None:
+    check_configuration(ROOT / "docs" / "edge-run.toml", tmp_path)
+
+
+def check_configuration(path: Path, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_runtime", "check", "--config", str(path), "--json"],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---------------------------------------------------------------------- blocks that are run
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """``edge-run`` and ``python`` are this checkout's; nothing of the user's configuration is read."""
+    tools = folder / "tools"
+    tools.mkdir(exist_ok=True)
+    for name, line in (("edge-run", "-m edge_runtime"), ("python", "")):
+        tool = tools / name
+        tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" {line} "$@"\n', encoding="utf-8")
+        tool.chmod(0o755)
+    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+    extra = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder), "ALERTS_SECRET": "correct-horse"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("XDG_CONFIG")}
+    return {**kept, **extra, "XDG_STATE_HOME": str(folder / "state")}
+
+
+@pytest.mark.gst
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page.name in SLOW), id=page.name) for page in RUN]
+)
+def test_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gi")
+    shutil.copy(SAMPLE, tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"frames": frames_of(tmp_path / "clip.mp4")}
+    for block in blocks_of(page):
+        if block.kind == "file":
+            file = tmp_path / block.argument
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text, encoding="utf-8")
+        elif block.run and block.language == "sh":
+            run_shell(block, tmp_path)
+        elif block.run:
+            if "session" in names:  # of the block before, which watched the clip to its end
+                names["session"].reset(keep_queries=True)
+            code = compile(block.text.replace(CAMERA, "clip.mp4"), str(block), "exec")
+            exec(code, names)
+
+
+def run_shell(block: Block, folder: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.text],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+
+
+def frames_of(clip: Path) -> Iterator[tuple[float, Any]]:
+    """What the README calls ``frames``."""
+    from pipelines.camera import Frame, open_camera
+
+    with open_camera(clip) as camera:
+        for item in camera:
+            if isinstance(item, Frame):
+                yield item.pts, item.image
