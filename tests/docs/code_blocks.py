@@ -1,6 +1,7 @@
 """Code blocks of the Markdown pages, and the notes above them that say what a test does with each.
 
     <!-- not run: REASON -->    the block needs something a test does not have; its commands must still exist
+    <!-- prints: TEXT -->       the block is run, and TEXT must be in what it prints
     <!-- file: NAME -->         the block is written to NAME in the page's folder
     <!-- recipe -->, <!-- recipe part -->, <!-- comparison -->    TOML that `train` reads
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md")
 PAGES += tuple(sorted((ROOT / "docs").glob("*.md")))
 LANGUAGES = ("sh", "python", "toml", "json", "")
-NOTES = ("not run", "file", "recipe", "recipe part", "comparison")
+NOTES = ("not run", "prints", "file", "recipe", "recipe part", "comparison")
 
 _FENCE = re.compile(
     r"(?:^<!-- (?P<note>[^>]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.S | re.M
@@ -40,7 +41,7 @@ class Block:
 
     @property
     def run(self) -> bool:
-        return self.language in ("sh", "python") and not self.kind
+        return self.language in ("sh", "python") and self.kind in ("", "prints")
 
     @property
     def kind(self) -> str:

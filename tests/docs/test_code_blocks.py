@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from tests.docs.code_blocks import LANGUAGES, NOTES, PAGES, ROOT, Block, blocks_
 
 SAMPLE = ROOT / "edge_runtime" / "samples" / "sample.mp4"
 CAMERA = "rtsp://192.0.2.7/stream"  # what pages write for a network camera; the sample clip stands in for it
+PORT = "8808"  # of receivers in pages; a free one is taken
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 RUN = [page for page in PAGES if any(block.run for block in blocks_of(page))]
 SLOW = ("tutorial.md", "CONTRIBUTING.md")
@@ -42,8 +47,8 @@ def test_blocks_are_found() -> None:
 def test_a_block_says_what_it_is(block: Block) -> None:
     assert block.language in LANGUAGES
     assert not block.kind or block.kind in NOTES
-    if block.kind in ("not run", "file"):
-        assert block.argument, "say why, or which file"
+    if block.kind in ("not run", "prints", "file"):
+        assert block.argument, "say why, what, or which file"
 
 
 @pytest.mark.parametrize("page", named([ROOT / "README.md", ROOT / "CONTRIBUTING.md"]))
@@ -214,22 +219,25 @@ def test_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("gi")
     shutil.copy(SAMPLE, tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)
+    port = free_port()
     names: dict[str, Any] = {"frames": frames_of(tmp_path / "clip.mp4")}
     for block in blocks_of(page):
+        block = replace(block, text=block.text.replace(CAMERA, "clip.mp4").replace(PORT, port))
         if block.kind == "file":
             file = tmp_path / block.argument
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text, encoding="utf-8")
         elif block.run and block.language == "sh":
-            run_shell(block, tmp_path)
+            assert block.argument in run_shell(block, tmp_path)
         elif block.run:
             if "session" in names:  # of the block before, which watched the clip to its end
                 names["session"].reset(keep_queries=True)
-            code = compile(block.text.replace(CAMERA, "clip.mp4"), str(block), "exec")
-            exec(code, names)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(block.text, str(block), "exec"), names)
+            assert block.argument in printed.getvalue()
 
 
-def run_shell(block: Block, folder: Path) -> None:
+def run_shell(block: Block, folder: Path) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text],
         cwd=folder,
@@ -239,6 +247,12 @@ def run_shell(block: Block, folder: Path) -> None:
         timeout=200,
     )
     assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
 
 
 def frames_of(clip: Path) -> Iterator[tuple[float, Any]]:
