@@ -16,7 +16,7 @@ compile() {
 
 # What training needs, with markers that say: from Python 3.11 on.
 {
-    compile --python-version 3.11 --extra cpu --extra train-core --extra export --extra bench --extra dev \
+    compile --python-version 3.11 --extra cpu --extra train-core --extra export --extra bench --extra docs --extra dev \
         -c <(echo "$torch") pyproject.toml
     compile --python-version 3.11 --no-deps scripts/no-deps.txt
     echo "tensorrt_rtx ; platform_machine == 'x86_64'" | compile --python-version 3.11 -

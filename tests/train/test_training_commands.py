@@ -1,7 +1,7 @@
 """Every command under "Train `nano` from scratch" in docs/training.md runs, in order, scaled down to minutes.
 
-The commands are those of the page; counts of clips are replaced, and the recipes they name are copies with a tiny
-model and a few steps. What a recipe starts from, reads and writes stays as it is.
+The commands are those of the page; counts of clips are replaced, and the recipes they name are copies with a
+tiny model and a few steps. What a recipe starts from, reads and writes stays as it is.
 """
 
 from __future__ import annotations
