@@ -31,9 +31,7 @@ SAMPLE = ROOT / "edge_runtime" / "samples" / "sample.mp4"
 CAMERA = "rtsp://192.0.2.7/stream"  # what pages write for a network camera; the sample clip stands in for it
 PORT = "8808"  # of receivers in pages; a free one is taken
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-BEING_MERGED = (
-    "CONTRIBUTING.md",
-)  # its recipes need the four registries
+BEING_MERGED = ("CONTRIBUTING.md",)  # its recipes need the four registries
 RUN = [page for page in PAGES if any(block.run for block in blocks_of(page))]
 SLOW = ("tutorial.md", "CONTRIBUTING.md")
 DEFAULT_COMMAND = {"edge_runtime": "run", "export": "bundle"}  # what is meant when no command is named
