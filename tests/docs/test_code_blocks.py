@@ -36,6 +36,9 @@ RUN = [page for page in PAGES if any(block.run for block in blocks_of(page))]
 SLOW = ("tutorial.md", "CONTRIBUTING.md")
 DEFAULT_COMMAND = {"edge_runtime": "run", "export": "bundle"}  # what is meant when no command is named
 _COMMAND_LINE = re.compile(r"^  ([a-z][\w-]*)\s{2,}\S", re.M)
+_FILE = re.compile(
+    r"`((?:edge_runtime|pipelines|train|export|benchmarks|tests|scripts|deploy)/[\w./-]*[\w/])[:`]"
+)
 _LINK = re.compile(r"\]\(([^)#\s]+?)(?:#[^)\s]*)?\)")
 
 
@@ -70,6 +73,27 @@ def test_links_outside_the_site_lead_somewhere(page: Path) -> None:
     links = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
     assert links
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", named([page for page in PAGES if page.name != "CONTRIBUTING.md"]))
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    assert [name for name in files_named(page) if not (ROOT / name).exists()] == []
+
+
+def files_named(page: Path) -> list[str]:
+    """Paths of the repository in inline code, and those in the README's tree."""
+    text = page.read_text(encoding="utf-8")
+    found = _FILE.findall(text)
+    if page == ROOT / "README.md":
+        (tree,) = (block.text for block in blocks_of(page) if not block.language)
+        for line in tree.splitlines():
+            words = line.split()
+            if not line.startswith(" "):
+                folder, *words = words
+                found.append(folder)
+            found += [folder + word for word in words if re.fullmatch(r"[a-z_/]+(/|\.py)", word)]
+        assert len(found) > 20
+    return [name for name in found if not name.startswith(("runs/", "data/"))]
 
 
 def test_the_readme_stays_short() -> None:
