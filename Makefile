@@ -1,5 +1,5 @@
 # `make` lists the targets. Nothing needs to be installed first but git and make.
-.PHONY: help demo test fast lint docs test-runtime test-latest test-distros test-arm64 lock smol clean
+.PHONY: help demo test fast lint docs test-runtime test-latest test-distros test-arm64 lock dist smol clean
 .NOTPARALLEL:
 
 help:
@@ -17,9 +17,10 @@ fast: ## the tests that take seconds
 	@bash scripts/setup.sh test
 	@.venv/bin/python -m pytest -m "not slow"
 
-lint: ## ruff, and mypy on what runs on the device
+lint: ## ruff (rules and format) and mypy
 	@bash scripts/setup.sh test
 	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
 
 docs: ## build the documentation site into build/site; a broken link or reference is an error
@@ -42,9 +43,13 @@ test-arm64: ## the sample on an emulated 64-bit ARM, with each onnxruntime from 
 lock: ## write the newest allowed versions into constraints.txt; run `make test` and `make test-distros` then
 	@bash scripts/lock.sh
 
+dist: ## build the sdist and the wheel into dist/
+	@bash scripts/setup.sh runtime
+	@.venv/bin/python -m build
+
 smol: ## fetch SmolLM2, check its hash, and write runs/smol-base to train from
 	@bash scripts/setup.sh test
-	@.venv/bin/python -m train base smol --out runs/smol-base
+	@.venv/bin/python -m train init-backbone smol --out runs/smol-base
 
 clean: ## remove caches and build products; .venv stays
 	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,10 +1,17 @@
 """Runs proactive video models (StreamPro) on edge devices.
 
-    session = edge_runtime.open("nano")            # a bundle's name or folder
+    with edge_runtime.watch("nano") as watcher:    # a bundle's name or folder
+        watcher.ask("Tell me each step as it is finished.")
+        for response in watcher.responses(frames): # frames: (seconds, uint8 [H, W, 3] RGB)
+            print(response.time, response.text)
+
+Or decision by decision, without a policy:
+
+    session = edge_runtime.open("nano")
     session.ask("Tell me each step as it is finished.")
-    for t, frame in frames:                        # frame: uint8 [H, W, 3] RGB, t: seconds
+    for t, frame in frames:
         decision = session.push(frame, t)
-        if decision and decision.response:
+        if decision and decision.speak:
             print(decision.time, decision.text)
 
 Importing this package loads no inference engine; :func:`open` and :func:`load` do.
@@ -24,17 +31,34 @@ if TYPE_CHECKING:
     from edge_runtime.backends.spinning import Spinning
     from edge_runtime.engine.model import Model
     from edge_runtime.engine.session import Decision, StreamSession
+    from edge_runtime.engine.watcher import Watcher
     from edge_runtime.errors import EdgeError
+    from edge_runtime.events.policy import PolicySettings
+    from edge_runtime.events.records import Response
 
 no_telemetry.switch_off()  # before anything can import onnxruntime
 
-__all__ = ["Decision", "EdgeError", "Model", "StreamSession", "load", "open"]
+__all__ = [
+    "Decision",
+    "EdgeError",
+    "Model",
+    "PolicySettings",
+    "Response",
+    "StreamSession",
+    "Watcher",
+    "load",
+    "open",
+    "watch",
+]
 
 _HOMES = {
     "Decision": "engine.session",
     "EdgeError": "errors",
     "Model": "engine.model",
+    "PolicySettings": "events.policy",
+    "Response": "events.records",
     "StreamSession": "engine.session",
+    "Watcher": "engine.watcher",
 }
 
 
@@ -47,6 +71,24 @@ def open(  # the verb a user expects; the builtin is not needed in this module
 ) -> StreamSession:
     """Load a model and start one session on it. See :func:`load` and :meth:`Model.session`."""
     return load(name_or_folder, threads=threads, backend=backend).session(threshold=threshold)
+
+
+def watch(
+    name_or_folder: str | PathLike[str],
+    *,
+    threads: int | None = None,
+    backend: str = "auto",
+    fps: float | None = None,
+    identity: str | None = None,
+) -> Watcher:
+    """Load a model and watch one stream with it, see :class:`~edge_runtime.engine.watcher.Watcher`.
+
+    ``fps``: timesteps per second, None for the bundle's own; the others as of :func:`load` and Watcher.
+    """
+    from edge_runtime.engine.watcher import Watcher
+
+    model = load(name_or_folder, threads=threads, backend=backend)
+    return Watcher(model if fps is None else model.with_fps(fps), identity=identity)
 
 
 def load(

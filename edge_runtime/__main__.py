@@ -19,6 +19,9 @@ def main() -> None:
     """The console script. Never returns."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored: nohup, &
         signal.signal(signal.SIGINT, _interrupt)
+    from edge_runtime.command_line.own_packages import prefer_own_packages
+
+    prefer_own_packages()
     from edge_runtime.app import cli
 
     cli.main()

@@ -196,7 +196,7 @@ def parity_command(checkpoint: Path, timesteps: int, only: tuple[str, ...], json
         for row in measure_all(
             loaded.model,
             loaded.tokenizer,
-            loaded.protocol,
+            loaded.stream_format,
             backbone,
             timesteps=timesteps,
             cases=cases,

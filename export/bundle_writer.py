@@ -19,13 +19,13 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION
-from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from export.bundle_folder import check_room, describe_files, replace_folder, sweep, write_manifest
 from export.decoder.graph import DecoderGraph
 from export.decoder.targets import LOWERINGS, Target, find_target
 from export.decoder.to_onnx import export_decoder, to_opset_17
 from export.errors import ExportError
-from export.families import check_vision, decoder_of, names, open_backbone, picture, vision_graph
+from export.families.registry import exporter_of, open_vision
 from export.fp16_weights import store_in_half
 from export.quantization.cache import cache_scales, quantize_cache
 from export.quantization.vision import quantize_vision, world_frames
@@ -94,18 +94,19 @@ def export_bundle(
     vision_precision = engine.vision(precision or engine.default, wanted)
     progress("checkpoint")
     checkpoint, backbone = open_checkpoint(checkpoint_folder)
-    protocol = checkpoint.protocol
-    vision_precision = check_vision(checkpoint.model, engine.name, vision_precision, wanted)
+    stream_format = checkpoint.stream_format
+    exporter = exporter_of(checkpoint.model)
+    vision_precision = exporter.vision_precision(checkpoint.model, engine.name, vision_precision, wanted)
     if vision_precision != "int8":
         calibration = None
     elif calibration is None:
-        calibration = world_frames(protocol.fps)
+        calibration = world_frames(stream_format.fps)
     if threshold is not None:
-        protocol = replace(protocol, threshold=threshold)
+        stream_format = replace(stream_format, threshold=threshold)
     return export_model(
         checkpoint.model,
         checkpoint.tokenizer,
-        protocol,
+        stream_format,
         out_folder,
         name=name,
         target=target,
@@ -128,13 +129,13 @@ def open_checkpoint(folder: Path) -> tuple[Checkpoint, nn.Module]:
         checkpoint = load_checkpoint(Path(folder))
     except (CheckpointError, ImportError, ValueError) as error:
         raise ExportError(str(error)) from error
-    return checkpoint, open_backbone(checkpoint.model)
+    return checkpoint, open_vision(checkpoint.model)
 
 
 def export_model(
     model: StreamModel,
     tokenizer: Tokenizer,
-    protocol: Protocol,
+    stream_format: StreamFormat,
     out: Path,
     *,
     backbone: nn.Module | None = None,
@@ -170,13 +171,13 @@ def export_model(
     precision = precision or engine.default
     engine.check_block_size(block_size, precision)
     lowerings = lowerings or engine.lowerings(precision)
-    encoder = _check_fit(model, tokenizer, protocol)
+    encoder = _check_fit(model, tokenizer, stream_format)
     rows = context_rows or rows_for(encoder)
     out = Path(out).absolute()
     if out.exists() and not (out / "bundle.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out}: exists and is no bundle; choose another place, it would be replaced")
     model.float().eval()  # a base of Qwen is bf16, which NumPy lacks; parity compares with fp32
-    backbone = backbone if backbone is not None else open_backbone(model)
+    backbone = backbone if backbone is not None else open_vision(model)
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out)
     check_room(out.parent, model)
@@ -184,13 +185,13 @@ def export_model(
     work.mkdir()
     try:
         manifest: dict[str, Any] = {
-            **names(model, backbone_name),
+            **exporter_of(model).names(model, backbone_name),
             "name": name or out.name,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "commit": _commit(),
             "target": target,
             "precision": precision,
-            "protocol": protocol.to_dict(),
+            "protocol": stream_format.to_dict(),
         }
         manifest |= _write_graphs(
             model, backbone, work, engine, precision, block_size, lowerings, rows, calibration, progress
@@ -221,9 +222,9 @@ def rows_for(encoder: TurnEncoder) -> int:
     A quarter of the turns may hold the longest response. Memory is the only price: time depends on the rows
     in use.
     """
-    protocol = encoder.protocol
-    turns = protocol.window_turns * (len(encoder.turn_ids(_LATE_TURN)) + len(encoder.silence_ids()))
-    responses = -(-protocol.window_turns // 4) * protocol.max_response_tokens
+    stream_format = encoder.stream_format
+    turns = stream_format.window_turns * (len(encoder.turn_ids(_LATE_TURN)) + len(encoder.silence_ids()))
+    responses = -(-stream_format.window_turns // 4) * stream_format.max_response_tokens
     rows = len(encoder.prefix_ids()) + _QUERY_ROWS + turns + responses
     return -(-rows // 128) * 128
 
@@ -238,17 +239,19 @@ def check_parity(parity: Mapping[str, Any], precision: str) -> None:
         raise ExportError(f"the bundle differs from the model, nothing was written: {dict(parity)}")
 
 
-def _check_fit(model: StreamModel, tokenizer: Tokenizer, protocol: Protocol) -> TurnEncoder:
+def _check_fit(model: StreamModel, tokenizer: Tokenizer, stream_format: StreamFormat) -> TurnEncoder:
     try:
-        encoder = TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+        encoder = TurnEncoder(
+            stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+        )
     except ValueError as error:
         raise ExportError(str(error)) from error
     tokens, rows = tokenizer.get_vocab_size(), len(model.decoder.get_input_embeddings().weight)
     if tokens > rows:
         raise ExportError(f"the tokenizer has {tokens} tokens, the model embeds only {rows}")
-    if protocol.frame_tokens != model.frame_tokens:
+    if stream_format.frame_tokens != model.frame_tokens:
         raise ExportError(
-            f"visual tokens per frame: {protocol.frame_tokens} in the protocol, "
+            f"visual tokens per frame: {stream_format.frame_tokens} in the protocol, "
             f"{model.frame_tokens} in the model"
         )
     return encoder
@@ -270,18 +273,19 @@ def _write_graphs(
 
     ``calibration``: frames for vision in int8, None for the type the decoder computes in.
     """
-    seen = picture(model)
+    exporter = exporter_of(model)
+    seen = exporter.frame(model)
     decoders: dict[str, onnx.ModelProto] = {}
     for lowering in lowerings:
         progress(f"decoder graph, {lowering}")
-        graph = DecoderGraph(decoder_of(model), LOWERINGS[lowering], rows, target.dtype(precision))
+        graph = DecoderGraph(exporter.decoder(model), LOWERINGS[lowering], rows, target.dtype(precision))
         with quiet(), torch.no_grad():
             decoders[lowering] = _quantize(export_decoder(graph), target, precision, block_size)
         check_graph(decoders[lowering], target.name, lowering)
     progress("vision graph")
     with quiet(), torch.no_grad():
         vision = export_vision(
-            vision_graph(model, backbone, target.dtype(precision)), tuple(seen["image_size"])
+            exporter.vision_graph(model, backbone, target.dtype(precision)), tuple(seen["image_size"])
         )
         if calibration is not None:
             vision = quantize_vision(vision, calibration)

@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from torch import nn
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from export.bundle_writer import check_parity, export_model
 from export.decoder.targets import TARGETS
 from export.errors import ExportError
@@ -74,7 +74,7 @@ def all_cases() -> list[Case]:
 def measure_all(
     model: StreamModel,
     tokenizer: Tokenizer,
-    protocol: Protocol,
+    stream_format: StreamFormat,
     backbone: nn.Module,
     *,
     timesteps: int,
@@ -89,7 +89,7 @@ def measure_all(
             bundle = export_model(
                 model,
                 tokenizer,
-                protocol,
+                stream_format,
                 Path(folder) / "bundle",
                 backbone=backbone,
                 target=case.target,

@@ -1,4 +1,4 @@
-"""A camera, stream or file as an iterator of chosen frames and state changes.
+"""A camera, stream or file as an iterator of selected frames and state changes.
 
     from pipelines.camera import Frame, StateChange, open_camera
 
@@ -30,27 +30,25 @@ from edge_runtime.errors import SourceError
 from edge_runtime.redaction import scrub
 from edge_runtime.video.framing import Framing, Polygon
 from edge_runtime.video.sampling import TimestepSampler
-from pipelines import trim_heap as memory
 from pipelines.clock import Timeline
 from pipelines.gst import load
-from pipelines.pipeline import end_of_file as ending
-from pipelines.pipeline.connection import Connection, EndOfStream
-from pipelines.pipeline.frame_queue import Frame, Mailbox, StateChange
-from pipelines.pipeline.progress import LONGEST_STILL_NS
-from pipelines.pipeline.skipped import SkippedPictures
-from pipelines.sources.devices import resolve
-from pipelines.sources.elements import ConnectionOptions
-from pipelines.sources.errors import ENDED_BY_SOURCE, UNREADABLE, Problem, check_source
-from pipelines.sources.http import playlist
-from pipelines.sources.preflight import in_detail, preflight
-from pipelines.sources.registry import DeviceSource, ImagesSource, Source, parse_source
+from pipelines.pipeline import end_of_file
+from pipelines.pipeline.bus import EndOfStream
+from pipelines.pipeline.connection import Connection
+from pipelines.pipeline.frame_queue import Frame, FrameQueue, StateChange
+from pipelines.sources.base import Source
+from pipelines.sources.errors import ENDED_BY_SOURCE, UNREADABLE, Problem
+from pipelines.sources.options import ConnectionOptions
+from pipelines.sources.registry import parse_source
+from pipelines.sources.skipped import Skipped
 from pipelines.supervisor import Action, Connect, Disconnect, GiveUp, Report, RetryPolicy, Supervisor
+from pipelines.trim_heap import trim_heap
 
 __all__ = ["Camera", "CameraOptions", "Frame", "StateChange", "open_camera"]
 
 _TICK_S = 0.1
 _FILE_DRAIN_S = 1.0
-"""After an error in a file: how long the decoder may be silent before no more pictures are expected."""
+"""After an error in a file: how long the decoder may deliver nothing before no more frames are expected."""
 _FILE_SETTLED_S = 0.5
 """A file that is still without a decoder after this time is asked whether it is being read at all."""
 _FILE_PATIENCE_S = 30.0
@@ -58,7 +56,7 @@ _FILE_PATIENCE_S = 30.0
 
 
 class _Ticket(NamedTuple):
-    """What a picture is wanted for."""
+    """What a frame is selected for."""
 
     pts: float
     indices: range
@@ -107,15 +105,20 @@ class Camera:
         wake: Callable[[], None] | None = None,
     ) -> None:
         load()
-        if (problem := check_source(source)) is not None:
+        if (problem := source.check()) is not None:
             raise SourceError(problem.line(source.label), permanent=True)
-        self._source = self._found(source, options)
+        self._source = source
+        try:
+            self._source = source.resolve()
+        except SourceError as error:
+            if options.give_up_s == 0 or error.permanent:
+                raise
         self._options = options
         self._size = size
         self._fps = fps
         self._sampler = TimestepSampler(fps)
         self._timeline = Timeline(live=source.live)
-        self._mailbox = Mailbox(newest_only=source.live, wake=wake)
+        self._queue = FrameQueue(newest_only=source.live, wake=wake)
         self._supervisor = Supervisor(self._policy(source), clock=time.monotonic)
         self._lock = threading.RLock()
         self._connection: Connection | None = None
@@ -123,25 +126,12 @@ class Camera:
         self._detail = ""
         self._last_taken = 0.0
         self._file_problem: Problem | None = None
-        self._skipped = SkippedPictures()
-        self._shown_ns = 0
-        """Since when the picture on screen of a file is there."""
+        self._skipped = Skipped()
         self.decoder = ""
-        """The decoder element in use (``none`` for raw video); empty until the first picture."""
+        """The decoder element in use (``none`` for raw video); empty until the first frame."""
         self._decoded_before = 0
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
         self._thread.start()
-
-    @staticmethod
-    def _found(source: Source, options: CameraOptions) -> Source:
-        if not isinstance(source, DeviceSource):
-            return source
-        try:
-            return resolve(source)
-        except SourceError as error:
-            if options.give_up_s == 0 or error.permanent:
-                raise
-            return source
 
     # ------------------------------------------------------------------ for the consumer
 
@@ -151,22 +141,22 @@ class Camera:
 
     @property
     def description(self) -> str:
-        """E.g. ``file clip.mp4, h264 640x360, decoder avdec_h264``; complete once the first picture came."""
+        """E.g. ``file clip.mp4, h264 640x360, decoder avdec_h264``; complete once the first frame came."""
         return ", ".join(part for part in (f"{self._source.kind} {self._source.label}", self._detail) if part)
 
     @property
     def dropped(self) -> int:
-        """Chosen frames a live consumer was too slow for."""
-        return self._mailbox.dropped
+        """Selected frames a live consumer was too slow for."""
+        return self._queue.dropped
 
     @property
     def longest_drop_run(self) -> int:
-        """Most chosen frames dropped in a row."""
-        return self._mailbox.longest_drop_run
+        """Most selected frames dropped in a row."""
+        return self._queue.longest_drop_run
 
     @property
     def decoded(self) -> int:
-        """Pictures decoded, chosen or not."""
+        """Frames decoded, selected or not."""
         connection = self._connection
         return self._decoded_before + (connection.progress.decoded if connection is not None else 0)
 
@@ -177,14 +167,14 @@ class Camera:
 
     def read(self, timeout_s: float | None = None) -> Frame | StateChange | None:
         """The next item, or None after ``timeout_s``. At the end: StopIteration; on failure: SourceError."""
-        return self._mailbox.get(timeout_s)
+        return self._queue.get(timeout_s)
 
     def __iter__(self) -> Iterator[Frame | StateChange]:
         return self
 
     def __next__(self) -> Frame | StateChange:
         try:
-            item = self._mailbox.get()
+            item = self._queue.get()
         except (StopIteration, SourceError):
             self.close()  # whoever only iterates may leave at once: Python must not go while GStreamer runs
             raise
@@ -192,7 +182,7 @@ class Camera:
         return item
 
     def set_masks(self, masks: Sequence[Polygon]) -> None:
-        """Black out these polygons in place of those before, from the next picture decoded on; from any
+        """Black out these polygons in place of those before, from the next frame decoded on; from any
         thread. The connection stays. Raises ValueError for polygons that cannot be.
         """
         framing = replace(self._options.framing, masks=tuple(masks))
@@ -204,7 +194,7 @@ class Camera:
     def close(self) -> None:
         """Stop reading and release everything. May be called again, and from any thread."""
         self._closing = True
-        self._mailbox.close()
+        self._queue.close()
         if (connection := self._connection) is not None:
             connection.wake()
         if threading.current_thread() is not self._thread:
@@ -226,12 +216,12 @@ class Camera:
             while not self._closing and self._supervisor.phase != "over":
                 self._step()
         except SourceError as error:
-            self._mailbox.end(error)
+            self._queue.end(error)
         except Exception as error:
-            self._mailbox.end(SourceError(scrub(f"{self._source.label}: {type(error).__name__}: {error}")))
+            self._queue.end(SourceError(scrub(f"{self._source.label}: {type(error).__name__}: {error}")))
         finally:
             self._disconnect()
-            self._mailbox.end()
+            self._queue.end()
 
     def _step(self) -> None:
         connection = self._connection
@@ -248,29 +238,29 @@ class Camera:
                     return self._finish(connection)
                 news = ENDED_BY_SOURCE
             if news is not None:
-                return self._tell("lost", in_detail(self._source, news, self._options.trust))
-        self._tell("tick")
+                return self._notify("lost", self._source.diagnose(news, self._options))
+        self._notify("tick")
 
     def _step_file(self, connection: Connection, news: Problem | EndOfStream | None) -> None:
-        """An error in a file counts once all pictures before it are delivered."""
+        """An error in a file counts once all frames before it are delivered."""
         idle_s = 0.0
-        if not self._mailbox.full:
+        if not self._queue.full:
             idle_s = time.monotonic() - max(connection.progress.last_decoded_at, self._last_taken)
-        still = not connection.exposed and not connection.segmented and idle_s > _FILE_SETTLED_S
+        still = not connection.exposed and not self._source.segmented and idle_s > _FILE_SETTLED_S
         if still and connection.standing_still():
             news = news or UNREADABLE
         if isinstance(news, Problem):
             self._file_problem = self._file_problem or news
         if (problem := self._file_problem) is not None:
             if not connection.exposed or idle_s > _FILE_DRAIN_S or isinstance(news, EndOfStream):
-                self._tell("lost", ending.in_context(connection, self._source, problem))
+                self._notify("lost", end_of_file.in_context(connection.reading, problem))
         elif isinstance(news, EndOfStream):
             self._finish(connection)
         elif idle_s > _FILE_PATIENCE_S:
             cause = f"decoder {connection.decoder or 'unknown'} delivers nothing for {_FILE_PATIENCE_S:g} s"
-            self._tell("lost", Problem(cause, "see `edge-run doctor`", "permanent"))
+            self._notify("lost", Problem(cause, "see `edge-run doctor`", "permanent"))
 
-    def _tell(self, event: str, *arguments: Any) -> None:
+    def _notify(self, event: str, *arguments: Any) -> None:
         with self._lock:
             actions: list[Action] = getattr(self._supervisor, event)(*arguments)
         self._act(actions)
@@ -282,19 +272,19 @@ class Camera:
             elif isinstance(action, Disconnect):
                 self._disconnect()
             elif isinstance(action, Report):
-                self._mailbox.put_state(StateChange(action.state, scrub(action.cause)))
+                self._queue.put_state(StateChange(action.state, scrub(action.cause)))
             elif isinstance(action, GiveUp):
                 problem = action.problem
                 error = SourceError(problem.line(self._source.label), permanent=problem.kind != "transient")
-                self._mailbox.end(error)
+                self._queue.end(error)
 
     def _connect(self) -> None:
-        problem = self._preflight()
+        problem = self._prepare()
         if self._closing:
             return
         if problem is not None:
-            return self._tell("lost", problem)
-        self._supervisor.opening()
+            return self._notify("lost", problem)
+        self._supervisor.server_answered()
         self._timeline.new_connection()
         with self._lock:  # new masks come before it is made, or reach it afterwards
             connection = Connection(
@@ -303,14 +293,14 @@ class Camera:
             self._connection = connection
         connection.start()
 
-    def _preflight(self) -> Problem | None:
+    def _prepare(self) -> Problem | None:
         options = self._options
-        found = preflight(self._source, options.trust, options.connect_timeout_s, lambda: self._closing)
+        found = self._source.prepare(options, options.connect_timeout_s, lambda: self._closing)
         if isinstance(found, Problem):
             return found
-        if found.live != self._source.live:  # what a URL does not show, its server told
+        if found.live != self._source.live:  # a URL does not show it, its server did
             self._timeline = Timeline(live=found.live)
-            self._mailbox.newest_only = found.live
+            self._queue.newest_only = found.live
             self._supervisor.policy = self._policy(found)
         self._source = found
         return None
@@ -325,72 +315,47 @@ class Camera:
             self._decoded_before += connection.progress.decoded
             connection.stop()
             del connection  # the last that held the pipeline
-            memory.give_back()
+            trim_heap()
 
     def _finish(self, connection: Connection) -> None:
-        """A file came to its end: was that all of it?"""
+        """The source came to its end."""
         self._supervisor.phase = "over"
-        if isinstance(self._source, ImagesSource):
-            change, error = self._skipped.end(self._source, connection.progress.decoded)
-            self._mailbox.put_state(change)
-            return self._mailbox.end(error)
-        label, end_s = self._source.label, connection.progress.end_ns / 1e9
-        if not connection.progress.decoded:
-            problem = Problem("no picture in it could be decoded", "record or copy it again", "permanent")
-            self._mailbox.put_state(StateChange("failed", problem.cause))
-            return self._mailbox.end(SourceError(problem.line(label), permanent=True))
-        what = "stream" if self._source.live else "file"
-        early = None
-        if not self._source.live and not connection.segmented:  # a playlist rounds its durations
-            found = ending.find(connection, self._source)
-            end_s, early = found.end_s, found.problem
-        cause = "; ".join([f"end of the {what} at {end_s:.1f} s", *ending.notes(connection.progress)])
-        if connection.segmented and (note := playlist.shortfall(end_s, connection.duration_s)):
-            cause = f"{cause}; {note}"
-        self._mailbox.put_state(StateChange("ended", early.cause if early else cause))
-        self._mailbox.end(SourceError(early.line(label), permanent=True) if early else None)
+        change, error = end_of_file.conclude(connection.reading, self._skipped)
+        self._queue.put_state(change)
+        self._queue.end(error)
 
     # ------------------------------------------------------------------ Listener: GStreamer's threads
 
-    def first_picture(self, detail: str) -> None:
+    def first_frame(self, detail: str) -> None:
         connection = self._connection
         self._detail, self.decoder = detail, connection.decoder if connection is not None else ""
-        self._tell("first_frame", detail)
+        self._notify("first_frame", detail)
 
     def skipped(self, path: str, reason: str) -> None:
         state = "live" if self._supervisor.phase == "live" else "connecting"
-        if (change := self._skipped.note(path, reason, state)) is not None:
-            self._mailbox.put_state(change)
+        if cause := self._skipped.note(path, reason):
+            self._queue.put_state(StateChange(state, cause))
 
-    def want(self, raw_ns: int, captured_at: float) -> _Ticket | None:
-        now = time.monotonic()
+    def select(self, raw_ns: int, captured_at: float) -> _Ticket | None:
         self._supervisor.frame_seen()
-        pts = self._timeline.place(raw_ns, now)
+        pts = self._timeline.place(raw_ns, time.monotonic())
         index = self._sampler.take(pts)
         return None if index is None else _Ticket(pts, range(index, index + 1), captured_at)
 
-    def fill(self, until_ns: int) -> _Ticket | None:
-        shown_ns, self._shown_ns = self._shown_ns, until_ns
-        if isinstance(self._source, ImagesSource) or until_ns - shown_ns > LONGEST_STILL_NS:
-            return None
-        return self._once_more(self._sampler.passed(until_ns / 1e9), shown_ns / 1e9)
+    def select_again(self, shown_s: float, until_s: float) -> _Ticket | None:
+        return self._once_more(self._sampler.passed(until_s), shown_s)
 
-    def rest(self) -> _Ticket | None:
-        connection = self._connection
-        if connection is None:
-            return None
-        last_s = connection.progress.last_ns / 1e9
-        end_s = ending.find(connection, self._source).end_s
+    def select_last(self, last_s: float, end_s: float) -> _Ticket | None:
         return self._once_more(self._sampler.rest(last_s, end_s), last_s)
 
     @staticmethod
     def _once_more(indices: range, pts: float) -> _Ticket | None:
         return _Ticket(pts, indices, time.monotonic()) if indices else None
 
-    def picture(self, ticket: _Ticket, image: np.ndarray) -> bool:
+    def frame(self, ticket: _Ticket, image: np.ndarray) -> bool:
         taken = True
         for index in ticket.indices:
             owned = image if index == ticket.indices[-1] else image.copy()
-            taken = taken and self._mailbox.put_frame(Frame(ticket.pts, owned, ticket.captured_at, index))
+            taken = taken and self._queue.put_frame(Frame(ticket.pts, owned, ticket.captured_at, index))
             self._last_taken = time.monotonic()
         return taken

@@ -1,6 +1,6 @@
 """Time stamps of one or many connections become seconds on a single line that never runs backwards.
 
-A file's times count from its first picture already and are kept. A live source starts at 0 with its first
+A file's times count from its first frame already and are kept. A live source starts at 0 with its first
 frame. After a reconnect, or when the camera's clock jumps, the line goes on by this machine's clock:
 timesteps keep their meaning.
 """

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import fnmatch
+import itertools
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -35,33 +37,11 @@ _ELEMENT_PACKAGES = {
     "nvvidconv": "nvidia-l4t-gstreamer",
     "libcamerasrc": "gstreamer1.0-libcamera",
 }
-
-
 _HARMLESS = (
-    "GST_BUFFER",
-    "GST_CLOCK",
-    "GST_ELEMENT_FACTORY",
-    "GST_MEMORY",
-    "GST_PERFORMANCE",
-    "GST_PLUGIN_LOADING",
-    "GST_REFCOUNTING",
-    "GST_REGISTRY",
-    "GST_SCHEDULING",
-    "GST_STATES",
-    "codecparsers_*",
-    "h264parse",
-    "h265parse",
-    "jpegdec",
-    "libav",
-    "nv*",
-    "rtph26*",
-    "rtpjitterbuffer",
-    "rtpjpegdepay",
-    "tsdemux",
-    "v4l2*",
-    "va*",
-    "videoconvert",
-    "videoscale",
+    *("GST_BUFFER", "GST_CLOCK", "GST_ELEMENT_FACTORY", "GST_MEMORY", "GST_PERFORMANCE"),
+    *("GST_PLUGIN_LOADING", "GST_REFCOUNTING", "GST_REGISTRY", "GST_SCHEDULING", "GST_STATES"),
+    *("codecparsers_*", "h264parse", "h265parse", "jpegdec", "libav", "nv*", "rtph26*"),
+    *("rtpjitterbuffer", "rtpjpegdepay", "tsdemux", "v4l2*", "va*", "videoconvert", "videoscale"),
 )
 """Log categories that show no location, header, event, message or query. Every other may, in some release."""
 
@@ -169,3 +149,22 @@ def make(factory: str, **properties: Any) -> Any:
     for name, value in properties.items():
         element.set_property(name.replace("_", "-"), value)
     return element
+
+
+def caps_filter(caps: str) -> Any:
+    """A capsfilter that lets through ``caps`` alone."""
+    return make("capsfilter", caps=load().Gst.Caps.from_string(caps))
+
+
+def link(before: Any, after: Any) -> None:
+    """Link two elements. Raises SourceError when they do not fit."""
+    if not before.link(after):
+        raise SourceError(f"GStreamer cannot link {before.get_name()} to {after.get_name()}", permanent=True)
+
+
+def chain(pipeline: Any, elements: Sequence[Any]) -> None:
+    """Add ``elements`` to ``pipeline`` and link each to the next. Raises SourceError."""
+    for element in elements:
+        pipeline.add(element)
+    for before, after in itertools.pairwise(elements):
+        link(before, after)

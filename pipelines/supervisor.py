@@ -1,10 +1,10 @@
 """When to connect, to wait, to report and to give up: a state machine without threads, sockets or GStreamer.
 
-It is told what happens (``start``, ``first_frame``, ``lost``, ``tick``) and answers with actions, which
+Events come in (``start``, ``first_frame``, ``lost``, ``tick``) and actions go out, which
 :mod:`pipelines.camera` carries out. Time comes from an injected clock, so tests live through a day at once.
 
 ``connecting -> live -> stalled -> live ...``; ``auth-failed`` when credentials are refused; ``failed`` when
-it gives up: for good reason (no decoder for it is installed) or because it was told to, never by itself.
+it gives up: because retrying cannot help (no decoder is installed) or because of ``give_up_s``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class RetryPolicy:
     """All times in seconds."""
 
     give_up_s: float | None = None
-    """Without a picture for so long, trying ends; 0: at the first failure; None: never."""
+    """Without a frame for so long, retrying ends; 0: at the first failure; None: never."""
     connect_timeout_s: float = 10.0
-    """From the start of a connection to its first decoded picture."""
+    """From the start of a connection to its first decoded frame."""
     stall_timeout_s: float = 5.0
-    """Without a picture for so long, a live source is stalled and gets replaced."""
+    """Without a frame for so long, a live source is stalled and gets replaced."""
     retry_first_s: float = 0.25
     retry_limit_s: float = 15.0
     retry_limit_unreachable_s: float = 1.0
@@ -40,7 +40,7 @@ class RetryPolicy:
     stable_s: float = 10.0
     """A connection this old counts as good: the next wait starts short again."""
     repeat_s: float = 60.0
-    """That nothing answers, for the same cause, is told again after so long: a night is not a flood."""
+    """That nothing answers, for the same cause, is reported again after so long: a night is not a flood."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Disconnect:
 
 @dataclass(frozen=True)
 class Report:
-    """Tell the consumer."""
+    """Report to the consumer."""
 
     state: str
     cause: str
@@ -75,11 +75,7 @@ class Supervisor:
     """One source's life. Not thread-safe: the caller serialises calls (frame_seen may race, by design)."""
 
     def __init__(
-        self,
-        policy: RetryPolicy,
-        *,
-        clock: Callable[[], float],
-        draw: Callable[[], float] = random.random,
+        self, policy: RetryPolicy, *, clock: Callable[[], float], draw: Callable[[], float] = random.random
     ) -> None:
         """``clock``: monotonic seconds. ``draw``: uniform in [0, 1), for the jitter."""
         self.policy = policy
@@ -93,15 +89,15 @@ class Supervisor:
         self._deadline = 0.0
         self._live_since = 0.0
         self._last_frame = 0.0
-        self._told: tuple[str, float] | None = None
-        """The last cause of a failed attempt, and when it was told; None once there is a picture."""
+        self._reported: tuple[str, float] | None = None
+        """The last cause of a failed attempt, and when it was reported; None once there is a frame."""
 
     def start(self) -> list[Action]:
         self._started = self._clock()
         return [Report("connecting", ""), *self._connect()]
 
-    def opening(self) -> None:
-        """The server answered; the time until the first picture counts from here."""
+    def server_answered(self) -> None:
+        """The server answered; the time until the first frame counts from here."""
         if self.phase == "connecting":
             self._deadline = self._clock() + self.policy.connect_timeout_s
 
@@ -110,12 +106,12 @@ class Supervisor:
         if self.phase != "connecting":
             return []
         self.reconnects += self.was_live
-        self.phase, self.was_live, self._told = "live", True, None
+        self.phase, self.was_live, self._reported = "live", True, None
         self._live_since = self._last_frame = self._clock()
         return [Report("live", detail)]
 
     def frame_seen(self) -> None:
-        """Any decoded picture, wanted or not: feeds the watchdog."""
+        """Any decoded frame, selected or not, feeds the watchdog."""
         self._last_frame = self._clock()
 
     def tick(self) -> list[Action]:
@@ -124,12 +120,12 @@ class Supervisor:
         if self.phase == "connecting" and now >= self._deadline:
             return self.lost(
                 Problem(
-                    f"no picture came within {policy.connect_timeout_s:g} s",
+                    f"no frame within {policy.connect_timeout_s:g} s",
                     "check that the camera is sending, or raise the connect timeout",
                 )
             )
         if self.phase == "live" and now - self._last_frame >= policy.stall_timeout_s:
-            return self.lost(Problem(f"no picture for {policy.stall_timeout_s:g} s", "check the camera"))
+            return self.lost(Problem(f"no frame for {policy.stall_timeout_s:g} s", "check the camera"))
         if self.phase == "waiting" and now >= self._deadline:
             return self._connect()
         return []
@@ -151,16 +147,16 @@ class Supervisor:
         wait = min(left, policy.auth_retry_s if auth else self._backoff(problem))
         self.phase, self._deadline = "waiting", self._clock() + wait
         state = "auth-failed" if auth else "stalled" if was == "live" else "connecting"
-        if problem.unreachable and self._told_lately(problem.cause):
+        if problem.unreachable and self._reported_lately(problem.cause):
             return [Disconnect()]
-        self._told = problem.cause, self._clock()
-        return [Disconnect(), Report(state, f"{problem.cause}; trying again in {wait:.1f} s")]
+        self._reported = problem.cause, self._clock()
+        return [Disconnect(), Report(state, f"{problem.cause}; retrying in {wait:.1f} s")]
 
-    def _told_lately(self, cause: str) -> bool:
+    def _reported_lately(self, cause: str) -> bool:
         return (
-            self._told is not None
-            and self._told[0] == cause
-            and self._clock() - self._told[1] < self.policy.repeat_s
+            self._reported is not None
+            and self._reported[0] == cause
+            and self._clock() - self._reported[1] < self.policy.repeat_s
         )
 
     def _time_left(self) -> float:

@@ -1,4 +1,4 @@
-"""What the C library keeps of a closed pipeline is handed back to the system.
+"""Return to the system what the C library keeps of a closed pipeline.
 
 A pipeline frees some megabytes when it goes, but a heap shrinks from its end alone, and something small that
 lives on mostly lies there. The pages in between are given back only when asked for.
@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return unused pages to the system; nothing happens where the C library is not glibc.
 
-    Takes some milliseconds, without Python's lock: for after a pipeline, not for every picture.
+    Takes some milliseconds, without Python's lock: for after a pipeline, not for every frame.
     """
     if (trim := _malloc_trim()) is not None:
         trim(0)

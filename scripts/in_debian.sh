@@ -59,8 +59,8 @@ mkdir -p "$distros"
 mirror_url=${DEBIAN_MIRROR:-$(mirror)}
 [ -e "$root/.installed" ] || install_release
 
-# What this machine needs to reach its mirrors.
-for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
+# What this machine needs to reach its mirrors, and itself as localhost.
+for file in /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
     if [ -e "$file" ]; then install -D -m 0644 "$file" "$root$file"; fi
 done
 

@@ -38,3 +38,14 @@ compile() {
         }'
 } >build/constraints.txt
 mv build/constraints.txt constraints.txt
+
+# Every version has a wheel wherever it is used.
+for python in 3.10 3.11 3.12 3.13; do
+    extras=(--extra cpu --extra dev)
+    [ "$python" = 3.10 ] || extras+=(--extra train-core --extra export --extra bench --extra docs)
+    for machine in x86_64 aarch64; do
+        build/uv/bin/uv pip compile -q --python-version "$python" --python-platform "$machine-manylinux_2_28" \
+            --only-binary :all: "${extras[@]}" -c constraints.txt pyproject.toml >/dev/null ||
+            { echo "lock: something has no wheel for Python $python on $machine" >&2; exit 1; }
+    done
+done

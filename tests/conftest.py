@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import nn
 
-    from edge_runtime.bundle.stream_format import Protocol
+    from edge_runtime.bundle.stream_format import StreamFormat
     from train.models.compact.model import CompactModel
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,18 +41,18 @@ class TinyModel:
         from torch import nn
         from transformers import LlamaForCausalLM
 
-        from edge_runtime.bundle.stream_format import Protocol
+        from edge_runtime.bundle.stream_format import StreamFormat
         from train.models.compact.model import CompactConfig, CompactModel
         from train.models.tokenizer import train_tokenizer
 
-        self.protocol: Protocol = Protocol(
+        self.stream_format: StreamFormat = StreamFormat(
             system_prompt="Stay silent until an event has concluded, then say what happened.",
             window_turns=12,
             evict_turns=4,
             max_response_tokens=8,
         )
         texts = [
-            self.protocol.system_prompt,
+            self.stream_format.system_prompt,
             "Tell me each step as it is finished.",
             "What does the person do?",
             "Alert me when the dog crosses the street.",
@@ -92,7 +92,7 @@ class TinyModel:
         return export_model(
             self.model,
             self.tokenizer,
-            self.protocol,
+            self.stream_format,
             out,
             precision=precision,
             **{"context_rows": CONTEXT_ROWS, "backbone": self.backbone, "backbone_name": "tiny", **options},

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import edge_runtime
-from edge_runtime.app.cli import SAMPLES
+from edge_runtime.video.samples import SAMPLES
 from edge_runtime.video.sampling import TimestepSampler
 from train.synthetic.sprites.generate import make_story
 
@@ -38,12 +38,12 @@ def pushed(clip: Path, text: str, at: float) -> Said:
     """What `session.push` says to frames that PyAV decoded."""
     av = pytest.importorskip("av")
     model = edge_runtime.load("nano", threads=1)
-    sampler = TimestepSampler(model.protocol.fps)
+    sampler = TimestepSampler(model.stream_format.fps)
     said: Said = []
     with model.session() as session, av.open(str(clip)) as container:
         for frame in container.decode(video=0):
             index = sampler.take(frame.time)
-            if index is not None and not session.queries and model.protocol.interval(index)[1] >= at:
+            if index is not None and not session.queries and model.stream_format.interval(index)[1] >= at:
                 session.ask(text)
             decision = session.push(frame.to_ndarray(format="rgb24"), frame.time)
             assert (decision is None) == (index is None)

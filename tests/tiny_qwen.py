@@ -24,15 +24,15 @@ class TinyQwen:
         tiny = Tiny(family, tied=family == "qwen2_5_vl", folder=folder, picture=picture)
         torch.random.set_rng_state(state)
         self.model, self.tokenizer = tiny.model, tiny.tokenizer
-        self.protocol = replace(tiny.protocol, max_response_tokens=6, **SETTINGS)
+        self.stream_format = replace(tiny.stream_format, max_response_tokens=6, **SETTINGS)
         self.encoder = TurnEncoder(
-            self.protocol, lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids
+            self.stream_format, lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids
         )
         self.backbone = QwenBackbone(tiny.vision)
 
     def export(self, out: Path, precision: str = "fp32", **options: Any) -> Path:
         from export.bundle_writer import export_model
 
-        parts = (self.model, self.tokenizer, self.protocol, out)
+        parts = (self.model, self.tokenizer, self.stream_format, out)
         options = {"context_rows": ROWS, "backbone": self.backbone, "precision": precision, **options}
         return export_model(*parts, **options)

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from edge_runtime.command_line.exit import run_command
+from train.ablation.command import compare
 from train.commands.check import check
-from train.commands.compare import compare
-from train.commands.init_backbone import base
+from train.commands.init_backbone import init_backbone
 from train.commands.rubrics import rubrics
 from train.commands.score import score
-from train.commands.to_fp16 import pack
+from train.commands.to_fp16 import to_fp16
 
 # Threads that wait for each other by spinning cost three times the processor time as soon as anything else
 # runs on the machine. Read when torch is loaded, so it is set before.
@@ -28,12 +28,8 @@ def main() -> None:
     """
 
 
-main.add_command(base)
-main.add_command(check)
-main.add_command(compare)
-main.add_command(pack)
-main.add_command(rubrics)
-main.add_command(score)
+for command in (check, compare, init_backbone, rubrics, score, to_fp16):
+    main.add_command(command)
 
 
 @main.command()
@@ -41,7 +37,7 @@ main.add_command(score)
 @click.option("--resume", is_flag=True, help="Go on from the last state in the recipe's output folder.")
 def sft(recipe: Path, resume: bool) -> None:
     """Supervised training by RECIPE, a TOML file (see train/recipes)."""
-    from train.recipe import load_recipe
+    from train.sft.recipe import load_recipe
     from train.sft.run import run_sft
 
     finished = run_sft(load_recipe(recipe), resume=resume)
@@ -62,7 +58,7 @@ def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
     """
     from train.pretrain.run import run_stage_zero
     from train.progress import say
-    from train.recipe import load_recipe
+    from train.sft.recipe import load_recipe
 
     run_stage_zero(load_recipe(recipe), out, epochs, words, say)
     click.echo(str(out))

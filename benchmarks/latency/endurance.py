@@ -59,7 +59,7 @@ def main(bundle: str, timesteps: int, speak_every: int, threads: int | None, out
         frame = frames(k)
         session.threshold = 0.0 if k % speak_every == speak_every - 1 else 1.0
         cpu_before = time.process_time()
-        decision = session.push(frame, (k + 1) / model.protocol.fps)
+        decision = session.push(frame, (k + 1) / model.stream_format.fps)
         cpu_ms = (time.process_time() - cpu_before) * 1e3
         assert decision is not None
         if decision.speak:
@@ -70,7 +70,7 @@ def main(bundle: str, timesteps: int, speak_every: int, threads: int | None, out
         if k % SETTLED == SETTLED - 1:
             rss.append(resident_mb())
 
-    full = max(model.protocol.window_turns, SETTLED)  # by then also warm
+    full = max(model.stream_format.window_turns, SETTLED)  # by then also warm
     first, last = slice(full, full + SPAN), slice(timesteps - SPAN, timesteps)
     slowdown = float(np.nanmedian(wall[last]) / np.nanmedian(wall[first]))
     growth = None if rss[0] is None or rss[-1] is None else rss[-1] - rss[0]

@@ -28,8 +28,8 @@ from benchmarks.latency.quantiles import summarise
 from edge_runtime.backends.ort import OrtBackend
 from edge_runtime.bundle.manifest import load_bundle
 from edge_runtime.command_line.exit import run_command
-from edge_runtime.kv_cache.eviction import CacheRows
-from edge_runtime.kv_cache.host_store import HostRows
+from edge_runtime.kv_cache.eviction import SlotStore
+from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import inverse_frequencies
 from edge_runtime.kv_cache.window import EvictionPlan, KVWindow
 
@@ -142,8 +142,8 @@ def _synthetic(rows: int, block: int) -> dict[str, Callable[[], dict[str, float]
         scales = np.full((layers, two, heads, 1, width), 5 / 127, np.float32) if name == "int8" else None
         stored = (noise * 25 if name == "int8" else noise).astype(name)
         for kind, positions in (("", LAPS * rows), (" M-RoPE", LAPS * rows), (" near", rows)):
-            cache = CacheRows(
-                HostRows(stored.copy(), scales), rows, positions, inverse_frequencies(width, THETA)
+            cache = SlotStore(
+                HostStore(stored.copy(), scales), rows, positions, inverse_frequencies(width, THETA)
             )
             stream = Stream(rows, block, cache.begin, cache.evict, mrope=kind == " M-RoPE")
             settings[name + kind] = stream.run

@@ -45,16 +45,16 @@ def machine_facts() -> dict[str, Any]:
 def bundle_facts(bundle: Bundle) -> dict[str, Any]:
     """Which model was measured, and how large its cache and its frames are."""
     manifest = bundle.path(MANIFEST).read_bytes()
-    model, protocol = bundle.model, bundle.protocol
+    model, stream_format = bundle.model, bundle.stream_format
     return {
         "name": bundle.name,
         "precision": bundle.precision,
         "sha256_of_manifest": hashlib.sha256(manifest).hexdigest(),
         "image_size": list(model.image_size),
-        "tokens_per_frame": protocol.frame_tokens,
+        "tokens_per_frame": stream_format.frame_tokens,
         "context_rows": model.context_rows,
-        "window_turns": protocol.window_turns,
-        "evict_turns": protocol.evict_turns,
+        "window_turns": stream_format.window_turns,
+        "evict_turns": stream_format.evict_turns,
         "bytes": {name: spec.size for name, spec in bundle.files.items()},
     }
 

@@ -78,12 +78,12 @@ class Graphs:
     def __init__(self, bundle: Bundle, setting: Setting) -> None:
         model = bundle.model
         rng = np.random.default_rng(0)
-        rows = LABEL_ROWS + bundle.protocol.frame_tokens
+        rows = LABEL_ROWS + bundle.stream_format.frame_tokens
         self._pixels: list[NDArray[np.float32]] = [
             rng.standard_normal((1, 3, *model.image_size)).astype(np.float32) for _ in range(8)
         ]
         self._chunk = rng.standard_normal((rows, model.hidden_size)).astype(np.float32)
-        self._start = min(rows * bundle.protocol.window_turns, model.context_rows - rows)
+        self._start = min(rows * bundle.stream_format.window_turns, model.context_rows - rows)
         backend = OrtBackend("cpu", setting.threads, spinning=setting.spinning)
         self._vision = backend.load_vision(bundle)
         self._cache = backend.load_decoder(bundle).open_cache()

@@ -58,8 +58,8 @@ def main(
 
     model = edge_runtime.load(bundle, threads=threads)
     torch_stream = TorchEager(checkpoint, threads)
-    threshold = model.protocol.threshold  # may be chosen at export, and costs no time
-    if replace(torch_stream.protocol, threshold=threshold) != model.protocol:
+    threshold = model.stream_format.threshold  # may be chosen at export, and costs no time
+    if replace(torch_stream.stream_format, threshold=threshold) != model.stream_format:
         raise click.UsageError(
             "bundle and checkpoint have different protocols: one was not made from the other"
         )
@@ -69,13 +69,13 @@ def main(
     for _ in range(rounds):
         samples += _stream(model, torch_stream, frames, timesteps, gap_ms / 1e3)
 
-    window = [s for s in samples if s["k"] < model.protocol.window_turns]
+    window = [s for s in samples if s["k"] < model.stream_format.window_turns]
     rows = []
     for start in range(0, timesteps, bins):
         # The first steps of all touch memory for the first time: cold start is another measurement.
         part = [s for s in samples if start <= s["k"] < start + bins and s["k"] >= 5]
         rows.append(_row(start, min(start + bins, timesteps), part))
-    full = [s for s in samples if s["k"] >= model.protocol.window_turns]
+    full = [s for s in samples if s["k"] >= model.stream_format.window_turns]
     result = {
         "what": "silent timestep, frame to decision, milliseconds",
         "machine": facts,
@@ -85,7 +85,7 @@ def main(
         "rounds": rounds,
         "spoke_and_left_out": sum(s["spoke"] for s in samples),
         "score_max_abs_diff_before_eviction": max(abs(s["score"] - s["torch_score"]) for s in window),
-        "window_full": _row(model.protocol.window_turns, timesteps, full),
+        "window_full": _row(model.stream_format.window_turns, timesteps, full),
         "by_timestep": rows,
     }
     _print(result)
@@ -105,7 +105,7 @@ def _stream(
             frame = frames(k)
             for turn in range(2):
                 if turn == k % 2:
-                    decision = session.push(frame, (k + 1) / model.protocol.fps)
+                    decision = session.push(frame, (k + 1) / model.stream_format.fps)
                 else:
                     torch_score, torch_ms = torch_stream.step(frame, k)
                 # Worker threads of either side may spin for a while after their work; let them go to sleep.

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import EdgeError
 
 FAMILY = "compact"
@@ -47,7 +47,7 @@ class TorchCheckpoint:
 
     folder: Path
     config: dict[str, Any]
-    protocol: Protocol
+    stream_format: StreamFormat
     decoder: LlamaForCausalLM
     backbone: nn.Module
     projector: dict[str, Tensor]
@@ -87,7 +87,7 @@ def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) ->
     config = _read_config(folder / CONFIG)
     try:
         weights = load_file(folder / WEIGHTS)
-        protocol = Protocol.from_dict(config["protocol"])
+        stream_format = StreamFormat.from_dict(config["protocol"])
         decoder = _decoder(config["model"], _part(weights, "decoder."))
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG}: key {error.args[0]}: missing; train again") from error
@@ -100,8 +100,8 @@ def load_torch_checkpoint(folder: Path, *, backbone: nn.Module | None = None) ->
     if backbone is None:
         backbone = nn.Sequential(network.conv_stem, network.bn1, network.act1, network.blocks)
     classifier = _classifier(network) if CONCEPT_NAMES in projector else None
-    checkpoint = TorchCheckpoint(folder, config, protocol, decoder, backbone, projector, classifier)
-    expected = (1, protocol.frame_tokens, decoder.config.hidden_size)
+    checkpoint = TorchCheckpoint(folder, config, stream_format, decoder, backbone, projector, classifier)
+    expected = (1, stream_format.frame_tokens, decoder.config.hidden_size)
     try:
         got = tuple(checkpoint.visual_tokens(torch.zeros(1, 3, *IMAGE_SIZE))[0].shape)
     except (KeyError, RuntimeError, ValueError, ZeroDivisionError) as error:

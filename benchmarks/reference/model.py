@@ -33,8 +33,8 @@ from edge_runtime.bundle.stream_format import TurnEncoder
 from edge_runtime.bundle.tokenizer import Tokenizer
 from edge_runtime.engine.model import Model
 from edge_runtime.errors import BackendError, BundleError
-from edge_runtime.kv_cache.eviction import CacheRows
-from edge_runtime.kv_cache.host_store import HostRows
+from edge_runtime.kv_cache.eviction import SlotStore
+from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import inverse_frequencies
 from edge_runtime.kv_cache.window import EvictionPlan
 from train.models.cache_argument import CACHE_ARGUMENT
@@ -61,10 +61,10 @@ class TorchModel(Model):
         checkpoint = load_torch_checkpoint(folder, backbone=backbone)
         config = checkpoint.decoder.config
         self.bundle = _as_bundle(checkpoint, context_rows or config.max_position_embeddings)
-        self.protocol = checkpoint.protocol
+        self.stream_format = checkpoint.stream_format
         try:
             self.tokenizer = Tokenizer(folder / TOKENIZER)
-            self.encoder = TurnEncoder(self.protocol, self.tokenizer.encode)
+            self.encoder = TurnEncoder(self.stream_format, self.tokenizer.encode)
         except (BundleError, ValueError) as error:
             raise CheckpointError(f"{folder / TOKENIZER}: cannot be used ({error})") from error
         if self.tokenizer.vocab_size > config.vocab_size:
@@ -110,7 +110,7 @@ class TorchCache:
     """See :class:`edge_runtime.backends.base.DecoderCache`.
 
     Keys and values lie in one numpy array [L, 2, Hkv, C, Dh]; torch sees the same memory, so that rows are
-    evicted by the runtime's own :class:`CacheRows`.
+    evicted by the runtime's own :class:`SlotStore`.
     """
 
     def __init__(self, decoder: LlamaForCausalLM, model: ModelSpec) -> None:
@@ -118,8 +118,8 @@ class TorchCache:
         self._decoder = decoder
         shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
         cache = np.zeros(shape, np.float32)
-        self._rows = CacheRows(
-            HostRows(cache),
+        self._rows = SlotStore(
+            HostStore(cache),
             self.capacity,
             model.rotary_positions or model.context_rows,
             inverse_frequencies(model.head_dim, model.rope_theta),
@@ -186,7 +186,7 @@ def _as_bundle(checkpoint: TorchCheckpoint, context_rows: int) -> Bundle:
         folder=checkpoint.folder,
         name=checkpoint.folder.resolve().name,
         precision="fp32",
-        protocol=checkpoint.protocol,
+        stream_format=checkpoint.stream_format,
         model=ModelSpec(
             hidden_size=config.hidden_size,
             num_layers=config.num_hidden_layers,

@@ -29,7 +29,7 @@ class TorchStream:
         torch.set_num_threads(threads)
         self._checkpoint = load_torch_checkpoint(folder)
         self._decoder = self._checkpoint.decoder
-        self.encoder = TurnEncoder(self._checkpoint.protocol, Tokenizer(folder / TOKENIZER).encode)
+        self.encoder = TurnEncoder(self._checkpoint.stream_format, Tokenizer(folder / TOKENIZER).encode)
         self._start = [*self.encoder.prefix_ids(), *self.encoder.query_ids(query)]
         self.max_positions: int = self._decoder.config.max_position_embeddings
         config = self._decoder.config

@@ -28,8 +28,8 @@ class TorchEager:
     def __init__(self, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
         self._checkpoint = load_torch_checkpoint(folder)
-        self.protocol = self._checkpoint.protocol
-        self.encoder = TurnEncoder(self.protocol, Tokenizer(folder / TOKENIZER).encode)
+        self.stream_format = self._checkpoint.stream_format
+        self.encoder = TurnEncoder(self.stream_format, Tokenizer(folder / TOKENIZER).encode)
         self._pending: list[int] = []
 
     @torch.inference_mode()

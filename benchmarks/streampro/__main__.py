@@ -143,7 +143,7 @@ def run(
     settings = {
         **identity,
         "annotations_sha256": sha256(annotations),
-        "threshold": model.protocol.threshold if threshold is None else threshold,
+        "threshold": model.stream_format.threshold if threshold is None else threshold,
     }
     with PartialFile(out, settings) as partial:
         left = [question for question in questions if question.id not in partial.done]

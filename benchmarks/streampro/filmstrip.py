@@ -35,14 +35,14 @@ class Watched:
 def watch(model: Model, clip: Path, question: str, at: float) -> list[Watched]:
     """Run ``model`` over ``clip`` with ``question`` asked at ``at`` seconds. Raises EdgeError or OSError."""
     seen: list[Watched] = []
-    sampler = TimestepSampler(model.protocol.fps)
+    sampler = TimestepSampler(model.stream_format.fps)
     vision = model.open_vision()
     with model.session() as session, av.open(str(clip)) as container:
         for picture in container.decode(video=0):
             index = sampler.take(picture.time)
             if index is None:
                 continue
-            if not session.queries and model.protocol.interval(index)[1] >= at:
+            if not session.queries and model.stream_format.interval(index)[1] >= at:
                 session.ask(question)
             frame = picture.to_ndarray(format="rgb24")
             seen.append(Watched(frame, session.push_tokens(vision.see(frame), index)))
@@ -92,7 +92,7 @@ def main(bundle: str, clip: Path, question: str, at: float, out: Path) -> None:
         seen = watch(model, clip, question, at)
         if not seen:
             raise click.ClickException(f"{clip}: shorter than one timestep")
-        draw(seen, question, model.protocol.threshold, out)
+        draw(seen, question, model.stream_format.threshold, out)
     except (EdgeError, OSError) as error:
         raise click.ClickException(str(error)) from None
 

@@ -27,7 +27,7 @@ from benchmarks.metric.judges import normalise
 from benchmarks.metric.llm.client import ChatClient, Message
 from benchmarks.streampro.clip_pool import ClipPool
 from benchmarks.streampro.clips import timestep_frames
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 
 SYSTEM_PROMPT = """\
 You watch a video while it plays. You get its frames so far, one per second, each after the interval of time \
@@ -46,7 +46,7 @@ REQUEST_FIELDS: dict[str, Any] = {"temperature": 0, "max_tokens": 128}
 """Fields of each request; for a server that does not know one, the client's ``extra`` leaves it out."""
 
 JPEG_QUALITY = 85
-PROTOCOL = Protocol(fps=1.0)
+STREAM_FORMAT = StreamFormat(fps=1.0)
 """Frames and labels are those of the streaming models, at the paper's rate."""
 
 
@@ -83,10 +83,10 @@ class PolledRunner(ClipPool):
     ) -> Iterator[tuple[Annotation, Prediction]]:
         """Each question on one clip with its prediction, in order. Raises what ``ChatClient.ask`` raises."""
         frames: list[Frame] = []
-        for index, picture in timestep_frames(clip, PROTOCOL.fps):
+        for index, picture in timestep_frames(clip, STREAM_FORMAT.fps):
             self.check()
             url = data_url(picture, self._frame_size)
-            frames.append(Frame(PROTOCOL.interval(index)[1], PROTOCOL.label(index), url))
+            frames.append(Frame(STREAM_FORMAT.interval(index)[1], STREAM_FORMAT.label(index), url))
         for question in questions:
             yield question, self._answer(question, frames)
 

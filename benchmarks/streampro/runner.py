@@ -33,7 +33,7 @@ class Runner(ClipPool):
     def __init__(self, model: Model, *, threshold: float | None = None, workers: int = 1) -> None:
         super().__init__(workers)
         self._model = model
-        self._protocol = model.protocol
+        self._stream_format = model.stream_format
         self._threshold = threshold
 
     def answer_clip(
@@ -42,7 +42,7 @@ class Runner(ClipPool):
         """Each question on one clip with its prediction, in order."""
         tokens: list[tuple[int, VisualTokens]] = []
         vision = self._model.open_vision()
-        for index, frame in timestep_frames(clip, self._protocol.fps):
+        for index, frame in timestep_frames(clip, self._stream_format.fps):
             self.check()
             tokens.append((index, vision.see(frame)))
         for question in questions:
@@ -57,7 +57,7 @@ class Runner(ClipPool):
             for index, visual_tokens in tokens:
                 self.check()
                 # In force from the first timestep that does not end before the query.
-                if not asked and self._protocol.interval(index)[1] >= question.query.time:
+                if not asked and self._stream_format.interval(index)[1] >= question.query.time:
                     session.ask(question.query.text)
                     asked = True
                 decision = session.push_tokens(visual_tokens, index)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edge_runtime.app.run import source_factory as opening
+from edge_runtime import redaction
+from edge_runtime.app.run import source_factory
 from edge_runtime.bundle.manifest import load_bundle
 from edge_runtime.config.schema import CameraConfig, Config, read_config
 from edge_runtime.config.toml import Problem, dotted
@@ -99,7 +100,7 @@ class _Look:
         names_and_sources = []
         for index, camera in enumerate(self._config.cameras):
             at: KeyPath = ("camera", index)
-            if not camera.asks:
+            if not camera.queries:
                 yield note(self._config, at, "warn", "nothing to watch for; add [[camera.ask]] or give --ask")
             wrong = list(self._secret(at, "password", Secret(camera.password_env, camera.password_file)))
             yield from wrong
@@ -115,7 +116,7 @@ class _Look:
                     yield self._fail((*at, "source"), err)
         try:
             if names_and_sources and len({name for name, _ in names_and_sources}) == len(names_and_sources):
-                opening.check_distinct(names_and_sources)
+                source_factory.check_distinct(names_and_sources)
         except ConfigError as err:
             yield self._fail(("camera",), err)
 
@@ -160,7 +161,7 @@ class _Look:
             return
         if value is not None:
             with suppress(ImportError):  # without pipelines no source is looked at, which could show it
-                opening.hide(value)
+                redaction.register(value)
         if secret.file is not None and (others := stat.S_IMODE(secret.file.stat().st_mode) & 0o077):
             mode = stat.S_IMODE(secret.file.stat().st_mode)
             who = "others" if others & 0o007 else "its group"
@@ -179,7 +180,7 @@ class _Look:
 
     def _source(self, camera: CameraConfig) -> Any:
         """Parsed, and looked at where it is a file. The environment of the process holds its password."""
-        return opening.parse(camera)
+        return source_factory.parse(camera)
 
     def _fail(self, at: KeyPath, err: EdgeError) -> Finding:
         return note(self._config, at, "fail", without_secrets(err), err.exit_code)
@@ -188,7 +189,7 @@ class _Look:
 def without_secrets(err: Exception) -> str:
     """An error's words without secrets, where there are any to know of."""
     try:
-        return opening.without_secrets(str(err))
+        return redaction.scrub(str(err))
     except ImportError:
         return str(err)
 

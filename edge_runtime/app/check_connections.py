@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from edge_runtime import redaction
 from edge_runtime.app.check import Finding, note, receiver_places, without_secrets
-from edge_runtime.app.run import source_factory as opening
+from edge_runtime.app.run import source_factory
 from edge_runtime.config.schema import CameraConfig, Config
 from edge_runtime.errors import EdgeError, SinkError, SourceError
 from edge_runtime.sinks.registry import open_transport
@@ -20,7 +21,7 @@ def connect(config: Config) -> Iterator[Finding]:
     for at, receiver in receiver_places(config):
         began = time.monotonic()
         try:
-            transport = open_transport(receiver, opening.hide, announce=False)
+            transport = open_transport(receiver, redaction.register, announce=False)
             try:
                 transport.reach()
             finally:
@@ -45,7 +46,7 @@ def connect(config: Config) -> Iterator[Finding]:
 
 def first_picture(camera: CameraConfig, patience_s: float = PATIENCE_S) -> str:
     """Words on the first picture. Raises SourceError, with the last thing the source said."""
-    opened = opening.try_camera(opening.parse(camera), camera.options)
+    opened = source_factory.try_camera(source_factory.parse(camera), camera.options)
     cause = "it says nothing"
     try:
         deadline = time.monotonic() + patience_s

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_runtime import redaction
 from edge_runtime.app.commands.check import check
 from edge_runtime.app.commands.help import Commands
 from edge_runtime.app.commands.init import init
 from edge_runtime.app.commands.plugin import plugin
-from edge_runtime.app.commands.run import SAMPLES, run
+from edge_runtime.app.commands.run import run
 from edge_runtime.app.hide_arguments import hide_passwords
-from edge_runtime.app.run.source_factory import scrub
 from edge_runtime.backends.names import NAMES
 from edge_runtime.backends.no_telemetry import ignore_desktop_settings
 from edge_runtime.config.schema import find_config
@@ -34,7 +34,7 @@ from edge_runtime.observability.console import Console, show_error
 if TYPE_CHECKING:
     from edge_runtime.app.doctor import Decoder
 
-__all__ = ["SAMPLES", "commands", "main"]
+__all__ = ["commands", "main"]
 
 DEBUG = "EDGE_RUN_DEBUG"
 _TERMINATED = 128 + signal.SIGTERM
@@ -80,7 +80,7 @@ def doctor(bundle: str | None, backend: str | None, config: str | None, as_json:
     settings = find_config(config)
     runtime = settings.runtime
     console = Console(sys.stdout)
-    scrub(console)
+    console.scrub = redaction.scrub
     findings = []
     examined = examine(
         bundle or runtime.bundle,
@@ -143,7 +143,7 @@ def _main(args: list[str]) -> int:
     console = Console(sys.stderr)
     ignore_desktop_settings()
     hide_passwords(args)
-    scrub(console)
+    console.scrub = redaction.scrub
     try:
         return int(commands.main(args, prog_name="edge-run", standalone_mode=False) or 0)
     except click.ClickException as err:
@@ -182,10 +182,10 @@ class _Video:
         from edge_runtime.app.doctor import Decoder
         from pipelines.pipeline.decoding.decoders import list_decoders
 
-        return [Decoder(info.name, info.codecs, info.hardware, info.proof) for info in list_decoders()]
+        return [Decoder(info.name, info.codecs, info.hardware, info.probe) for info in list_decoders()]
 
     def cameras(self) -> list[str]:
-        from pipelines.sources.devices import list_cameras
+        from pipelines.sources.v4l2.devices import list_cameras
 
         return [f"{camera.name} ({camera.source})" for camera in list_cameras()]
 

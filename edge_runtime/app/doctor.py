@@ -317,7 +317,7 @@ def _time_steps(model: Any) -> Finding:
             text_ms = decision.timing["total"] - decision.timing["decision"]
             spent.append((time.perf_counter() - started) * 1e3 - text_ms)
     median_ms = sorted(spent)[len(spent) // 2]
-    interval_ms = 1000 / model.protocol.fps
+    interval_ms = 1000 / model.stream_format.fps
     detail = f"a decision takes {median_ms:.1f} ms of the {interval_ms:.0f} ms it may ({model.backend})"
     if median_ms < interval_ms / 2:
         return Finding("speed", "ok", detail)

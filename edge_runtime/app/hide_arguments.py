@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from edge_runtime.app.run import source_factory as opening
+from edge_runtime import redaction
 
 _ADDRESS = re.compile(r"[^@]*:[^@]*@|[^@?]*://.*[?&]", re.S)
 """``user:password@host``, with or without a scheme, and a URL with a query."""
@@ -23,8 +23,8 @@ def hide_passwords(arguments: Sequence[str]) -> None:
     for before, argument in zip(("", *arguments), arguments, strict=False):
         if before != "--ask" and _ADDRESS.match(argument):
             with suppress(ImportError):  # without pipelines no source is opened
-                opening.hide_in_address(argument)
-                replacements[argument] = opening.without_secrets(argument)
+                redaction.register_url(argument)
+                replacements[argument] = redaction.scrub(argument)
     if replacements:
         _overwrite(replacements)
 

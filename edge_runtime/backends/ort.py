@@ -19,8 +19,8 @@ from edge_runtime.backends.base import DecoderCache, first_trace
 from edge_runtime.backends.spinning import Spinning, session_entries, supported
 from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec, TensorSpec
 from edge_runtime.errors import BackendError, BundleError
-from edge_runtime.kv_cache.eviction import CacheRows
-from edge_runtime.kv_cache.host_store import HostRows
+from edge_runtime.kv_cache.eviction import SlotStore
+from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import inverse_frequencies
 from edge_runtime.kv_cache.window import EvictionPlan
 
@@ -149,9 +149,9 @@ class _OrtCache:
         shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
         self._cache: Any = np.zeros(shape, dtype)  # keys and values of each layer in turn
         self._scales = scales
-        self._store = HostRows(self._cache, scales)
+        self._store = HostStore(self._cache, scales)
         positions = self._positions_of(model)
-        self._rows = CacheRows(
+        self._rows = SlotStore(
             self._store, self.capacity, positions, inverse_frequencies(model.head_dim, model.rope_theta)
         )
         self._positions = np.arange(positions, dtype=np.int64)

@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar, cast
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import BundleError
 
 FORMAT_VERSION = 3
@@ -92,7 +92,7 @@ class Bundle:
     folder: Path
     name: str
     precision: str
-    protocol: Protocol
+    stream_format: StreamFormat
     model: ModelSpec
     vision: GraphSpec
     decoder: GraphSpec
@@ -105,7 +105,7 @@ class Bundle:
     @property
     def visual_shape(self) -> tuple[int, int, int]:
         """Of a frame's visual tokens: [1 + DeepStack's layers, V, D]."""
-        return 1 + self.model.deepstack, self.protocol.frame_tokens, self.model.hidden_size
+        return 1 + self.model.deepstack, self.stream_format.frame_tokens, self.model.hidden_size
 
     @property
     def queries_per_session(self) -> int | None:
@@ -165,7 +165,7 @@ def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
         folder=folder,
         name=root.get("name", str),
         precision=root.get("precision", str),
-        protocol=_protocol(root.section("protocol")),
+        stream_format=_stream_format(root.section("protocol")),
         model=ModelSpec(
             **{
                 key: model.positive(key)
@@ -194,8 +194,10 @@ def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
         manifest=manifest,
     )
     grid = bundle.model.visual_grid
-    if grid is not None and grid[0] * grid[1] != bundle.protocol.frame_tokens:
-        raise model.wrong("visual_grid", f"{bundle.protocol.frame_tokens} visual tokens, as the protocol has")
+    if grid is not None and grid[0] * grid[1] != bundle.stream_format.frame_tokens:
+        raise model.wrong(
+            "visual_grid", f"{bundle.stream_format.frame_tokens} visual tokens, as the protocol has"
+        )
     decoders = [graph.file for graph in (bundle.decoder, *bundle.alternatives)]
     for needed in (bundle.vision.file, *decoders, EMBEDDING, TOKENIZER):
         if needed not in bundle.files:
@@ -271,13 +273,13 @@ def _rotary_positions(model: _Section) -> int | None:
     return positions
 
 
-def _protocol(section: _Section) -> Protocol:
-    defaults = Protocol().to_dict()
+def _stream_format(section: _Section) -> StreamFormat:
+    defaults = StreamFormat().to_dict()
     for key, value in section.data.items():
         if key in defaults and not _same_kind(value, defaults[key]):
             raise section.wrong(key, f"the kind of {defaults[key]!r:.40}")
     try:
-        return Protocol.from_dict(dict(section.data))
+        return StreamFormat.from_dict(dict(section.data))
     except ValueError as error:
         raise BundleError(f"{section.path}: {error}") from error
 

@@ -24,7 +24,7 @@ SYSTEM_PROMPT = (
 
 
 @dataclass(frozen=True)
-class Protocol:
+class StreamFormat:
     """Everything that decides which token ids a stream becomes. Stored in checkpoints and bundles."""
 
     system_prompt: str = SYSTEM_PROMPT
@@ -74,7 +74,7 @@ class Protocol:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Protocol:
+    def from_dict(cls, data: dict[str, Any]) -> StreamFormat:
         """Unknown keys are ignored (formats.md); a missing key takes its default."""
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in data.items() if k in known})
@@ -93,14 +93,14 @@ class TurnEncoder:
     Raises ValueError when a decision token or the image token is not one single token of the vocabulary.
     """
 
-    def __init__(self, protocol: Protocol, encode: Callable[[str], list[int]]) -> None:
-        self.protocol = protocol
+    def __init__(self, stream_format: StreamFormat, encode: Callable[[str], list[int]]) -> None:
+        self.stream_format = stream_format
         self._encode = encode
-        self.silence_id = self._single(protocol.silence)
-        self.response_id = self._single(protocol.response)
-        self.image_id = self._single(protocol.image_token)
-        self.silence_end_ids = encode(protocol.silence_end) if protocol.silence_end else []
-        self.response_end_ids = encode(protocol.response_end) if protocol.response_end else []
+        self.silence_id = self._single(stream_format.silence)
+        self.response_id = self._single(stream_format.response)
+        self.image_id = self._single(stream_format.image_token)
+        self.silence_end_ids = encode(stream_format.silence_end) if stream_format.silence_end else []
+        self.response_end_ids = encode(stream_format.response_end) if stream_format.response_end else []
         if not self.response_end_ids:
             raise ValueError("protocol: response_end must not be empty, or a response would never end")
         self.stop_id = self.response_end_ids[0]
@@ -113,20 +113,22 @@ class TurnEncoder:
 
     def prefix_ids(self) -> list[int]:
         """Ids of the system prompt; they lie first in the cache and are never evicted."""
-        return self._encode(self.protocol.prefix_template.format(system=self.protocol.system_prompt))
+        return self._encode(
+            self.stream_format.prefix_template.format(system=self.stream_format.system_prompt)
+        )
 
     def query_ids(self, text: str) -> list[int]:
         """Ids of a query, placed before the turn of the first timestep whose end is not before it."""
-        return self._encode(self.protocol.query_template.format(text=_plain(text)))
+        return self._encode(self.stream_format.query_template.format(text=_plain(text)))
 
     def turn_ids(self, index: int) -> list[int]:
         """User side of timestep ``index`` up to where the decision is read; V of the ids are ``image_id``."""
-        start, end = self.protocol.interval(index)
+        start, end = self.stream_format.interval(index)
         return self._encode(
-            self.protocol.turn_template.format(
+            self.stream_format.turn_template.format(
                 start=format_seconds(start),
                 end=format_seconds(end),
-                image=self.protocol.image_token * self.protocol.frame_tokens,
+                image=self.stream_format.image_token * self.stream_format.frame_tokens,
             )
         )
 

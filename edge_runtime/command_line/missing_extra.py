@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
+from edge_runtime.command_line.own_packages import prefer_own_packages
+
 _BENCH = frozenset({"av", "httpx", "matplotlib", "rich", "safetensors", "tqdm"})
 _TRAIN = frozenset(
     {
@@ -55,7 +57,10 @@ def explained(error: BaseException, folder_extra: str) -> str | None:
 
 
 def explain_missing_packages(folder_extra: str) -> None:
-    """Call from a package's ``__init__``. ``folder_extra``: the extra that its commands need."""
+    """Call from a package's ``__init__``. ``folder_extra``: the extra that its commands need.
+
+    The command's further imports of our packages then ignore the user's modules of the same names, too.
+    """
     if sys.argv[:1] != ["-m"]:  # so it is while `python -m` looks for the module to start
         return
 
@@ -67,3 +72,4 @@ def explain_missing_packages(folder_extra: str) -> None:
         raise SystemExit(EXIT_CODE)
 
     sys.excepthook = explain
+    prefer_own_packages()

@@ -23,7 +23,7 @@ TRANSPORTS = ("tcp", "udp", "auto")
 
 
 @dataclass(frozen=True)
-class Ask:
+class QueryConfig:
     """One question put to one stream at ``at`` seconds of it."""
 
     text: str
@@ -59,7 +59,7 @@ class CameraConfig:
     password_env: str | None = None
     policy: PolicySettings = field(default_factory=PolicySettings)
     """What this camera's questions start from, also those asked on the command line."""
-    asks: tuple[Ask, ...] = ()
+    queries: tuple[QueryConfig, ...] = ()
     options: SourceOptions = field(default_factory=SourceOptions)
     password_file: Path | None = None
 
@@ -110,7 +110,7 @@ def _camera(table: Table, names: set[str]) -> CameraConfig:
         password_env=password.env,
         password_file=password.file,
         policy=policy,
-        asks=tuple(table.tables("ask", partial(_ask, base=policy))),
+        queries=tuple(table.tables("ask", partial(_ask, base=policy))),
         options=_source_options(table),
     )
 
@@ -203,12 +203,12 @@ def _can_be(table: Table, key: str, make: type, *arguments: object) -> bool:
     return True
 
 
-def _ask(table: Table, base: PolicySettings) -> Ask:
+def _ask(table: Table, base: PolicySettings) -> QueryConfig:
     text = table.required_text("text")
     if text is not None and not text.strip():
         table.wrong("text", "expected a question, got nothing")
     at = table.seconds("at", 0.0)
-    return Ask(text or "", at, _policy(table, base))
+    return QueryConfig(text or "", at, _policy(table, base))
 
 
 def _policy(table: Table, base: PolicySettings) -> PolicySettings:

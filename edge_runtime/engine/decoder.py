@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends.base import DecoderCache
 from edge_runtime.errors import BackendError
-from edge_runtime.kv_cache.mrope import RowPositions
+from edge_runtime.kv_cache.mrope import MRopePositions
 from edge_runtime.kv_cache.window import EvictionPlan
 
 
@@ -54,7 +54,7 @@ class CachedDecoder:
         # Virtual memory until it is written: a chunk touches its first few rows only.
         self._inputs = np.empty((cache.capacity, embedding.shape[1]), dtype=np.float32)
         self._scratch = np.empty(embedding.shape[0], dtype=np.float32)
-        self._positions = None if grid is None else RowPositions(cache.capacity, image_id, grid)
+        self._positions = None if grid is None else MRopePositions(cache.capacity, image_id, grid)
         self._deepstack_layers = deepstack
         self._deepstack = np.empty(deepstack * self._inputs.size, dtype=np.float32)
         self.calls = 0

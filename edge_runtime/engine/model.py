@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 
 import numpy as np
@@ -35,11 +37,11 @@ class Model:
         spinning: Spinning = "run",
     ) -> None:
         self.bundle: Bundle = load_bundle(name_or_folder)
-        self.protocol = self.bundle.protocol
+        self.stream_format = self.bundle.stream_format
         self.tokenizer = Tokenizer(self.bundle.path(TOKENIZER))
         self.embedding = _load_embedding(self.bundle)
         try:
-            self.encoder = TurnEncoder(self.protocol, self.tokenizer.encode)
+            self.encoder = TurnEncoder(self.stream_format, self.tokenizer.encode)
         except ValueError as error:
             raise BundleError(f"{self.bundle.path(TOKENIZER)}: {error}; export the bundle again") from error
         if self.tokenizer.vocab_size > self.bundle.model.vocab_size:
@@ -71,6 +73,17 @@ class Model:
     def session(self, *, threshold: float | None = None) -> StreamSession:
         """A new stream. ``threshold``: speak when the score reaches it, 0..1; None for the bundle's."""
         return StreamSession(self, threshold=threshold)
+
+    def with_fps(self, fps: float) -> Model:
+        """The same loaded model, deciding ``fps`` times per second of stream instead of as it was trained
+        to.
+        """
+        if fps == self.stream_format.fps:
+            return self
+        changed = copy.copy(self)
+        changed.stream_format = replace(self.stream_format, fps=fps)
+        changed.encoder = TurnEncoder(changed.stream_format, self.tokenizer.encode)
+        return changed
 
     def open_vision(self) -> VisionStream:
         """Frames of a new stream to visual tokens, for several sessions at a time."""

@@ -1,81 +1,105 @@
-"""One question put to one stream: its session, its policy, and how it changes while the stream runs.
+"""One query of one stream: its session, its policy, and how it changes while the stream runs.
 
-The cache of a session is only ever appended to, so a question is never edited: another text is another
-question with a new session. That one remembers nothing from before, as at the start of a stream. A question
-whose text stays keeps session, memory and policy history, whatever else about it changes.
+The cache of a session is only ever appended to, so ``edge-run`` never edits a query: another text is another
+query with a new session. That one remembers nothing from before, as at the start of a stream. A query whose
+text stays keeps session, memory and policy history, whatever else about it changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from edge_runtime.config.schema import Ask
+from edge_runtime.config.schema import QueryConfig
 from edge_runtime.engine.model import Model
-from edge_runtime.engine.session import StreamSession
-from edge_runtime.errors import EdgeError
-from edge_runtime.events.policy import ResponsePolicy
+from edge_runtime.errors import ConfigError, EdgeError
+from edge_runtime.events.policy import PolicySettings, ResponsePolicy
 
 
-@dataclass(eq=False)
-class Question:
-    """A question that is being watched, or will be from ``due`` seconds of the stream."""
+class Query:
+    """A query that is being watched, or will be from ``due`` seconds of the stream.
 
-    id: str
-    ask: Ask
-    session: StreamSession
-    policy: ResponsePolicy
-    due: float
-    asked: bool = False
+    ``live``: the policy keeps quiet hours. Raises EdgeError when it cannot be asked: now, not when due.
+    """
 
-    def adopt(self, ask: Ask, model: Model) -> None:
+    def __init__(self, model: Model, id: str, config: QueryConfig, *, live: bool, due: float) -> None:
+        self.id = id
+        self.config = config
+        self.due = due
+        self.asked = False
+        self.session = model.session(threshold=config.policy.threshold)
+        try:
+            self.session.remove(self.session.ask(config.text))
+        except EdgeError:
+            self.session.close()
+            raise
+        self._now = datetime.now if live else None
+        self.policy = ResponsePolicy(config.policy, self._now)
+        self._default_threshold = model.stream_format.threshold
+
+    def ask(self) -> None:
+        """Put it into force from the next timestep."""
+        self.session.ask(self.config.text, id=self.id)
+        self.asked = True
+
+    def configure(self, config: QueryConfig) -> None:
         """Go on under other settings; the text is the same."""
-        self.ask = ask
-        self.policy.settings = ask.policy
-        threshold = ask.policy.threshold
-        self.session.threshold = model.protocol.threshold if threshold is None else threshold
         if not self.asked:
-            self.due = ask.at
+            self.due = config.at
+        self.set_policy(config.policy)
+        self.config = config
+
+    def set_policy(self, settings: PolicySettings) -> None:
+        """Change when responses go out, from the next timestep on. Any thread."""
+        self.session.threshold = self._default_threshold if settings.threshold is None else settings.threshold
+        self.policy.settings = settings
+        self.config = replace(self.config, policy=settings)
+
+    def reword(self, text: str) -> None:
+        """Ask something else on the same session, which remembers the stream. Raises ConfigError when that
+        cannot be asked: then the old text stays.
+        """
+        self.session.remove(self.id)  # first: a model may watch for one query at a time
+        try:
+            self.session.ask(text, id=self.id)
+        except ConfigError:
+            self.session.ask(self.config.text, id=self.id)
+            raise
+        self.config = replace(self.config, text=text)
+
+    def reset(self) -> None:
+        """Start again as for a new stream; the query stays asked."""
+        self.session.reset(keep_queries=True)
+        self.policy = ResponsePolicy(self.policy.settings, self._now)
 
 
 @dataclass(frozen=True)
 class Revision:
-    """Questions made ready to take the place of others; see
-    :meth:`edge_runtime.engine.decision_loop.Runner.revise`."""
+    """Queries made ready to take the place of others; see :meth:`DecisionLoop.revise
+    <edge_runtime.engine.decision_loop.DecisionLoop.revise>`.
+    """
 
-    questions: tuple[Question, ...]
+    queries: tuple[Query, ...]
     """All that will be watched, in order, kept and new."""
-    asks: tuple[Ask, ...]
+    configs: tuple[QueryConfig, ...]
     """What each of them will be like."""
-    added: tuple[Question, ...]
-    removed: tuple[Question, ...]
+    added: tuple[Query, ...]
+    removed: tuple[Query, ...]
 
     def discard(self) -> None:
         """Free what was made ready: it will not be used."""
-        for question in self.added:
-            question.session.close()
+        for query in self.added:
+            query.session.close()
 
 
-def open_question(model: Model, id: str, ask: Ask, *, live: bool, due: float | None = None) -> Question:
-    """A question with a session of its own. Raises EdgeError when it cannot be asked: now, not when due."""
-    session = model.session(threshold=ask.policy.threshold)
-    try:
-        session.remove(session.ask(ask.text))
-    except EdgeError:
-        session.close()
-        raise
-    policy = ResponsePolicy(ask.policy, datetime.now if live else None)
-    return Question(id, ask, session, policy, ask.at if due is None else due)
-
-
-def match(questions: Iterable[Question], asks: Sequence[Ask]) -> tuple[list[Question | None], list[Question]]:
-    """For each ask the question that has its text already, or None; and the questions that are left over."""
-    left = list(questions)
-    found: list[Question | None] = []
-    for ask in asks:
-        question = next((one for one in left if one.ask.text == ask.text), None)
-        if question is not None:
-            left.remove(question)
-        found.append(question)
+def match(queries: Iterable[Query], configs: Sequence[QueryConfig]) -> tuple[list[Query | None], list[Query]]:
+    """For each configuration the query that has its text already, or None; and the queries left over."""
+    left = list(queries)
+    found: list[Query | None] = []
+    for config in configs:
+        query = next((one for one in left if one.config.text == config.text), None)
+        if query is not None:
+            left.remove(query)
+        found.append(query)
     return found, left

@@ -78,15 +78,15 @@ class StreamSession:
     """
 
     def __init__(self, model: Model, *, threshold: float | None = None) -> None:
-        self.threshold = model.protocol.threshold if threshold is None else threshold
+        self.threshold = model.stream_format.threshold if threshold is None else threshold
         self._model = model
         self._encoder = model.encoder
-        self._protocol = model.protocol
+        self._stream_format = model.stream_format
         self._lock = threading.RLock()
-        self._sampler = TimestepSampler(self._protocol.fps)
+        self._sampler = TimestepSampler(self._stream_format.fps)
         self._last_index = -1
         self._window = KVWindow(
-            model.bundle.model.context_rows, self._protocol.window_turns, self._protocol.evict_turns
+            model.bundle.model.context_rows, self._stream_format.window_turns, self._stream_format.evict_turns
         )
         self._pending: list[int] = []  # decision of the last turn, not in the cache yet
         self._active: dict[str, _Query] = {}
@@ -99,7 +99,7 @@ class StreamSession:
         largest_turn = (
             len(self._encoder.turn_ids(_FAR_INDEX))
             + 1
-            + self._protocol.max_response_tokens
+            + self._stream_format.max_response_tokens
             + len(self._encoder.response_end_ids)
         )
         capacity = self._window.capacity
@@ -293,7 +293,7 @@ class StreamSession:
     def _make_room(self, turn: list[int], timing: dict[str, float]) -> None:
         """Evict until the chunk and the longest response fit."""
         rows = len(self._pending) + sum(len(query.ids) for query in self._queued) + len(turn)
-        plan = self._window.plan_turn(rows + 1 + self._protocol.max_response_tokens)
+        plan = self._window.plan_turn(rows + 1 + self._stream_format.max_response_tokens)
         if plan is None:
             return
         started = perf_counter()
@@ -337,7 +337,7 @@ class StreamSession:
         if self._active and score >= self._threshold:
             text, tokens, pending = self._speak(begin, timing)
         timing["total"] = (perf_counter() - begin) * 1e3
-        interval = self._protocol.interval(index)
+        interval = self._stream_format.interval(index)
         query_id = next(reversed(self._active), None)
         return Decision(
             interval[1], interval, score, text is not None, text, query_id, tokens, timing
@@ -350,7 +350,7 @@ class StreamSession:
             encoder.response_id,
             self._window.rows,
             stop_id=encoder.stop_id,
-            max_tokens=self._protocol.max_response_tokens,
+            max_tokens=self._stream_format.max_response_tokens,
             bias=self._model.text_bias,
             is_blank=lambda ids: not decode(ids),
         )

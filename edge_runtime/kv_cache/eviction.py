@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.kv_cache.placement import Relocation, RowPlacement, Rows
+from edge_runtime.kv_cache.placement import Relocation, Rows, SlotPlacement
 from edge_runtime.kv_cache.rope import from_pairs, rotations
 from edge_runtime.kv_cache.window import EvictionPlan
 
@@ -22,7 +22,7 @@ _BLOCK_ROWS = 512
 """Rows turned at a time: what is computed in between stays in a core's cache."""
 
 
-class RowStore(Protocol):
+class KVStore(Protocol):
     """Keys and values in a backend's memory. Rows are places in it, ascending or not."""
 
     @property
@@ -47,17 +47,17 @@ class RowStore(Protocol):
         ...
 
 
-class CacheRows:
+class SlotStore:
     """Rows of one stream's cache. ``frequencies`` [Dh / 2] radians a position; sizes as of
-    :class:`RowPlacement`.
+    :class:`SlotPlacement`.
     """
 
     def __init__(
-        self, store: RowStore, capacity: int, positions: int, frequencies: NDArray[np.float64]
+        self, store: KVStore, capacity: int, positions: int, frequencies: NDArray[np.float64]
     ) -> None:
         self._store = store
         self._frequencies = frequencies
-        self._placement = RowPlacement(capacity, positions)
+        self._placement = SlotPlacement(capacity, positions)
         self._pinned: Rows = np.empty(0, np.int64)  # places of the rows whose first keys are held
         self._turns: Rows = np.empty(0, np.int64)  # how far each has turned since
         self._originals: NDArray[np.complex64] = np.empty((0, 0, 0, 0), np.complex64)  # [L, Hkv, n, Dh / 2]

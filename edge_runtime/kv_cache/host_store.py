@@ -11,8 +11,8 @@ from edge_runtime.kv_cache.placement import Rows
 from edge_runtime.kv_cache.rope import from_pairs, to_pairs
 
 
-class HostRows:
-    """See :class:`edge_runtime.kv_cache.eviction.RowStore`. ``cache`` [L, 2, Hkv, C, Dh]: keys and values of
+class HostStore:
+    """See :class:`edge_runtime.kv_cache.eviction.KVStore`. ``cache`` [L, 2, Hkv, C, Dh]: keys and values of
     each layer, contiguous; float32, float16, or int8 with ``scales`` [L, 2, Hkv, 1, Dh].
     """
 

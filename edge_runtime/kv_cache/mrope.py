@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_runtime.kv_cache.window import Move
 
 
-class RowPositions:
+class MRopePositions:
     """Positions of one cache. ``grid``: rows and columns of a picture's tokens.
 
     Rows that are placed again, because they were never committed, take their new positions.

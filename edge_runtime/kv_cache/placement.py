@@ -43,7 +43,7 @@ class Relocation:
     base: int
 
 
-class RowPlacement:
+class SlotPlacement:
     """Of one cache of ``capacity`` rows; ``positions``: how many the graph has angles for."""
 
     def __init__(self, capacity: int, positions: int) -> None:

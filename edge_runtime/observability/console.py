@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:  # `edge-run --help` must not wait for numpy
-    from edge_runtime.config.schema import Ask
-    from edge_runtime.engine.decision_loop import StepView
+    from edge_runtime.config.schema import QueryConfig
+    from edge_runtime.engine.decision_loop import Step
 
 _BAR_CELLS = 10
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -79,9 +79,9 @@ class LiveDisplay:
         self._prefix = f"{printable(name)}  " if name else ""
         self._board = {} if board is None else board
 
-    def questions(self, asks: Sequence[Ask]) -> None:
+    def questions(self, queries: Sequence[QueryConfig]) -> None:
         """What is asked, before anything is shown."""
-        for number, ask in enumerate(asks, start=1):
+        for number, ask in enumerate(queries, start=1):
             when = f" (from {ask.at:g} s)" if ask.at else ""
             self._console.line(f"{self._prefix}q{number}{when}: {printable(ask.text)}")
 
@@ -92,7 +92,7 @@ class LiveDisplay:
         if state in ("ended", "failed"):
             self._board.pop(self._name, None)
 
-    def step(self, time_s: float, views: Sequence[StepView]) -> None:
+    def step(self, time_s: float, views: Sequence[Step]) -> None:
         clock = f"{time_s:7.1f}s" if time_s % 1 else f"{time_s:5.0f}s"
         silent = [view for view in views if not view.decision.speak]
         for view in views:
@@ -111,17 +111,17 @@ class LiveDisplay:
     def clear(self) -> None:
         self._console.clear()
 
-    def _silent(self, view: StepView, *, name: bool) -> str:
-        return f"{self._score(view, name)}  SILENT  {view.latency_ms:6.1f} ms"
+    def _silent(self, view: Step, *, name: bool) -> str:
+        return f"{self._score(view, name)}  SILENT  {view.latency_ms['decision']:6.1f} ms"
 
-    def _spoken(self, view: StepView, *, name: bool) -> str:
+    def _spoken(self, view: Step, *, name: bool) -> str:
         held = f"  (held back: {view.suppressed})" if view.suppressed else ""
         return (
             f"{self._score(view, name)}  {printable(view.decision.text or '')}  "
-            f"{view.latency_ms:.1f} ms{held}"
+            f"{view.latency_ms['decision']:.1f} ms{held}"
         )
 
-    def _score(self, view: StepView, name: bool) -> str:
+    def _score(self, view: Step, name: bool) -> str:
         full, empty = ("█", "░") if self._console.unicode else ("#", ".")
         cells = round(view.decision.score * _BAR_CELLS)
         bar = full * cells + empty * (_BAR_CELLS - cells)
@@ -134,7 +134,7 @@ class NoDisplay:
     def state(self, state: str, cause: str) -> None:
         pass
 
-    def step(self, time_s: float, views: Sequence[StepView]) -> None:
+    def step(self, time_s: float, views: Sequence[Step]) -> None:
         pass
 
     def clear(self) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Picture(Protocol):
+class Frame(Protocol):
     """A frame as the camera gives it; see ``pipelines.pipeline.frame_queue.Frame``."""
 
     @property

@@ -48,15 +48,15 @@ def cache_scales(folder: Path) -> NDArray[np.float32]:
     """
     model = _WatchedModel(folder, threads=1)
     largest = np.zeros(0, np.float32)
-    source = world_stream(model.protocol.fps, SEED)
+    source = world_stream(model.stream_format.fps, SEED)
     with model.session() as session:
         for index, step in enumerate(itertools.islice(source, CALIBRATION_STEPS)):
             if step.query is not None:
                 for query in list(session.queries):
                     session.remove(query)
                 session.ask(step.query)
-            session.threshold = 0.0 if index % 4 == 3 else model.protocol.threshold
-            session.push(step.frame, (index + 1) / model.protocol.fps)
+            session.threshold = 0.0 if index % 4 == 3 else model.stream_format.threshold
+            session.push(step.frame, (index + 1) / model.stream_format.fps)
             if index % 8 == 7 or index == 0:
                 found = _largest(*model.decoder.cached_rows(session.rows))
                 largest = np.maximum(largest, found) if largest.size else found

@@ -188,7 +188,7 @@ class _WatchedModel(Model):
         self._seen_by: Reference | None = None
         super().__init__(folder, threads=threads, backend=backend)
         self.comparison = Comparison(
-            self.encoder.silence_id, self.encoder.response_id, self.protocol.threshold
+            self.encoder.silence_id, self.encoder.response_id, self.stream_format.threshold
         )
         self._seen_by = _reference(model, backbone, self.encoder.image_id)
 
@@ -226,8 +226,8 @@ def measure_parity(
     Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
     """
     watched = _WatchedModel(Path(folder), model, backbone, threads, backend)
-    protocol = watched.protocol
-    source = iter(steps) if steps is not None else world_stream(protocol.fps)
+    stream_format = watched.stream_format
+    source = iter(steps) if steps is not None else world_stream(stream_format.fps)
     progress = Progress(timesteps, "parity", unit="timestep")
     with _torch_threads(threads), watched.session() as session, progress:
         for index, step in zip(range(timesteps), source, strict=False):
@@ -236,8 +236,8 @@ def measure_parity(
                     session.remove(next(iter(session.queries)))
                 session.ask(step.query)
             forced = index % response_every == response_every - 1
-            session.threshold = 0.0 if forced else protocol.threshold
-            session.push(step.frame, (index + 1) / protocol.fps)
+            session.threshold = 0.0 if forced else stream_format.threshold
+            session.push(step.frame, (index + 1) / stream_format.fps)
             progress.advance()
     comparison = watched.comparison
     if len(comparison.agreed) < timesteps:

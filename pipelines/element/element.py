@@ -5,7 +5,7 @@
     gst-launch-1.0 -m filesrc location=clip.mp4 ! decodebin ! videoconvert ! \\
         streampro query="Tell me each step as it is finished." ! videoconvert ! autovideosink
 
-The video passes untouched and undelayed; a worker thread looks at the few pictures a timestep takes
+The video passes untouched and undelayed; a worker thread looks at the few frames a timestep takes
 (:mod:`pipelines.element.worker`). Each response is posted as an element message and sent downstream as a
 custom event (:mod:`pipelines.element.messages`), in front of the next buffer.
 
@@ -31,12 +31,12 @@ from gi.repository import GLib, GObject, Gst, GstBase  # noqa: E402
 from edge_runtime.errors import BundleError, ConfigError  # noqa: E402
 from edge_runtime.redaction import scrub  # noqa: E402
 from pipelines.element import messages as results  # noqa: E402
-from pipelines.element.worker import InferenceSettings, InferenceWorker, Response  # noqa: E402
+from pipelines.element.worker import ElementResponse, InferenceSettings, InferenceWorker  # noqa: E402
 
 NAME = "streampro"
 FORMATS = "{ I420, NV12, RGB, BGR, RGBA, BGRA, RGBx, BGRx, YV12, YUY2, UYVY, NV21, GRAY8 }"
 END_WAIT_S = 2.0
-"""At the end of the stream: how long the last picture's decision is waited for."""
+"""At the end of the stream: how long to wait for the decision on the last frame."""
 _CAPS = f"video/x-raw, format=(string){FORMATS}, width=(int)[1, max], height=(int)[1, max]"
 
 _NO_TIME = int(Gst.CLOCK_TIME_NONE)
@@ -148,7 +148,7 @@ class StreamPro(GstBase.BaseTransform):  # type: ignore[misc]
         }
         self._worker: InferenceWorker | None = None
         self._caps: Any = None
-        self._said: deque[Response] = deque()
+        self._said: deque[ElementResponse] = deque()
         self._failed = False
         self._marks = False
         self.set_in_place(True)
@@ -254,8 +254,8 @@ class StreamPro(GstBase.BaseTransform):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ what comes out
 
-    def _on_response(self, response: Response) -> None:
-        """The worker's thread: tell the application now, the elements downstream with the next buffer."""
+    def _on_response(self, response: ElementResponse) -> None:
+        """Runs on the worker's thread: post to the application now, send downstream with the next buffer."""
         self.post_message(results.message(self, response))
         self._said.append(response)
 

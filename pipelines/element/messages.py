@@ -9,14 +9,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from pipelines.element.worker import Response
+from pipelines.element.worker import ElementResponse
 from pipelines.gst import load
 
 NAME = "streampro"
 """Name of the structures."""
 
 
-def structure(response: Response) -> Any:
+def structure(response: ElementResponse) -> Any:
     """``streampro, id=(string)..., pts_start=(guint64)..., ...``"""
     from gi.repository import GObject
 
@@ -31,12 +31,12 @@ def structure(response: Response) -> Any:
     return made
 
 
-def message(element: Any, response: Response) -> Any:
+def message(element: Any, response: ElementResponse) -> Any:
     """For the application, on the bus."""
     return load().Gst.Message.new_element(element, structure(response))
 
 
-def event(response: Response) -> Any:
+def event(response: ElementResponse) -> Any:
     """For the elements downstream, in order among the buffers."""
     Gst = load().Gst
     return Gst.Event.new_custom(Gst.EventType.CUSTOM_DOWNSTREAM, structure(response))
@@ -56,7 +56,7 @@ def analytics() -> Any | None:
     return GstAnalytics
 
 
-def attach(buffer: Any, response: Response) -> bool:
+def attach(buffer: Any, response: ElementResponse) -> bool:
     """Put the response on a writable ``buffer`` as a classification; False when it cannot be done here."""
     library = analytics()
     if library is None:

@@ -1,4 +1,4 @@
-"""One raw video buffer at a time becomes a small RGB picture, by the very elements a camera's pictures pass.
+"""Scales one raw video buffer at a time to a small RGB frame, with the elements a camera's frames pass.
 
 ::
 
@@ -16,24 +16,24 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import SourceError
-from pipelines.gst import load, make
+from pipelines.gst import link, load, make
 from pipelines.pipeline.frames import to_array
-from pipelines.pipeline.preprocessing import add_tail, link
+from pipelines.pipeline.preprocessing import add_preprocessing
 from pipelines.sources.errors import first_line
 
 
-class PictureScaler:
+class FrameScaler:
     """A small pipeline that is fed by hand. Not thread-safe: one thread converts."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        """``size``: (width, height) of the pictures. Raises SourceError when an element is missing."""
+        """``size``: (width, height) of the frames. Raises SourceError when an element is missing."""
         self._Gst = load().Gst
         self._pipeline = self._Gst.Pipeline.new(None)
         self._source = make("appsrc", format=self._Gst.Format.TIME, max_buffers=1)
         self._pipeline.add(self._source)
-        head, self._sink, _ = add_tail(self._pipeline, size)
+        first, self._sink, _ = add_preprocessing(self._pipeline, size)
         self._sink.set_property("emit-signals", False)
-        link(self._source, head)
+        link(self._source, first)
         self._pipeline.set_state(self._Gst.State.PLAYING)
 
     def convert(self, buffer: Any, caps: Any, timeout_s: float = 5.0) -> np.ndarray:
@@ -45,7 +45,7 @@ class PictureScaler:
         self._source.emit("push-buffer", buffer)
         sample = self._sink.emit("try-pull-sample", int(timeout_s * self._Gst.SECOND))
         if sample is None:
-            raise SourceError(f"{caps.to_string()}: the picture cannot be scaled ({self._reason()})")
+            raise SourceError(f"{caps.to_string()}: the frame cannot be scaled ({self._reason()})")
         return to_array(sample)
 
     def _reason(self) -> str:

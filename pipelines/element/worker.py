@@ -1,8 +1,8 @@
-"""The model behind the `streampro` element: a worker thread with a slot for the newest picture.
+"""The model behind the `streampro` element: a worker thread that keeps the newest frame.
 
 The streaming thread asks :meth:`InferenceWorker.wants` for each buffer and hands over those a timestep
-takes; that is all it ever does. Scaling, the model and the policy run in the worker. When the worker is busy,
-a newer picture replaces the waiting one, and the replaced timestep is counted as dropped.
+takes; that is all it ever does. Scaling and the decision loop run in the worker. When the worker is busy,
+a newer frame replaces the waiting one, and the replaced timestep is counted as dropped.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.events.policy import PolicySettings, ResponsePolicy
-from edge_runtime.events.records import UlidMaker
+from edge_runtime.events.numbering import EventIds
+from edge_runtime.events.policy import PolicySettings
+from edge_runtime.events.records import Response
 from edge_runtime.video.sampling import TimestepSampler
-from pipelines.element.scaler import PictureScaler
+from pipelines.element.scaler import FrameScaler
 
 _NS = 1_000_000_000
 _BACKWARDS_NS = _NS // 2
@@ -40,8 +41,8 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True)
-class Response:
-    """What the model said, and about which stretch of the stream: time stamps in ns as the buffers carry."""
+class ElementResponse:
+    """A response, and which part of the stream it is about: time stamps in ns as the buffers carry them."""
 
     id: str
     pts_start: int
@@ -55,24 +56,25 @@ class Counts:
     """What became of the timesteps; read from any thread."""
 
     taken: int = 0
-    """Pictures handed to the worker."""
+    """Frames handed to the worker."""
     dropped: int = 0
     """Of those, replaced by a newer one before they were looked at."""
     decided: int = 0
     responses: int = 0
     suppressed: int = 0
     decision_ms: float = 0.0
-    """Of the last timestep: from taking the picture to the decision."""
+    """Of the last timestep: from taking the frame to the decision."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
+class _Frame:
     buffer: Any
     caps: Any
     index: int
     stream: int
-    """Counts flushes: a picture of another stream starts a new session."""
+    """Counts flushes: a frame of another stream starts a new session."""
     origin_ns: int
+    """Time stamp at which the stream starts."""
     taken_at: float
 
 
@@ -80,45 +82,47 @@ class InferenceWorker:
     """See the module's text. ``start``, then ``wants``/``offer`` from one thread, ``close`` at the end.
 
     ``on_response(response)``, ``on_warning(text)`` and ``on_error(exception)`` are called on the worker.
-    After an error the worker takes no more pictures.
+    After an error the worker takes no more frames.
     """
 
     def __init__(
         self,
         settings: InferenceSettings,
         *,
-        on_response: Callable[[Response], None],
+        on_response: Callable[[ElementResponse], None],
         on_warning: Callable[[str], None],
         on_error: Callable[[Exception], None],
     ) -> None:
         """Load the model. Raises EdgeError for a bundle, query or engine that cannot be used."""
         import edge_runtime
-        from edge_runtime.engine.decision_loop import with_fps
+        from edge_runtime.config.schema import QueryConfig
+        from edge_runtime.engine.decision_loop import DecisionLoop
 
         if not settings.query.strip():
             raise ConfigError('query: the text is empty; set query="what to watch for"')
         model = edge_runtime.load(
             settings.bundle, threads=settings.threads, backend=settings.backend, say=on_warning
         )
-        self._model = with_fps(model, settings.fps or model.protocol.fps)
-        self._policy = ResponsePolicy(PolicySettings(settings.threshold, settings.min_gap_s))
-        self._session = self._model.session(threshold=settings.threshold)
-        self._vision = self._model.open_vision()
-        self._query = settings.query
-        self._query_id = self._session.ask(settings.query)
+        model = model.with_fps(settings.fps or model.stream_format.fps)
+        policy = PolicySettings(settings.threshold, settings.min_gap_s)
+        query = QueryConfig(settings.query, policy=policy)
+        self._loop = DecisionLoop(model, [query], EventIds("streampro"), self._deliver)
+        (self._query,) = self._loop.ask_due(0.0)
+        self._text = settings.query
+        self._vision = model.open_vision()
         self._on_response, self._on_warning, self._on_error = on_response, on_warning, on_error
-        self._ids = UlidMaker()
-        self._sampler = TimestepSampler(self._model.protocol.fps)
+        self._sampler = TimestepSampler(model.stream_format.fps)
         self._origin_ns: int | None = None
         self._segment_ns = self._last_ns = 0
-        self._stream = self._session_stream = 0
+        self._stream = self._loop_stream = 0
         self.paused = False
         self.counts = Counts()
-        self._slot: _Picture | None = None
-        self._busy = self._closing = False
+        self._waiting: _Frame | None = None
+        self._deciding: _Frame | None = None
+        self._closing = False
         self._changed = threading.Condition()
-        height, width = self._model.bundle.model.image_size
-        self._scaler = PictureScaler((width, height))
+        height, width = model.bundle.model.image_size
+        self._scaler = FrameScaler((width, height))
         self._thread = threading.Thread(target=self._run, name="streampro", daemon=True)
 
     def start(self) -> None:
@@ -128,13 +132,11 @@ class InferenceWorker:
 
     def set_query(self, text: str) -> None:
         """Ask something else from the next timestep on."""
-        self._query = text
+        self._text = text
 
     def set_policy(self, threshold: float | None, min_gap_s: float) -> None:
         """Change when responses go out, from the next timestep on."""
-        settings = PolicySettings(threshold, min_gap_s)
-        self._session.threshold = self._model.protocol.threshold if threshold is None else threshold
-        self._policy.settings = settings
+        self._query.set_policy(PolicySettings(threshold, min_gap_s))
 
     # ------------------------------------------------------------------ the streaming thread
 
@@ -153,11 +155,11 @@ class InferenceWorker:
     def offer(self, buffer: Any, caps: Any, index: int) -> None:
         """Hand over the buffer that closes timestep ``index``; the newest wins."""
         assert self._origin_ns is not None
-        picture = _Picture(buffer, caps, index, self._stream, self._origin_ns, time.monotonic())
+        frame = _Frame(buffer, caps, index, self._stream, self._origin_ns, time.monotonic())
         with self._changed:
             self.counts.taken += 1
-            self.counts.dropped += self._slot is not None
-            self._slot = picture
+            self.counts.dropped += self._waiting is not None
+            self._waiting = frame
             self._changed.notify_all()
 
     def new_segment(self, start_ns: int) -> None:
@@ -167,80 +169,73 @@ class InferenceWorker:
     def flush(self) -> None:
         """What comes next is another stream (after a seek): time starts anew."""
         with self._changed:
-            self._slot = None
+            self._waiting = None
         self._stream += 1
         self._origin_ns = None
         self._sampler.reset()
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until the pictures handed over have been decided upon; False when that takes too long."""
+        """Wait until the frames handed over have been decided upon; False when that takes too long."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._slot is None and not self._busy, timeout_s)
+            return self._changed.wait_for(lambda: self._waiting is None and self._deciding is None, timeout_s)
 
     def close(self) -> None:
         """Stop and free everything."""
         with self._changed:
-            self._closing, self._slot = True, None
+            self._closing, self._waiting = True, None
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(_STOP_TIMEOUT_S)
         self._scaler.close()
-        self._session.close()
+        self._loop.close()
 
     # ------------------------------------------------------------------ the worker
 
     def _run(self) -> None:
         try:
-            while (picture := self._next()) is not None:
-                self._decide(picture)
+            while (frame := self._next()) is not None:
+                self._decide(frame)
         except Exception as error:
             if not self._closing:
                 self._on_error(error)
         finally:
             with self._changed:
-                self._slot, self._busy = None, False
+                self._waiting = self._deciding = None
                 self._changed.notify_all()
 
-    def _next(self) -> _Picture | None:
+    def _next(self) -> _Frame | None:
         with self._changed:
-            self._busy = False
+            self._deciding = None
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._slot is not None or self._closing)
-            picture, self._slot = self._slot, None
-            self._busy = picture is not None
-            return picture
+            self._changed.wait_for(lambda: self._waiting is not None or self._closing)
+            self._deciding, self._waiting = self._waiting, None
+            return self._deciding
 
-    def _decide(self, picture: _Picture) -> None:
-        if picture.stream != self._session_stream:
-            self._session_stream = picture.stream
-            self._session.reset(keep_queries=True)
+    def _decide(self, frame: _Frame) -> None:
+        if frame.stream != self._loop_stream:
+            self._loop_stream = frame.stream
+            self._loop.reset()
             self._vision.reset()
-            self._policy = ResponsePolicy(self._policy.settings)
         self._change_query()
-        image = self._scaler.convert(picture.buffer, picture.caps)
-        decision = self._session.push_tokens(self._vision.see(image), picture.index)
+        tokens = self._vision.see(self._scaler.convert(frame.buffer, frame.caps))
+        (step,) = self._loop.step(tokens, frame.index, frame.taken_at)
         self.counts.decided += 1
-        text_s = (decision.timing["total"] - decision.timing["decision"]) / 1e3
-        self.counts.decision_ms = (time.monotonic() - picture.taken_at - text_s) * 1e3
-        if not decision.speak:
-            return
-        text = decision.text or ""
-        if self._policy.review(decision.time, text) is not None:
-            self.counts.suppressed += 1
-            return
-        start, end = (picture.origin_ns + round(seconds * _NS) for seconds in decision.interval)
+        self.counts.decision_ms = step.latency_ms["decision"]
+        self.counts.suppressed += step.suppressed is not None
+
+    def _deliver(self, response: Response) -> bool:
+        assert self._deciding is not None
+        origin_ns = self._deciding.origin_ns
+        start, end = (origin_ns + round(seconds * _NS) for seconds in response.interval)
         self.counts.responses += 1
-        self._on_response(Response(self._ids.next(), start, end, text, decision.score))
-        self._policy.delivered(decision.time, text)
+        self._on_response(ElementResponse(response.id, start, end, response.text, response.score))
+        return True
 
     def _change_query(self) -> None:
-        text = self._query
-        if self._session.queries[self._query_id] == text:
+        if (text := self._text) == self._query.config.text:
             return
-        old = self._session.queries[self._query_id]
-        self._session.remove(self._query_id)  # first: a model may watch for one query at a time
         try:
-            self._query_id = self._session.ask(text)
+            self._query.reword(text)
         except ConfigError as error:
-            self._query, self._query_id = old, self._session.ask(old)
-            self._on_warning(f"{error}; the query stays {old!r}")
+            self._text = self._query.config.text
+            self._on_warning(f"{error}; the query stays {self._text!r}")

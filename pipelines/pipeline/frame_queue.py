@@ -24,7 +24,7 @@ _KEPT_STATES = 64
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One chosen picture."""
+    """One selected frame."""
 
     pts: float
     """Seconds: from the start of the file, or from the first frame of a live source."""
@@ -44,7 +44,7 @@ class StateChange:
     cause: str = ""
 
 
-class Mailbox:
+class FrameQueue:
     """See the module's text. ``capacity`` counts frames; ``newest_only`` makes it the live kind.
 
     ``wake`` is called, from whatever thread, when there is something new to get: for who waits for several.
@@ -73,7 +73,7 @@ class Mailbox:
         return not self.newest_only and self._frames >= self.capacity
 
     def put_frame(self, frame: Frame) -> bool:
-        """Hand over a frame; False when the mailbox is closed. Blocks only for files."""
+        """Hand over a frame; False when the queue is closed. Blocks only for files."""
         with self._changed:
             while self.full and not self._closed:
                 self._changed.wait(_POLL_S)

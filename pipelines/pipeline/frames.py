@@ -21,14 +21,9 @@ def to_array(sample: Any) -> np.ndarray:
     if info is None or info.finfo.format != modules.GstVideo.VideoFormat.RGB:
         raise ValueError(f"expected RGB video, got {sample.get_caps().to_string()}")
     buffer = sample.get_buffer()
-    meta = modules.GstVideo.buffer_get_video_meta(buffer)
-    stride, offset = (
-        (meta.stride[0], meta.offset[0]) if meta is not None else (info.stride[0], info.offset[0])
-    )
+    stride, offset = layout(buffer, info)
     mapped = buffer.map(modules.Gst.MapFlags.READ)
-    if isinstance(
-        mapped, tuple
-    ):  # PyGObject without GStreamer's overrides: (ok, info), data is already a copy
+    if isinstance(mapped, tuple):  # PyGObject without GStreamer's overrides: (ok, info), data is a copy
         ok, view = mapped
         if not ok:
             raise ValueError("the frame's memory cannot be read")
@@ -38,6 +33,12 @@ def to_array(sample: Any) -> np.ndarray:
             buffer.unmap(view)
     with mapped as view:
         return rows_to_array(view.data, info.width, info.height, stride, offset)
+
+
+def layout(buffer: Any, info: Any) -> tuple[int, int]:
+    """Bytes from row to row, and before the first: by the buffer's video meta, else by its caps' ``info``."""
+    described = load().GstVideo.buffer_get_video_meta(buffer) or info
+    return described.stride[0], described.offset[0]
 
 
 def rows_to_array(data: Any, width: int, height: int, stride: int, offset: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a connection tells of: who receives its pictures."""
+"""Who receives the frames of a connection."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import numpy as np
 
 
 class Listener(Protocol):
-    """Who receives pictures. Called on GStreamer's threads; must not raise."""
+    """Receives frames. Called on GStreamer's threads; must not raise."""
 
-    def first_picture(self, detail: str) -> None:
-        """The first decoded picture of this connection; ``detail`` names codec, size and decoder."""
+    def first_frame(self, detail: str) -> None:
+        """The first frame of this connection was decoded; ``detail`` names codec, size and decoder."""
 
-    def want(self, raw_ns: int, captured_at: float) -> Any | None:
-        """A decoded picture stamped ``raw_ns``: a ticket when it is needed, None when not."""
+    def select(self, raw_ns: int, captured_at: float) -> Any | None:
+        """Return a ticket when a decoded frame stamped ``raw_ns`` is needed, None when it is not."""
 
-    def fill(self, until_ns: int) -> Any | None:
-        """A recorded video's next picture is stamped ``until_ns``: a ticket when the one before is needed
-        once more, for the time in which it was on screen.
+    def select_again(self, shown_s: float, until_s: float) -> Any | None:
+        """Return a ticket when a frame of recorded video is needed once more, for the time it stays
+        on screen: from ``shown_s`` until the next one at ``until_s``.
         """
 
-    def rest(self) -> Any | None:
-        """A recorded video has ended: a ticket when its last picture is needed once more."""
+    def select_last(self, last_s: float, end_s: float) -> Any | None:
+        """Return a ticket when the last frame of recorded video, which starts at ``last_s``, is needed once
+        more, up to the end of the video at ``end_s``.
+        """
 
-    def picture(self, ticket: Any, image: np.ndarray) -> bool:
-        """The picture asked for, ``uint8 [H, W, 3]``. May block (files). False: no more are wanted."""
+    def frame(self, ticket: Any, image: np.ndarray) -> bool:
+        """Take a selected frame, ``uint8 [H, W, 3]``. May block (files). False: no more are needed."""
 
     def skipped(self, path: str, reason: str) -> None:
-        """A picture file that cannot be read."""
+        """A part of the source cannot be read."""

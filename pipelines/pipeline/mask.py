@@ -1,6 +1,6 @@
 """The element that blacks out privacy masks: right behind the conversion, before anything looks.
 
-It fails closed: a picture that cannot be masked is never passed on. What nobody may write to is copied by
+It fails closed: a frame that cannot be masked is never passed on. What nobody may write to is copied by
 GStreamer first.
 """
 
@@ -19,6 +19,7 @@ gi.require_version("GstVideo", "1.0")
 from gi.repository import GLib, Gst, GstBase, GstVideo  # noqa: E402
 
 from edge_runtime.video.framing import Polygon  # noqa: E402
+from pipelines.pipeline.frames import layout  # noqa: E402
 
 _CAPS = "video/x-raw, format=(string)BGRx"
 
@@ -42,10 +43,10 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
         self._info: Any = None
         self._hidden: np.ndarray | None = None  # [H, W] bool
         self.set_in_place(True)
-        self.set_passthrough(False)  # in pass-through a picture is not copied where it has to be
+        self.set_passthrough(False)  # in pass-through a frame is not copied where it has to be
 
     def set_masks(self, masks: tuple[Polygon, ...]) -> None:
-        """Take other polygons from the next picture on, from any thread, also while playing."""
+        """Take other polygons from the next frame on, from any thread, also while playing."""
         with self._lock:
             self._masks = masks
             if self._info is not None:
@@ -65,10 +66,7 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
         try:
             if not self._masks:
                 return Gst.FlowReturn.OK
-            meta = GstVideo.buffer_get_video_meta(buffer)
-            stride, offset = (
-                (meta.stride[0], meta.offset[0]) if meta else (self._info.stride[0], self._info.offset[0])
-            )
+            stride, offset = layout(buffer, self._info)
             with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as view:
                 flat = np.frombuffer(view.data, np.uint8)[offset:]
                 shape, strides = (self._info.height, self._info.width, 4), (stride, 4, 1)

@@ -1,6 +1,6 @@
-"""How far a source was read: counts and time stamps of the decoded pictures, wanted or not.
+"""How far a source was read: counts and time stamps of the decoded frames, selected or not.
 
-A recorded video starts at 0 with its first picture, whatever time its file starts at (a stream saved to disk,
+A recorded video starts at 0 with its first frame, whatever time its file starts at (a stream saved to disk,
 a segment of a longer recording), and its time goes on when the stamps jump back (files joined end to end).
 """
 
@@ -12,14 +12,14 @@ _NS = 1_000_000_000
 _UNKNOWN_STEP_NS = 40_000_000
 _MOST_GAPS = 100
 LONGEST_STILL_NS = 60 * _NS
-"""A picture within a video is taken to stay on screen for so long at most; what lasts longer is a gap."""
+"""A frame within a video is taken to stay on screen for so long at most; what lasts longer is a gap."""
 _JUMP_BACK_NS = 500_000_000
 
 
 class Progress:
-    """Told of every decoded picture. Times in nanoseconds: live, as the source stamps them; else from 0.
+    """Notes every decoded frame. Times in nanoseconds: live, as the source stamps them; else from 0.
 
-    ``stamped_at_end``: a stamp says where its picture ends (pictures in sequence), and nothing is moved to 0.
+    ``stamped_at_end``: a stamp says where its frame ends (frames in sequence), and nothing is moved to 0.
     """
 
     def __init__(self, *, live: bool, stamped_at_end: bool = False) -> None:
@@ -29,25 +29,25 @@ class Progress:
         self._last_raw_ns: int | None = None
         self._moved_ns = 0
         self.start_ns = 0
-        """The source's own stamp of the first picture of a video."""
+        """The source's own stamp of the first frame of a video."""
         self.newest_raw_ns = 0
         """The latest of the source's own stamps."""
         self.last_ns = 0
-        """Where the last picture starts."""
+        """Where the last frame starts."""
         self._last_ns: int | None = None
         self._step_ns = 0
         self.decoded = 0
         self.corrupt = 0
-        """Pictures the decoder marked as damaged."""
+        """Frames the decoder marked as damaged."""
         self.end_ns = 0
-        """Where the last picture ends."""
+        """Where the last frame ends."""
         self.gaps: list[tuple[float, float]] = []
-        """Stretches of a file (start, end in seconds) without pictures: more than 1 s and 4 usual steps, or
-        more than a picture stays on screen."""
+        """Stretches of a file (start, end in seconds) without frames: more than 1 s and 4 usual steps, or
+        more than a frame stays on screen."""
         self.last_decoded_at = time.monotonic()
 
     def note(self, stamp_ns: int | None, duration_ns: int | None, corrupt: bool) -> int:
-        """One more picture; returns its time stamp, made up from the ones before when it has none."""
+        """One more frame; returns its time stamp, made up from the ones before when it has none."""
         last_ns = self._last_ns
         self.newest_raw_ns = max(self.newest_raw_ns, stamp_ns or 0)
         if stamp_ns is not None and not self._as_stamped:
@@ -73,7 +73,7 @@ class Progress:
         return stamp_ns
 
     def _from_start(self, raw_ns: int) -> int:
-        """The time since the first picture of one that its file stamps ``raw_ns``."""
+        """The time since the first frame of one that its file stamps ``raw_ns``."""
         before_ns, last_ns = self._last_raw_ns, self._last_ns
         self._last_raw_ns = raw_ns
         if last_ns is None:

@@ -1,6 +1,6 @@
 """Is a video file whole? Answered from its structure, because GStreamer ends a cut file without any error.
 
-Only headers and sizes are read, never the content. Formats: MP4, Matroska, AVI and FLV; animated pictures are
+Only headers and sizes are read, never the content. Formats: MP4, Matroska, AVI and FLV; animated images are
 recognised. "Missing" and "broken" are said only of what holds the video: some programs write bytes of their
 own behind it.
 """
@@ -38,7 +38,7 @@ class Structure:
     """Where a part of the video should begin there is something else."""
     fragmented: bool = False
     """An MP4 in fragments, maybe only some of them: the duration in its header need not be the file's."""
-    pictures: int = 0
+    frames: int = 0
     """How many the index of an MP4 lists, or the header of an AVI; 0: unknown."""
     animation: str = ""
     """``a GIF`` or ``an animated WebP``: not a video that GStreamer plays to its end."""
@@ -70,7 +70,7 @@ def inspect(path: str) -> Structure:
 
 def _inspect_mp4(file: BinaryIO, size: int) -> Structure:
     """Walk the top-level boxes."""
-    position, kinds, missing, pictures = 0, set(), 0, 0
+    position, kinds, missing, frames = 0, set(), 0, 0
     for _ in range(_MOST_BOXES):
         if position + 8 > size:
             break
@@ -88,14 +88,14 @@ def _inspect_mp4(file: BinaryIO, size: int) -> Structure:
             break
         kinds.add(kind)
         if kind == b"moov":
-            pictures = _indexed_pictures(file.read(length - 8))
+            frames = _indexed_frames(file.read(length - 8))
         position += length
     no_index, fragmented = b"mdat" in kinds and b"moov" not in kinds, b"moof" in kinds
-    return Structure(missing, no_index, fragmented=fragmented, pictures=0 if fragmented else pictures)
+    return Structure(missing, no_index, fragmented=fragmented, frames=0 if fragmented else frames)
 
 
-def _indexed_pictures(moov: bytes) -> int:
-    """How many pictures the first track of video lists in its table of sizes."""
+def _indexed_frames(moov: bytes) -> int:
+    """How many frames the first track of video lists in its table of sizes."""
     for track in _boxes(moov, b"trak"):
         media = next(_boxes(track, b"mdia"), b"")
         handler = next(_boxes(media, b"hdlr"), b"")
@@ -175,17 +175,17 @@ def _inspect_avi(file: BinaryIO, size: int) -> Structure:
     _, length = struct.unpack("<4sI", file.read(8))
     if length + 8 > size:
         return Structure(length + 8 - size)
-    position, end, pictures = 12, length + 8, 0
+    position, end, frames = 12, length + 8, 0
     while position + 12 <= end:
         file.seek(position)
         kind, length, form = struct.unpack("<4sI4s", file.read(12))
         if not (kind.isascii() and kind.decode().isprintable()):
-            return Structure(broken=True, pictures=pictures)
+            return Structure(broken=True, frames=frames)
         if kind == b"avih":
-            pictures = int.from_bytes(file.read(16)[12:], "little")
+            frames = int.from_bytes(file.read(16)[12:], "little")
         inside = kind == b"LIST" and form in (b"hdrl", b"movi", b"rec ")
         position += 12 if inside else 8 + length + length % 2
-    return Structure(pictures=pictures)
+    return Structure(frames=frames)
 
 
 def _inspect_flv(file: BinaryIO, size: int) -> Structure:

@@ -24,7 +24,7 @@ from export.validation.torch_reference import full_logits  # noqa: E402
 
 def test_manifest_describes_the_graphs(tiny_bundle, tiny_model):
     bundle = load_bundle(tiny_bundle)  # verifies hashes and sizes
-    assert bundle.protocol == tiny_model.protocol
+    assert bundle.stream_format == tiny_model.stream_format
     assert bundle.precision == "int8"
     assert bundle.decoder.lowering == "ort-gqa"
     assert bundle.decoder.input("inputs_embeds").shape == (1, "S", 64)
@@ -65,8 +65,10 @@ def test_fp32_streaming_equals_one_pass_of_torch(tiny_bundle_fp32, tiny_model, l
 
 
 def test_default_capacity_lets_the_window_fill_before_the_cache(tiny_model):
-    protocol = replace(tiny_model.protocol, window_turns=100, evict_turns=10, max_response_tokens=20)
-    encoder = TurnEncoder(protocol, lambda text: tiny_model.tokenizer.encode(text).ids)
+    stream_format = replace(
+        tiny_model.stream_format, window_turns=100, evict_turns=10, max_response_tokens=20
+    )
+    encoder = TurnEncoder(stream_format, lambda text: tiny_model.tokenizer.encode(text).ids)
     turn = len(encoder.turn_ids(9_999)) + 1
     rows = bundle_writer.rows_for(encoder)
     assert rows % 128 == 0
@@ -74,7 +76,11 @@ def test_default_capacity_lets_the_window_fill_before_the_cache(tiny_model):
 
 
 def export(tiny_model, out, **changes):
-    parts = {"model": tiny_model.model, "tokenizer": tiny_model.tokenizer, "protocol": tiny_model.protocol}
+    parts = {
+        "model": tiny_model.model,
+        "tokenizer": tiny_model.tokenizer,
+        "stream_format": tiny_model.stream_format,
+    }
     options = {"backbone": tiny_model.backbone, "context_rows": 384, "precision": "fp32"}
     parts |= {key: changes.pop(key) for key in list(changes) if key in parts}
     return export_model(**parts, out=out, **(options | changes))
@@ -84,13 +90,16 @@ def export(tiny_model, out, **changes):
     ("changes", "message"),
     [
         ({"precision": "int3"}, "ort-cpu cannot do precision int3; it can do fp32, int8, int4$"),
-        ({"protocol": {"frame_tokens": 4}}, "visual tokens per frame: 4 in the protocol, 9 in the model"),
-        ({"protocol": {"silence": "</Quiet>"}}, "must be one token"),
+        (
+            {"stream_format": {"frame_tokens": 4}},
+            "visual tokens per frame: 4 in the protocol, 9 in the model",
+        ),
+        ({"stream_format": {"silence": "</Quiet>"}}, "must be one token"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tiny_model, tmp_path, changes, message):
-    if "protocol" in changes:
-        changes = {"protocol": replace(tiny_model.protocol, **changes["protocol"])}
+    if "stream_format" in changes:
+        changes = {"stream_format": replace(tiny_model.stream_format, **changes["stream_format"])}
     with pytest.raises(ExportError, match=message):
         export(tiny_model, tmp_path / "bundle", **changes)
     assert list(tmp_path.iterdir()) == []

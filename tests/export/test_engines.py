@@ -126,7 +126,7 @@ class TestReally:
         model = CompactModel(CompactConfig(motion=True))
         config = model.decoder.config
         assert (config.hidden_size, config.num_hidden_layers) == (shape.hidden_size, shape.num_layers)
-        parts = (model, tiny_model.tokenizer, tiny_model.protocol, tmp_path / "nano")
+        parts = (model, tiny_model.tokenizer, tiny_model.stream_format, tmp_path / "nano")
         bundle = export_model(*parts, target="tensorrt-rtx", context_rows=shape.context_rows)
         plans = build_engines(bundle, tmp_path / "engines", SMS)
         assert plans[0].stat().st_size > 5_000_000 and plans[1].stat().st_size > 10_000_000

@@ -37,7 +37,7 @@ def checkpoint(tiny_model, tmp_path):
     from train.models.checkpoint import save_checkpoint
 
     folder = tmp_path / "checkpoint"
-    save_checkpoint(folder, tiny_model.model, tiny_model.tokenizer, tiny_model.protocol, [], {}, {})
+    save_checkpoint(folder, tiny_model.model, tiny_model.tokenizer, tiny_model.stream_format, [], {}, {})
     return folder
 
 
@@ -69,8 +69,8 @@ def change(folder, **values):
 def test_what_cannot_be_exported_is_one_line(checkpoint, tmp_path, values, options, message):
     pytest.importorskip("geffnet")
     if "protocol" in values:
-        protocol = json.loads((checkpoint / "config.json").read_text())["protocol"]
-        values = {"protocol": protocol | values["protocol"]}
+        stream_format = json.loads((checkpoint / "config.json").read_text())["protocol"]
+        values = {"protocol": stream_format | values["protocol"]}
     change(checkpoint, **values)
     result = CliRunner().invoke(main, [str(checkpoint), "--out", str(tmp_path / "bundle"), *options])
     assert result.exit_code != 0
@@ -127,7 +127,7 @@ def test_checkpoint_to_bundle(tiny_model, tmp_path):
     from train.models.checkpoint import save_checkpoint
 
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "bundle"
-    parts = (tiny_model.model, tiny_model.tokenizer, tiny_model.protocol)
+    parts = (tiny_model.model, tiny_model.tokenizer, tiny_model.stream_format)
     save_checkpoint(checkpoint, *parts, tasks=["EU"], recipe={"steps": 1}, metrics={"f1": 0.1})
     arguments = [str(checkpoint), "--out", str(out), "--context-rows", "384", "--parity-timesteps", "40"]
     result = CliRunner().invoke(main, arguments)

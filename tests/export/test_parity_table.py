@@ -29,7 +29,7 @@ def test_every_lowering_and_precision_is_covered():
 
 
 def measure(tiny_model, cases, timesteps=60):
-    parts = (tiny_model.model, tiny_model.tokenizer, tiny_model.protocol, tiny_model.backbone)
+    parts = (tiny_model.model, tiny_model.tokenizer, tiny_model.stream_format, tiny_model.backbone)
     return list(measure_all(*parts, timesteps=timesteps, cases=cases, context_rows=384))
 
 

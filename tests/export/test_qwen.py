@@ -103,7 +103,7 @@ def test_the_vision_graph_equals_tower_and_mergers(qwen, tmp_path, picture):
 def test_a_checkpoint_becomes_a_bundle_of_the_next_format(qwen, tmp_path):
     if qwen.model.family != "qwen3_vl":
         pytest.skip("one is enough for the way from a folder")
-    save_checkpoint(tmp_path / "checkpoint", qwen.model, qwen.tokenizer, qwen.protocol, ["EU"], {}, {})
+    save_checkpoint(tmp_path / "checkpoint", qwen.model, qwen.tokenizer, qwen.stream_format, ["EU"], {}, {})
     folder = export_bundle(
         tmp_path / "checkpoint", tmp_path / "bundle", "fp32", ROWS, parity_timesteps=16, threshold=0.4
     )
@@ -123,7 +123,7 @@ def test_a_checkpoint_becomes_a_bundle_of_the_next_format(qwen, tmp_path):
 
 def test_a_tower_that_is_not_there_is_told_in_one_line(qwen, tmp_path):
     folder = tmp_path / "checkpoint"
-    save_checkpoint(folder, qwen.model, qwen.tokenizer, qwen.protocol, [], {}, {})
+    save_checkpoint(folder, qwen.model, qwen.tokenizer, qwen.stream_format, [], {}, {})
     config = json.loads((folder / "config.json").read_text())
     config["vision"]["file"] = str(tmp_path / "nowhere")
     (folder / "config.json").write_text(json.dumps(config))
@@ -163,18 +163,18 @@ def test_decisions_and_texts_are_those_of_torch(qwen, bundle):
 
 def torch_stream(qwen, frames, bias, decode, threshold):
     """The timestep written a second time, over transformers: yields score and text."""
-    encoder, protocol = qwen.encoder, qwen.protocol
+    encoder, stream_format = qwen.encoder, qwen.stream_format
     reference = QwenReference(qwen.model, qwen.backbone, encoder.image_id)
     turns: list[int] = []  # rows of each turn; the last one may still grow
     pinned = [*encoder.prefix_ids(), *encoder.query_ids(QUERY)]
     head, pending, rows = len(encoder.prefix_ids()), [], 0
     for k, frame in enumerate(frames):
         reference.see(np.ascontiguousarray(frame.transpose(2, 0, 1)[None], np.float32) / 255)
-        if len(turns) == protocol.window_turns:
-            gone = sum(turns[: protocol.evict_turns])
+        if len(turns) == stream_format.window_turns:
+            gone = sum(turns[: stream_format.evict_turns])
             first = len(pinned)
             reference.keep([*range(first), *range(first + gone, rows)])
-            turns, rows = turns[protocol.evict_turns :], rows - gone
+            turns, rows = turns[stream_format.evict_turns :], rows - gone
         chunk = [*pending, *encoder.turn_ids(k)]
         if not turns:
             reference.append(pinned[:head], 0, False)
@@ -188,7 +188,7 @@ def torch_stream(qwen, frames, bias, decode, threshold):
         score, pending, said = float(pair.softmax(0)[1]), encoder.silence_ids(), None
         if score >= threshold:
             text = [encoder.response_id]
-            while len(text) <= protocol.max_response_tokens:
+            while len(text) <= stream_format.max_response_tokens:
                 scores = reference.append(text[-1:], rows, False)[: len(bias)] + bias
                 rows, turns[-1] = rows + 1, turns[-1] + 1
                 if not decode(text[1:]):
@@ -197,7 +197,7 @@ def torch_stream(qwen, frames, bias, decode, threshold):
                 if token == encoder.stop_id:
                     break
                 text.append(token)
-            cut = len(text) > protocol.max_response_tokens
+            cut = len(text) > stream_format.max_response_tokens
             pending = [*(text[-1:] if cut else []), *encoder.response_end_ids]
             said = decode(text[1:])
         yield score, said
@@ -277,8 +277,8 @@ def test_every_lowering_streams_as_torch_does(qwen, tmp_path, target, precision,
 
 
 def test_weights_in_bfloat16_are_exported_and_compared(qwen, tmp_path):
-    """As `train base qwen` writes them; NumPy has no such type."""
+    """As `train init-backbone qwen` writes them; NumPy has no such type."""
     half = copy.deepcopy(qwen.model).bfloat16()
-    save_checkpoint(tmp_path / "base", half, qwen.tokenizer, qwen.protocol, [], {}, {})
+    save_checkpoint(tmp_path / "base", half, qwen.tokenizer, qwen.stream_format, [], {}, {})
     out = export_bundle(tmp_path / "base", tmp_path / "bundle", "fp32", ROWS, parity_timesteps=12)
     assert json.loads((out / "bundle.json").read_text())["parity"]["decision_agreement"] == 1.0

@@ -1,4 +1,4 @@
-"""From a transformers folder to events: `train base qwen`, `python -m export`, `edge-run`."""
+"""From a transformers folder to events: `train init-backbone qwen`, `python -m export`, `edge-run`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def hub(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, tuple[int
 @pytest.mark.gst
 def test_a_base_is_made_exported_and_run(hub: tuple[Path, tuple[int, int]], tmp_path: Path) -> None:
     folder, picture = hub
-    run("train", "base", "qwen", "--from", folder, "--out", "base", "--picture", *picture, cwd=tmp_path)
+    options = ("--from", folder, "--out", "base", "--picture", *picture)
+    run("train", "init-backbone", "qwen", *options, cwd=tmp_path)
     # The window is 200 timesteps: parity needs more, or nothing is evicted.
     run("export", "base", "--out", "bundle", "--precision", "fp32", "--parity-timesteps", 230, cwd=tmp_path)
     parity = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["parity"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import edge_runtime
-from edge_runtime.app.run.plan import SAMPLES
+from edge_runtime.video.samples import SAMPLES
 from pipelines.camera import open_camera
 
 pytest.importorskip("gi")

@@ -51,7 +51,7 @@ def test_a_first_failure_is_final_only_when_told_so() -> None:
     told = Life(give_up_s=0)
     assert told.does("lost", REFUSED) == [Disconnect(), Report("failed", "refused"), GiveUp(REFUSED)]
     life = Life()
-    assert life.does("lost", REFUSED)[1:] == [Report("connecting", "refused; trying again in 0.2 s")]
+    assert life.does("lost", REFUSED)[1:] == [Report("connecting", "refused; retrying in 0.2 s")]
     assert life.wait(1) == [Connect()]
 
 
@@ -106,7 +106,7 @@ def test_a_camera_that_accepts_and_then_hangs() -> None:
     for _ in range(5):
         actions = life.wait(3.1)
         assert actions[0] == Disconnect()
-        assert "no picture came within 3 s" in actions[1].cause
+        assert "no frame within 3 s" in actions[1].cause
         while Connect() not in life.wait(0.1):
             pass
     life.go_live()
@@ -158,7 +158,7 @@ def test_a_short_drop_is_mended_at_once() -> None:
     life.go_live()
     life.wait(30, frames=True)
     actions = life.does("lost", LOST)
-    assert actions == [Disconnect(), Report("stalled", "the connection was lost; trying again in 0.2 s")]
+    assert actions == [Disconnect(), Report("stalled", "the connection was lost; retrying in 0.2 s")]
     assert life.wait(0.4) == [Connect()]
     life.go_live()
     assert life.supervisor.reconnects == 1
@@ -237,7 +237,7 @@ def test_a_wrong_password_from_the_start_is_retried_slowly() -> None:
     life = Life(auth_retry_s=60)
     for _ in range(3):
         report = life.does("lost", DENIED)[-1]
-        assert report == Report("auth-failed", "wrong password (401); trying again in 60.0 s")
+        assert report == Report("auth-failed", "wrong password (401); retrying in 60.0 s")
         assert life.wait(59) == []
         assert life.wait(2) == [Connect()]
     life.go_live()

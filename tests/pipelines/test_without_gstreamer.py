@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import sys
 {break_it}
-import pipelines.camera, pipelines.sources.devices, pipelines.pipeline.decoding.decoders
+import pipelines.camera, pipelines.sources.v4l2.devices, pipelines.pipeline.decoding.decoders
 from edge_runtime.errors import SourceError
 try:
     pipelines.camera.open_camera("test:", fps=1.0)

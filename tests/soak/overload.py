@@ -24,7 +24,6 @@ import edge_runtime
 from benchmarks.latency.facts import machine_facts
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.command_line.exit import run_command
-from edge_runtime.engine.decision_loop import with_fps
 from edge_runtime.errors import SourceError
 from tests.soak.rtsp_server import RtspServer
 
@@ -43,7 +42,7 @@ _PATIENCE_S = 60.0
 @click.option("--threads", type=click.IntRange(1), help="Of the model.  [default: chosen]")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result here as JSON.")
 def main(bundle: str, factor: float, seconds: float, threads: int | None, out: Path | None) -> None:
-    model = with_fps(edge_runtime.load(bundle, threads=threads), FPS)
+    model = edge_runtime.load(bundle, threads=threads).with_fps(FPS)
     with RtspServer("--fps", str(FPS)) as server:
         result = measure(model, server.url, factor, seconds)
     click.echo(json.dumps(result, indent=2))

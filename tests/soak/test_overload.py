@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 import edge_runtime
-from edge_runtime.engine.decision_loop import with_fps
 from edge_runtime.errors import SourceError
 from tests.soak import overload
 
 
 @dataclass
-class Picture:
+class Frame:
     index: int
     image: np.ndarray = field(default_factory=lambda: np.zeros((224, 224, 3), np.uint8))
     captured_at: float = field(default_factory=monotonic)
@@ -33,16 +32,16 @@ def measure(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
         pictures = iter(range(count))
 
         class Scripted:
-            def read(self, timeout_s: float) -> Picture | None:
+            def read(self, timeout_s: float) -> Frame | None:
                 index = next(pictures, None)
-                return None if index is None else Picture(index)
+                return None if index is None else Frame(index)
 
         @contextmanager
         def open_camera(*_: object, **__: object):
             yield Scripted()
 
         monkeypatch.setattr(camera, "open_camera", open_camera)
-        model = with_fps(edge_runtime.load(tiny_bundle, threads=1), overload.FPS)
+        model = edge_runtime.load(tiny_bundle, threads=1).with_fps(overload.FPS)
         return overload.measure(model, "rtsp://camera", 1.0, 0.2)
 
     return measure

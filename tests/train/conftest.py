@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from train.recipe import SFTRecipe
+    from train.sft.recipe import SFTRecipe
 
 TURNS = 6
 
@@ -46,12 +46,12 @@ def write_corpus(
 
 @pytest.fixture
 def sft_recipe(tmp_path: Path) -> SFTRecipe:
-    from edge_runtime.bundle.stream_format import Protocol
+    from edge_runtime.bundle.stream_format import StreamFormat
     from tests.train.tiny_config import TINY
     from train.data.dataset import Source
     from train.data.encode import OffsetSampling
     from train.models.tokenizer import train_tokenizer
-    from train.recipe import Data, Optimizer, Run, SFTRecipe
+    from train.sft.recipe import Data, Optimizer, Run, SFTRecipe
 
     write_corpus(tmp_path)
     train_tokenizer(["It is on.", "When?"], 1300).save(str(tmp_path / "tokenizer.json"))
@@ -60,7 +60,7 @@ def sft_recipe(tmp_path: Path) -> SFTRecipe:
         output=tmp_path / "run",
         tokenizer=str(tmp_path / "tokenizer.json"),
         model=replace(TINY, motion=True),
-        protocol=Protocol(system_prompt="Watch.", window_turns=80, evict_turns=16),
+        protocol=StreamFormat(system_prompt="Watch.", window_turns=80, evict_turns=16),
         offsets=OffsetSampling(zero=1.0, near=0.0),
         optimizer=Optimizer(lr=5e-3, warmup_steps=2),
         run=Run(epochs=1, batch_size=4, precision="fp32", threads=1, log_steps=10, save_minutes=60),

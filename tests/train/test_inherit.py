@@ -5,17 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.ablation.plan import load_comparison, trials
+from train.config.errors import RecipeError
 from train.grpo.recipe import load_grpo_recipe
 from train.grpo.run import run_grpo
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.inherit import changes
 from train.pretrain.run import run_stage_zero
-from train.recipe import RecipeError, load_recipe
+from train.sft.recipe import load_recipe
 from train.sft.run import initial_model, run_sft
 
-PROTOCOL = Protocol(
+STREAM_FORMAT = StreamFormat(
     system_prompt="Look.", window_turns=40, evict_turns=8, max_response_tokens=9, threshold=0.93
 )
 
@@ -24,7 +25,7 @@ PROTOCOL = Protocol(
 def start(sft_recipe, tmp_path):
     """A checkpoint with a stream format of its own."""
     model, tokenizer = initial_model(sft_recipe)
-    save_checkpoint(tmp_path / "start", model, tokenizer, PROTOCOL, [], {}, {})
+    save_checkpoint(tmp_path / "start", model, tokenizer, STREAM_FORMAT, [], {}, {})
     return tmp_path / "start"
 
 
@@ -46,13 +47,13 @@ def write(tmp_path, start):
 
 def test_a_fine_tune_keeps_the_stream_format(write, tmp_path, capsys):
     assert run_sft(load_recipe(write()))
-    assert load_checkpoint(tmp_path / "fine" / "checkpoint").protocol == PROTOCOL
+    assert load_checkpoint(tmp_path / "fine" / "checkpoint").stream_format == STREAM_FORMAT
     assert "changes" not in capsys.readouterr().err
 
 
 def test_what_the_recipe_sets_holds_and_is_said(write, start, tmp_path, capsys):
     recipe = load_recipe(write("[protocol]\nthreshold = 0.7\nwindow_turns = 50\n"))
-    assert recipe.protocol == replace(PROTOCOL, threshold=0.7, window_turns=50)
+    assert recipe.protocol == replace(STREAM_FORMAT, threshold=0.7, window_turns=50)
     assert run_sft(recipe)
     said = [line for line in capsys.readouterr().err.splitlines() if "the recipe changes" in line]
     assert said == [
@@ -80,7 +81,7 @@ def test_arms_of_a_comparison_inherit(write, start, tmp_path):
         f'[[tests]]\nname = "t"\npath = "{tmp_path}/a.jsonl"\n'
     )
     found = {trial.arm: trial.recipe.protocol for trial in trials(load_comparison(path), path, tmp_path)}
-    assert found == {"own": PROTOCOL, "other": replace(PROTOCOL, threshold=0.6)}
+    assert found == {"own": STREAM_FORMAT, "other": replace(STREAM_FORMAT, threshold=0.6)}
 
 
 def test_grpo_keeps_it_and_says_its_threshold(start, tmp_path, capsys):
@@ -88,11 +89,13 @@ def test_grpo_keeps_it_and_says_its_threshold(start, tmp_path, capsys):
     path.write_text(
         f'init = "{start}"\noutput = "{tmp_path}/grpo"\n'
         f'[data]\ntrain = [{{ path = "{tmp_path}/a.jsonl" }}]\ncache = "{tmp_path}/cache"\n'
-        "[rollout]\nprompts = 1\ngroup = 2\nthreshold = 0.8\n[reward]\ntrajectory_weight = 0.0\n"
+        "[rollout]\nprompts = 1\ngroup = 2\nthreshold = 0.8\n[rewards.trajectory]\nweight = 0.0\n"
         "[run]\nsteps = 1\nthreads = 1\neval_steps = 0\n"
     )
     assert run_grpo(load_grpo_recipe(path))
-    assert load_checkpoint(tmp_path / "grpo" / "checkpoint").protocol == replace(PROTOCOL, threshold=0.8)
+    assert load_checkpoint(tmp_path / "grpo" / "checkpoint").stream_format == replace(
+        STREAM_FORMAT, threshold=0.8
+    )
     assert "rollout.threshold changes protocol.threshold: 0.93 -> 0.8" in capsys.readouterr().err
 
 
@@ -102,11 +105,11 @@ def test_grpo_says_which_threshold_its_best_checkpoint_carries(start, tmp_path, 
     path.write_text(
         f'init = "{start}"\noutput = "{tmp_path}/grpo"\n'
         f'[data]\ntrain = {source}\nvalidation = {source}\ncache = "{tmp_path}/cache"\n'
-        "[rollout]\nprompts = 1\ngroup = 2\n[reward]\ntrajectory_weight = 0.0\n"
+        "[rollout]\nprompts = 1\ngroup = 2\n[rewards.trajectory]\nweight = 0.0\n"
         "[run]\nsteps = 1\nthreads = 1\neval_steps = 1\neval_thresholds = [0.4]\n"
     )
     assert run_grpo(load_grpo_recipe(path))
-    assert load_checkpoint(tmp_path / "grpo" / "best").protocol.threshold == 0.4
+    assert load_checkpoint(tmp_path / "grpo" / "best").stream_format.threshold == 0.4
     assert "run.eval_thresholds changes protocol.threshold: 0.93 -> 0.4" in capsys.readouterr().err
 
 
@@ -120,5 +123,5 @@ def test_sizes_that_would_have_no_effect_are_refused(write, start):
 
 
 def test_changes_name_only_what_differs():
-    assert changes(PROTOCOL, PROTOCOL) == []
-    assert changes(PROTOCOL, replace(PROTOCOL, fps=2.0)) == ["protocol.fps: 1.0 -> 2.0"]
+    assert changes(STREAM_FORMAT, STREAM_FORMAT) == []
+    assert changes(STREAM_FORMAT, replace(STREAM_FORMAT, fps=2.0)) == ["protocol.fps: 1.0 -> 2.0"]

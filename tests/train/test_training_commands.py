@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from train.ablation.plan import merged
-from train.recipe import read_toml
+from train.config.toml import read_toml
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "train" / "recipes"

@@ -13,8 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from train.config.errors import RecipeError
+from train.config.reader import build_recipe, plain, read_recipe
+from train.config.toml import read_toml
 from train.grpo.recipe import GRPORecipe
-from train.recipe import RecipeError, SFTRecipe, build_recipe, plain, read_recipe, read_toml
+from train.sft.recipe import SFTRecipe
 
 Recipe = SFTRecipe | GRPORecipe
 

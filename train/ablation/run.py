@@ -115,6 +115,6 @@ def encode_clips(settings: Comparison, every: list[Trial]) -> None:
         vision, fps = Lite0Vision(), recipe.protocol.fps
     else:
         checkpoint = load_checkpoint(start)
-        vision, fps = checkpoint.model.vision, checkpoint.protocol.fps
+        vision, fps = checkpoint.model.vision, checkpoint.stream_format.fps
     workers = 2 if recipe is None else recipe.data.workers
     FeatureCache(feature_folder(every), fps, workers, vision).ensure(sorted(clips))

@@ -12,11 +12,13 @@ import torch
 
 from benchmarks.metric.annotations import write_predictions
 from edge_runtime.atomic_write import write_whole
-from train.ablation.examination import Examination, drawn, figures
 from train.ablation.plan import Comparison, Recipe, Test, Trial
+from train.config.errors import RecipeError
+from train.config.reader import plain
 from train.grpo.run import run_grpo
 from train.models.checkpoint import Checkpoint, load_checkpoint
-from train.recipe import RecipeError, SFTRecipe, plain
+from train.rollout.examination import Examination, drawn, figures
+from train.sft.recipe import SFTRecipe
 from train.sft.resume import last_state
 from train.sft.run import run_sft
 
@@ -109,7 +111,7 @@ def _examine(
     examination = Examination(checkpoint, (test.path,), cache)
     questions = drawn(examination.annotations, test.questions, test.seed)
     found = {}
-    for threshold in comparison.thresholds or (checkpoint.protocol.threshold,):
+    for threshold in comparison.thresholds or (checkpoint.stream_format.threshold,):
         said = examination.ask(questions, threshold)
         write_predictions(folder / f"{test.name}-{threshold:g}.jsonl", said)
         found[f"{threshold:g}"] = figures(questions, said)

@@ -68,7 +68,7 @@ def check(
 
 
 def _sources(recipe: Path | None) -> tuple[Path, ...]:
-    from train.recipe import load_recipe
+    from train.sft.recipe import load_recipe
 
     if recipe is None:
         return ()
@@ -78,19 +78,24 @@ def _sources(recipe: Path | None) -> tuple[Path, ...]:
 
 def _tokens(recipe: Path | None, checkpoint: Path | None) -> tuple[Callable[[str], int] | None, int, float]:
     """How to count a response's tokens, how many it may have, and the timesteps a second."""
+    from train.data.encode import turn_encoder
     from train.models.checkpoint import load_checkpoint
-    from train.recipe import load_recipe
-    from train.sft.run import initial_model, turn_encoder
+    from train.sft.recipe import load_recipe
+    from train.sft.run import initial_model
 
     if checkpoint is not None:
         loaded = load_checkpoint(checkpoint)
-        protocol, tokenizer = loaded.protocol, loaded.tokenizer
+        stream_format, tokenizer = loaded.stream_format, loaded.tokenizer
     elif recipe is not None:
         settings = load_recipe(recipe)
-        protocol = settings.protocol
+        stream_format = settings.protocol
         _, tokenizer = initial_model(settings)
     else:
         return None, 0, 1.0
-    encoder = turn_encoder(protocol, tokenizer)
+    encoder = turn_encoder(stream_format, tokenizer)
     fixed = 1 + len(encoder.response_end_ids)
-    return lambda text: len(encoder.response_ids(text)) - fixed, protocol.max_response_tokens, protocol.fps
+    return (
+        lambda text: len(encoder.response_ids(text)) - fixed,
+        stream_format.max_response_tokens,
+        stream_format.fps,
+    )

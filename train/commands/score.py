@@ -50,8 +50,8 @@ def score(
     """
     from rich.console import Console
 
-    from train.ablation.examination import Examination, drawn, figures
     from train.models.checkpoint import load_checkpoint
+    from train.rollout.examination import Examination, drawn, figures
 
     loaded = load_checkpoint(checkpoint)
     tests = {}
@@ -60,7 +60,7 @@ def score(
         asked = drawn(examination.annotations, questions, seed)
         tests[file] = examination, asked
     found: dict[str, dict[str, Any]] = {str(file): {} for file in files}
-    for threshold in sorted(set(thresholds)) or [loaded.protocol.threshold]:
+    for threshold in sorted(set(thresholds)) or [loaded.stream_format.threshold]:
         for file, (examination, asked) in tests.items():
             found[str(file)][f"{threshold:g}"] = figures(asked, examination.ask(asked, threshold))
     if as_json:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from edge_runtime.bundle.stream_format import TurnEncoder, format_seconds
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder, format_seconds
+from train.config.errors import RecipeError
 from train.data.timeline import Timeline
 
 IGNORE = -100
@@ -61,6 +63,14 @@ class OffsetSampling:
         )
 
 
+def turn_encoder(stream_format: StreamFormat, tokenizer: Tokenizer) -> TurnEncoder:
+    """Raises RecipeError when the tokenizer lacks a token that the protocol needs."""
+    try:
+        return TurnEncoder(stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+    except ValueError as error:
+        raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
+
+
 class TimelineEncoder:
     """Timelines to ids under one protocol. Keeps the ids of turns it has seen, which repeat all the time."""
 
@@ -84,7 +94,7 @@ class TimelineEncoder:
             ids.extend(tokens)
             labels.extend(tokens if supervised else [IGNORE] * len(tokens))
 
-        seconds = offset / self.encoder.protocol.fps
+        seconds = offset / self.encoder.stream_format.fps
         first = max(timeline.query_turn, timeline.supervised_from)
         for turn, timestep in enumerate(timeline.timesteps):
             for asked, query in timeline.queries:

@@ -6,9 +6,9 @@ import os
 
 import torch
 
+from train.config.errors import RecipeError
 from train.grpo.recipe import GRPORecipe
 from train.models.base import StreamModel
-from train.recipe import RecipeError
 
 _TRAINED_BYTES = 16
 """Of a trained number in float32: itself, its gradient and AdamW's two moments."""

@@ -6,12 +6,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from train.config.errors import RecipeError
+from train.config.reader import build_recipe, plain
+from train.config.toml import read_toml
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
 from train.grpo.loss import PolicyLossSettings
 from train.models.lora import LoraSettings
-from train.recipe import RecipeError, build_recipe, plain, read_toml
-from train.rewards.registry import RewardSettings
+from train.rewards.base import RewardSettings
+from train.rewards.settings import JudgeSettings
+from train.rewards.weighted_sum import PAPER
 
 
 @dataclass(frozen=True)
@@ -48,29 +52,6 @@ class RolloutSettings:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold}")
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """Who says how right a text is: a judge of benchmarks.streampro.
-
-    ``url``, ``model``: an OpenAI-compatible server for kind "llm", and for rubrics without checks under any
-    kind; its key is read from the environment variable STREAMPRO_JUDGE_KEY. ``budget``: most requests and
-    tokens. ``cache``: file that keeps replies.
-    """
-
-    kind: Literal["exact", "fields", "embedding", "llm"] = "exact"
-    url: str | None = None
-    model: str | None = None
-    budget: str = "requests=100000"
-    cache: Path | None = None
-    workers: int = 8
-
-    def __post_init__(self) -> None:
-        if (self.url is None) != (self.model is None):
-            raise ValueError("judge: url and model belong together")
-        if self.kind == "llm" and self.url is None:
-            raise ValueError('judge: kind "llm" needs url and model')
 
 
 @dataclass(frozen=True)
@@ -119,7 +100,8 @@ class GRPORun:
 @dataclass(frozen=True)
 class GRPORecipe:
     """One reinforcement learning. ``init``: the checkpoint folder it starts from. ``lora``: adapters of that
-    model are trained instead of all of it. Paths are relative to where training is started.
+    model are trained instead of all of it. ``rewards``: by name; the paper's are always among them. Paths are
+    relative to where training is started.
     """
 
     init: Path
@@ -129,11 +111,14 @@ class GRPORecipe:
     lora: LoraSettings | None = None
     offsets: OffsetSampling = field(default_factory=OffsetSampling)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
-    reward: RewardSettings = field(default_factory=RewardSettings)
+    rewards: dict[str, RewardSettings] = field(default_factory=dict)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     loss: PolicyLossSettings = field(default_factory=PolicyLossSettings)
     optimizer: PolicyOptimizer = field(default_factory=PolicyOptimizer)
     run: GRPORun = field(default_factory=GRPORun)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rewards", PAPER | self.rewards)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it: paths as text.

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from train import progress
 from train.grpo.update import UpdateStats, sum_over_ranks
-from train.rewards.registry import Reward
+from train.rewards.weighted_sum import Score
 from train.rollout.trajectory import Trajectory
 
 
@@ -23,16 +23,14 @@ from train.rollout.trajectory import Trajectory
 class StepReport:
     """Means over the step's trajectories, over all ranks.
 
-    ``reward`` and its parts ``format``, ``turn``, ``trajectory``; ``responses`` per trajectory;
+    ``reward``, and ``parts``, the rewards it is the sum of, by name; ``responses`` per trajectory;
     ``idle_groups``: share of groups without variance, which teach nothing; ``clipped``: share of tokens whose
     gradient the clip stopped; ``kl`` to the start and ``entropy`` (-log p) per token.
     """
 
     reward: float
     reward_std: float
-    format: float
-    turn: float
-    trajectory: float
+    parts: dict[str, float]
     responses: float
     idle_groups: float
     loss: float
@@ -45,10 +43,17 @@ class StepReport:
     update_s: float
     tokens_per_s: float
 
+    def to_dict(self) -> dict[str, float]:
+        """One figure a name: each reward has its own."""
+        figures: dict[str, float] = {}
+        for name, value in asdict(self).items():
+            figures |= value if name == "parts" else {name: value}
+        return figures
+
 
 def step_report(
     trajectories: Sequence[Trajectory],
-    rewards: Sequence[Reward],
+    rewards: Sequence[Score],
     advantages: Tensor,
     stats: UpdateStats,
     rate: float,
@@ -59,20 +64,19 @@ def step_report(
     """Of a step that took ``seconds``, over all ranks; ``advantages`` [P, G], ``rate``: of learning."""
     n = len(rewards)
     sums = [float(n), sum(r.total for r in rewards), sum(r.total**2 for r in rewards)]
-    sums += [sum(getattr(r, part) for r in rewards) for part in ("format", "turn", "trajectory")]
     sums += [float(sum(len(t.responses) for t in trajectories))]
     sums += [float((advantages == 0).all(1).sum()), float(len(advantages))]
     sums += [float(sum(len(t.ids) for t in trajectories))]
-    n_all, total, squares, form, turn, whole, responses, idle, groups, tokens = sum_over_ranks(
+    names = list(rewards[0].parts)
+    sums += [sum(r.parts[name] for r in rewards) for name in names]
+    n_all, total, squares, responses, idle, groups, tokens, *parts = sum_over_ranks(
         torch.tensor(sums, dtype=torch.float64, device=device)
     ).tolist()
     mean = total / n_all
     return StepReport(
         reward=mean,
         reward_std=math.sqrt(max(0.0, squares / n_all - mean**2)),
-        format=form / n_all,
-        turn=turn / n_all,
-        trajectory=whole / n_all,
+        parts={name: value / n_all for name, value in zip(names, parts, strict=True)},
         responses=responses / n_all,
         idle_groups=idle / groups,
         loss=stats.loss,
@@ -105,11 +109,12 @@ class StepReporter:
             file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
 
     def step(self, step: int, steps: int, minutes: float, found: StepReport) -> None:
-        self._write("grpo", asdict(found), step)
+        self._write("grpo", found.to_dict(), step)
+        parts = "  ".join(f"{name} {value:.3f}" for name, value in found.parts.items())
         self.say(
             f"step {step:>5}/{steps}  {minutes:6.1f} min  "
             f"reward {found.reward:.3f} +- {found.reward_std:.3f}  "
-            f"format {found.format:.3f}  turn {found.turn:.3f}  trajectory {found.trajectory:.3f}  "
+            f"{parts}  "
             f"responses {found.responses:.2f}  idle groups {found.idle_groups:.2f}  "
             f"clipped {found.clipped:.3f}  kl {found.kl:.4f}  entropy {found.entropy:.3f}  "
             f"grad {found.grad_norm:.2f}  lr {found.lr:.2e}  "

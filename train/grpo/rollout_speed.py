@@ -26,13 +26,13 @@ from torch import Tensor
 
 from edge_runtime.command_line.exit import run_command
 from train.data.dataset import Source
+from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.models.base import Visual
 from train.models.checkpoint import load_checkpoint
 from train.rollout.rollout import LockStep, rollout
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts, Trajectory
-from train.sft.run import turn_encoder
 
 TASKS = ("EU", "OU", "AA", "TP", "TG", "GP", "RF")
 
@@ -79,12 +79,12 @@ def main(
     loaded = load_checkpoint(checkpoint)
     model = loaded.model.to(device).eval()
     rules = TokenRules(
-        turn_encoder(loaded.protocol, loaded.tokenizer),
+        turn_encoder(loaded.stream_format, loaded.tokenizer),
         loaded.tokenizer,
         model.decoder.get_input_embeddings().num_embeddings,
-        threshold=loaded.protocol.threshold,
+        threshold=loaded.stream_format.threshold,
     )
-    features = FeatureCache(cache, loaded.protocol.fps, vision=model.vision)
+    features = FeatureCache(cache, loaded.stream_format.fps, vision=model.vision)
     prompts = Prompts((Source(annotations, tasks=TASKS),), features, seed=1)
     chosen = [prompts[i] for i in range(questions)]
     generator = torch.Generator(device).manual_seed(0)

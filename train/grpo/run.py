@@ -17,7 +17,7 @@ import json
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,8 +27,9 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from benchmarks.metric.annotations import Prediction
-from benchmarks.metric.judges import Judge
 from benchmarks.metric.score import score
+from train.config.errors import RecipeError
+from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.grpo.interrupt import Interrupt
@@ -40,15 +41,15 @@ from train.grpo.update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
 from train.models.checkpoint import save_checkpoint
 from train.models.inherit import changes
 from train.progress import Progress
-from train.recipe import RecipeError
+from train.rewards.base import Judges
 from train.rewards.judges import open_judge, open_rubric_judge
-from train.rewards.registry import Reward, RewardModel, RubricJudge
+from train.rewards.weighted_sum import Score, WeightedSum
 from train.rollout.evaluation import points, predict, spread
 from train.rollout.rollout import rollout
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts, Trajectory
 from train.sft.resume import check_same_recipe, disk_errors, last_state, put_in_place, temporary
-from train.sft.run import start_from, turn_encoder
+from train.sft.run import start_from
 from train.sft.schedule import TimedCosine
 
 
@@ -79,7 +80,7 @@ def run_grpo(recipe: GRPORecipe, *, resume: bool = False) -> bool:
     reporter = StepReporter(recipe.output, process.is_main_process)
     try:
         with open_judge(recipe.judge) as judge, open_rubric_judge(recipe.judge) as rubric_judge:
-            trainer = GRPOTrainer(recipe, process, judge, reporter, rubric_judge)
+            trainer = GRPOTrainer(recipe, process, Judges(judge, rubric_judge), reporter)
             if state is not None:
                 trainer.load_state()
             finished = trainer.train()
@@ -95,14 +96,9 @@ class GRPOTrainer:
     """A training that is ready to start. Raises what reading checkpoint, questions and features raises."""
 
     def __init__(
-        self,
-        recipe: GRPORecipe,
-        process: PartialState,
-        judge: Judge,
-        reporter: StepReporter,
-        rubric_judge: RubricJudge | None = None,
+        self, recipe: GRPORecipe, process: PartialState, judges: Judges, reporter: StepReporter
     ) -> None:
-        self._recipe, self._process, self._judge, self._reporter = recipe, process, judge, reporter
+        self._recipe, self._process, self._judge, self._reporter = recipe, process, judges.text, reporter
         self._device: torch.device = process.device
         checkpoint = start_from(recipe.init, recipe.lora)
         check_memory(recipe, checkpoint.model, self._device)
@@ -114,14 +110,15 @@ class GRPOTrainer:
             self.model.gradient_checkpointing_enable()
         self._tokenizer = checkpoint.tokenizer
         threshold = recipe.rollout.threshold
-        self._protocol = replace(
-            checkpoint.protocol, threshold=checkpoint.protocol.threshold if threshold is None else threshold
+        self._stream_format = replace(
+            checkpoint.stream_format,
+            threshold=checkpoint.stream_format.threshold if threshold is None else threshold,
         )
-        for line in changes(checkpoint.protocol, self._protocol):
+        for line in changes(checkpoint.stream_format, self._stream_format):
             reporter.say(f"{recipe.init}: rollout.threshold changes {line}")
-        self._rules = self._rules_at(self._protocol.threshold, recipe.rollout.constrained)
+        self._rules = self._rules_at(self._stream_format.threshold, recipe.rollout.constrained)
         self._load_prompts()
-        self._rewards = RewardModel(recipe.reward, judge, rubric_judge)
+        self._rewards = WeightedSum(recipe.rewards, judges)
         self._rewards.check(self._prompts.annotations)
 
         o, run = recipe.optimizer, recipe.run
@@ -254,7 +251,7 @@ class GRPOTrainer:
     def _report(
         self,
         trajectories: list[Trajectory],
-        rewards: list[Reward],
+        rewards: list[Score],
         advantages: Tensor,
         stats: UpdateStats,
         rate: float,
@@ -263,7 +260,7 @@ class GRPOTrainer:
     ) -> None:
         seconds = time.monotonic() - started
         found = step_report(trajectories, rewards, advantages, stats, rate, rollout_s, seconds, self._device)
-        self._last = asdict(found)
+        self._last = found.to_dict()
         minutes = (self._clock.spent + seconds) / 60
         self._reporter.step(self._step, self._steps, minutes, found)
 
@@ -278,7 +275,7 @@ class GRPOTrainer:
         chosen = spread(self._validation.annotations, run.eval_questions)
         shown = "validation" if process.is_main_process else ""
         mine = chosen[process.process_index :: process.num_processes]
-        for threshold in run.eval_thresholds or (self._protocol.threshold,):
+        for threshold in run.eval_thresholds or (self._stream_format.threshold,):
             rules = self._rules_at(threshold, constrained=True)
             with self._autocast():
                 said = predict(
@@ -293,8 +290,8 @@ class GRPOTrainer:
             self._reporter.evaluation(self._step, threshold, found, responses, better)
             if better:
                 self._best = {"step": self._step, "threshold": threshold, **found}
-                chosen_at = replace(self._protocol, threshold=threshold)
-                for line in changes(self._protocol, chosen_at):
+                chosen_at = replace(self._stream_format, threshold=threshold)
+                for line in changes(self._stream_format, chosen_at):
                     self._reporter.say(f"best: run.eval_thresholds changes {line}")
                 self._export("best", threshold)
 
@@ -310,7 +307,7 @@ class GRPOTrainer:
                 folder,
                 self.model,
                 self._tokenizer,
-                replace(self._protocol, threshold=threshold),
+                replace(self._stream_format, threshold=threshold),
                 self._prompts.tasks,
                 self._recipe.to_dict(),
                 metrics,
@@ -335,7 +332,7 @@ class GRPOTrainer:
             facts = {"step": self._step, "spent_s": self._clock.spent}
             (folder / "trainer_state.json").write_text(json.dumps(facts), encoding="utf-8")
             put_in_place(states, name, keep=1)
-        self._export("checkpoint", self._best.get("threshold", self._protocol.threshold))
+        self._export("checkpoint", self._best.get("threshold", self._stream_format.threshold))
 
     def load_state(self) -> None:
         """Go on from the newest state. Raises TrainingError when it can't be read."""
@@ -357,7 +354,7 @@ class GRPOTrainer:
 
     def _load_prompts(self) -> None:
         data = self._recipe.data
-        cache = FeatureCache(data.cache, self._protocol.fps, data.workers, self.model.vision)
+        cache = FeatureCache(data.cache, self._stream_format.fps, data.workers, self.model.vision)
         with self._process.main_process_first():  # one process computes the features, the others find them
             self._prompts = Prompts(data.train, cache, seed=self._recipe.seed, offsets=self._recipe.offsets)
             self._validation = Prompts(data.validation, cache, shuffle=False) if data.validation else None
@@ -365,7 +362,7 @@ class GRPOTrainer:
     def _rules_at(self, threshold: float, constrained: bool) -> TokenRules:
         vocabulary = self.model.decoder.get_input_embeddings().num_embeddings
         return TokenRules(
-            turn_encoder(self._protocol, self._tokenizer),
+            turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,
             vocabulary,
             constrained=constrained,

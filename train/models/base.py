@@ -45,6 +45,9 @@ class StreamModel(nn.Module, ABC):
     family: str
     """Name of the family, as a checkpoint's config.json has it."""
 
+    stored_as_fp16: bool = False
+    """Whether a checkpoint may hold the weights as float16, which are read as float32."""
+
     vision: FrozenVision
     """The frozen backbone whose features :meth:`visual` takes."""
 

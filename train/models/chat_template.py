@@ -10,13 +10,13 @@ import torch
 from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
 
-from edge_runtime.bundle.stream_format import RESPONSE, SILENCE, Protocol
+from edge_runtime.bundle.stream_format import RESPONSE, SILENCE, StreamFormat
 
 ROW_MULTIPLE = 64
 """Rows of an embedding that grows come in multiples of it: matrix units like it."""
 
 
-def chatml(protocol: Protocol, image_token: str, before: str = "", after: str = "") -> Protocol:
+def chatml(stream_format: StreamFormat, image_token: str, before: str = "", after: str = "") -> StreamFormat:
     """``protocol`` in ChatML. ``before``, ``after``: what stands around a picture's placeholders.
 
     The newline that ends a message is written with the next one, so a response ends with one token.
@@ -24,7 +24,7 @@ def chatml(protocol: Protocol, image_token: str, before: str = "", after: str = 
     user = "\n<|im_start|>user\n{}<|im_end|>"
     turn = user.format("<{start}s-{end}s>" + before + "{image}" + after)
     return replace(
-        protocol,
+        stream_format,
         prefix_template="<|im_start|>system\n{system}<|im_end|>",
         query_template=user.format("{text}"),
         turn_template=turn + "\n<|im_start|>assistant\n",

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import ConfigError
 from train.models.base import StreamModel
 from train.models.lora import (
@@ -31,7 +31,7 @@ from train.models.lora import (
     frozen_names,
     merge_adapters,
 )
-from train.models.registry import FAMILIES
+from train.models.registry import backbone_of
 from train.models.weights import INDEX, load_weights, save_weights
 
 FORMAT_VERSION = 1
@@ -49,7 +49,7 @@ class Checkpoint:
 
     model: StreamModel
     tokenizer: Tokenizer
-    protocol: Protocol
+    stream_format: StreamFormat
     config: dict[str, Any]
 
 
@@ -57,7 +57,7 @@ def save_checkpoint(
     folder: Path,
     model: StreamModel,
     tokenizer: Tokenizer,
-    protocol: Protocol,
+    stream_format: StreamFormat,
     tasks: Sequence[str],
     recipe: Mapping[str, Any],
     metrics: Mapping[str, Any],
@@ -71,7 +71,7 @@ def save_checkpoint(
         "family": model.family,
         "format_version": FORMAT_VERSION,
         "model": model.config.to_dict(),
-        "protocol": protocol.to_dict(),
+        "protocol": stream_format.to_dict(),
         "tasks": list(tasks),
         "recipe": dict(recipe),
         "metrics": dict(metrics),
@@ -104,10 +104,12 @@ def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: {name} is missing; is this a checkpoint folder?")
     try:
-        protocol = Protocol.from_dict(config["protocol"])
+        stream_format = StreamFormat.from_dict(config["protocol"])
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         if "lora" not in config:
-            model = FAMILIES[config["family"]](config, folder)
+            build = backbone_of(config["family"]).build
+            assert build is not None  # it has families
+            model = build(config, folder)
             loaded = load_weights(folder)
             missing, unexpected = model.load_state_dict(loaded, strict=False, assign=True)
             missing = [name for name in missing if name != _TIED]
@@ -131,11 +133,11 @@ def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
             raise
         raise CheckpointError(f"{folder}/tokenizer.json: {error}") from error
     model.decoder.tie_weights()
-    if model.family == "compact":
-        model.float()  # a packed one
+    if model.stored_as_fp16:
+        model.float()
     if merge and model.adapters is not None:
         merge_adapters(model)
-    return Checkpoint(model.eval(), tokenizer, protocol, config)
+    return Checkpoint(model.eval(), tokenizer, stream_format, config)
 
 
 def _load_base(folder: Path, adapters: Adapters) -> StreamModel:
@@ -162,9 +164,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
-    if not isinstance(config, dict) or config.get("family") not in FAMILIES:
-        found = config.get("family") if isinstance(config, dict) else config
-        raise CheckpointError(f"{path}: family is {found!r}, expected one of {', '.join(FAMILIES)}")
+    try:
+        backbone_of(config.get("family") if isinstance(config, dict) else config)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if not isinstance(config.get("format_version"), int) or config["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: format_version is {config.get('format_version')!r}, expected at most {FORMAT_VERSION}"

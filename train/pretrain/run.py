@@ -8,13 +8,14 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from benchmarks.metric.annotations import read_annotations
+from train.config.errors import RecipeError
 from train.data.features import FeatureCache
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactModel
 from train.pretrain.align import AlignSettings, align
 from train.pretrain.frame_captioning import NamingSettings, teach_naming
 from train.pretrain.motion import MotionSettings, teach_motion
-from train.recipe import RecipeError, SFTRecipe
+from train.sft.recipe import SFTRecipe
 from train.sft.run import initial_model
 
 Metrics = dict[str, dict[str, float]]

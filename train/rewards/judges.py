@@ -20,7 +20,7 @@ from benchmarks.metric.judges import Judge
 from benchmarks.metric.judges.options import KEY_VARIABLE, JudgeOptions, default_cache
 from benchmarks.metric.llm.json_reply import read_json_object
 from benchmarks.metric.tasks import TASKS
-from train.grpo.recipe import JudgeSettings
+from train.rewards.settings import JudgeSettings
 
 if TYPE_CHECKING:
     from benchmarks.metric.llm.client import ChatClient, Message

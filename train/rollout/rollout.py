@@ -147,7 +147,7 @@ class LockStep:
 
     def _speak(self, speaking: Sequence[_Row]) -> None:
         """Generate texts token by token until each has ended or is as long as texts may get."""
-        limit = self._encoder.protocol.max_response_tokens
+        limit = self._encoder.stream_format.max_response_tokens
         while speaking:
             hidden = self._append(speaking, self._no_frames)
             places = [
@@ -169,7 +169,7 @@ class LockStep:
 
     def _close_response(self, row: _Row, turn: int, before: tuple[Tensor, Tensor]) -> None:
         text = self._rules.text(row.text)
-        time = self._encoder.protocol.interval(row.prompt.timesteps[turn] + row.prompt.offset)[1]
+        time = self._encoder.stream_format.interval(row.prompt.timesteps[turn] + row.prompt.offset)[1]
         if text:
             row.responses.append(Response(time, text))
         elif self._rules.constrained:

@@ -21,8 +21,8 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from edge_runtime.bundle.stream_format import TurnEncoder
 from train.data.encode import IGNORE, Encoded
-from train.recipe import GuidanceSettings
 from train.sft.attention_targets import DOINGS, IDLE, NAMES, PHASES, TurnTruth
+from train.sft.recipe import GuidanceSettings
 
 _AS_FAR_AS_THE_VERB = 4
 """Tokens of a turn that look at what is told: decision, article, name, verb."""

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from benchmarks.metric.annotations import Annotation
 from train.data.encode import IGNORE
-from train.pretrain.align import LOOK, clip_truth, story_of, under_way
 from train.synthetic.sprites.scenes import catalog
 from train.synthetic.sprites.scenes.catalog import sprite_table
 from train.synthetic.sprites.scenes.scene import Event
 from train.synthetic.sprites.scenes.stage import VERBS, Story
+from train.synthetic.sprites.truth import FRAME_SECOND, clip_truth, story_of, under_way
 
 SPRITES = tuple(sprite_table())
 NAMES = ("nobody", *dict.fromkeys(key.split("/")[0] for key in SPRITES))
@@ -110,7 +110,7 @@ class _Clip:
     def _cooking(self) -> Iterator[tuple[int, Event]]:
         for event in self.story.events if self.story.family == "kitchen" else []:
             for frame, timestep in enumerate(self.timesteps):
-                if event.start + 0.4 <= timestep + LOOK <= event.end + 0.1:
+                if event.start + 0.4 <= timestep + FRAME_SECOND <= event.end + 0.1:
                     yield frame, event
 
     def truth(self, annotation: Annotation) -> TurnTruth:

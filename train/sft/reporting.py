@@ -10,7 +10,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, WandbCallback
 
-from train.recipe import RecipeError
+from train.config.errors import RecipeError
 
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 

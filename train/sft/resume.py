@@ -12,8 +12,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from train.config.errors import RecipeError
 from train.errors import TrainingError
-from train.recipe import RecipeError
 
 FIXED = ("seed", "init", "lora", "model", "protocol", "offsets", "loss", "data.train", "data.max_turns")
 FIXED += (
@@ -23,7 +23,7 @@ FIXED += (
     "run.accumulation",
     "run.precision",
 )
-FIXED += ("run.inner_epochs", "run.minibatches", "reward", "judge.kind", "judge.model", "rollout.prompts")
+FIXED += ("run.inner_epochs", "run.minibatches", "rewards", "judge.kind", "judge.model", "rollout.prompts")
 FIXED += ("rollout.group", "rollout.temperature", "rollout.constrained", "rollout.threshold")
 FIXED += ("optimizer.weight_decay", "optimizer.beta1", "optimizer.beta2")
 """Keys of a recipe that decide what the steps still to come will see and do. The learning rate is none of

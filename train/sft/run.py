@@ -24,10 +24,11 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.metric.annotations import Annotation
-from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from train import progress
+from train.config.errors import RecipeError
 from train.data.dataset import Collator, Teach, TrajectoryDataset
-from train.data.encode import Encoded, TimelineEncoder
+from train.data.encode import Encoded, TimelineEncoder, turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.models.base import StreamModel
@@ -36,7 +37,6 @@ from train.models.compact.model import CompactModel
 from train.models.inherit import changes
 from train.models.lora import LoraSettings, start_adapters
 from train.models.tokenizer import train_tokenizer
-from train.recipe import LossSettings, RecipeError, SFTRecipe
 from train.rollout.evaluation import points, streampro_f1
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts
@@ -44,6 +44,7 @@ from train.sft.attention_supervision import Guidance, Lesson, LessonWriter
 from train.sft.attention_targets import turn_truth
 from train.sft.callbacks import Keeper
 from train.sft.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
+from train.sft.recipe import LossSettings, SFTRecipe
 from train.sft.reporting import check_reporting, reporters
 from train.sft.resume import check_same_recipe, disk_errors, last_state
 from train.sft.sharding import sharding_arguments
@@ -153,14 +154,6 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     return Prepared(trainer, keeper, state)
 
 
-def turn_encoder(protocol: Protocol, tokenizer: Tokenizer) -> TurnEncoder:
-    """Raises RecipeError when the tokenizer lacks a token that the protocol needs."""
-    try:
-        return TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
-    except ValueError as error:
-        raise RecipeError(f"{error}; choose another tokenizer, or add the token to it") from error
-
-
 def initial_model(
     recipe: SFTRecipe, saved: Path | None = None, say: Callable[[str], None] = lambda _: None
 ) -> tuple[StreamModel, Tokenizer]:
@@ -196,8 +189,8 @@ def initial_model(
 def _from_checkpoint(recipe: SFTRecipe, say: Callable[[str], None]) -> tuple[StreamModel, Tokenizer]:
     folder = Path(recipe.init)
     checkpoint = start_from(folder, recipe.lora)
-    _check_protocol(folder, checkpoint.protocol, recipe.protocol)
-    for line in changes(checkpoint.protocol, recipe.protocol):
+    _check_stream_format(folder, checkpoint.stream_format, recipe.protocol)
+    for line in changes(checkpoint.stream_format, recipe.protocol):
         say(f"{folder}: the recipe changes {line}")
     return checkpoint.model.train(), checkpoint.tokenizer
 
@@ -213,7 +206,7 @@ def start_from(folder: Path, lora: LoraSettings | None) -> Checkpoint:
     if lora is None:
         model.float()  # a step may be smaller than what half precision can add
     elif model.adapters is None:
-        encoder = turn_encoder(checkpoint.protocol, checkpoint.tokenizer)
+        encoder = turn_encoder(checkpoint.stream_format, checkpoint.tokenizer)
         try:
             start_adapters(model, lora, folder, (encoder.silence_id, encoder.response_id))
         except ValueError as error:
@@ -225,10 +218,10 @@ def start_from(folder: Path, lora: LoraSettings | None) -> Checkpoint:
     return checkpoint
 
 
-def _check_protocol(folder: Path, found: Protocol, wanted: Protocol) -> None:
+def _check_stream_format(folder: Path, found: StreamFormat, wanted: StreamFormat) -> None:
     """Raise RecipeError when ``found`` turns a stream into other token ids than ``wanted`` does."""
     free = {"window_turns", "evict_turns", "max_response_tokens", "threshold"}
-    for name in (field.name for field in fields(Protocol) if field.name not in free):
+    for name in (field.name for field in fields(StreamFormat) if field.name not in free):
         has, asks = getattr(found, name), getattr(wanted, name)
         if has != asks:
             raise RecipeError(

@@ -26,9 +26,9 @@ from train.data.encode import IGNORE
 from train.errors import TrainingError
 from train.models.base import StreamModel
 from train.progress import Progress
-from train.recipe import Optimizer
 from train.sft.attention_supervision import Guidance, Lesson
 from train.sft.losses import Counts, DecisionIds, Loss, count_tokens
+from train.sft.recipe import Optimizer
 from train.sft.resume import disk_errors, put_in_place, temporary
 from train.sft.schedule import TimedCosine
 from train.sft.sharding import gather_optimizer, gather_weights, scatter_optimizer, shard_on_cpu

@@ -115,7 +115,7 @@ def main(
         workers, absent = open_workers(specs, stack)
         quality = compare_logits(workers, ids[: PREFIX + positions])
         times = {
-            context: take_turns(workers, ids[: context + CHUNK], context, rounds) for context in contexts
+            context: round_robin(workers, ids[: context + CHUNK], context, rounds) for context in contexts
         }
         bandwidth = max(bandwidth, read_gb_per_s(threads))  # other load only ever takes from it
         engines = [
@@ -185,7 +185,7 @@ def open_workers(specs: Sequence[EngineSpec], stack: ExitStack) -> tuple[list[Wo
     return workers, absent
 
 
-def take_turns(
+def round_robin(
     workers: Sequence[Worker], ids: Sequence[int], context: int, rounds: int
 ) -> dict[str, dict[str, list[list[float]]]]:
     """{kind of step: {engine: milliseconds of each round's steps}} after ``context`` tokens of ``ids``."""

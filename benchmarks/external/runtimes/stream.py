@@ -77,11 +77,11 @@ def main(
     facts = machine_facts()
     model = edge_runtime.load(bundle, threads=threads)
     torch_stream = TorchStream(checkpoint, QUERY, threads)
-    protocol = model.protocol
-    positions = timesteps(seconds, protocol.fps, rounds)
-    frames = clip_frames(clip, protocol.fps, model.bundle.model.image_size)
+    stream_format = model.stream_format
+    positions = timesteps(seconds, stream_format.fps, rounds)
+    frames = clip_frames(clip, stream_format.fps, model.bundle.model.image_size)
     with ExitStack() as stack:
-        worker, absent = _open_genai(genai, torch_stream, protocol.window_turns, threads, stack)
+        worker, absent = _open_genai(genai, torch_stream, stream_format.window_turns, threads, stack)
         session = stack.enter_context(model.session(threshold=1.0))  # silent, whatever it sees
         session.ask(QUERY)
         points: list[dict[str, Any]] = []
@@ -91,14 +91,14 @@ def main(
             if due is not None and k == due - rounds:
                 points.append({"timestep": due, "times": {}, "torch_rows": None})
                 _prepare(points[-1], torch_stream, due, max_cache_mb)
-            decision = session.push(frames[k % len(frames)], (k + 1) / protocol.fps)
+            decision = session.push(frames[k % len(frames)], (k + 1) / stream_format.fps)
             assert decision is not None
             all_ours.append(decision.timing["total"])
             if due is not None:
                 point = points[-1]
                 point["ours_rows"] = session.rows
                 _take(point, OURS, decision.timing["total"])
-                _others(point, torch_stream, worker, frames, k, protocol.window_turns)
+                _others(point, torch_stream, worker, frames, k, stream_format.window_turns)
                 if k == due - 1:
                     torch_stream.release()
     result = {
@@ -107,8 +107,8 @@ def main(
         "threads": threads,
         "rounds": rounds,
         "clip": clip.name,
-        "fps": protocol.fps,
-        "window_turns": protocol.window_turns,
+        "fps": stream_format.fps,
+        "window_turns": stream_format.window_turns,
         "bundle": bundle_facts(model.bundle),
         "trained_positions": torch_stream.max_positions,
         "growing_row_bytes": torch_stream.row_bytes,
@@ -116,7 +116,7 @@ def main(
         "ours_all": summarise(all_ours),
         "positions": [
             {
-                "seconds": point["timestep"] / protocol.fps,
+                "seconds": point["timestep"] / stream_format.fps,
                 "ours_rows": point["ours_rows"],
                 "torch_rows": point["torch_rows"],
                 "ms": {name: summarise(times) for name, times in point["times"].items()},

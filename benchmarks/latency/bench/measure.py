@@ -23,7 +23,6 @@ from benchmarks.latency.facts import machine_facts, resident_mb
 from benchmarks.latency.frames import Frames
 from edge_runtime.backends.select import default_threads
 from edge_runtime.backends.spinning import Spinning
-from edge_runtime.engine.decision_loop import with_fps
 from edge_runtime.engine.model import Model
 from edge_runtime.errors import ConfigError, SourceError
 
@@ -103,16 +102,16 @@ def with_window(model: Model, turns: int | None) -> Model:
 
     Blocks of the same share leave at once. Raises ConfigError for more turns than the bundle keeps.
     """
-    protocol = model.protocol
+    stream_format = model.stream_format
     if turns is None:
         return model
-    if turns > protocol.window_turns:
+    if turns > stream_format.window_turns:
         raise ConfigError(
-            f"--window-turns {turns}: {model.bundle.name} keeps {protocol.window_turns}; choose fewer"
+            f"--window-turns {turns}: {model.bundle.name} keeps {stream_format.window_turns}; choose fewer"
         )
     changed = copy.copy(model)
-    block = max(1, protocol.evict_turns * turns // protocol.window_turns)
-    changed.protocol = replace(protocol, window_turns=turns, evict_turns=block)
+    block = max(1, stream_format.evict_turns * turns // stream_format.window_turns)
+    changed.stream_format = replace(stream_format, window_turns=turns, evict_turns=block)
     return changed
 
 
@@ -133,7 +132,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
     model = edge_runtime.load(plan.bundle, threads=plan.threads, backend=plan.backend, spinning=plan.spinning)
     load_s = time.monotonic() - begin
     loaded = resident_mb()
-    model = with_window(with_fps(model, plan.rate), plan.window_turns)
+    model = with_window(model.with_fps(plan.rate), plan.window_turns)
     sources = Sources(plan.source, model.bundle.model.image_size)
     watcher = Watcher(model, plan.speak_every)
     try:
@@ -182,7 +181,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
             plan.speak_every,
             plan.backend,
             threads,
-            model.protocol.window_turns,
+            model.stream_format.window_turns,
             sources.live,
         ),
         run,

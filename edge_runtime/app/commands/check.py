@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import click
 
-from edge_runtime.app.run.source_factory import scrub
+from edge_runtime import redaction
 from edge_runtime.config.schema import find_path
 from edge_runtime.observability.console import Console
 
@@ -44,7 +44,7 @@ def check(config: str | None, try_them: bool, as_json: bool) -> int:
                 "no edge-run.toml here and none of the user's; edge-run init writes one to start from"
             )
         return 0
-    scrub(console)
+    console.scrub = redaction.scrub
     findings: list[Finding] = []
 
     def show(finding: Finding) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from edge_runtime.app.run.plan import SAMPLES
 from edge_runtime.config.schema import FILE_NAME
 from edge_runtime.errors import ConfigError
+from edge_runtime.video.samples import SAMPLES
 
 
 @click.command("init")

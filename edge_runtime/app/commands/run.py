@@ -12,18 +12,16 @@ import click
 
 from edge_runtime.app.commands.help import RunCommand
 from edge_runtime.app.malloc import share_one_heap
-from edge_runtime.app.run.plan import SAMPLES, Given, make_plan
-from edge_runtime.app.run.spec import Job
+from edge_runtime.app.run.run_config import CliOptions, make_run_config
+from edge_runtime.app.run.run_spec import RunSpec
 from edge_runtime.app.run.watch import watch
 from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.config.schema import TRANSPORTS, find_config, parse_address
 from edge_runtime.config.toml import MOST
 from edge_runtime.observability.console import Console
 from edge_runtime.video.fingerprint import parse_fingerprint
-from edge_runtime.video.framing import ROTATIONS, Polygon, parse_crop, parse_polygon
+from edge_runtime.video.framing import ROTATIONS, parse_crop, parse_polygon
 from edge_runtime.video.sampling import LEAST_FPS
-
-__all__ = ["SAMPLES", "Number", "run"]
 
 
 class Number(click.FloatRange):
@@ -56,7 +54,9 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
 
 @click.command("run", cls=RunCommand, hidden=True)
 @click.argument("sources", nargs=-1, metavar="SOURCE ...")
-@click.option("--ask", "asks", multiple=True, metavar="TEXT", help="What to watch for. May be given again.")
+@click.option(
+    "--ask", "queries", multiple=True, metavar="TEXT", help="What to watch for. May be given again."
+)
 @click.option(
     "--ask-at",
     "ask_at",
@@ -157,72 +157,17 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]
     metavar="N",
     help="CPU threads of the model.  [default: chosen]",
 )
-def run(
-    sources: tuple[str, ...],
-    asks: tuple[str, ...],
-    ask_at: tuple[float, ...],
-    bundle: str | None,
-    fps: float | None,
-    threshold: float | None,
-    min_gap: float | None,
-    masks: tuple[Polygon, ...],
-    crop: tuple[float, float, float, float] | None,
-    rotate: str | None,
-    transport: str | None,
-    tls_fingerprint: str | None,
-    tls_ca_file: Path | None,
-    tls_verify: bool | None,
-    decoder: str | None,
-    connect_timeout: float | None,
-    stall_timeout: float | None,
-    give_up: float | None,
-    duration: float | None,
-    events: Path | None,
-    metrics: tuple[str, int] | None,
-    as_json: bool,
-    quiet: bool,
-    config: str | None,
-    no_reload: bool,
-    backend: str | None,
-    threads: int | None,
-) -> int:
+def run(duration: float | None, as_json: bool, quiet: bool, no_reload: bool, **options: Any) -> int:
     """Watch each SOURCE and write an event for each response."""
     share_one_heap()
-    given = Given(
-        sources,
-        asks,
-        ask_at,
-        fps,
-        masks,
-        crop,
-        None if rotate is None else int(rotate),
-        policy={"threshold": threshold, "min_gap_s": min_gap},
-        options={
-            "transport": transport,
-            "decoder": decoder,
-            "connect_timeout_s": connect_timeout,
-            "stall_timeout_s": stall_timeout,
-            "give_up_s": give_up,
-            "tls_fingerprint": tls_fingerprint,
-            "tls_ca_file": tls_ca_file,
-            "tls_verify": tls_verify,
-        },
-        runtime={
-            "bundle": bundle,
-            "backend": backend,
-            "threads": threads,
-            "events": events,
-            "metrics": metrics,
-        },
-        config=config is not None,
-    )
-    settings = find_config(config)
-    job = Job(
-        make_plan(given, settings),
-        lambda: make_plan(given, find_config(settings.path)),
+    cli_options = CliOptions.from_click(options)
+    settings = find_config(options["config"])
+    spec = RunSpec(
+        make_run_config(cli_options, settings),
+        lambda: make_run_config(cli_options, find_config(settings.path)),
         duration,
         follow_file=not no_reload,
         as_json=as_json,
         quiet=quiet,
     )
-    return watch(job, Console(sys.stderr))
+    return watch(spec, Console(sys.stderr))

@@ -1,7 +1,7 @@
-"""Takes changes of ``edge-run.toml`` over while cameras are being watched: questions, thresholds, the rest of
+"""Takes over changes of ``edge-run.toml`` while cameras are being watched: queries, thresholds, the rest of
 the policy, and privacy masks. No connection is touched and no frame is lost.
 
-Looked at between two timesteps, in the thread that runs the model, so nothing has to be locked. A file that
+Checked between two timesteps, in the thread that runs the model, so nothing has to be locked. A file that
 cannot be used changes nothing; what needs a restart is named.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from edge_runtime.app.run.plan import Plan
-from edge_runtime.app.run.spec import Job, Watched
+from edge_runtime.app.run.run_config import RunConfig
+from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.engine.query import Revision
 from edge_runtime.errors import EdgeError
 from edge_runtime.sinks import ReaderGoneError
@@ -73,21 +73,21 @@ class Reloader:
 
     def __init__(
         self,
-        job: Job,
-        watched: Sequence[Watched],
+        spec: RunSpec,
+        watched: Sequence[WatchedCamera],
         tell: Callable[[str], None] | None,
         warn: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        assert job.plan.path is not None
-        self._path = job.plan.path
-        self._started = self._plan = job.plan
-        self._replan = job.replan
+        assert spec.config.path is not None
+        self._path = spec.config.path
+        self._started = self._config = spec.config
+        self._reread = spec.reread
         self._watched = watched
         self._tell = tell
         self._warn = warn
         self._clock = clock
-        self._file = FileWatch(self._path) if job.follow_file else None
+        self._file = FileWatch(self._path) if spec.follow_file else None
         self._next_look = clock() + LOOK_EVERY_S
         self._requested = False
 
@@ -118,9 +118,9 @@ class Reloader:
         revisions: list[Revision] = []
         running = [n for n, one in enumerate(self._watched) if not one.runner.over]
         try:
-            plan = self._replan()
+            config = self._reread()
             for n in running:
-                revisions.append(self._watched[n].runner.prepare(plan.cameras[n].asks))
+                revisions.append(self._watched[n].runner.prepare(config.cameras[n].queries))
         except (EdgeError, click.ClickException) as err:
             for revision in revisions:
                 revision.discard()
@@ -131,8 +131,8 @@ class Reloader:
             one = self._watched[n]
             try:
                 words = one.runner.revise(revision)
-                masks = plan.cameras[n].options.framing.masks
-                if masks != self._plan.cameras[n].options.framing.masks:
+                masks = config.cameras[n].options.framing.masks
+                if masks != self._config.cameras[n].options.framing.masks:
                     one.camera.set_masks(masks)
                     words.append("masks changed")
             except ReaderGoneError:
@@ -142,10 +142,10 @@ class Reloader:
                 continue
             if words:
                 changes.append(f"{one.runner.stream}: {', '.join(words)}")
-        self._plan = plan
+        self._config = config
         if self._tell is not None:
             self._tell(f"{self._path} taken over: {'; '.join(changes) or 'nothing changed for the cameras'}")
-        if later := needs_restart(self._started, plan):
+        if later := needs_restart(self._started, config):
             verb = "takes" if len(later) == 1 else "take"
             self._warn(f"{self._path}: {', '.join(later)} {verb} effect after a restart")
 
@@ -154,7 +154,7 @@ class Reloader:
         return message if str(self._path) in message else f"{self._path}: {message}"
 
 
-def needs_restart(running: Plan, new: Plan) -> list[str]:
+def needs_restart(running: RunConfig, new: RunConfig) -> list[str]:
     """The keys of the file that a run cannot take over: ``runtime.bundle``, ``door: source``."""
     keys = [f"runtime.{key}" for key in _differing(running.runtime, new.runtime, _RUNTIME_KEYS)]
     if running.receivers != new.receivers:

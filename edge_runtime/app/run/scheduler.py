@@ -1,8 +1,8 @@
-"""Several cameras in one process: each in turn does one timestep at most, so that none starves another.
+"""Round robin over several cameras in one process: each does one timestep at most, so that none starves.
 
-One thread runs the model, for one timestep takes a small machine's cores or its GPU anyway; each camera reads
-on threads of its own. Of a live camera that waits for its turn the newest picture is kept, a file waits. What
-one camera does is written in its order, and one that fails leaves the others alone.
+One thread runs the model, because one timestep takes a small machine's cores or its GPU anyway; each camera
+reads on threads of its own. A live camera that waits keeps its newest frame, a file waits. The events of one
+camera keep their order, and a camera that fails leaves the others alone.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from edge_runtime.engine.decision_loop import Runner
+from edge_runtime.app.run.runner import Runner
 from edge_runtime.sinks import ReaderGoneError
 
 POLL_S = 0.2
-"""Longest wait for a picture before the clock is looked at: Ctrl-C, --duration and stats are due then."""
+"""Longest wait for a frame before the clock is looked at: Ctrl-C, --duration and stats are due then."""
 
 
-def take_turns(
+def round_robin(
     runners: Iterable[Runner],
     *,
     wake: threading.Event | None = None,
@@ -27,7 +27,7 @@ def take_turns(
     """Run all, which have begun, to their ends; what ended each is in its ``error``.
 
     ``wake`` is set by whatever has something to read; only several runners need it. ``between`` is called
-    before each round; a runner that it finished gets no more turns, and an error that it raises ends all.
+    before each round; a runner that it finished is stepped no more, and an error that it raises ends all.
     ``ended`` is called once for each runner when it has finished. Raises ReaderGoneError when nobody reads
     the events any more, after all were stopped.
     """
@@ -41,7 +41,7 @@ def take_turns(
             came = False
             for runner in list(running):
                 if not runner.over:
-                    came |= _turn(runner, POLL_S if len(running) == 1 else 0.0)
+                    came |= _step(runner, POLL_S if len(running) == 1 else 0.0)
                 if runner.over:
                     running.remove(runner)
                     if ended is not None:
@@ -58,10 +58,10 @@ def take_turns(
                 _finish(runner)
 
 
-def _turn(runner: Runner, timeout_s: float) -> bool:
-    """One turn, and the runner's end if it was the last; False when there was nothing to do."""
+def _step(runner: Runner, timeout_s: float) -> bool:
+    """One step, and the runner's end if it was the last; False when there was nothing to do."""
     try:
-        came = runner.turn(timeout_s)
+        came = runner.step(timeout_s)
     except ReaderGoneError:
         raise
     except Exception as err:  # one camera's trouble, even a bug of ours, is not the others'

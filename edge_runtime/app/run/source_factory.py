@@ -1,23 +1,20 @@
-"""From a camera's configuration to the open camera: the runtime's one bridge to :mod:`pipelines`.
+"""From a camera's configuration to the open camera: the application's one bridge to :mod:`pipelines`.
 
-Imports of that room stand inside the functions, so that what needs no camera needs no GStreamer.
+Its imports stand inside the functions, so that what needs no camera needs no GStreamer.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime import redaction
 from edge_runtime.config.schema import CameraConfig, SourceOptions
 from edge_runtime.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
     from edge_runtime.engine.model import Model
-    from edge_runtime.observability.console import Console
     from edge_runtime.video.source import Camera
 
 
@@ -26,31 +23,29 @@ def parse(camera: CameraConfig) -> Any:
 
     Raises SourceError for a source that cannot be used, ConfigError for credentials that do not fit it.
     """
-    from edge_runtime import redaction as secrets
-    from pipelines.sources import devices
-    from pipelines.sources import errors as problems
-    from pipelines.sources import registry as sources
+    from pipelines.sources.registry import parse_source
 
-    source = sources.parse_source(camera.source)
+    source = parse_source(camera.source)
     if camera.has_credentials:
-        if not isinstance(source, (sources.RtspSource, sources.HttpSource)):
+        if not source.takes_credentials:
             raise ConfigError(
                 f"camera {camera.name}: user and password are for rtsp:// and http:// sources alone"
             )
         password = camera.password()
-        secrets.register(password)
-        source = replace(source, user=camera.user, password=password)
-    if (problem := problems.check_source(source)) is not None:
+        redaction.register(password)
+        source = source.with_credentials(camera.user, password)
+    if (problem := source.check()) is not None:
         raise SourceError(problem.line(source.label), permanent=True)
-    if isinstance(source, sources.DeviceSource) and not camera.name:
+    if not camera.name:
         # Somebody sits in front of it: say at once that there is no such camera. A configured one may come.
-        devices.resolve(source)
+        source.resolve()
     return source
 
 
 def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
-    """Names with their parsed sources: raises ConfigError for two of one name, as events would not tell them
-    apart, and for two readers of what gives each picture once (a device, a port).
+    """Names with their parsed sources, None for one that cannot be used. Raises ConfigError for two of one
+    name, as events would not tell them apart, and for two readers of what gives each frame once (a device, a
+    port).
     """
     names: set[str] = set()
     readers: dict[object, str] = {}
@@ -58,7 +53,7 @@ def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
         if name in names:
             raise ConfigError(f"two cameras are called {name}; give them names of their own in edge-run.toml")
         names.add(name)
-        key = _read_once(source)
+        key = source.exclusive_key() if source is not None else None
         if key is None:
             continue
         if key in readers:
@@ -66,48 +61,10 @@ def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
         readers[key] = name
 
 
-def _read_once(source: Any) -> object:
-    """What tells one device or listening port from another; None for what anybody may read."""
-    from pipelines.sources import devices
-    from pipelines.sources.registry import CsiSource, DeviceSource, SrtSource
-
-    if isinstance(source, DeviceSource):
-        with suppress(SourceError):
-            source = devices.resolve(source)
-        return os.path.realpath(source.path) if source.path else source
-    if isinstance(source, CsiSource):
-        return source
-    if isinstance(source, SrtSource) and ("mode", "listener") in source.settings:
-        return ("srt", source.port)
-    return None
-
-
 def identity(source: Any, model: Model) -> str | None:
     """What a recording's event ids are made from; None for what is never the same again."""
-    from edge_runtime.events.records import file_identity
-    from pipelines.sources.registry import FileSource, ImagesSource
-
-    if isinstance(source, FileSource):
-        return file_identity(source.path, _model_identity(model))
-    if isinstance(source, ImagesSource):
-        files = source.files
-        found = [_picture_identity(path) for path in files]
-        base = next((path for path, text in zip(files, found, strict=True) if text != _UNREADABLE), None)
-        return file_identity(base, *found, _model_identity(model)) if base else _UNREADABLE
-    return None
-
-
-_UNREADABLE = "unreadable"
-
-
-def _picture_identity(path: str) -> str:
-    """A picture that cannot be read is skipped later; it must not end the run here."""
-    from edge_runtime.events.records import file_identity
-
-    try:
-        return file_identity(path) if os.path.isfile(path) else _UNREADABLE
-    except OSError:
-        return _UNREADABLE
+    found: str | None = source.event_identity(_model_identity(model))
+    return found
 
 
 def open_camera(
@@ -115,11 +72,11 @@ def open_camera(
 ) -> Camera:
     """Start reading; ``wake`` is called, from any thread, when there is something to read. SourceError."""
     height, width = model.bundle.model.image_size
-    return _open(source, options, model.protocol.fps, (width, height), wake)
+    return _open(source, options, model.stream_format.fps, (width, height), wake)
 
 
 def try_camera(source: Any, options: SourceOptions) -> Camera:
-    """Start reading without a model, to see whether a picture comes. SourceError."""
+    """Start reading without a model, to see whether a frame comes. SourceError."""
     return _open(source, options, 1.0, (224, 224), None)
 
 
@@ -132,7 +89,7 @@ def _open(
 ) -> Camera:
     from pipelines import camera
 
-    given = {
+    settings = {
         "rtsp_transport": options.transport,
         "decoder": options.decoder,
         "connect_timeout_s": options.connect_timeout_s,
@@ -142,7 +99,7 @@ def _open(
         "tls_ca_file": str(options.tls_ca_file) if options.tls_ca_file else None,
         "tls_fingerprint": options.tls_fingerprint,
     }
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     opened: Camera = camera.open_camera(
         source,
         fps=fps,
@@ -156,32 +113,4 @@ def _open(
 def _model_identity(model: Model) -> str:
     """Tells models apart: a file's events have the same ids only when the same model made them."""
     hashes = sorted((name, spec.sha256) for name, spec in model.bundle.files.items())
-    return json.dumps([hashes, model.protocol.to_dict()], sort_keys=True)
-
-
-def hide(secret: str) -> None:
-    """From now on take this out of what is shown."""
-    from edge_runtime import redaction as secrets
-
-    secrets.register(secret)
-
-
-def hide_in_address(text: str) -> None:
-    """From now on take what may be a password in ``text`` out of what is shown."""
-    from edge_runtime import redaction as secrets
-
-    secrets.register_url(text)
-
-
-def without_secrets(text: str) -> str:
-    from edge_runtime import redaction as secrets
-
-    return str(secrets.scrub(text))
-
-
-def scrub(console: Console) -> None:
-    """From now on take passwords out of what is shown, where pipelines has any to know of."""
-    with suppress(ImportError):
-        from edge_runtime import redaction as secrets
-
-        console.scrub = secrets.scrub
+    return json.dumps([hashes, model.stream_format.to_dict()], sort_keys=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.observability.console import YELLOW, Console, printable
 
 if TYPE_CHECKING:
-    from edge_runtime.engine.decision_loop import RunReport
+    from edge_runtime.app.run.runner import RunReport
 
 
 def summary(report: RunReport, lost: dict[str, int]) -> dict[str, Any]:

@@ -1,6 +1,4 @@
-"""A run from its plan to its exit code: outputs and model are opened, the cameras watched in turns, and what
-came of it is summed up.
-"""
+"""A run from its configuration to its exit code: open outputs and model, watch the cameras, sum up."""
 
 from __future__ import annotations
 
@@ -10,8 +8,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.app.run import source_factory as opening
-from edge_runtime.app.run.spec import Job, Watched
+from edge_runtime import redaction
+from edge_runtime.app.run import source_factory
+from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.summary import show_summaries
 from edge_runtime.app.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.config.schema import CameraConfig
@@ -21,15 +20,15 @@ from edge_runtime.observability.systemd import ServiceManager
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
-    from edge_runtime.engine.decision_loop import Display, Runner
+    from edge_runtime.app.run.runner import Display, Runner
     from edge_runtime.engine.model import Model
     from edge_runtime.observability.metrics import Receiver
     from edge_runtime.sinks import Sink, Sinks
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A camera of the plan, looked at but not open."""
+class _FoundCamera:
+    """A configured camera: parsed, not open."""
 
     name: str
     config: CameraConfig
@@ -38,39 +37,43 @@ class _Found:
     """Why it cannot be used; then there is no source."""
 
 
-def watch(job: Job, console: Console) -> int:
+def watch(spec: RunSpec, console: Console) -> int:
     """Watch until the end; the exit code.
 
-    What goes wrong with the only camera is raised as EdgeError. Of several it is said when it happens, the
-    others go on, and the code of the first failure is returned in the end.
+    A failure of the only camera is raised as EdgeError. One of several is logged when it happens; the others
+    go on, and the exit code of the first failure is returned at the end.
     """
     import edge_runtime
     from edge_runtime.app.run.reload import Reloader
-    from edge_runtime.app.run.scheduler import take_turns
+    from edge_runtime.app.run.scheduler import round_robin
     from edge_runtime.sinks import FileSink, ReaderGoneError, Sinks
     from edge_runtime.sinks.registry import open_receivers
 
-    runtime = job.plan.runtime
+    runtime = spec.config.runtime
     warn = warner(console)
     wake = threading.Event()
     errors: list[Exception] = []
     reader_gone = False
-    watched: list[Watched] = []
+    watched: list[WatchedCamera] = []
     reloader = None
     with ExitStack() as stack:
-        if job.plan.path is not None:
-            # First of all: whoever asks for a reload while the model is loaded gets it afterwards.
-            tell = None if job.quiet or job.as_json else teller(console)
-            reloader = Reloader(job, watched, tell, warn)
+        if spec.config.path is not None:
+            # First of all: a reload that is requested while the model loads is done afterwards.
+            tell = None if spec.quiet or spec.as_json else teller(console)
+            reloader = Reloader(spec, watched, tell, warn)
             stack.enter_context(reload_on_hangup(reloader.request))
-        found = _find(job.plan.cameras)
-        opening.scrub(console)
+        found = _find_cameras(spec.config.cameras)
+        console.scrub = redaction.scrub
         # stdout last: when its reader goes away, the file has the event already.
         files = [FileSink(runtime.events, warn, runtime.rotation)] if runtime.events else []
         receivers = open_receivers(
-            job.plan.receivers, runtime.outbox, warn, opening.hide, needed=job.plan.needs_receivers
+            spec.config.receivers,
+            runtime.outbox,
+            warn,
+            redaction.register,
+            needed=spec.config.needs_receivers,
         )
-        sinks = Sinks([*files, *receivers, _stdout_sink(job, console)])
+        sinks = Sinks([*files, *receivers, _stdout_sink(spec, console)])
         stack.callback(sinks.close)
         model = edge_runtime.load(
             runtime.bundle,
@@ -79,7 +82,7 @@ def watch(job: Job, console: Console) -> int:
             spinning=runtime.spinning,
             say=teller(console),
         )
-        runners = _runners(job, found, model, sinks, console)
+        runners = _runners(spec, found, model, sinks, console)
 
         def stop(cause: str) -> None:
             for runner in runners:
@@ -90,12 +93,12 @@ def watch(job: Job, console: Console) -> int:
             if runner.error is not None:
                 errors.append(runner.error)
                 if len(runners) > 1:
-                    show_error(console, _told(runner))
+                    show_error(console, _error_line(runner))
 
         signals = stack.enter_context(stop_on_signals(stop))
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
-        _serve_metrics(job, watched, [*files, *receivers], stack)
+        _serve_metrics(spec, watched, [*files, *receivers], stack)
         for one in watched:
             one.runner.begin(one.camera)
         service = ServiceManager()
@@ -108,15 +111,15 @@ def watch(job: Job, console: Console) -> int:
                 reloader.look()
 
         try:
-            take_turns(runners, wake=wake, between=between, ended=ended)
+            round_robin(runners, wake=wake, between=between, ended=ended)
         except ReaderGoneError:
             reader_gone = True
         lost = sinks.close()
 
     # After `edge-run ... | head -1` nobody is watching; a source that never came has nothing to sum up.
     watching = not reader_gone or signals
-    if not job.quiet and watching and (job.as_json or not _never_came(runners)):
-        show_summaries(console, [runner.report() for runner in runners], lost, as_json=job.as_json)
+    if not spec.quiet and watching and (spec.as_json or not _never_came(runners)):
+        show_summaries(console, [runner.report() for runner in runners], lost, as_json=spec.as_json)
     for name, count in lost.items():
         show_error(console, f"{count} events could not be written to {name} and are lost")
     bug = next((error for error in errors if not isinstance(error, EdgeError)), None)
@@ -129,62 +132,66 @@ def watch(job: Job, console: Console) -> int:
     return SinkError.exit_code if lost else 0
 
 
-def _stdout_sink(job: Job, console: Console) -> Sink:
+def _stdout_sink(spec: RunSpec, console: Console) -> Sink:
     """JSON for programs; on a terminal lines for people, and none there twice."""
     from edge_runtime.sinks import StdoutSink, TerminalSink, stdout_is_terminal
 
-    if job.as_json or not stdout_is_terminal():
+    if spec.as_json or not stdout_is_terminal():
         return StdoutSink(warner(console))
-    live = console.on_terminal and not job.quiet
-    return TerminalSink(spoken=not live, several=len(job.plan.cameras) > 1)
+    live = console.on_terminal and not spec.quiet
+    return TerminalSink(spoken=not live, several=len(spec.config.cameras) > 1)
 
 
-def _find(cameras: Sequence[CameraConfig]) -> list[_Found]:
-    """Look at every source. Raises SourceError for the only camera, ConfigError where two are one."""
+def _find_cameras(cameras: Sequence[CameraConfig]) -> list[_FoundCamera]:
+    """Parse every source. Raises SourceError for the only camera, ConfigError where two are the same."""
     found = []
     for config in cameras:
         try:
-            source = opening.parse(config)
+            source = source_factory.parse(config)
         except SourceError as err:
             if len(cameras) == 1:
                 raise
-            found.append(_Found(config.name or opening.without_secrets(config.source), config, None, err))
+            found.append(_FoundCamera(config.name or redaction.scrub(config.source), config, None, err))
         else:
-            found.append(_Found(config.name or source.label, config, source))
+            found.append(_FoundCamera(config.name or source.label, config, source))
     if len(found) > 1:
-        opening.check_distinct([(one.name, one.source) for one in found])
+        source_factory.check_distinct([(one.name, one.source) for one in found])
     return found
 
 
-def _runners(job: Job, found: Sequence[_Found], model: Model, sinks: Sinks, console: Console) -> list[Runner]:
-    """One for each camera, on the one model. Raises EdgeError for a question that cannot be asked."""
-    from edge_runtime.engine.decision_loop import Runner, with_fps
+def _runners(
+    spec: RunSpec, found: Sequence[_FoundCamera], model: Model, sinks: Sinks, console: Console
+) -> list[Runner]:
+    """One for each camera, on the one model. Raises EdgeError for a query that cannot be asked."""
+    from edge_runtime.app.run.runner import Runner
     from edge_runtime.events.records import EventMaker
 
     board: dict[str, str] = {}
     runners = []
     for one in found:
         display: Display = NoDisplay()
-        if not job.quiet and not job.as_json:
+        if not spec.quiet and not spec.as_json:
             live = LiveDisplay(console, one.name if len(found) > 1 else "", board)
-            live.questions(one.config.asks)
+            live.questions(one.config.queries)
             display = live
-        identity = opening.identity(one.source, model) if one.error is None else None
+        identity = source_factory.identity(one.source, model) if one.error is None else None
         runners.append(
             Runner(
-                with_fps(model, one.config.fps or model.protocol.fps),
-                one.config.asks,
+                model.with_fps(one.config.fps or model.stream_format.fps),
+                one.config.queries,
                 EventMaker(one.name, identity),
                 sinks,
                 display,
-                duration_s=job.duration_s,
-                stats_every_s=job.plan.runtime.stats_every_s,
+                duration_s=spec.duration_s,
+                stats_every_s=spec.config.runtime.stats_every_s,
             )
         )
     return runners
 
 
-def _open_all(found: Sequence[_Found], runners: Sequence[Runner], wake: Callable[[], None]) -> list[Watched]:
+def _open_all(
+    found: Sequence[_FoundCamera], runners: Sequence[Runner], wake: Callable[[], None]
+) -> list[WatchedCamera]:
     """Start reading every camera. Raises SourceError for the only one."""
     watched = []
     for one, runner in zip(found, runners, strict=True):
@@ -192,28 +199,28 @@ def _open_all(found: Sequence[_Found], runners: Sequence[Runner], wake: Callable
         try:
             if one.error is not None:
                 raise one.error
-            camera = opening.open_camera(one.source, runner.model, one.config.options, wake)
+            camera = source_factory.open_camera(one.source, runner.model, one.config.options, wake)
         except SourceError as err:
             if len(found) == 1:
                 raise
             camera = AbsentCamera(one.name, err)
-        watched.append(Watched(one.config, runner, camera))
+        watched.append(WatchedCamera(one.config, runner, camera))
     return watched
 
 
 def _serve_metrics(
-    job: Job, watched: Sequence[Watched], receivers: Sequence[Receiver], stack: ExitStack
+    spec: RunSpec, watched: Sequence[WatchedCamera], receivers: Sequence[Receiver], stack: ExitStack
 ) -> None:
     """While ``stack`` lasts, if an address is given. Raises SinkError when it cannot be had."""
-    if job.plan.runtime.metrics is None:
+    if spec.config.runtime.metrics is None:
         return
     from edge_runtime.observability.metrics import MetricsServer, StreamMetrics
 
     streams = [
-        StreamMetrics(one.runner.stream, one.runner.model.protocol.fps, one.runner.telemetry, one.camera)
+        StreamMetrics(one.runner.stream, one.runner.model.stream_format.fps, one.runner.telemetry, one.camera)
         for one in watched
     ]
-    stack.enter_context(closing(MetricsServer(*job.plan.runtime.metrics, streams, receivers)))
+    stack.enter_context(closing(MetricsServer(*spec.config.runtime.metrics, streams, receivers)))
 
 
 def _close_all(cameras: Sequence[Camera]) -> None:
@@ -233,7 +240,7 @@ def _never_came(runners: Sequence[Runner]) -> bool:
     return all(runner.error is not None and not runner.telemetry.timesteps for runner in runners)
 
 
-def _told(runner: Runner) -> str:
+def _error_line(runner: Runner) -> str:
     """A failure in one line that names its camera."""
     message = " ".join(str(runner.error).split()) or type(runner.error).__name__
     if not isinstance(runner.error, EdgeError):

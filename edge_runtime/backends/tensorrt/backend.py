@@ -77,7 +77,7 @@ class TensorRTBackend:
 def chunk_lengths(bundle: Bundle) -> tuple[int, int, int]:
     """Least, usual and largest number of positions in one call of the decoder."""
     largest = min(LONGEST_CHUNK, bundle.model.context_rows)
-    return 1, min(bundle.protocol.frame_tokens + _USUAL_SHARE, largest), largest
+    return 1, min(bundle.stream_format.frame_tokens + _USUAL_SHARE, largest), largest
 
 
 def engine_slot(api: TensorRT, bundle: Bundle, role: str) -> str:

@@ -19,7 +19,7 @@ from edge_runtime.backends.tensorrt.api import Engine
 from edge_runtime.backends.tensorrt.cuda import Cuda
 from edge_runtime.bundle.manifest import ModelSpec
 from edge_runtime.errors import BackendError
-from edge_runtime.kv_cache.eviction import CacheRows
+from edge_runtime.kv_cache.eviction import SlotStore
 from edge_runtime.kv_cache.placement import Rows
 from edge_runtime.kv_cache.rope import from_pairs, inverse_frequencies, to_pairs
 from edge_runtime.kv_cache.window import EvictionPlan
@@ -40,7 +40,7 @@ class TensorRTCache:
         self._engine, self._cuda = engine, cuda
         self._in_place, self._longest = in_place, longest
         positions = model.rotary_positions or model.context_rows
-        self._rows = CacheRows(
+        self._rows = SlotStore(
             self, self.capacity, positions, inverse_frequencies(model.head_dim, model.rope_theta)
         )
         self._dtype = np.dtype(engine.tensors["past_k.0"].dtype)
@@ -199,7 +199,7 @@ class TensorRTCache:
     def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         return self._rows.read(rows)
 
-    # The cache is its own edge_runtime.kv_cache.eviction.RowStore.
+    # The cache is its own edge_runtime.kv_cache.eviction.KVStore.
 
     def copy_rows(self, sources: Rows, targets: Rows) -> None:
         pitch = self.capacity * self._row_bytes

@@ -1,6 +1,6 @@
-"""What went into the decoder: pictures that could not be decoded leave no other trace.
+"""What went into the decoder: frames that could not be decoded leave no other trace.
 
-Also how long the coded pictures say they are. Decoders do not hand that on: they answer with the frame rate.
+Also how long the coded frames say they are. Decoders do not hand that on: they answer with the frame rate.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from pipelines.gst import load
 
 
 class Coded:
-    """Watches the coded pictures of one stream where they pass a pad. Times in nanoseconds."""
+    """Watches the coded frames of one stream where they pass a pad. Times in nanoseconds."""
 
     def __init__(self) -> None:
         self._Gst = load().Gst
         self._none = self._Gst.CLOCK_TIME_NONE
         self._segment: Any = None
         self._newest = self._latest_end = 0
-        """Of this segment, not converted: every picture passes here."""
+        """Of this segment, not converted: every frame passes here."""
         self._last_ns = self._end_ns = 0
         self.count = 0
         self.first_pts_ns = 0
         self.last_pts_ns = 0
         """First and last stamp as the file has them; the other times are stream time."""
         self.reordered = False
-        """Pictures are decoded in another order than shown: a duration does not belong to its stamp then."""
+        """Frames are decoded in another order than shown: a duration does not belong to its stamp then."""
 
     @property
     def last_ns(self) -> int:
-        """Stamp of the last picture in the order they are shown."""
+        """Stamp of the last frame in the order they are shown."""
         self._settle()
         return self._last_ns
 

@@ -1,8 +1,8 @@
-"""From coded to raw video: a decodebin that is told what it may do.
+"""From coded to raw video: a decodebin with rules.
 
 It decodes video alone, takes the decoders that :mod:`pipelines.pipeline.decoding.decoders` ranked, and never
-follows a file's
-links into the network. decodebin, not decodebin3, which on GStreamer 1.22 corrupts multi-slice RTSP H.264.
+follows a file's links into the network. decodebin, not
+decodebin3, which on GStreamer 1.22 corrupts multi-slice RTSP H.264.
 """
 
 from __future__ import annotations
@@ -73,6 +73,11 @@ class Decoding:
         self._exposed = None
         self._decoders.clear()
         self._on_video = self._on_video_gone = self._on_no_video = self._connect = _nothing
+
+    @property
+    def exposed(self) -> bool:
+        """True while there is decoded video."""
+        return self._exposed is not None
 
     def describe(self, pad: Any) -> str:
         """``h264 640x360, decoder avdec_h264``, or ``raw 640x480``. Names the decoder ``none`` for raw."""

@@ -1,8 +1,8 @@
-"""Which decoder turns the stream into pictures, and does it really.
+"""Choose the decoders, and probe whether hardware decoders really decode.
 
 A hardware decoder that can be constructed may still deliver nothing (driver missing, device busy, container
-without the device node). So each is made to decode a tiny built-in clip once per process; only those that
-give a picture in time are preferred, the others are passed over and the software decoder is used.
+without the device node). So each is probed with a tiny built-in clip once per process; only those that
+give a frame in time are preferred, the others are passed over and the software decoder is used.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import SourceError
-from pipelines.gst import load
-from pipelines.pipeline.decoding.probe_clips import PROOF_CLIPS
+from pipelines.gst import chain, load, make
+from pipelines.pipeline.decoding.probe_clips import PROBE_CLIPS
 from pipelines.sources.errors import codec_name
 
-PROOF_TIMEOUT_S = 3.0
+PROBE_TIMEOUT_S = 3.0
 
 _DOWNLOADERS = {
     "memory:NVMM": ("nvvidconv", "nvvideoconvert"),
@@ -25,51 +25,41 @@ _DOWNLOADERS = {
     "memory:VASurface": ("vaapipostproc",),
     "memory:GLMemory": ("gldownload",),
 }
-"""Elements that bring pictures from a decoder's own memory into ordinary memory."""
+"""Elements that bring frames from a decoder's own memory into ordinary memory."""
 
 _HARDWARE_NAMES = (
-    "nv",
-    "v4l2",
-    "omx",
-    "vaapi",
-    "va",
-    "msdk",
-    "qsv",
-    "amf",
-    "mpp",
-    "vtdec",
-    "d3d11",
-    "mediacodec",
+    *("nv", "v4l2", "omx", "vaapi", "va", "msdk", "qsv"),
+    *("amf", "mpp", "vtdec", "d3d11", "mediacodec"),
 )
 _FIRST = 4096
 _PREFERRED = 1024
-"""Rank of proven hardware: above every decoder's own rank (software has 256)."""
+"""Rank of hardware that passed its probe: above every decoder's own rank (software has 256)."""
 
 _original_ranks: dict[str, int] = {}
-_proofs: dict[str, str] = {}
+_probed: dict[str, str] = {}
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class DecoderInfo:
-    """One installed video decoder. ``proof``: ``works``, why it does not, or ``not tried``."""
+    """One installed video decoder. ``probe``: ``works``, why it does not, or ``not tried``."""
 
     name: str
     long_name: str
     codecs: tuple[str, ...]
     hardware: bool
     rank: int
-    proof: str
+    probe: str
 
     @property
     def works(self) -> bool:
-        return self.proof == "works"
+        return self.probe == "works"
 
 
-def list_decoders(*, prove: bool = True, timeout_s: float = PROOF_TIMEOUT_S) -> list[DecoderInfo]:
-    """Decoders for what cameras send (H.264, H.265, JPEG), best first. ``prove``: try each on a clip."""
+def list_decoders(*, probe: bool = True, timeout_s: float = PROBE_TIMEOUT_S) -> list[DecoderInfo]:
+    """Decoders for what cameras send (H.264, H.265, JPEG), best first. ``probe``: try each on a clip."""
     found: dict[str, tuple[Any, list[str]]] = {}
-    for media_type in PROOF_CLIPS:
+    for media_type in PROBE_CLIPS:
         for factory in _factories_for(media_type):
             found.setdefault(factory.get_name(), (factory, []))[1].append(media_type)
     infos = [
@@ -79,7 +69,7 @@ def list_decoders(*, prove: bool = True, timeout_s: float = PROOF_TIMEOUT_S) -> 
             tuple(codec_name(media_type) for media_type in media_types),
             is_hardware(factory),
             factory.get_rank(),
-            prove_decoder(name, media_types[0], timeout_s) if prove else "not tried",
+            probe_decoder(name, media_types[0], timeout_s) if probe else "not tried",
         )
         for name, (factory, media_types) in found.items()
     ]
@@ -98,11 +88,11 @@ def is_hardware(factory: Any) -> bool:
 def arrange(wanted: str = "auto") -> None:
     """Rank the installed decoders for the decodebins made next. Raises SourceError for an unknown name.
 
-    ``auto``: hardware that proved itself, then software, failed hardware never. ``software``: no hardware. A
-    name: that decoder first. Ranks belong to the process (as with GST_PLUGIN_FEATURE_RANK). The parser in
+    ``auto``: hardware that passed its probe, then software, failed hardware never. ``software``: no hardware.
+    A name: that decoder first. Ranks belong to the process (as with GST_PLUGIN_FEATURE_RANK). The parser in
     front of a decoder looks at them, too: passing over factories while decodebin plugs would not be enough.
     """
-    found = {f.get_name(): (f, media_type) for media_type in PROOF_CLIPS for f in _factories_for(media_type)}
+    found = {f.get_name(): (f, media_type) for media_type in PROBE_CLIPS for f in _factories_for(media_type)}
     if wanted not in ("auto", "software") and wanted not in found:
         raise SourceError(
             f"decoder {wanted}: not installed; use auto, software or one of {', '.join(sorted(found))}",
@@ -113,47 +103,44 @@ def arrange(wanted: str = "auto") -> None:
         if name == wanted:
             rank = _FIRST
         elif is_hardware(factory):
-            proven = wanted != "software" and prove_decoder(name, media_type) == "works"
-            rank = _PREFERRED + min(rank, 255) if proven else 0
+            works = wanted != "software" and probe_decoder(name, media_type) == "works"
+            rank = _PREFERRED + min(rank, 255) if works else 0
         factory.set_rank(rank)
 
 
-def prove_decoder(name: str, media_type: str, timeout_s: float = PROOF_TIMEOUT_S) -> str:
+def probe_decoder(name: str, media_type: str, timeout_s: float = PROBE_TIMEOUT_S) -> str:
     """``works``, or why not in a few words. Each decoder is tried once per process."""
     with _lock:
-        if name not in _proofs:
-            clip = PROOF_CLIPS.get(media_type)
-            _proofs[name] = _decode_clip(name, clip.caps, clip.data, timeout_s) if clip else "not tried"
-        return _proofs[name]
+        if name not in _probed:
+            clip = PROBE_CLIPS.get(media_type)
+            _probed[name] = _decode_clip(name, clip.caps, clip.data, timeout_s) if clip else "not tried"
+        return _probed[name]
 
 
 def _decode_clip(name: str, caps: str, data: bytes, timeout_s: float) -> str:
-    """Feed the clip through the decoder alone and wait for one picture."""
+    """Feed the clip through the decoder alone and wait for one frame."""
     Gst = load().Gst
     pipeline = Gst.Pipeline.new(None)
-    source, sink = Gst.ElementFactory.make("appsrc"), Gst.ElementFactory.make("fakesink")
+    source = make("appsrc", caps=Gst.Caps.from_string(caps), format=Gst.Format.TIME)
+    sink = make("fakesink", sync=False, **{"async": False})
     decoder = Gst.ElementFactory.make(name)
     if decoder is None:
         return "cannot be constructed"
-    source.set_property("caps", Gst.Caps.from_string(caps))
-    source.set_property("format", Gst.Format.TIME)
-    sink.set_property("sync", False)
-    sink.set_property("async", False)
-    pictures = threading.Event()
+    decoded = threading.Event()
 
     def on_buffer(_pad: Any, _info: Any) -> Any:
-        pictures.set()
+        decoded.set()
         return Gst.PadProbeReturn.OK
 
-    for element in (source, decoder, sink):
-        pipeline.add(element)
-    if not source.link(decoder) or not decoder.link(sink):
+    try:
+        chain(pipeline, [source, decoder, sink])
+    except SourceError:
         return "cannot be linked"
     sink.get_static_pad("sink").add_probe(Gst.PadProbeType.BUFFER, on_buffer)
     try:
         if pipeline.set_state(Gst.State.PLAYING) == Gst.StateChangeReturn.FAILURE:
             return "does not start"
-        for index in range(4):  # a decoder may hold one picture back
+        for index in range(4):  # a decoder may hold one frame back
             buffer = Gst.Buffer.new_wrapped(data)
             buffer.pts = buffer.dts = index * 40 * Gst.MSECOND
             buffer.duration = 40 * Gst.MSECOND
@@ -161,17 +148,17 @@ def _decode_clip(name: str, caps: str, data: bytes, timeout_s: float) -> str:
         source.emit("end-of-stream")
         kinds = Gst.MessageType.ERROR | Gst.MessageType.EOS
         message = pipeline.get_bus().timed_pop_filtered(int(timeout_s * Gst.SECOND), kinds)
-        if pictures.is_set():
+        if decoded.is_set():
             return "works"
         if message is not None and message.type == Gst.MessageType.ERROR:
             return f"fails: {message.parse_error()[0].message.splitlines()[0]}"
-        return "delivers no picture" if message is not None else f"no picture within {timeout_s:g} s"
+        return "delivers no frame" if message is not None else f"no frame within {timeout_s:g} s"
     finally:
         pipeline.set_state(Gst.State.NULL)
 
 
 def downloader_for(caps: Any) -> Any | None:
-    """An element that copies pictures of ``caps`` into ordinary memory; None when they are there already."""
+    """An element that copies frames of ``caps`` into ordinary memory; None when they are there already."""
     Gst = load().Gst
     features = caps.get_features(0)
     for memory, names in _DOWNLOADERS.items():

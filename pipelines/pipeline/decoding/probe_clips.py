@@ -1,4 +1,4 @@
-"""One coded 320x240 picture per codec, to prove that a decoder works (made from videotestsrc)."""
+"""One coded 320x240 frame per codec, to probe whether a decoder works (made from videotestsrc)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from base64 import b64decode
 from typing import NamedTuple
 
 
-class ProofClip(NamedTuple):
+class ProbeClip(NamedTuple):
     """Media type with its details, and one complete access unit that needs nothing before it."""
 
     caps: str
     data: bytes
 
 
-PROOF_CLIPS = {
-    "video/x-h264": ProofClip(
+PROBE_CLIPS = {
+    "video/x-h264": ProbeClip(
         "video/x-h264, stream-format=(string)byte-stream, alignment=(string)au, level=(string)2.1, "
         "profile=(string)main, width=(int)320, height=(int)240, framerate=(fraction)25/1, "
         "parsed=(boolean)true",
@@ -23,7 +23,7 @@ PROOF_CLIPS = {
             "b3OsVcBIzzKsAIIUW8arkkv2PN/ENxTsUzoxsoRfkFFiQ0aqAfacMYizcGgoUT8v9u1pR"
         ),
     ),
-    "video/x-h265": ProofClip(
+    "video/x-h265": ProbeClip(
         "video/x-h265, stream-format=(string)byte-stream, alignment=(string)au, level=(string)2, "
         "tier=(string)main, profile=(string)main, width=(int)320, height=(int)240, "
         "framerate=(fraction)25/1, parsed=(boolean)true",
@@ -33,7 +33,7 @@ PROOF_CLIPS = {
             "ezy3arkQgAAAMACLAAAQAAAwNIAD0gsio2Pn6y8Anh+NuzHUH6/sXWq0CyKEwPyX2S8iZA6a9QAAADAAHt"
         ),
     ),
-    "image/jpeg": ProofClip(
+    "image/jpeg": ProbeClip(
         "image/jpeg, width=(int)320, height=(int)240, framerate=(fraction)25/1, parsed=(boolean)true",
         b64decode(
             "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDACgcHiMeGSgjISMtKygwPGRBPDc3PHtYXUlkkYCZlo+AjIqgtObDoKrarYqMyP/"

@@ -17,6 +17,13 @@ for folder in FOLDERS:
 
 from gi.repository import Gst  # noqa: E402
 
-from pipelines.element.element import NAME, StreamPro  # noqa: E402
+from edge_runtime.command_line.own_packages import OwnPackages, prefer_own_packages  # noqa: E402
+
+# The program around us keeps its own `train` or `export`: the preference lasts for this import alone.
+prefer_own_packages()
+try:
+    from pipelines.element.element import NAME, StreamPro
+finally:
+    sys.meta_path.remove(OwnPackages)
 
 __gstelementfactory__ = (NAME, int(Gst.Rank.NONE), StreamPro)

@@ -1,4 +1,4 @@
-"""A small HTTP client on urllib, for what has to be known before GStreamer reads, and for single pictures.
+"""A small HTTP client on urllib, for what has to be known before GStreamer reads, and for single images.
 
 It goes where GStreamer would go: no proxy, credentials for the camera's own host alone, the same trust.
 """
@@ -12,8 +12,8 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.sources.http import challenges, tls
-from pipelines.sources.registry import HttpSource
+from pipelines.sources.network import challenges, tls
+from pipelines.sources.network.source import NetworkSource
 
 Response = Any
 """http.client.HTTPResponse, with urllib's ``url`` (after redirects)."""
@@ -22,7 +22,7 @@ Response = Any
 class HttpClient:
     """Fetches from ``source``'s server. Not thread-safe."""
 
-    def __init__(self, source: HttpSource, trust: tls.Trust, timeout_s: float) -> None:
+    def __init__(self, source: NetworkSource, trust: tls.Trust, timeout_s: float) -> None:
         """Raises SourceError for a ``tls_ca_file`` that holds no certificates."""
         self._source = source
         self._timeout_s = timeout_s
@@ -93,7 +93,7 @@ class _DigestHandler(urllib.request.HTTPDigestAuthHandler):
         return super().http_error_401(req, fp, code, msg, wanted) if wanted else None
 
 
-def _auth_handler(source: HttpSource, offered: list[str]) -> Any:
+def _auth_handler(source: NetworkSource, offered: list[str]) -> Any:
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     parts = urlsplit(source.location)
     passwords.add_password(

@@ -10,7 +10,6 @@ BOM = b"\xef\xbb\xbf"
 _VIDEO_CODECS = ("avc", "hvc", "hev", "dvh", "av01", "vp", "mp4v")
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
 _ENOUGH_PIXELS = 640 * 480
-_SLACK_S = 0.5
 
 
 def is_playlist(head: bytes) -> bool:
@@ -62,16 +61,6 @@ def may_be_sound(found: list[Variant]) -> bool:
 def choose(found: list[Variant]) -> Variant | None:
     """Of the entries with video the smallest of about 640x480 and above; None when all are sound alone."""
     return min((one for one in found if one.has_video), key=_cost, default=None)
-
-
-def shortfall(end_s: float, duration_s: float | None) -> str:
-    """Say that less came than the playlist names. GStreamer passes over the last segments in silence.
-
-    It is a remark and no error: playlists may round their durations.
-    """
-    if duration_s is None or duration_s - end_s <= _SLACK_S:
-        return ""
-    return f"its playlist names {duration_s:.1f} s"
 
 
 def _variant(url: str, attributes: dict[str, str]) -> Variant:

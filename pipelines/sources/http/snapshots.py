@@ -1,4 +1,4 @@
-"""A camera that gives one picture for each request (``/snapshot.jpg``): asked once a timestep."""
+"""A camera that gives one image for each request (``/snapshot.jpg``): asked once a timestep."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import http.client
 import threading
 import time
 import urllib.error
-from collections.abc import Callable
 from typing import Any
 
 from edge_runtime.errors import SourceError
 from pipelines.gst import load, make
-from pipelines.sources.http import tls
+from pipelines.sources.base import Connect
 from pipelines.sources.http.client import HttpClient
-from pipelines.sources.registry import HttpSource
+from pipelines.sources.network.source import NetworkSource
+from pipelines.sources.network.tls import Trust
 
 _TIMEOUT_S = 5.0
 _LARGEST = 64 << 20
@@ -21,9 +21,7 @@ _SLICE_S = 0.05
 _TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PN": "image/png"}
 
 
-def snapshot_element(
-    source: HttpSource, trust: tls.Trust, fps: float, connect: Callable[[Any, str, Callable[..., Any]], None]
-) -> Any:
+def snapshot_element(source: NetworkSource, trust: Trust, fps: float, connect: Connect) -> Any:
     """An appsrc that is fed by a thread of its own, which ends with the pipeline."""
     Gst = load().Gst
     client = HttpClient(source, trust, _TIMEOUT_S)
@@ -41,7 +39,7 @@ def snapshot_element(
 
 
 def _poll(appsrc: Any, client: HttpClient, url: str, step_s: float) -> None:
-    """Fetch until the pipeline stops. Each picture is stamped with the time at which it was asked for."""
+    """Fetch until the pipeline stops. Each image is stamped with the time at which it was asked for."""
     Gst = load().Gst
     began, asked, media_type = time.monotonic(), 0, ""
     while _wait_until(appsrc, began + asked * step_s):
@@ -52,12 +50,12 @@ def _poll(appsrc: Any, client: HttpClient, url: str, step_s: float) -> None:
             return _give_up(appsrc, url, error)
         found = _TYPES.get(data[:3], "")
         if not found:
-            return _give_up(appsrc, url, ValueError("no JPEG or PNG picture"))
+            return _give_up(appsrc, url, ValueError("no JPEG or PNG image"))
         if found != media_type:
             media_type = found
             appsrc.set_property("caps", Gst.Caps.from_string(f"{found}, framerate=(fraction)0/1"))
         buffer = Gst.Buffer.new_wrapped(data)
-        # On the even beat of the timesteps: a late answer must not move a picture into the next one.
+        # On the even beat of the timesteps: a late answer must not move an image into the next one.
         due = began + asked * step_s
         buffer.pts = buffer.dts = max(0, round(due * Gst.SECOND) - appsrc.get_base_time())
         if appsrc.emit("push-buffer", buffer) != Gst.FlowReturn.OK:

@@ -14,7 +14,7 @@ from pipelines.gst import load
 from pipelines.sources.http.playlist import BOM
 
 _MOST = 16 << 20
-"""A picture is smaller than that: a boundary that has not come by then is none."""
+"""A frame is smaller than that: a boundary that has not come by then is none."""
 _KEPT = 512
 _PART = re.compile(rb"\n(--[!-~][ -~]{0,200}\r?\n[A-Za-z-]{1,60}:)")
 """A boundary and the header after it, whatever boundary the server announced: some announce another."""

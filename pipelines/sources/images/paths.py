@@ -1,4 +1,4 @@
-"""Which pictures a path means: those of a folder, those of a pattern such as ``shot%04d.jpg``, or one."""
+"""Which images a path means: those of a folder, those of a pattern such as ``shot%04d.jpg``, or one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from edge_runtime.errors import SourceError
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""Of pictures that can be read."""
-_OTHER_PICTURES = (".gif", ".heic", ".heif", ".avif")
-"""Of pictures that cannot: in a folder each is named as skipped, never passed over in silence."""
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Of images that can be read."""
+_OTHER_IMAGES = (".gif", ".heic", ".heif", ".avif")
+"""Of images that cannot: in a folder each is named as skipped, never passed over in silence."""
 _NUMBER = re.compile(r"%0?\d*d")
 _DIGITS = re.compile(r"(\d+)")
 
 
-class PictureFiles(NamedTuple):
+class ImageFiles(NamedTuple):
     """Paths in the order in which they are shown."""
 
     shown: list[str]
@@ -24,32 +24,32 @@ class PictureFiles(NamedTuple):
     """They fit a pattern, but a number before theirs is missing: the sequence ends there."""
 
 
-def means_pictures(path: str) -> bool:
+def means_images(path: str) -> bool:
     """What exists under this very name counts before what the name may stand for."""
-    return os.path.isdir(path) or _is_picture(path) or _is_pattern(path)
+    return os.path.isdir(path) or _is_image(path) or _is_pattern(path)
 
 
-def list_pictures(path: str) -> PictureFiles:
+def list_images(path: str) -> ImageFiles:
     """Look the files up. Raises OSError for an unreadable folder, SourceError for what is no pattern."""
     if os.path.isdir(path):
         names = sorted(os.listdir(path), key=lambda name: [_number(part) for part in _DIGITS.split(name)])
         # macOS leaves a hidden "._name" beside each file on foreign disks.
         wanted = [name for name in names if not name.startswith(".") and _is_listed(name)]
-        return PictureFiles([os.path.join(path, name) for name in wanted], [])
+        return ImageFiles([os.path.join(path, name) for name in wanted], [])
     if not _is_pattern(path):
-        return PictureFiles([path], [])
+        return ImageFiles([path], [])
     numbered = _numbered(path)
     files = [file for _, file in numbered]
     gap = next((n for n, (number, _) in enumerate(numbered) if number != numbered[0][0] + n), len(files))
-    return PictureFiles(files[:gap], files[gap:])
+    return ImageFiles(files[:gap], files[gap:])
 
 
-def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in PICTURE_ENDINGS
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
 
 
 def _is_listed(name: str) -> bool:
-    return _is_picture(name) or os.path.splitext(name)[1].lower() in _OTHER_PICTURES
+    return _is_image(name) or os.path.splitext(name)[1].lower() in _OTHER_IMAGES
 
 
 def _is_pattern(path: str) -> bool:
@@ -61,7 +61,7 @@ def _numbered(path: str) -> list[tuple[int, str]]:
     folder, pattern = os.path.split(path)
     conversions = _NUMBER.findall(pattern)
     if len(conversions) != 1:
-        raise SourceError(f"{path}: not a pattern of numbered pictures; write one %d or %04d", permanent=True)
+        raise SourceError(f"{path}: not a pattern of numbered images; write one %d or %04d", permanent=True)
     before, after = pattern.split(conversions[0])
     fits = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
     found = []

@@ -80,7 +80,7 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid, mot
 
     from benchmarks.reference.folder import load_torch_checkpoint, project
     from benchmarks.reference.timestep import TorchEager
-    from edge_runtime.bundle.stream_format import Protocol
+    from edge_runtime.bundle.stream_format import StreamFormat
     from export.validation.torch_reference import full_logits
     from train.models.checkpoint import save_checkpoint
     from train.models.compact.model import CompactConfig, CompactModel
@@ -93,8 +93,8 @@ def test_the_yardstick_is_the_checkpoint_s_model(tiny_model, tmp_path, grid, mot
         "motion": motion,
     }
     model = CompactModel(CompactConfig(**sizes)).eval()
-    protocol = Protocol(frame_tokens=grid**2)
-    save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, protocol, [], {}, {})
+    stream_format = StreamFormat(frame_tokens=grid**2)
+    save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, stream_format, [], {}, {})
     stream = TorchEager(tmp_path / "checkpoint", threads=1)
     checkpoint = load_torch_checkpoint(tmp_path / "checkpoint")
 

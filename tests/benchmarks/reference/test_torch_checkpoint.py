@@ -30,7 +30,7 @@ QUERY = "What does the person do?"
 def folder(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of the tiny model. It says EfficientNet-Lite0, as every checkpoint of training does."""
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    save_checkpoint(folder, tiny_model.model, tiny_model.tokenizer, tiny_model.protocol, [], {}, {})
+    save_checkpoint(folder, tiny_model.model, tiny_model.tokenizer, tiny_model.stream_format, [], {}, {})
     return folder
 
 
@@ -191,8 +191,8 @@ def test_a_concept_token_is_the_trained_model_s(tiny_model, tmp_path):
     with torch.no_grad():
         model.projector.concept.names.normal_(generator=torch.Generator().manual_seed(0))
         model.projector.concept.adapt.weight.normal_(generator=torch.Generator().manual_seed(1))
-    protocol = replace(tiny_model.protocol, frame_tokens=model.config.frame_tokens)
-    save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, protocol, [], {}, {})
+    stream_format = replace(tiny_model.stream_format, frame_tokens=model.config.frame_tokens)
+    save_checkpoint(tmp_path / "checkpoint", model, tiny_model.tokenizer, stream_format, [], {}, {})
     checkpoint = load_torch_checkpoint(tmp_path / "checkpoint")
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():

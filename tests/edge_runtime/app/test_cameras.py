@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from edge_runtime.app.run.plan import Given, make_plan
+from edge_runtime.app.run.run_config import CliOptions, make_run_config
 from edge_runtime.config.schema import Config, find_config
 from edge_runtime.errors import ConfigError
 
@@ -39,51 +39,51 @@ def settings(tmp_path: Path) -> Config:
 
 
 def test_each_camera_keeps_its_own_settings(settings):
-    plan = make_plan(Given(("hall", "door")), settings)
-    hall, door = plan.cameras
-    assert (hall.name, hall.fps, [ask.text for ask in hall.asks]) == ("hall", None, ["Who goes?"])
+    config = make_run_config(CliOptions(("hall", "door")), settings)
+    hall, door = config.cameras
+    assert (hall.name, hall.fps, [ask.text for ask in hall.queries]) == ("hall", None, ["Who goes?"])
     assert (door.fps, door.options.transport, len(door.options.framing.masks)) == (2.0, "udp", 1)
-    assert (door.asks[0].policy.threshold, door.asks[0].policy.min_gap_s) == (0.7, 4.0)
-    assert plan.runtime.threads == 3 and plan.path == settings.path
+    assert (door.queries[0].policy.threshold, door.queries[0].policy.min_gap_s) == (0.7, 4.0)
+    assert config.runtime.threads == 3 and config.path == settings.path
 
 
 def test_the_command_line_holds_for_every_camera(settings):
     mask = ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5))
-    given = Given(
+    options = CliOptions(
         ("door", "hall", "test:snow"),
-        asks=("What happens?",),
+        queries=("What happens?",),
         ask_at=(3.0,),
         fps=5.0,
         masks=(mask,),
-        policy={"threshold": 0.2, "min_gap_s": None},
-        options={"transport": "tcp", "decoder": None},
-        runtime={"threads": 1, "bundle": None},
+        policy={"threshold": 0.2},
+        source_options={"transport": "tcp"},
+        runtime={"threads": 1},
     )
-    plan = make_plan(given, settings)
-    for camera in plan.cameras:
-        assert [(ask.text, ask.at, ask.policy.threshold) for ask in camera.asks] == [
+    config = make_run_config(options, settings)
+    for camera in config.cameras:
+        assert [(ask.text, ask.at, ask.policy.threshold) for ask in camera.queries] == [
             ("What happens?", 3.0, 0.2)
         ]
         assert (camera.fps, camera.options.transport, camera.options.decoder) == (5.0, "tcp", None)
         assert camera.options.framing.masks[-1] == mask
-    assert [len(camera.options.framing.masks) for camera in plan.cameras] == [2, 1, 1]
-    assert [camera.asks[0].policy.min_gap_s for camera in plan.cameras] == [4.0, 0.0, 0.0]
-    assert (plan.runtime.threads, plan.runtime.bundle) == (1, "nano")
-    assert plan.cameras[2].name == "" and plan.cameras[2].source == "test:snow"
+    assert [len(camera.options.framing.masks) for camera in config.cameras] == [2, 1, 1]
+    assert [camera.queries[0].policy.min_gap_s for camera in config.cameras] == [4.0, 0.0, 0.0]
+    assert (config.runtime.threads, config.runtime.bundle) == (1, "nano")
+    assert config.cameras[2].name == "" and config.cameras[2].source == "test:snow"
 
 
 def test_mistakes_are_refused(settings):
     with pytest.raises(click.UsageError, match="a source is missing"):
-        make_plan(Given(()), settings)
+        make_run_config(CliOptions(()), settings)
     with pytest.raises(click.UsageError, match="hall is given twice"):
-        make_plan(Given(("hall", "door", "hall")), settings)
+        make_run_config(CliOptions(("hall", "door", "hall")), settings)
     secret = "rtsp://viewer:hunter2@192.0.2.7/stream"
     with pytest.raises(click.UsageError, match="one address is given twice"):
-        make_plan(Given((secret, secret), asks=("What?",)), settings)
+        make_run_config(CliOptions((secret, secret), queries=("What?",)), settings)
     with pytest.raises(ConfigError, match=r"dor: .*did you mean door"):
-        make_plan(Given(("hall", "dor")), settings)
+        make_run_config(CliOptions(("hall", "dor")), settings)
     with pytest.raises(click.UsageError, match="nothing to watch for"):
-        make_plan(Given(("hall", "test:")), settings)
+        make_run_config(CliOptions(("hall", "test:")), settings)
 
 
 SECURE = """
@@ -111,18 +111,22 @@ def test_tls_of_the_command_line_stands_in_place_of_the_files(tmp_path):
     file = tmp_path / "edge-run.toml"
     file.write_text(SECURE.format("sha256:" + "Ab:" * 31 + "AB"))
     settings = find_config(file)
-    gate, yard = make_plan(Given(("gate", "yard")), settings).cameras
+    gate, yard = make_run_config(CliOptions(("gate", "yard")), settings).cameras
     assert trust(gate) == (None, None, "ab" * 32) and trust(yard) == (None, tmp_path / "ca.pem", None)
-    given = Given(("gate", "yard"), options={"tls_verify": False, "tls_ca_file": None})
-    assert [trust(camera) for camera in make_plan(given, settings).cameras] == [(False, None, None)] * 2
-    given = Given(("gate", "yard"), options={"tls_fingerprint": "0" * 64})
-    assert [trust(camera) for camera in make_plan(given, settings).cameras] == [(None, None, "0" * 64)] * 2
+    options = CliOptions(("gate", "yard"), source_options={"tls_verify": False})
+    assert [trust(camera) for camera in make_run_config(options, settings).cameras] == [
+        (False, None, None)
+    ] * 2
+    options = CliOptions(("gate", "yard"), source_options={"tls_fingerprint": "0" * 64})
+    assert [trust(camera) for camera in make_run_config(options, settings).cameras] == [
+        (None, None, "0" * 64)
+    ] * 2
     for options, words in (
         ({"tls_verify": False, "tls_fingerprint": "0" * 64}, "accepts any certificate"),
         ({"tls_ca_file": Path("ca.pem"), "tls_fingerprint": "0" * 64}, "not both"),
     ):
         with pytest.raises(click.UsageError, match=words):
-            make_plan(Given(("gate",), options=options), settings)
+            make_run_config(CliOptions(("gate",), source_options=options), settings)
 
 
 @pytest.mark.parametrize(

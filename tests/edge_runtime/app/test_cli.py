@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_runtime.app.cli import SAMPLES
-from edge_runtime.config.schema import Ask, Config
+from edge_runtime.config.schema import Config, QueryConfig
 from edge_runtime.errors import SourceError
+from edge_runtime.video.samples import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[3]
 EDGE_RUN = [sys.executable, "-m", "edge_runtime.app.cli"]
@@ -253,17 +253,17 @@ def start(bundle: Path, folder: Path, *args: str) -> subprocess.Popen[str]:
 
 
 def test_the_sample_brings_its_questions(tmp_path, monkeypatch):
-    from edge_runtime.app.run import plan as cameras
+    from edge_runtime.app.run import run_config as cameras
 
     monkeypatch.setattr(cameras, "SAMPLES", tmp_path)
     with pytest.raises(SourceError, match=r"sample\.json: .*install the program again"):
         cameras.find_camera("sample", Config())
     about = tmp_path / "sample.json"
     about.write_text('{"query": {"time": 4, "text": "What?"}, "answers": []}')
-    assert cameras.find_camera("sample", Config()).asks == (Ask("What?", 4.0),)
+    assert cameras.find_camera("sample", Config()).queries == (QueryConfig("What?", 4.0),)
     about.write_text('{"queries": [{"time": 0, "text": "a"}, {"time": 1, "text": "b"}]}')
     camera = cameras.find_camera("sample", Config())
-    assert [ask.text for ask in camera.asks] == ["a", "b"]
+    assert [ask.text for ask in camera.queries] == ["a", "b"]
     assert (camera.name, camera.source) == ("sample", str(tmp_path / "sample.mp4"))
 
 
@@ -382,7 +382,7 @@ def test_a_broken_picture_is_said_and_leaves_the_others_alone(edge_run, clip, tm
     (shots / "2.jpg").touch()
     os.mkfifo(shots / "4.jpg")
     said = (
-        "shots: skipped 2 of 4 pictures: 2.jpg (the file is empty), 4.jpg (it is not a regular file); remove"
+        "shots: skipped 2 of 4 images: 2.jpg (the file is empty), 4.jpg (it is not a regular file); remove"
     )
     done = edge_run("shots", clip, "--ask", "What?", "--quiet")
     assert done.returncode == 4

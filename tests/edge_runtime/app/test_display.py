@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from edge_runtime.engine.decision_loop import StepView
+from edge_runtime.engine.decision_loop import Step
 from edge_runtime.engine.session import Decision
 from edge_runtime.observability.console import Console, LiveDisplay
 
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 
 def step(display: LiveDisplay, time_s: float, score: float, text: str | None = None) -> None:
     decision = Decision(time_s, (time_s - 1, time_s), score, text is not None, text)
-    display.step(time_s, [StepView("q1", decision, 12.3)])
+    display.step(time_s, [Step("q1", decision, {"decision": 12.3})])
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import edge_runtime
-from edge_runtime.app.run.plan import Given, make_plan
 from edge_runtime.app.run.reload import LOOK_EVERY_S, FileWatch, Reloader
-from edge_runtime.app.run.scheduler import take_turns
-from edge_runtime.app.run.spec import Job, Watched
+from edge_runtime.app.run.run_config import CliOptions, make_run_config
+from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
+from edge_runtime.app.run.runner import Runner
+from edge_runtime.app.run.scheduler import round_robin
 from edge_runtime.config.schema import find_config
-from edge_runtime.engine.decision_loop import Runner
 from edge_runtime.events.records import Event, EventMaker
 from edge_runtime.observability.console import NoDisplay
 from edge_runtime.sinks import Sinks
@@ -33,7 +33,7 @@ WHAT = '[[camera.ask]]\ntext = "What does the person do?"\n'
 HOW_MANY = '[[camera.ask]]\ntext = "How many red cars passed by?"\n'
 
 
-class Picture:
+class Frame:
     captured_at = 0.0
 
     def __init__(self, index: int) -> None:
@@ -52,7 +52,7 @@ class ScriptedCamera:
         self._left = iter(range(9))
 
     def read(self, timeout_s: float) -> Any:
-        return Picture(next(self._left))
+        return Frame(next(self._left))
 
     def set_masks(self, masks: Any) -> None:
         self.masks = masks
@@ -85,21 +85,21 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "edge-run.toml"
 
 
-def watch(model, file: Path, first: str, changes: dict[int, str], **given: Any) -> Run:
+def watch(model, file: Path, first: str, changes: dict[int, str], **options: Any) -> Run:
     """Watch nine timesteps; before those of ``changes`` the file is written anew and a reload asked for."""
     file.write_text(first)
-    options = Given(("door",), **given)
+    options = CliOptions(("door",), **options)
 
-    def replan():
-        return make_plan(options, find_config(file))
+    def reread():
+        return make_run_config(options, find_config(file))
 
-    job = Job(replan(), replan, follow_file=False)
+    spec = RunSpec(reread(), reread, follow_file=False)
     sink, camera = ListSink(), ScriptedCamera(changes)
-    asks = job.plan.cameras[0].asks
-    runner = Runner(model, asks, EventMaker("door", "identity"), Sinks([sink]), NoDisplay())
+    queries = spec.config.cameras[0].queries
+    runner = Runner(model, queries, EventMaker("door", "identity"), Sinks([sink]), NoDisplay())
     run = Run(sink.events, [], [], camera, runner)
     reloader = Reloader(
-        job, [Watched(job.plan.cameras[0], runner, camera)], run.told.append, run.warned.append
+        spec, [WatchedCamera(spec.config.cameras[0], runner, camera)], run.told.append, run.warned.append
     )
     rounds = iter(range(100))
 
@@ -111,7 +111,7 @@ def watch(model, file: Path, first: str, changes: dict[int, str], **given: Any) 
         reloader.look()
 
     runner.begin(camera)
-    take_turns([runner], between=between)
+    round_robin([runner], between=between)
     assert runner.telemetry.timesteps == 9  # whatever changed, no frame was lost
     return run
 
@@ -162,7 +162,7 @@ def test_threshold_and_policy_change_and_what_was_sent_still_counts(model, file)
 
 def test_the_bundles_own_threshold_comes_back(model, file):
     run = watch(model, file, DOOR + WHAT, {2: DOOR.replace("threshold = 0.0\n", "") + WHAT})
-    assert run.runner._questions[0].session.threshold == model.protocol.threshold
+    assert run.runner.loop.queries[0].session.threshold == model.stream_format.threshold
 
 
 def test_masks_reach_the_camera_beside_those_of_the_command_line(model, file):
@@ -220,18 +220,20 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
 
     both = DOOR + WHAT + DOOR.replace("door", "hall") + WHAT
     file.write_text(both)
-    given = Given(("door", "hall"))
+    options = CliOptions(("door", "hall"))
 
-    def replan():
-        return make_plan(given, find_config(file))
+    def reread():
+        return make_run_config(options, find_config(file))
 
-    job, sink, said = Job(replan(), replan, follow_file=False), ListSink(), []
+    spec, sink, said = RunSpec(reread(), reread, follow_file=False), ListSink(), []
     watched = []
-    for config, camera in zip(job.plan.cameras, (Unmaskable({}), ScriptedCamera({})), strict=True):
-        runner = Runner(model, config.asks, EventMaker(config.name, "identity"), Sinks([sink]), NoDisplay())
+    for config, camera in zip(spec.config.cameras, (Unmaskable({}), ScriptedCamera({})), strict=True):
+        runner = Runner(
+            model, config.queries, EventMaker(config.name, "identity"), Sinks([sink]), NoDisplay()
+        )
         runner.begin(camera)
-        watched.append(Watched(config, runner, camera))
-    reloader = Reloader(job, watched, said.append, said.append)
+        watched.append(WatchedCamera(config, runner, camera))
+    reloader = Reloader(spec, watched, said.append, said.append)
     rounds, ended = iter(range(100)), []
 
     def between() -> None:
@@ -240,7 +242,7 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
             reloader.request()
         reloader.look()
 
-    take_turns([one.runner for one in watched], between=between, ended=lambda one: ended.append(one.stream))
+    round_robin([one.runner for one in watched], between=between, ended=lambda one: ended.append(one.stream))
     door, hall = (one.runner for one in watched)
     assert isinstance(door.error, KeyError) and hall.error is None
     assert (door.telemetry.timesteps, hall.telemetry.timesteps) == (3, 9) and ended == ["door", "hall"]
@@ -248,7 +250,7 @@ def test_a_camera_that_fails_over_a_change_leaves_the_others_alone(model, file):
 
 
 def test_a_reload_that_fails_by_a_mistake_of_ours_is_one_line(model, file, monkeypatch):
-    def broken(self, asks):
+    def broken(self, queries):
         raise KeyError("a mistake\nof ours")
 
     monkeypatch.setattr(Runner, "prepare", broken)
@@ -277,12 +279,14 @@ def test_a_file_that_is_written_is_seen_once_it_lies_still(file):
 
 def test_the_file_is_looked_at_once_a_second_unless_told_not_to(file):
     file.write_text(DOOR + WHAT)
-    given = Given(("door",))
-    job = Job(make_plan(given, find_config(file)), lambda: make_plan(given, find_config(file)))
+    options = CliOptions(("door",))
+    spec = RunSpec(
+        make_run_config(options, find_config(file)), lambda: make_run_config(options, find_config(file))
+    )
     told: list[str] = []
     now = [0.0]
-    follows = Reloader(job, [], told.append, told.append, lambda: now[0])
-    ignores = Reloader(Job(job.plan, job.replan, follow_file=False), [], told.append, told.append)
+    follows = Reloader(spec, [], told.append, told.append, lambda: now[0])
+    ignores = Reloader(RunSpec(spec.config, spec.reread, follow_file=False), [], told.append, told.append)
     file.write_text(DOOR + WHAT + HOW_MANY)
     for seconds, expected in ((0.5, 0), (1.0, 0), (1.5, 0), (2.1, 1), (9.0, 1)):
         now[0] = seconds * LOOK_EVERY_S

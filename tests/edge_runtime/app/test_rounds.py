@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import edge_runtime
-from edge_runtime.app.run.scheduler import take_turns
-from edge_runtime.config.schema import Ask
-from edge_runtime.engine.decision_loop import Runner
+from edge_runtime.app.run.runner import Runner
+from edge_runtime.app.run.scheduler import round_robin
+from edge_runtime.config.schema import QueryConfig
 from edge_runtime.errors import SourceError
 from edge_runtime.events.policy import PolicySettings
 from edge_runtime.events.records import Event, EventMaker
@@ -22,10 +22,10 @@ from edge_runtime.sinks import ReaderGoneError, Sinks
 from edge_runtime.video.source import AbsentCamera
 from tests.edge_runtime.list_sink import ListSink
 
-ASK = Ask("What does the person do?", 0.0, PolicySettings(threshold=0.0, repeat_s=0.0))
+ASK = QueryConfig("What does the person do?", 0.0, PolicySettings(threshold=0.0, repeat_s=0.0))
 
 
-class Picture:
+class Frame:
     def __init__(self, index: int) -> None:
         self.index = index
         self.image = np.full((64, 64, 3), 37 * index % 256, np.uint8)
@@ -44,7 +44,7 @@ class ScriptedCamera:
 
     def read(self, timeout_s: float) -> Any:
         for index in self._left:
-            return Picture(index)
+            return Frame(index)
         raise self._error or StopIteration
 
     def set_masks(self, masks: Any) -> None: ...
@@ -57,7 +57,7 @@ class SlowCamera(ScriptedCamera):
 
     def __init__(self) -> None:
         super().__init__(0, live=True)
-        self.waiting: list[Picture] = []
+        self.waiting: list[Frame] = []
         self.over = False
 
     def read(self, timeout_s: float) -> Any:
@@ -78,9 +78,11 @@ def sink() -> ListSink:
     return ListSink()
 
 
-def begun(model, sink: Any, name: str, camera: Any, *asks: Ask, **options: Any) -> Runner:
+def begun(model, sink: Any, name: str, camera: Any, *queries: QueryConfig, **options: Any) -> Runner:
     identity = None if camera.live else "identity"
-    runner = Runner(model, asks or (ASK,), EventMaker(name, identity), Sinks([sink]), NoDisplay(), **options)
+    runner = Runner(
+        model, queries or (ASK,), EventMaker(name, identity), Sinks([sink]), NoDisplay(), **options
+    )
     runner.begin(camera)
     return runner
 
@@ -91,7 +93,7 @@ def steps(events: list[Event]) -> list[tuple[str, float]]:
 
 def test_each_takes_a_turn_and_none_waits_for_another_to_end(model, sink):
     runners = [begun(model, sink, name, ScriptedCamera(6)) for name in ("door", "hall", "yard")]
-    take_turns(runners)
+    round_robin(runners)
     expected = [(name, float(second)) for second in range(1, 7) for name in ("door", "hall", "yard")]
     assert steps(sink.events) == expected
     assert total(runner.telemetry for runner in runners).timesteps == 18
@@ -99,9 +101,9 @@ def test_each_takes_a_turn_and_none_waits_for_another_to_end(model, sink):
 
 def test_cameras_keep_apart_what_they_see(model, sink):
     """Beside others a camera says, byte for byte, what it says alone."""
-    take_turns([begun(model, sink, "door", ScriptedCamera(20))])
+    round_robin([begun(model, sink, "door", ScriptedCamera(20))])
     alone, sink.events = sink.events, []
-    take_turns([begun(model, sink, name, ScriptedCamera(20)) for name in ("hall", "door")])
+    round_robin([begun(model, sink, name, ScriptedCamera(20)) for name in ("hall", "door")])
     assert [event for event in sink.events if event["stream"] == "door"] == alone
 
 
@@ -114,10 +116,10 @@ def test_a_file_that_is_always_ready_does_not_starve_a_live_camera(model, sink):
     def between() -> None:
         rounds.append(len(steps(sink.events)))
         if len(rounds) in (5, 15):
-            slow.waiting.append(Picture(len(rounds)))
+            slow.waiting.append(Frame(len(rounds)))
         slow.over = len(rounds) > 20
 
-    take_turns(
+    round_robin(
         [begun(model, sink, "fast", fast), begun(model, sink, "slow", slow)], wake=wake, between=between
     )
     said = steps(sink.events)
@@ -143,7 +145,7 @@ def test_nothing_is_spun_when_no_camera_has_anything(model, sink):
 
     thread = threading.Thread(target=later)
     thread.start()
-    take_turns(
+    round_robin(
         [begun(model, sink, str(n), camera) for n, camera in enumerate(cameras)], wake=wake, between=between
     )
     thread.join()
@@ -160,7 +162,7 @@ def test_one_that_fails_leaves_the_others_alone(model, sink):
     }
     ended = []
     runners = [begun(model, sink, name, camera) for name, camera in cameras.items()]
-    take_turns(runners, ended=ended.append)
+    round_robin(runners, ended=ended.append)
     assert {runner.stream: runner.error for runner in runners if runner.error} == {
         "gone": cameras["gone"]._error,
         "dies": broken,
@@ -188,7 +190,7 @@ def test_one_whose_last_event_cannot_be_written_leaves_the_others_alone(model):
     sink = FullForDoor()
     runners = [begun(model, sink, "door", ScriptedCamera(1)), begun(model, sink, "hall", ScriptedCamera(4))]
     ended = []
-    take_turns(runners, ended=ended.append)
+    round_robin(runners, ended=ended.append)
     assert [runner.error for runner in runners] == [full, None]
     assert ended == runners
     assert len([1 for stream, _ in steps(sink.events) if stream == "hall"]) == 4
@@ -204,7 +206,7 @@ def test_a_stop_ends_all_in_order(model, sink):
             for runner in runners:
                 runner.stop("stopped by Ctrl-C")
 
-    take_turns(runners, between=between)
+    round_robin(runners, between=between)
     assert [(event["stream"], event["type"]) for event in sink.events] == [
         (name, kind) for name in ("door", "hall") for kind in ("stream", "query", "stats")
     ]
@@ -221,6 +223,6 @@ def test_when_nobody_reads_any_more_all_end(model):
     sink = GoneSink()
     runners = [begun(model, sink, name, ScriptedCamera(9)) for name in ("door", "hall")]
     with pytest.raises(ReaderGoneError):
-        take_turns(runners)
+        round_robin(runners)
     assert all(runner.over for runner in runners)
     assert {event["stream"] for event in sink.events if event["type"] == "stats"} == {"door", "hall"}

@@ -48,7 +48,7 @@ def test_a_good_bundle_loads_and_keeps_what_it_does_not_know(bundle):
     loaded = load_bundle(bundle)
     assert loaded.manifest["from_the_future"] == {"a": 1}
     assert loaded.model.image_size == tuple(loaded.manifest["model"]["image_size"])
-    assert loaded.protocol.window_turns == loaded.manifest["protocol"]["window_turns"]
+    assert loaded.stream_format.window_turns == loaded.manifest["protocol"]["window_turns"]
     assert loaded.decoder.input("past_k.0").dtype == "float32"
     with pytest.raises(BundleError, match=r"no input past_k\.99"):
         loaded.decoder.input("past_k.99")

@@ -55,10 +55,10 @@ def test_a_full_file(write, tmp_path):
     assert config.runtime.events == tmp_path / "log" / "events.jsonl"
     door = config.camera("door")
     assert door.source == "rtsp://192.168.1.20/stream1"
-    assert [ask.text for ask in door.asks] == ["Tell me when someone rings.", "Who comes?"]
-    assert door.asks[0].policy == PolicySettings(threshold=0.7)  # the camera's
-    assert door.asks[1].policy == PolicySettings(threshold=0.4, min_gap_s=30.0)
-    assert door.asks[1].at == 10.0
+    assert [ask.text for ask in door.queries] == ["Tell me when someone rings.", "Who comes?"]
+    assert door.queries[0].policy == PolicySettings(threshold=0.7)  # the camera's
+    assert door.queries[1].policy == PolicySettings(threshold=0.4, min_gap_s=30.0)
+    assert door.queries[1].at == 10.0
     assert config.camera("clip").source == str(tmp_path / "clips/tent.mp4")
     assert config.camera("window") is None
 

@@ -59,7 +59,7 @@ def test_chunks_give_what_one_forward_pass_gives(model, decoder, tiny_model, siz
 
 def test_visual_tokens_take_their_places(model, decoder, tiny_model):
     rng = np.random.default_rng(0)
-    visual = rng.standard_normal((model.protocol.frame_tokens, model.bundle.model.hidden_size)).astype(
+    visual = rng.standard_normal((model.stream_format.frame_tokens, model.bundle.model.hidden_size)).astype(
         np.float32
     )
     ids = model.encoder.turn_ids(11)
@@ -69,7 +69,7 @@ def test_visual_tokens_take_their_places(model, decoder, tiny_model):
 
 @pytest.mark.parametrize("given", [None, -1, 1])
 def test_placeholders_and_visual_tokens_must_agree(model, decoder, given):
-    shape = (model.protocol.frame_tokens + (given or 0), model.bundle.model.hidden_size)
+    shape = (model.stream_format.frame_tokens + (given or 0), model.bundle.model.hidden_size)
     visual = None if given is None else np.zeros(shape, np.float32)
     with pytest.raises(ValueError, match="visual tokens"):
         decoder.append(model.encoder.turn_ids(0), 0, visual)
@@ -207,7 +207,7 @@ def test_text_never_holds_special_tokens(model, decoder):
 
 
 def test_nan_is_an_error_and_not_a_decision(model, decoder):
-    visual = np.full((model.protocol.frame_tokens, model.bundle.model.hidden_size), np.nan, np.float32)
+    visual = np.full((model.stream_format.frame_tokens, model.bundle.model.hidden_size), np.nan, np.float32)
     with pytest.raises(BackendError, match="NaN"):
         decoder.append(model.encoder.turn_ids(0), 0, visual)
 

@@ -33,7 +33,7 @@ def session(model):
 def tokens(model):
     """Visual tokens of 60 frames that differ."""
     rng = np.random.default_rng(0)
-    size = (1, model.protocol.frame_tokens, model.bundle.model.hidden_size)
+    size = (1, model.stream_format.frame_tokens, model.bundle.model.hidden_size)
     return [rng.standard_normal(size).astype(np.float32) * 2 for _ in range(60)]
 
 
@@ -55,7 +55,7 @@ class Reference:
 
     def __init__(self, model, decoder, threshold):
         self.model, self.threshold = model, threshold
-        self.protocol, self.encoder = model.protocol, model.encoder
+        self.stream_format, self.encoder = model.stream_format, model.encoder
         self.decoder = TorchStreamingDecoder(decoder)
         self.table = torch.from_numpy(np.asarray(model.embedding, dtype=np.float32))
         self.segments = []  # [kind, name, rows]
@@ -88,8 +88,8 @@ class Reference:
 
     def step(self, visual, index):
         turns = [s for s in self.segments if s[0] == "turn"]
-        if len(turns) == self.protocol.window_turns:
-            self._evict(turns[: self.protocol.evict_turns])
+        if len(turns) == self.stream_format.window_turns:
+            self._evict(turns[: self.stream_format.evict_turns])
         if self.pending:
             self.segments[-1][2] += len(self.pending)
         chunk = list(self.pending)
@@ -106,7 +106,7 @@ class Reference:
         if not self.active or score < self.threshold:
             return score, None
         text = [self.encoder.response_id]
-        while len(text) <= self.protocol.max_response_tokens:
+        while len(text) <= self.stream_format.max_response_tokens:
             logits = self._append(text[-1:]) + self.model.text_bias
             if len(text) == 1:
                 logits[self.encoder.stop_id] = -np.inf
@@ -152,7 +152,7 @@ def test_decisions_and_texts_are_the_reference_ones_over_many_evictions(
         if decision.speak:
             lengths.append(len(decision.tokens))
     assert 10 < len(lengths) < 60
-    assert (min(lengths) < model.protocol.max_response_tokens) == (brevity > 0)
+    assert (min(lengths) < model.stream_format.max_response_tokens) == (brevity > 0)
     assert decision.query == "dog"
 
 
@@ -193,7 +193,7 @@ def test_a_response_always_says_something_and_ends(model, tokens):
     for decision in run(session, tokens, 50):
         assert decision.speak
         assert decision.text.strip()
-        assert 1 <= len(decision.tokens) <= model.protocol.max_response_tokens
+        assert 1 <= len(decision.tokens) <= model.stream_format.max_response_tokens
         assert decision.text == model.tokenizer.decode(decision.tokens)
 
 

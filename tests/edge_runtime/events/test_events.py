@@ -8,16 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edge_runtime.events.records import EventMaker, UlidMaker, encode, file_identity
+from edge_runtime.events.numbering import UlidMaker, file_identity
+from edge_runtime.events.records import EventMaker, Response, encode
+
+
+def response(maker: EventMaker, question: str) -> dict:
+    id = maker.ids.next("response", 19.0, ("q1", question))
+    latency = {"decision": 41.23, "first_token": 55.0, "total": 210.41}
+    return maker.response(Response(id, "q1", question, 19.0, (18.0, 19.0), "A cat.", 0.93217, latency))
 
 
 def some_events(maker: EventMaker) -> list[dict]:
-    latency = {"decision": 41.23, "first_token": 55.0, "total": 210.41}
     return [
         maker.state("live", "decoding", 0.0),
         maker.query("asked", "q1", "What happens?", 0.0),
-        maker.response("q1", "What happens?", 19.0, (18.0, 19.0), "A cat.", 0.93217, latency),
-        maker.response("q1", "What happens?", 19.0, (18.0, 19.0), "A cat.", 0.93217, latency),
+        response(maker, "What happens?"),
+        response(maker, "What happens?"),
         maker.stats(60.0, {"timesteps": 60}, {"dropped": 3}),
     ]
 
@@ -52,7 +58,7 @@ def test_ids_of_a_file_are_unique_and_differ_with_content_and_question():
     assert len({event["id"] for event in first}) == len(first)
     other = some_events(EventMaker("a.mp4", "another identity"))
     assert not {event["id"] for event in first} & {event["id"] for event in other}
-    asked = EventMaker("a.mp4", "identity").response("q1", "Another?", 19.0, (18.0, 19.0), "A cat.", 0.9, {})
+    asked = response(EventMaker("a.mp4", "identity"), "Another?")
     assert asked["id"] != first[2]["id"]
 
 

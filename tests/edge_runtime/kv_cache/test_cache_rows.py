@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edge_runtime.kv_cache.eviction import CacheRows
-from edge_runtime.kv_cache.host_store import HostRows
+from edge_runtime.kv_cache.eviction import SlotStore
+from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import from_pairs, inverse_frequencies, rotations, to_pairs
 from edge_runtime.kv_cache.window import KVWindow
 
@@ -25,7 +25,7 @@ class Stream:
         self.cache = np.zeros((LAYERS, 2, HEADS, CAPACITY, HEAD_DIM), self.dtype)
         self.scale = SCALE if dtype == "int8" else None
         scales = None if self.scale is None else np.full((LAYERS, 2, HEADS, 1, HEAD_DIM), SCALE, np.float32)
-        self.rows = CacheRows(HostRows(self.cache, scales), CAPACITY, positions, FREQUENCIES)
+        self.rows = SlotStore(HostStore(self.cache, scales), CAPACITY, positions, FREQUENCIES)
         self.window = KVWindow(CAPACITY, max_turns=30, evict_turns=6)
         self.plain = np.zeros((LAYERS, 2, HEADS, 0, HEAD_DIM))
         self.add("prefix", 40)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.kv_cache.placement import RowPlacement
+from edge_runtime.kv_cache.placement import SlotPlacement
 from edge_runtime.kv_cache.window import KVWindow
 
 CAPACITY = 120
@@ -64,7 +64,7 @@ def check(window, placement, content, positions):
 )
 def test_memory_holds_what_the_window_says(steps, limit):
     window = KVWindow(CAPACITY, max_turns=9, evict_turns=3)
-    placement = RowPlacement(CAPACITY, limit)
+    placement = SlotPlacement(CAPACITY, limit)
     content = np.empty(CAPACITY, dtype=object)
     positions = np.full(CAPACITY, -1)
     write(window, placement, "prefix", 7, "", content, positions)
@@ -77,7 +77,7 @@ def test_memory_holds_what_the_window_says(steps, limit):
 @pytest.mark.parametrize(("limit", "most"), [(CAPACITY, 70), (100_000, 7)])
 def test_the_fewest_keys_turn(limit, most):
     """With room to grow only the prompt's; without, all that lie behind the block."""
-    window, placement = KVWindow(CAPACITY, 9, 3), RowPlacement(CAPACITY, limit)
+    window, placement = KVWindow(CAPACITY, 9, 3), SlotPlacement(CAPACITY, limit)
     content, positions = np.empty(CAPACITY, dtype=object), np.zeros(CAPACITY)
     write(window, placement, "prefix", 7, "", content, positions)
     turned = []
@@ -91,7 +91,7 @@ def test_the_fewest_keys_turn(limit, most):
 
 
 def test_positions_begin_anew_where_the_angles_end():
-    window, placement = KVWindow(CAPACITY, 9, 3), RowPlacement(CAPACITY, 2 * CAPACITY)
+    window, placement = KVWindow(CAPACITY, 9, 3), SlotPlacement(CAPACITY, 2 * CAPACITY)
     content, positions = np.empty(CAPACITY, dtype=object), np.zeros(CAPACITY)
     write(window, placement, "prefix", 7, "", content, positions)
     bases = []

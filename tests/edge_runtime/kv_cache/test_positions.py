@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.kv_cache.mrope import RowPositions
+from edge_runtime.kv_cache.mrope import MRopePositions
 from edge_runtime.kv_cache.window import KVWindow, Move
 
 IMAGE = 7
@@ -38,7 +38,7 @@ def turn(rng, grid):
 @given(grid=st.tuples(st.integers(1, 5), st.integers(1, 5)), seed=st.integers(0, 1000))
 def test_rows_keep_the_positions_of_their_tokens_over_evictions(grid, seed):
     rng = np.random.default_rng(seed)
-    rows = RowPositions(CAPACITY, IMAGE, grid)
+    rows = MRopePositions(CAPACITY, IMAGE, grid)
     window = KVWindow(CAPACITY, max_turns=6, evict_turns=2)
     ids: list[int] = []
     held = np.zeros((3, 0), dtype=np.int64)  # what each row's key is turned by
@@ -71,7 +71,7 @@ def test_rows_keep_the_positions_of_their_tokens_over_evictions(grid, seed):
 
 
 def test_rows_that_were_never_committed_are_placed_again():
-    rows = RowPositions(CAPACITY, IMAGE, (2, 3))
+    rows = MRopePositions(CAPACITY, IMAGE, (2, 3))
     rows.place(np.array([1, 1, 1]), 0)
     frame = np.array([1, *[IMAGE] * 6, 1])
     first = rows.place(frame, 3)
@@ -82,7 +82,7 @@ def test_rows_that_were_never_committed_are_placed_again():
 
 
 def test_a_plan_that_is_not_taken_changes_nothing():
-    rows = RowPositions(CAPACITY, IMAGE, (1, 4))
+    rows = MRopePositions(CAPACITY, IMAGE, (1, 4))
     rows.place(np.array([1, *[IMAGE] * 4, 1, 1]), 0)
     moves, _ = rows.turned([Move(6, 1, 1)])
     assert moves[0].shift == -5
@@ -91,4 +91,4 @@ def test_a_plan_that_is_not_taken_changes_nothing():
 
 def test_part_of_a_picture_is_refused():
     with pytest.raises(ValueError, match="a picture is 6 tokens"):
-        RowPositions(CAPACITY, IMAGE, (2, 3)).place(np.array([1, IMAGE]), 0)
+        MRopePositions(CAPACITY, IMAGE, (2, 3)).place(np.array([1, IMAGE]), 0)

@@ -212,7 +212,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 
 def test_folder_and_empty_file(tmp_path: Path) -> None:
-    assert "there are no pictures (.jpg, " in str(read_until_error(tmp_path)[2])
+    assert "there are no images (.jpg, " in str(read_until_error(tmp_path)[2])
     (tmp_path / "empty.mp4").touch()
     assert "0 bytes" in str(read_until_error(tmp_path / "empty.mp4")[2])
 
@@ -305,7 +305,7 @@ def test_a_damaged_middle_is_reported_and_the_rest_is_read(
     path.write_bytes(data)
     frames, changes = read(path)
     assert frames[0].index == 0 and frames[-1].index == 7
-    assert "no pictures between" in changes[-1].cause
+    assert "no frames between" in changes[-1].cause
 
 
 def test_a_missing_decoder_names_codec_and_package(make_clip: Callable[..., Path]) -> None:

@@ -141,7 +141,7 @@ def test_thirty_cameras_leave_nothing_behind(
 
 
 def test_no_camera_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.sources import devices
+    from pipelines.sources.v4l2 import devices
 
     if devices.list_cameras():
         monkeypatch.setattr(devices, "list_cameras", list)  # hardware we have, for once
@@ -165,4 +165,4 @@ def test_waiting_for_a_camera_that_is_not_there_yet() -> None:
             if len(causes) == 4:
                 break
     assert "no such camera" in causes[1]
-    assert "trying again in 0.1 s" in causes[1]
+    assert "retrying in 0.1 s" in causes[1]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 HOLES = """
 import ctypes
-from pipelines.trim_heap import give_back
+from pipelines.trim_heap import trim_heap
 def rss_mb():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
@@ -27,7 +27,7 @@ for _ in range(400):
 for block in large:
     libc.free(block)
 before = rss_mb()
-give_back()
+trim_heap()
 print(before - rss_mb())
 """
 
@@ -40,7 +40,7 @@ def test_pages_go_back() -> None:
 
 
 def test_where_there_is_nothing_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines import trim_heap as memory
+    from pipelines import trim_heap
 
-    monkeypatch.setattr(memory, "_malloc_trim", lambda: None)
-    memory.give_back()
+    monkeypatch.setattr(trim_heap, "_malloc_trim", lambda: None)
+    trim_heap.trim_heap()

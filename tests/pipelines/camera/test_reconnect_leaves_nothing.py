@@ -59,12 +59,12 @@ def test_without_the_collector(
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_the_elements_of_the_tail_are_freed(framing: str, _no_collector: None) -> None:
-    from pipelines.pipeline.preprocessing import add_tail
+def test_the_preprocessing_elements_are_freed(framing: str, _no_collector: None) -> None:
+    from pipelines.pipeline.preprocessing import add_preprocessing
 
     freed: list[str] = []
     pipeline = load().Gst.Pipeline.new(None)
-    add_tail(pipeline, (64, 64), FRAMINGS[framing])
+    add_preprocessing(pipeline, (64, 64), FRAMINGS[framing])
     names = []
     for element in pipeline.children:
         names.append(element.get_name())

@@ -14,7 +14,7 @@ import pytest
 import pipelines
 from pipelines.camera import Frame, open_camera
 from pipelines.element import messages as results
-from pipelines.element.worker import Response
+from pipelines.element.worker import ElementResponse
 from pipelines.gst import load, structure_of
 from pipelines.pipeline.frames import to_array
 
@@ -137,7 +137,7 @@ def test_a_change_of_size_on_the_way(streampro: str) -> None:
 
 def test_strides_are_respected(streampro: str) -> None:
     """Rows with padding give the very picture that rows without it give."""
-    from pipelines.element.scaler import PictureScaler
+    from pipelines.element.scaler import FrameScaler
 
     modules = load()
     Gst, GstVideo = modules.Gst, modules.GstVideo
@@ -151,7 +151,7 @@ def test_strides_are_respected(streampro: str) -> None:
     GstVideo.buffer_add_video_meta_full(
         wide, 0, GstVideo.VideoFormat.RGB, width, height, 1, [0, 0, 0, 0], [stride, 0, 0, 0]
     )
-    scaler = PictureScaler((64, 64))
+    scaler = FrameScaler((64, 64))
     try:
         first, second = scaler.convert(plain, caps), scaler.convert(wide, caps)
     finally:
@@ -164,7 +164,7 @@ def test_strides_are_respected(streampro: str) -> None:
 @pytest.mark.parametrize("coded", ["I420", "NV12", "YUY2", "RGB"])
 def test_four_bytes_a_pixel_on_the_way_change_none(coded: str) -> None:
     """What comes out is what RGB all the way gives."""
-    from pipelines.element.scaler import PictureScaler
+    from pipelines.element.scaler import FrameScaler
 
     Gst = load().Gst
     head = (
@@ -175,7 +175,7 @@ def test_four_bytes_a_pixel_on_the_way_change_none(coded: str) -> None:
         "appsrc name=raw ! videoconvert ! video/x-raw,format=RGB ! videoscale method=bilinear2 "
         "add-borders=true ! video/x-raw,width=64,height=64,pixel-aspect-ratio=1/1 ! appsink name=out"
     )
-    source, scaler = Gst.parse_launch(head), PictureScaler((64, 64))
+    source, scaler = Gst.parse_launch(head), FrameScaler((64, 64))
     plain = Gst.parse_launch(tail)
     try:
         source.set_state(Gst.State.PLAYING)
@@ -298,15 +298,15 @@ def test_properties_while_playing(streampro: str) -> None:
     element.set_property("query", "What does the person do?")
     asked = count("decided")
     until(lambda stats: stats.get_value("decided") >= asked + 2, "decisions on another query")
-    session = element._worker._session
+    session = element._worker._query.session
     assert list(session.queries.values()) == ["What does the person do?"]
 
     element.set_property("threshold", 1.0)
     assert session.threshold == 1.0
     element.set_property("threshold", -1.0)
-    assert session.threshold == element._worker._model.protocol.threshold
+    assert session.threshold == element._worker._loop._model.stream_format.threshold
     element.set_property("min-gap", 30.0)
-    assert element._worker._policy.settings.min_gap_s == 30.0
+    assert element._worker._query.policy.settings.min_gap_s == 30.0
 
     element.set_property("paused", True)
     time.sleep(0.3)
@@ -448,7 +448,7 @@ def test_analytics_metadata_by_construction(monkeypatch: pytest.MonkeyPatch) -> 
         def buffer_add_analytics_relation_meta(_buffer: Any) -> Relations:
             return Relations()
 
-    response = Response("id", 0, 1, "The train enters.", 0.75)
+    response = ElementResponse("id", 0, 1, "The train enters.", 0.75)
     monkeypatch.setattr(results, "analytics", lambda: Library)
     assert results.attach(load().Gst.Buffer.new(), response)
     assert made == [(0.75, "The train enters.")]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.camera import Frame, open_camera
-from pipelines.element.scaler import PictureScaler
+from pipelines.element.scaler import FrameScaler
 from pipelines.gst import load
 
 pytest.importorskip("gi")
@@ -88,7 +88,7 @@ def test_so_does_the_element(colorimetry: str) -> None:
         "video/x-raw, format=(string)I420, width=(int)64, height=(int)64, framerate=(fraction)1/1, "
         f"colorimetry=(string){colorimetry}"
     )
-    scaler = PictureScaler((32, 32))
+    scaler = FrameScaler((32, 32))
     try:
         image = scaler.convert(Gst.Buffer.new_wrapped(np.concatenate(planes).tobytes()), caps)
     finally:

@@ -56,7 +56,7 @@ def hardware() -> Iterator[Callable[[str, bool], None]]:
     for name in names:
         Gst.ElementFactory.find(name).set_rank(0)
         decoders._original_ranks[name] = 0
-        decoders._proofs[name] = "gone"
+        decoders._probed[name] = "gone"
 
 
 def read(path: Path, **options: Any) -> tuple[Camera, int]:
@@ -68,13 +68,13 @@ def test_installed_decoders_are_proved() -> None:
     infos = decoders.list_decoders()
     assert infos
     for info in infos:
-        assert info.works, f"{info.name}: {info.proof}"
+        assert info.works, f"{info.name}: {info.probe}"
         assert info.long_name and info.codecs
     assert {"h264", "h265", "jpeg"} >= {codec for info in infos for codec in info.codecs}
 
 
 def test_listing_without_proof_is_quick() -> None:
-    assert all(info.proof == "not tried" for info in decoders.list_decoders(prove=False))
+    assert all(info.probe == "not tried" for info in decoders.list_decoders(probe=False))
 
 
 def test_hardware_that_delivers_nothing_is_passed_over(
@@ -85,7 +85,7 @@ def test_hardware_that_delivers_nothing_is_passed_over(
     assert (camera.decoder, frames) == ("avdec_h264", 2)
     info = next(info for info in decoders.list_decoders() if info.name == "brokenhwdec")
     assert info.hardware
-    assert info.proof == "delivers no picture"
+    assert info.probe == "delivers no frame"
 
 
 def test_hardware_that_works_is_preferred_unless_software_is_asked_for(

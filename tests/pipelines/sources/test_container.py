@@ -19,7 +19,7 @@ def test_missing_bytes_are_counted(
     make_clip: Callable[..., Path], tmp_path: Path, name: str, codec: str
 ) -> None:
     whole = make_clip(name, codec=codec, size=(320, 180), seconds=1)
-    assert replace(inspect(str(whole)), pictures=0) == Structure()
+    assert replace(inspect(str(whole)), frames=0) == Structure()
     data = whole.read_bytes()
     cut = tmp_path / name
     cut.write_bytes(data[:-1])
@@ -67,9 +67,9 @@ def test_a_live_recording_of_unknown_length(make_clip: Callable[..., Path], tmp_
 
 
 def test_the_index_of_an_mp4_lists_its_pictures(make_clip: Callable[..., Path]) -> None:
-    assert inspect(str(make_clip("clip.mp4", size=(320, 180), seconds=1))).pictures == 10
-    assert inspect(str(make_clip("sound.mp4", size=(320, 180), seconds=1, sound_s=1))).pictures == 10
-    assert inspect(str(make_clip("sound.mp4", seconds=0, sound_s=1))).pictures == 0
+    assert inspect(str(make_clip("clip.mp4", size=(320, 180), seconds=1))).frames == 10
+    assert inspect(str(make_clip("sound.mp4", size=(320, 180), seconds=1, sound_s=1))).frames == 10
+    assert inspect(str(make_clip("sound.mp4", seconds=0, sound_s=1))).frames == 0
 
 
 TRAILERS = [b"SEFT\xa5\xa5\xa5\xa5trailer", b"\x00\x00\x7f\xfffree", b"\x00\x10\x00\x00udta", bytes(40), b"x"]
@@ -95,9 +95,9 @@ def test_zeros_in_place_of_the_video_are_seen(
     data = make_clip(name, codec=codec, size=(320, 180), seconds=2).read_bytes()
     path = tmp_path / name
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
-    assert replace(inspect(str(path)), pictures=0) == Structure(broken=True)
+    assert replace(inspect(str(path)), frames=0) == Structure(broken=True)
     path.write_bytes(data)
-    assert replace(inspect(str(path)), pictures=0) == Structure()
+    assert replace(inspect(str(path)), frames=0) == Structure()
 
 
 def test_a_cut_flv(make_clip: Callable[..., Path], tmp_path: Path) -> None:

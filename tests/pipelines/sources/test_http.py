@@ -15,7 +15,8 @@ import pytest
 from edge_runtime.errors import SourceError
 from pipelines.camera import CameraOptions, Frame, StateChange, open_camera
 from pipelines.gst import load
-from pipelines.sources.registry import HttpSource, parse_source
+from pipelines.sources.http.source import HttpSource
+from pipelines.sources.registry import parse_source
 
 pytest.importorskip("gi")
 pytestmark = pytest.mark.gst
@@ -201,7 +202,7 @@ def test_urls() -> None:
     source = parse_source("https://viewer:s3samename@cam.local/path/list.m3u8?token=abcdef99")
     assert isinstance(source, HttpSource)
     assert (source.user, source.password, source.port) == ("viewer", "s3samename", 443)
-    assert (source.live, source.playlist, source.kind) == (True, True, "hls")
+    assert (source.live, source.segmented, source.kind) == (True, True, "hls")
     assert "s3samename" not in repr(source) + source.label
     assert "abcdef99" not in repr(source) + source.label
     recorded = parse_source("http://host/clip.MP4")

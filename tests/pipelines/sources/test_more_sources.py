@@ -14,9 +14,12 @@ from PIL import Image
 from edge_runtime.errors import SourceError
 from pipelines.camera import CameraOptions, Frame, StateChange, open_camera
 from pipelines.gst import load
-from pipelines.sources import formats
-from pipelines.sources.elements import format_caps
-from pipelines.sources.registry import CsiSource, ImagesSource, SrtSource, parse_source
+from pipelines.sources.base import ElementContext
+from pipelines.sources.csi import CsiSource
+from pipelines.sources.images.source import ImagesSource
+from pipelines.sources.registry import parse_source
+from pipelines.sources.srt import SrtSource
+from pipelines.sources.v4l2 import formats
 
 pytest.importorskip("gi")
 pytestmark = pytest.mark.gst
@@ -53,7 +56,7 @@ def test_pictures_by_number_and_their_rate(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="there are no pictures"):
+    with pytest.raises(SourceError, match="there are no images"):
         open_camera(str(tmp_path), fps=1.0)
     assert isinstance(parse_source(str(tmp_path)), ImagesSource)
 
@@ -160,13 +163,12 @@ def jetson() -> Iterator[Callable[[], None]]:
 
 def test_csi_by_construction(jetson: Callable[[], None]) -> None:
     """No such camera here: that the right elements are made, in order, with the right caps and number."""
-    from pipelines.sources.elements import _csi_elements
-
+    nothing = ElementContext(None, CameraOptions(), 1.0, *[lambda *_: None] * 3)
     if load().Gst.ElementFactory.find("nvarguscamerasrc") is None:
         with pytest.raises(SourceError, match="nvidia-l4t-gstreamer"):
-            _csi_elements(CsiSource(0))
+            CsiSource(0).make_elements(nothing)
         jetson()
-    elements = _csi_elements(CsiSource(1))
+    elements = CsiSource(1).make_elements(nothing)
     factories = [element.get_factory().get_name() for element in elements]
     assert factories == ["nvarguscamerasrc", "capsfilter", "nvvidconv", "capsfilter"]
     assert elements[0].get_property("sensor-id") == 1
@@ -205,7 +207,7 @@ def test_the_format_asked_of_a_camera(caps: str, chosen: tuple[object, ...] | No
     offer = formats.choose(formats.offers(made))
     assert offer == (None if chosen is None else formats.Offer(*chosen))
     if offer is not None:
-        asked = load().Gst.Caps.from_string(format_caps(offer))
+        asked = load().Gst.Caps.from_string(formats.filter_for(offer))
         assert not made.intersect(asked).is_empty()
 
 

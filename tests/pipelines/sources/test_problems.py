@@ -4,83 +4,57 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.sources.errors import Problem, explain, first_line, missing_plugin, server_words
-from pipelines.sources.registry import DeviceSource, FileSource, RtspSource, Source, TestSource
+from pipelines.sources.base import Source
+from pipelines.sources.errors import Problem, StreamError, explain, first_line, missing_plugin
+from pipelines.sources.file import FileSource
+from pipelines.sources.rtsp.source import RtspSource, server_words
+from pipelines.sources.test_pattern import TestSource
+from pipelines.sources.v4l2.source import DeviceSource
 
+R, S = "resource", "stream"
 RTSP = RtspSource("rtsp://cam/live", "cam", 554)
-CAMERA = DeviceSource(path="/dev/video0")
+CAM = DeviceSource(path="/dev/video0")
 FILE = FileSource("clip.mp4")
+LOST = StreamError("resource", 9, "Could not read.", delivered=True)
 
 
 @pytest.mark.parametrize(
     ("source", "domain", "code", "text", "debug", "words", "kind"),
     [
-        (RTSP, "resource", 15, "Unauthorized", "", "user name or password (401)", "auth"),
-        (RTSP, "resource", 3, "Not found", "", "no such stream (404)", "transient"),
+        (RTSP, R, 15, "Unauthorized", "", "user name or password (401)", "auth"),
+        (RTSP, R, 3, "Not found", "", "no such stream (404)", "transient"),
+        (RTSP, R, 7, "Cannot open", "x: Service Unavailable (503)", "Service Unavailable (503)", "transient"),
+        (RTSP, R, 7, "Could not open", "Unacceptable TLS certificate", "TLS certificate", "transient"),
+        (RTSP, R, 9, "Could not read.", "", "broke off before any frame", "transient"),
+        (RTSP, S, 1, "Internal data stream error.", "", "cannot be decoded", "transient"),
+        (CAM, R, 4, "Device '/dev/video0' is busy", "", "busy", "transient"),
+        (CAM, R, 7, "Cannot open", "system error: Device or resource busy", "busy", "transient"),
+        (CAM, R, 7, "Cannot open", "system error: Permission denied", "no permission", "permanent"),
+        (CAM, R, 3, "Device '/dev/video0' is not a capture device.", "", "gives no video", "transient"),
         (
-            RTSP,
-            "resource",
-            7,
-            "Could not open",
-            "x: Service Unavailable (503)",
-            "Service Unavailable (503)",
-            "transient",
-        ),
-        (
-            RTSP,
-            "resource",
-            7,
-            "Could not open",
-            "Unacceptable TLS certificate",
-            "TLS certificate",
-            "transient",
-        ),
-        (RTSP, "resource", 9, "Could not read.", "", "broke off before any picture", "transient"),
-        (RTSP, "stream", 1, "Internal data stream error.", "", "cannot be decoded", "transient"),
-        (CAMERA, "resource", 4, "Device '/dev/video0' is busy", "", "busy", "transient"),
-        (CAMERA, "resource", 7, "Cannot open", "system error: Device or resource busy", "busy", "transient"),
-        (
-            CAMERA,
-            "resource",
-            7,
-            "Cannot open",
-            "system error: Permission denied",
-            "no permission",
-            "permanent",
-        ),
-        (
-            CAMERA,
-            "resource",
-            3,
-            "Device '/dev/video0' is not a capture device.",
-            "",
-            "gives no video",
-            "transient",
-        ),
-        (
-            CAMERA,
-            "resource",
+            CAM,
+            R,
             13,
             "Error getting capabilities: It isn't a v4l2 driver.",
             "",
             "gives no video",
             "transient",
         ),
-        (CAMERA, "resource", 9, "Could not read from resource.", "", "camera stopped", "transient"),
-        (CAMERA, "stream", 1, "Internal data stream error.", "", "no usable picture", "transient"),
-        (FILE, "stream", 4, "Could not determine type of stream.", "", "not a video file", "permanent"),
+        (CAM, R, 9, "Could not read from resource.", "", "camera stopped", "transient"),
+        (CAM, S, 1, "Internal data stream error.", "", "no usable frame", "transient"),
+        (FILE, S, 4, "Could not determine type of stream.", "", "not a video file", "permanent"),
         (
             FILE,
-            "stream",
+            S,
             9,
             "This file contains no playable streams.",
             "",
             "cannot read the file's structure",
             "permanent",
         ),
-        (FILE, "stream", 7, "Could not decode", "", "cannot be decoded", "permanent"),
-        (FILE, "stream", 12, "Encrypted", "", "encrypted", "permanent"),
-        (FILE, "resource", 9, "Error while reading", "", "cannot be read", "permanent"),
+        (FILE, S, 7, "Could not decode", "", "cannot be decoded", "permanent"),
+        (FILE, S, 12, "Encrypted", "", "encrypted", "permanent"),
+        (FILE, R, 9, "Error while reading", "", "cannot be read", "permanent"),
         (
             TestSource(),
             "core",
@@ -93,19 +67,19 @@ FILE = FileSource("clip.mp4")
     ],
 )
 def test_words(source: Source, domain: str, code: int, text: str, debug: str, words: str, kind: str) -> None:
-    problem = explain(source, domain, code, text, debug)
+    problem = explain(source, StreamError(domain, code, text, debug))
     assert words in problem.cause
     assert problem.kind == kind
     assert problem.hint
     assert "\n" not in problem.line(source.label)
 
 
-def test_a_connection_lost_after_pictures_is_said_so() -> None:
-    assert explain(RTSP, "resource", 9, "Could not read.", delivered=True).cause == "the connection was lost"
+def test_a_connection_lost_after_frames_is_said_so() -> None:
+    assert explain(RTSP, LOST).cause == "the connection was lost"
 
 
 def test_the_busy_camera_names_the_tool_that_finds_the_culprit() -> None:
-    assert "fuser -v /dev/video0" in explain(CAMERA, "resource", 4, "busy").hint
+    assert "fuser -v /dev/video0" in explain(CAM, StreamError("resource", 4, "busy")).hint
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_a_killed_server_comes_back_twice(start_rtsp: Callable, stamp: ModuleTyp
     times = [frame.pts for frame in frames_of(items)]
     assert times == sorted(times)
     refused = [i.cause for i in items if isinstance(i, StateChange) and i.state == "connecting" and i.cause]
-    assert any("refuses connections" in cause and "trying again" in cause for cause in refused)
+    assert any("refuses connections" in cause and "retrying" in cause for cause in refused)
 
 
 def test_a_frozen_server_is_noticed_and_replaced(start_rtsp: Callable) -> None:
@@ -142,7 +142,7 @@ def test_a_frozen_server_is_noticed_and_replaced(start_rtsp: Callable) -> None:
         frozen = time.monotonic()
         cause = read_until(camera, "stalled", 5)[-1].cause
         assert time.monotonic() - frozen < 3.5
-        assert "no picture for 1.5 s" in cause
+        assert "no frame for 1.5 s" in cause
         server.thaw()
         read_until(camera, "live", 15)
         assert frames_of(read_for(camera, 1.0))
@@ -206,7 +206,7 @@ def test_a_server_that_accepts_and_says_nothing() -> None:
         options = CameraOptions(connect_timeout_s=1.0, give_up_s=0)
         started = time.monotonic()
         error, _ = error_of(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam", options)
-    assert "no picture came within 1 s" in str(error)
+    assert "no frame within 1 s" in str(error)
     assert time.monotonic() - started < 4
 
 
@@ -217,7 +217,7 @@ def test_not_an_rtsp_server() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         error, _ = error_of(f"rtsp://127.0.0.1:{server.server_port}/cam")
         server.shutdown()
-    assert "broke off before any picture" in str(error) or "cannot open the stream" in str(error)
+    assert "broke off before any frame" in str(error) or "cannot open the stream" in str(error)
 
 
 def test_credentials(start_rtsp: Callable) -> None:
@@ -236,7 +236,7 @@ def test_credentials(start_rtsp: Callable) -> None:
 
     options = CameraOptions(auth_retry_s=30)
     with open_camera(server.url, fps=5.0, options=options) as camera:
-        assert "trying again in 30.0 s" in read_until(camera, "auth-failed")[-1].cause
+        assert "retrying in 30.0 s" in read_until(camera, "auth-failed")[-1].cause
 
 
 def test_waiting_for_a_server_that_starts_late(start_rtsp: Callable) -> None:

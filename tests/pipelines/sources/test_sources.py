@@ -4,17 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime import redaction as secrets
+from edge_runtime import redaction
 from edge_runtime.errors import SourceError
-from pipelines.sources.registry import (
-    DeviceSource,
-    FileSource,
-    HttpSource,
-    RtspSource,
-    SrtSource,
-    TestSource,
-    parse_source,
-)
+from pipelines.sources.file import FileSource
+from pipelines.sources.http.source import HttpSource
+from pipelines.sources.registry import parse_source
+from pipelines.sources.rtsp.source import RtspSource
+from pipelines.sources.srt import SrtSource
+from pipelines.sources.test_pattern import TestSource
+from pipelines.sources.v4l2.source import DeviceSource
 
 
 @pytest.mark.parametrize(
@@ -49,7 +47,7 @@ def test_credentials_are_split_off_and_hidden(word: str) -> None:
     assert source.location == "rtsp://cam.local:8554/live"
     assert source.user == "admin"
     assert source.password == {"p%40ss%2Fword": "p@ss/word"}.get(word, word)
-    for text in (repr(source), source.label, secrets.scrub(f"error near {word} and {source.password}")):
+    for text in (repr(source), source.label, redaction.scrub(f"error near {word} and {source.password}")):
         assert word not in text
         assert source.password not in text
 
@@ -109,7 +107,7 @@ def test_a_source_that_is_refused_shows_no_password(text: str) -> None:
     with pytest.raises(SourceError) as caught:
         parse_source(text)
     assert "S3" not in str(caught.value) and "cret" not in str(caught.value)
-    assert "S3" not in secrets.scrub(f"error: {text}")
+    assert "S3" not in redaction.scrub(f"error: {text}")
 
 
 def test_a_passphrase_is_taken_as_it_is_written() -> None:
@@ -133,4 +131,4 @@ def test_no_password_is_shown_whatever_it_is(word: str, scheme: str) -> None:
         assert isinstance(source, (RtspSource, HttpSource))
         assert source.host == "cam.local"
         assert (source.label, source.location) == (f"{scheme}://cam.local:9000/Live",) * 2
-    assert secrets.scrub(f"cannot open {text}.") == f"cannot open {scheme}://***@cam.local:9000/Live."
+    assert redaction.scrub(f"cannot open {text}.") == f"cannot open {scheme}://***@cam.local:9000/Live."

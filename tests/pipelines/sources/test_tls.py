@@ -163,8 +163,8 @@ def test_gstreamer_checks_the_fingerprint_too(
     own: Certificate, foreign: Certificate, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever comes in between after the first look is refused as well."""
-    monkeypatch.setattr("pipelines.sources.preflight.tls.check", lambda *_: None)
-    monkeypatch.setattr("pipelines.sources.preflight.http_probe.ask", lambda *_: None)
+    monkeypatch.setattr("pipelines.sources.network.tls.check", lambda *_: None)
+    monkeypatch.setattr("pipelines.sources.http.probe.ask", lambda *_, **__: None)
     with Server(own) as server:
         server.answers["/clip.mp4"] = body(make_clip("clip.mp4", seconds=3).read_bytes())
         refusal(f"{server.url}/clip.mp4", replace(ONCE, tls_fingerprint=foreign.fingerprint))

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.metric.annotations import read_annotations, read_predictions, write_annotations
-from train.ablation.examination import drawn, figures
 from train.ablation.plan import load_comparison, mean_and_spread, merged, trials
 from train.ablation.report import markdown
 from train.ablation.run import run_all
 from train.ablation.trial import read_result, run_trial
+from train.config.errors import RecipeError
 from train.errors import TrainingError
-from train.recipe import RecipeError
+from train.rollout.examination import drawn, figures
 
 ROOT = Path(__file__).parents[3]
 SPEC = """

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.metric.annotations import Annotation, Answer, FormatError, Query
-from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from train.data.dataset import Collator, Source, TrajectoryDataset
 from train.data.encode import IGNORE, OffsetSampling, TimelineEncoder, shift_time_spans
 from train.data.features import FeatureCache, FeatureError, read_frames, write_features
@@ -22,8 +22,8 @@ from train.models.tokenizer import train_tokenizer
 @pytest.fixture(scope="module")
 def encoder():
     tokenizer = train_tokenizer(["The cat enters."], 1300)
-    protocol = Protocol(system_prompt="Watch.")
-    return TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+    stream_format = StreamFormat(system_prompt="Watch.")
+    return TurnEncoder(stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def question(task="EU", query_time=0.0, answers=(), **keys):
@@ -160,7 +160,7 @@ def test_two_hundred_turns_with_a_query_in_the_middle(encoder):
     assert encoded.input_ids[at:][len(query) :][: len(encoder.turn_ids(120))] == encoder.turn_ids(120)
     assert set(encoded.labels[:at]) == {IGNORE}
     assert encoded.labels.count(encoder.silence_id) == 78 and encoded.labels.count(encoder.response_id) == 2
-    assert encoded.input_ids.count(encoder.image_id) == 200 * encoder.protocol.frame_tokens
+    assert encoded.input_ids.count(encoder.image_id) == 200 * encoder.stream_format.frame_tokens
 
 
 def test_queries_stand_before_their_turns_and_only_time_spans_are_shifted(encoder):
@@ -358,7 +358,7 @@ def test_long_clips_come_in_pieces_that_teach_each_answer_once(corpus, encoder, 
     assert all(len(item["features"]) <= 8 for item in items)
     image, response = encoder.image_id, encoder.response_id
     for item in items:
-        assert item["input_ids"].count(image) == len(item["features"]) * encoder.protocol.frame_tokens
+        assert item["input_ids"].count(image) == len(item["features"]) * encoder.stream_format.frame_tokens
     of_long = [item for item in items if item["id"] == "long0"]
     assert len(of_long) == 2 * len(pieces(23, 8))
     assert sum(item["labels"].count(response) for item in of_long) == 2 * len(answers)

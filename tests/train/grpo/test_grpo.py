@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from edge_runtime.errors import EdgeError
 from tests.train.tiny_config import TINY
+from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
 from train.data.features import FeatureCache
@@ -34,14 +35,16 @@ from train.grpo.update import Lesson, PolicyUpdate
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactModel
 from train.models.tokenizer import train_tokenizer
-from train.recipe import RecipeError
-from train.rewards.registry import RewardSettings
+from train.rewards.format import FormatSettings
+from train.rewards.trajectory import TrajectorySettings
+from train.rewards.turn import TurnSettings
+from train.rewards.weighted_sum import PAPER
 from train.rollout.rollout import rollout
 from train.rollout.token_constraints import TokenRules
 from train.rollout.trajectory import Prompts
 from train.synthetic.sprites.rubrics import write_rubric
 
-PROTOCOL = Protocol(system_prompt="Watch.", window_turns=80, evict_turns=16, max_response_tokens=2)
+STREAM_FORMAT = StreamFormat(system_prompt="Watch.", window_turns=80, evict_turns=16, max_response_tokens=2)
 TURNS = 6
 ANSWER = "It is on."
 
@@ -51,7 +54,7 @@ def recipe(tmp_path, sft_corpus):
     sft_corpus(tmp_path, count=6, rubric=write_rubric([ANSWER]))
     tokenizer = train_tokenizer([ANSWER, "When?"], 1300)
     torch.manual_seed(0)
-    save_checkpoint(tmp_path / "start", CompactModel(TINY), tokenizer, PROTOCOL, ["OU"], {}, {})
+    save_checkpoint(tmp_path / "start", CompactModel(TINY), tokenizer, STREAM_FORMAT, ["OU"], {}, {})
     sources = (Source(tmp_path / "a.jsonl"),)
     return GRPORecipe(
         init=tmp_path / "start",
@@ -145,7 +148,11 @@ def test_learns(recipe, rewards):
 def test_without_variance_nothing_is_updated(recipe, rewards):
     recipe = replace(
         recipe,
-        reward=RewardSettings(0.0, 0.0, 0.0),
+        rewards={
+            "format": FormatSettings(0.0),
+            "turn": TurnSettings(0.0),
+            "trajectory": TrajectorySettings(0.0),
+        },
         optimizer=replace(recipe.optimizer, weight_decay=0.5),
         run=replace(recipe.run, steps=2),
     )
@@ -190,7 +197,7 @@ def test_stops_before_weights_are_lost(recipe):
 def test_open_vocabulary(recipe, rewards):
     open_to_all = replace(recipe.rollout, constrained=False)
     assert run_grpo(replace(recipe, rollout=open_to_all, run=replace(recipe.run, steps=1)))
-    assert rewards[0].format < 0.5, "a random model can't know the format"
+    assert rewards[0].parts["format"] < 0.5, "a random model can't know the format"
 
 
 def test_kl_and_several_optimizer_steps(recipe, rewards):
@@ -208,7 +215,9 @@ def test_recipe_errors(tmp_path, recipe):
     start = 'init = "a"\noutput = "b"\n[data]\ntrain = [{ path = "x" }]\n'
     for text, message in [
         ("[rollout]\ngroup = 1", "rollout: .*group at least 2"),
-        ("[reward]\nweigth = 1", "unknown key reward.weigth"),
+        ("[rewards.turn]\nweigth = 1", "unknown key rewards.turn.weigth"),
+        ("[rewards.turns]\nweight = 1", "unknown reward 'turns'; known: format, turn, trajectory"),
+        ("[rewards.turn]\nweight = -1.0", "rewards.turn: weight must not be negative"),
         ('[judge]\nkind = "llm"', "needs url and model"),
         ("[loss]\nclip_low = 2.0", "clip_low"),
     ]:
@@ -224,7 +233,7 @@ def test_recipe_errors(tmp_path, recipe):
 
 def test_shipped_recipe_is_readable():
     recipe = load_grpo_recipe(Path(__file__).parents[3] / "train" / "recipes" / "nano-grpo.toml")
-    assert recipe.reward == RewardSettings()  # the paper's constants
+    assert recipe.rewards == PAPER  # the paper's constants
 
 
 def test_prompts_follow_their_weights(recipe, tmp_path):
@@ -242,7 +251,7 @@ def one_update(folder):
     """Weights after one update on the same lessons, this rank's share of them."""
     checkpoint = load_checkpoint(folder / "start")
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    encoder = TurnEncoder(PROTOCOL, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+    encoder = TurnEncoder(STREAM_FORMAT, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     rules = TokenRules(encoder, tokenizer, TINY.vocab_size)
     prompts = Prompts((Source(folder / "a.jsonl"),), FeatureCache(folder / "cache"))
     groups = rollout(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.train.models.test_qwen import Tiny
+from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.data.encode import OffsetSampling
 from train.data.features import FeatureCache, write_features
@@ -26,8 +27,8 @@ from train.grpo.run import GRPOTrainer, run_grpo
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.lora import LoraSettings
 from train.models.qwen.model import QWEN2_5
-from train.recipe import RecipeError
-from train.rewards.registry import RewardSettings
+from train.rewards.trajectory import TrajectorySettings
+from train.rewards.turn import TurnSettings
 
 TURNS = 4
 
@@ -36,8 +37,8 @@ TURNS = 4
 def recipe(tmp_path):
     """Two steps from a tiny Qwen2.5-VL in bfloat16, on clips of which only features exist."""
     tiny = Tiny(QWEN2_5, tied=False, folder=tmp_path)
-    protocol = replace(tiny.protocol, max_response_tokens=3, system_prompt="Look.")
-    save_checkpoint(tmp_path / "base", tiny.model.bfloat16(), tiny.tokenizer, protocol, ["OU"], {}, {})
+    stream_format = replace(tiny.stream_format, max_response_tokens=3, system_prompt="Look.")
+    save_checkpoint(tmp_path / "base", tiny.model.bfloat16(), tiny.tokenizer, stream_format, ["OU"], {}, {})
     cache = FeatureCache(tmp_path / "cache", vision=tiny.vision)
     lines = []
     for i in range(4):
@@ -55,7 +56,7 @@ def recipe(tmp_path):
         output=tmp_path / "run",
         offsets=OffsetSampling(zero=1.0, near=0.0),
         rollout=RolloutSettings(prompts=2, group=6, rows=12),
-        reward=RewardSettings(0.1, 0.9, 0.0),
+        rewards={"turn": TurnSettings(0.9), "trajectory": TrajectorySettings(0.0)},
         optimizer=PolicyOptimizer(lr=1e-6, warmup_steps=0),
         run=GRPORun(steps=2, precision="fp32", threads=1, eval_steps=0, save_minutes=60),
     )

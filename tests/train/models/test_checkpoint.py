@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from tests.train.tiny_config import ONE_LAYER as CONFIG
 from train.__main__ import main
 from train.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -17,7 +17,7 @@ from train.models.compact.model import CompactModel
 from train.models.tokenizer import train_tokenizer
 from train.models.weights import load_weights, save_weights, tensors_sha256, weight_files
 
-PROTOCOL = Protocol(window_turns=80, evict_turns=16)
+STREAM_FORMAT = StreamFormat(window_turns=80, evict_turns=16)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def tokenizer():
 def folder(tmp_path, tokenizer):
     torch.manual_seed(0)
     folder = tmp_path / "checkpoint"
-    save_checkpoint(folder, CompactModel(CONFIG), tokenizer, PROTOCOL, ["EU"], {"seed": 1}, {"step": 7})
+    save_checkpoint(folder, CompactModel(CONFIG), tokenizer, STREAM_FORMAT, ["EU"], {"seed": 1}, {"step": 7})
     return folder
 
 
@@ -41,9 +41,9 @@ def edit(folder, **changes):
 def test_round_trip(tmp_path, tokenizer):
     torch.manual_seed(0)
     model = CompactModel(CONFIG).eval()
-    save_checkpoint(tmp_path / "c", model, tokenizer, PROTOCOL, ["EU", "TG"], {"seed": 1}, {"step": 7})
+    save_checkpoint(tmp_path / "c", model, tokenizer, STREAM_FORMAT, ["EU", "TG"], {"seed": 1}, {"step": 7})
     loaded = load_checkpoint(tmp_path / "c")
-    assert loaded.protocol == PROTOCOL
+    assert loaded.stream_format == STREAM_FORMAT
     assert loaded.model.config == CONFIG
     assert loaded.config["tasks"] == ["EU", "TG"]
     assert loaded.config["vision"]["name"] == "efficientnet-lite0"
@@ -53,7 +53,7 @@ def test_round_trip(tmp_path, tokenizer):
 
 
 def test_packed_takes_half_the_space_and_loads_in_float32(folder, tmp_path):
-    assert CliRunner().invoke(main, ["pack", str(folder), "--out", str(tmp_path / "half")]).exit_code == 0
+    assert CliRunner().invoke(main, ["to-fp16", str(folder), "--out", str(tmp_path / "half")]).exit_code == 0
     whole, half = (path / "model.safetensors" for path in (folder, tmp_path / "half"))
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     loaded, original = load_checkpoint(tmp_path / "half"), load_checkpoint(folder)
@@ -62,7 +62,7 @@ def test_packed_takes_half_the_space_and_loads_in_float32(folder, tmp_path):
     for name, value in original.model.state_dict().items():
         torch.testing.assert_close(loaded.model.state_dict()[name], value, rtol=1e-3, atol=1e-6)
     assert loaded.config == original.config
-    again = CliRunner().invoke(main, ["pack", str(folder), "--out", str(tmp_path / "half")])
+    again = CliRunner().invoke(main, ["to-fp16", str(folder), "--out", str(tmp_path / "half")])
     assert again.exit_code == 2 and "is there already" in again.output
 
 
@@ -74,7 +74,7 @@ def test_the_tied_output_matrix_is_stored_once_and_tied_again(folder):
 
 
 def test_saving_again_replaces_and_leaves_nothing_behind(folder, tokenizer):
-    save_checkpoint(folder, CompactModel(CONFIG), tokenizer, PROTOCOL, ["RF"], {}, {})
+    save_checkpoint(folder, CompactModel(CONFIG), tokenizer, STREAM_FORMAT, ["RF"], {}, {})
     assert load_checkpoint(folder).config["tasks"] == ["RF"]
     assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
 
@@ -153,7 +153,7 @@ def test_the_shipped_checkpoint_is_what_the_shipped_bundle_was_made_from():
     checkpoint, bundle = root / "train" / "checkpoints" / "nano", root / "edge_runtime" / "bundles" / "nano"
     made = json.loads((bundle / "bundle.json").read_text())
     loaded = load_checkpoint(checkpoint)
-    assert made["protocol"] == loaded.protocol.to_dict()
+    assert made["protocol"] == loaded.stream_format.to_dict()
     assert (bundle / "tokenizer.json").read_bytes() == (checkpoint / "tokenizer.json").read_bytes()
     size = sum(file.stat().st_size for folder in (checkpoint, bundle) for file in folder.iterdir())
     assert size < 30e6

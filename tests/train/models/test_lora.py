@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.__main__ import main
 from train.models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
@@ -34,7 +34,7 @@ def base(tmp_path):
 
 
 def save(folder, model):
-    save_checkpoint(folder, model, train_tokenizer(["a cat"], 1300), Protocol(), ["EU"], {}, {})
+    save_checkpoint(folder, model, train_tokenizer(["a cat"], 1300), StreamFormat(), ["EU"], {}, {})
 
 
 def inputs():
@@ -108,7 +108,7 @@ def test_packed_adapters_take_half_the_space_and_compute_nearly_the_same(base, t
     model = trained(base)
     save(tmp_path / "adapted", model)
     packed = tmp_path / "packed"
-    result = CliRunner().invoke(main, ["pack", str(tmp_path / "adapted"), "--out", str(packed)])
+    result = CliRunner().invoke(main, ["to-fp16", str(tmp_path / "adapted"), "--out", str(packed)])
     assert result.exit_code == 0, result.output
     whole, half = (folder / "adapter.safetensors" for folder in (tmp_path / "adapted", packed))
     assert half.stat().st_size < 0.6 * whole.stat().st_size

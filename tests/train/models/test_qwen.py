@@ -18,10 +18,10 @@ from edge_runtime.bundle.stream_format import TurnEncoder
 from tests.train.chat import chat_tokenizer
 from train.models.base import UNUSED
 from train.models.checkpoint import load_checkpoint, save_checkpoint
-from train.models.init_backbone import make_qwen, save_tower
-from train.models.qwen.model import QWEN2_5, QWEN3, WHOLE, qwen_protocol, take_apart
+from train.models.qwen.backbone import make_qwen, save_tower
+from train.models.qwen.model import QWEN2_5, QWEN3, WHOLE, qwen_stream_format, take_apart
 from train.models.qwen.vision import QwenVision
-from train.models.smollm import BaseModelError
+from train.models.registry import BackboneError
 
 PICTURES = {QWEN2_5: (112, 168), QWEN3: (64, 96)}
 
@@ -69,9 +69,9 @@ class Tiny:
         mean, std = ((0.48, 0.46, 0.41), (0.27, 0.26, 0.28)) if family == QWEN2_5 else ((0.5,) * 3,) * 2
         self.vision = save_tower(self.whole, folder, picture, mean, std)
         self.model = take_apart(self.whole, self.tokenizer, picture, self.vision).eval()
-        self.protocol = qwen_protocol(self.model.frame_tokens)
+        self.stream_format = qwen_stream_format(self.model.frame_tokens)
         self.encoder = TurnEncoder(
-            self.protocol, lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids
+            self.stream_format, lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids
         )
         vision = self.whole.config.vision_config
         self.processor = Qwen2VLImageProcessorPil(
@@ -166,9 +166,9 @@ def test_chunks_with_a_cache_equal_one_pass(tiny, tmp_path):
 
 def test_saved_and_loaded_it_gives_the_same_logits(tiny, tmp_path):
     folder = tmp_path / "checkpoint"
-    save_checkpoint(folder, tiny.model, tiny.tokenizer, tiny.protocol, ["EU"], {}, {})
+    save_checkpoint(folder, tiny.model, tiny.tokenizer, tiny.stream_format, ["EU"], {}, {})
     loaded = load_checkpoint(folder)
-    assert loaded.protocol == tiny.protocol and loaded.model.config == tiny.model.config
+    assert loaded.stream_format == tiny.stream_format and loaded.model.config == tiny.model.config
     features = tiny.features(tiny.pictures(), tmp_path)
     with torch.no_grad():
         expected = tiny.model(tiny.ids(), features, tiny.encoder.image_id)
@@ -208,7 +208,7 @@ def test_turns_are_the_chat_format(tiny):
     text = tiny.tokenizer.decode(tiny.ids(1)[0].tolist(), skip_special_tokens=False)
     frame = "<|vision_start|>" + "<|image_pad|>" * tiny.model.frame_tokens + "<|vision_end|>"
     assert text == (
-        f"<|im_start|>system\n{tiny.protocol.system_prompt}<|im_end|>\n"
+        f"<|im_start|>system\n{tiny.stream_format.system_prompt}<|im_end|>\n"
         "<|im_start|>user\nTell me when.<|im_end|>\n"
         f"<|im_start|>user\n<0s-1s>{frame}<|im_end|>\n"
         "<|im_start|>assistant\n</Silence><|im_end|>"
@@ -236,7 +236,7 @@ def test_a_folder_of_transformers_becomes_a_base_to_train_from(tiny, tmp_path):
     tiny.processor.save_pretrained(source)
     make_qwen(tmp_path / "base", str(source), tiny.model.config.picture)
     loaded = load_checkpoint(tmp_path / "base")
-    assert loaded.protocol == tiny.protocol
+    assert loaded.stream_format == tiny.stream_format
     loaded.model.vision.prepare(tmp_path)
     features = torch.from_numpy(loaded.model.vision.load(tmp_path)(tiny.pictures()).astype(np.float32))
     with torch.no_grad():
@@ -247,7 +247,7 @@ def test_a_folder_of_transformers_becomes_a_base_to_train_from(tiny, tmp_path):
 
 def test_another_kind_of_model_is_refused_in_words(tmp_path):
     LlamaConfig(num_hidden_layers=1).save_pretrained(tmp_path / "hub")
-    with pytest.raises(BaseModelError, match="llama"):
+    with pytest.raises(BackboneError, match="llama"):
         make_qwen(tmp_path / "base", str(tmp_path / "hub"), (112, 112))
-    with pytest.raises(BaseModelError, match="nowhere"):
+    with pytest.raises(BackboneError, match="nowhere"):
         make_qwen(tmp_path / "base", str(tmp_path / "nowhere"), (112, 112))

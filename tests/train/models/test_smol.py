@@ -12,10 +12,10 @@ from edge_runtime.bundle.stream_format import TurnEncoder
 from tests.train.chat import chat_tokenizer
 from train.models.base import UNUSED
 from train.models.checkpoint import CheckpointError, load_checkpoint
-from train.models.init_backbone import make_smol
 from train.models.lora import decoder_sha256
-from train.models.smollm import PACKAGE, BaseModelError, build_smol, from_llama, smol_protocol
-from train.recipe import load_recipe
+from train.models.registry import BackboneError
+from train.models.smollm import PACKAGE, build_smol, from_llama, make_smol, smol_stream_format
+from train.sft.recipe import load_recipe
 
 
 def tiny_llama(tokenizer, **changes):
@@ -43,8 +43,8 @@ def source(tmp_path):
     return tmp_path / "hub"
 
 
-def encoder_of(protocol, tokenizer):
-    return TurnEncoder(protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
+def encoder_of(stream_format, tokenizer):
+    return TurnEncoder(stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def test_text_alone_is_read_as_the_original_reads_it():
@@ -75,13 +75,13 @@ def test_added_tokens_come_last_in_order_and_padding_is_never_said():
 def test_a_stream_is_chatml_with_short_turns():
     tokenizer = chat_tokenizer()
     model, tokenizer = from_llama(tiny_llama(tokenizer), tokenizer, concept_token=True)
-    protocol = smol_protocol(model.frame_tokens)
-    encoder = encoder_of(protocol, tokenizer)
+    stream_format = smol_stream_format(model.frame_tokens)
+    encoder = encoder_of(stream_format, tokenizer)
     ids = [*encoder.prefix_ids(), *encoder.query_ids("When?"), *encoder.turn_ids(11)]
     ids += [*encoder.response_ids("Now."), *encoder.turn_ids(12), *encoder.silence_ids()]
     image = "<|image|>" * 10
     assert tokenizer.decode(ids, skip_special_tokens=False) == (
-        f"<|im_start|>system\n{protocol.system_prompt}<|im_end|>\n<|im_start|>user\nWhen?<|im_end|>"
+        f"<|im_start|>system\n{stream_format.system_prompt}<|im_end|>\n<|im_start|>user\nWhen?<|im_end|>"
         f"<|im_start|>12s{image}<|im_end|></Response> Now.<|im_end|>"
         f"<|im_start|>13s{image}<|im_end|></Silence>"
     )
@@ -92,8 +92,8 @@ def test_a_folder_becomes_a_base_that_loads_and_computes_the_same(source, tmp_pa
     model, _ = build_smol(str(source))
     make_smol(tmp_path / "base", str(source), concept_token=True)
     loaded = load_checkpoint(tmp_path / "base")
-    assert loaded.protocol == smol_protocol(10) and loaded.model.config == model.config
-    ids = torch.tensor([encoder_of(loaded.protocol, loaded.tokenizer).turn_ids(3)])
+    assert loaded.stream_format == smol_stream_format(10) and loaded.model.config == model.config
+    ids = torch.tensor([encoder_of(loaded.stream_format, loaded.tokenizer).turn_ids(3)])
     image_id = loaded.tokenizer.token_to_id("<|image|>")
     features = torch.randn(1, 320, 7, 7)
     make_smol(tmp_path / "again", str(source), concept_token=True)
@@ -106,7 +106,7 @@ def test_a_folder_becomes_a_base_that_loads_and_computes_the_same(source, tmp_pa
 @torch.no_grad()
 def test_chunks_with_a_cache_equal_one_pass(source):
     model, tokenizer = build_smol(str(source))
-    encoder = encoder_of(smol_protocol(), tokenizer)
+    encoder = encoder_of(smol_stream_format(), tokenizer)
     chunks = [encoder.prefix_ids()]
     chunks += [[*encoder.turn_ids(k), *encoder.silence_ids()] for k in range(3)]
     visual = model.visual(torch.randn(3, 320, 7, 7))
@@ -124,12 +124,12 @@ def test_chunks_with_a_cache_equal_one_pass(source):
 @pytest.mark.parametrize("changes", [{"attention_bias": True}, {"hidden_act": "gelu"}])
 def test_a_decoder_that_a_checkpoint_could_not_say_is_refused(changes):
     tokenizer = chat_tokenizer()
-    with pytest.raises(BaseModelError):
+    with pytest.raises(BackboneError):
         from_llama(tiny_llama(tokenizer, **changes), tokenizer, concept_token=False)
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(BaseModelError, match="nowhere"):
+    with pytest.raises(BackboneError, match="nowhere"):
         build_smol(str(tmp_path / "nowhere"))
 
 
@@ -140,7 +140,7 @@ RECIPES = ROOT / "train" / "recipes"
 @pytest.mark.parametrize("name", ["smol-align", "smol-pieces", "smol-sft"])
 def test_the_shipped_recipes_speak_smols_protocol_and_train_the_same_adapters(name):
     recipe = load_recipe(RECIPES / f"{name}.toml")
-    assert recipe.protocol == smol_protocol()
+    assert recipe.protocol == smol_stream_format()
     assert recipe.lora == load_recipe(RECIPES / "smol-sft.toml").lora is not None
 
 

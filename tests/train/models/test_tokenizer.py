@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.bundle.stream_format import Protocol, TurnEncoder
+from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from train.models.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 TEXTS = [
@@ -46,8 +46,8 @@ def test_special_tokens_come_first_and_are_single(tokenizer):
 
 
 def test_a_silent_turn_costs_eight_tokens_and_those_of_its_frame(tokenizer):
-    encoder = TurnEncoder(Protocol(), lambda text: ids(tokenizer, text))
-    assert len(encoder.turn_ids(11) + encoder.silence_ids()) == 8 + encoder.protocol.frame_tokens
+    encoder = TurnEncoder(StreamFormat(), lambda text: ids(tokenizer, text))
+    assert len(encoder.turn_ids(11) + encoder.silence_ids()) == 8 + encoder.stream_format.frame_tokens
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
+from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
 from train.models.tokenizer import train_tokenizer
-from train.pretrain.align import AlignSettings, align, clip_truth, story_of, under_way
+from train.pretrain.align import AlignSettings, align
 from train.pretrain.frame_captioning import NamingSettings, facts_of, looking_layers, teach_naming
 from train.pretrain.run import run_stage_zero
-from train.recipe import Data, RecipeError, SFTRecipe
+from train.sft.recipe import Data, SFTRecipe
 from train.synthetic.sprites.generate import WorldConfig, generate, make_story
 from train.synthetic.sprites.scenes.catalog import sprite_table
 from train.synthetic.sprites.texts import corpus
+from train.synthetic.sprites.truth import clip_truth, story_of, under_way
 
 KEYS = {key: i for i, key in enumerate(sprite_table())}
 CENTRES = [48.0, 112.0, 176.0]
@@ -112,7 +114,7 @@ def test_stage_zero_saves_its_parts_and_goes_on_after_the_last(tmp_path):
     recipe = SFTRecipe(
         data=Data(train=(Source(annotations),), cache=tmp_path / "features"),
         output=tmp_path / "unused",
-        protocol=Protocol(frame_tokens=9),
+        protocol=StreamFormat(frame_tokens=9),
         model=CompactConfig(num_layers=1, motion=True),
     )
     lines: list[str] = []
@@ -150,6 +152,6 @@ def test_both_halves_learn(tmp_path):
     assert seen["recall"] > 0.1 and "doing_recall" in seen
     lines: list[str] = []
     settings = NamingSettings(steps=120, names_first=70, batch_size=16)
-    said = teach_naming(model, tokenizer, Protocol(), clips, cache, settings, lines.append)
+    said = teach_naming(model, tokenizer, StreamFormat(), clips, cache, settings, lines.append)
     assert said["names"] > 0.3 and set(said) >= {"names", "events", "subjects"} and len(lines) == 2
     assert model.decoder.config._attn_implementation == "sdpa"

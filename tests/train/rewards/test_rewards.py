@@ -11,9 +11,13 @@ import torch
 from benchmarks.metric.annotations import Annotation, Answer, Query, Response
 from benchmarks.metric.judges import ExactJudge
 from edge_runtime.errors import ConfigError
-from train.grpo.recipe import JudgeSettings
+from train.rewards.base import Judges
+from train.rewards.format import FormatSettings, format_reward
 from train.rewards.judges import open_rubric_judge, read_verdicts
-from train.rewards.registry import RewardModel, RewardSettings, format_reward, turn_reward
+from train.rewards.settings import JudgeSettings
+from train.rewards.trajectory import TrajectorySettings
+from train.rewards.turn import TurnSettings, turn_reward
+from train.rewards.weighted_sum import PAPER, WeightedSum
 from train.rollout.trajectory import Prompt, Trajectory
 from train.synthetic.sprites.rubrics import write_rubric
 
@@ -35,7 +39,7 @@ def question(task, *spans, query=0.0, rubric=()):
 
 def turn(annotation, *said, judge=None, **settings):
     responses = [Response(time, text) for time, text in said]
-    return turn_reward(annotation, responses, judge or ExactJudge(), RewardSettings(**settings))
+    return turn_reward(annotation, responses, judge or ExactJudge(), TurnSettings(**settings))
 
 
 # Each value is 2 (S_time + S_acc) / (N_pred + N_gt) with S_time = 1 - distance / 8.
@@ -113,7 +117,7 @@ def trajectory(annotation, *said, valid=(True,), offset=0):
 
 
 def test_whole_reward():
-    reward = RewardModel(RewardSettings(), ExactJudge())
+    reward = WeightedSum(PAPER, Judges(ExactJudge()))
     asked = question("OU", (10, 11, RIGHT), rubric=write_rubric([RIGHT]))  # seven statements
     perfect, mute, broken = reward(
         [
@@ -122,31 +126,34 @@ def test_whole_reward():
             trajectory(asked, (10, RIGHT), valid=(True, False, True, True)),
         ]
     )
-    assert (perfect.format, perfect.turn, perfect.trajectory) == (1.0, 2.0, 1.0)
+    assert perfect.parts == {"format": 1.0, "turn": 2.0, "trajectory": 1.0}
     assert perfect.total == pytest.approx(0.1 + 0.45 * 2 + 0.45)
-    assert (mute.turn, mute.trajectory) == (0.0, pytest.approx(1 / 7))  # it says not too much, no more
+    assert mute.parts["turn"] == 0.0
+    assert mute.parts["trajectory"] == pytest.approx(1 / 7)  # it says not too much, no more
     assert broken.total == pytest.approx(0.075 + 0.9 + 0.45)
-    weighed = RewardModel(RewardSettings(0.1, 0.9, 0.0), ExactJudge())([trajectory(asked, (10, RIGHT))])[0]
+    turn_only = PAPER | {"turn": TurnSettings(0.9), "trajectory": TrajectorySettings(0.0)}
+    weighed = WeightedSum(turn_only, Judges(ExactJudge()))([trajectory(asked, (10, RIGHT))])[0]
     assert weighed.total == pytest.approx(0.1 + 1.8)
 
 
 def test_reward_does_not_depend_on_where_the_clip_lies_on_the_clock():
-    reward = RewardModel(RewardSettings(), ExactJudge())
+    reward = WeightedSum(PAPER, Judges(ExactJudge()))
     asked = question("TG", (10, 20, "10s-20s"), rubric=write_rubric(["10s-20s"]))
     early = trajectory(asked, (21, "10s-20s"))
     late = trajectory(asked, (521, "510s-520s"), offset=500)
     assert reward([late]) == reward([early])
-    assert early.valid and reward([early])[0].trajectory == 1.0
+    assert early.valid and reward([early])[0].parts["trajectory"] == 1.0
 
 
 def test_rubrics_are_checked_beforehand():
-    reward = RewardModel(RewardSettings(), ExactJudge())
+    reward = WeightedSum(PAPER, Judges(ExactJudge()))
     with pytest.raises(ConfigError, match="no rubric"):
         reward.check([question("OU", (1, 2, RIGHT))])
     written = [{"rubric_id": 0, "dimension": "coverage", "rubric": "It tells of the lock."}]
     with pytest.raises(ConfigError, match="language model"):
         reward.check([question("OU", (1, 2, RIGHT), rubric=written)])
-    RewardModel(RewardSettings(trajectory_weight=0.0), ExactJudge()).check([question("OU", (1, 2, RIGHT))])
+    without = PAPER | {"trajectory": TrajectorySettings(0.0)}
+    WeightedSum(without, Judges(ExactJudge())).check([question("OU", (1, 2, RIGHT))])
 
 
 def test_rubrics_in_words_are_judged_by_a_language_model(chat_server, tmp_path):
@@ -161,9 +168,9 @@ def test_rubrics_in_words_are_judged_by_a_language_model(chat_server, tmp_path):
     settings = JudgeSettings(url=chat_server.url, model="judge", cache=tmp_path / "replies.jsonl")
     told, mute = trajectory(asked, (10, RIGHT)), trajectory(asked)
     with open_rubric_judge(settings) as judge:
-        reward = RewardModel(RewardSettings(), ExactJudge(), judge)
+        reward = WeightedSum(PAPER, Judges(ExactJudge(), judge))
         reward.check([asked])
-        assert [r.trajectory for r in reward([told, mute, told])] == [1.0, 0.25, 1.0]
+        assert [r.parts["trajectory"] for r in reward([told, mute, told])] == [1.0, 0.25, 1.0]
         reward([mute])
     assert len(chat_server.requests) == 2  # one for each trajectory that differs
     with open_rubric_judge(JudgeSettings()) as judge:
@@ -182,7 +189,8 @@ def test_format_reward():
     assert format_reward(()) == 1.0
 
 
-@pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"turn_weight": -0.1}])
-def test_settings_are_checked(wrong):
-    with pytest.raises(ValueError, match="must"):
-        RewardSettings(**wrong)
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="must be a positive number"):
+        TurnSettings(tau=0.0)
+    with pytest.raises(ValueError, match="must not be negative"):
+        FormatSettings(weight=-0.1)

@@ -43,7 +43,7 @@ def prompts(tmp_path):
 def rules_at(tiny_model):
     tokenizer = tiny_model.tokenizer
     encoder = TurnEncoder(
-        tiny_model.protocol, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+        tiny_model.stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
     )
     return lambda threshold: TokenRules(
         encoder, tokenizer, tiny_model.model.config.vocab_size, threshold=threshold

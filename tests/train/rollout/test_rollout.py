@@ -34,7 +34,7 @@ def make_prompt(seed, turns=9, query_turn=2, offset=0, task="EU", answers=()):
 @pytest.fixture
 def rules_at(tiny_model):
     encoder = TurnEncoder(
-        tiny_model.protocol, lambda text: tiny_model.tokenizer.encode(text, add_special_tokens=False).ids
+        tiny_model.stream_format, lambda text: tiny_model.tokenizer.encode(text, add_special_tokens=False).ids
     )
 
     def make(threshold=0.5, kind=TokenRules, **options):
@@ -127,7 +127,7 @@ def test_log_probs_are_those_of_one_teacher_forced_pass(tiny_model, rules_at, co
 def test_backbones_of_the_paper(family, tmp_path):
     """M-RoPE, whose positions are not row numbers, and deepstack: cached and teacher-forced agree."""
     tiny = Tiny(family, True, tmp_path)
-    encoder = TurnEncoder(replace(tiny.protocol, max_response_tokens=4), tiny.encoder._encode)
+    encoder = TurnEncoder(replace(tiny.stream_format, max_response_tokens=4), tiny.encoder._encode)
     vocabulary = tiny.model.decoder.get_input_embeddings().num_embeddings
     rules = TokenRules(encoder, tiny.tokenizer, vocabulary, threshold=0.5)
     pictures = tiny.pictures(4)

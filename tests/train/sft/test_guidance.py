@@ -14,19 +14,20 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from benchmarks.metric.annotations import Annotation, read_annotations
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from tests.train.tiny_config import TINY
-from train.data.encode import IGNORE, TimelineEncoder
+from train.config.errors import RecipeError
+from train.data.encode import IGNORE, TimelineEncoder, turn_encoder
 from train.data.features import FeatureCache, write_features
 from train.data.timeline import build_timeline, cut
 from train.models.checkpoint import save_checkpoint
 from train.models.compact.model import CompactModel
 from train.models.lora import LoraSettings
 from train.models.tokenizer import train_tokenizer
-from train.recipe import GuidanceSettings, RecipeError
 from train.sft.attention_supervision import HEADS, Guidance, LessonWriter, Look, of_the_turn_before
 from train.sft.attention_targets import DOINGS, NAMES, turn_truth
-from train.sft.run import initial_model, prepare, run_sft, turn_encoder
+from train.sft.recipe import GuidanceSettings
+from train.sft.run import initial_model, prepare, run_sft
 from train.synthetic.sprites.generate import clip_name, make_story
 from train.synthetic.sprites.negatives import quiet_questions
 from train.synthetic.sprites.questions import ask_all
@@ -58,7 +59,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer):
-    return turn_encoder(Protocol(system_prompt="Watch."), tokenizer)
+    return turn_encoder(StreamFormat(system_prompt="Watch."), tokenizer)
 
 
 def timesteps(question: Annotation) -> tuple[int, ...]:

@@ -8,16 +8,16 @@ from click.testing import CliRunner
 
 from benchmarks.metric.annotations import read_annotations
 from train.__main__ import main
-from train.ablation.examination import Examination, figures
 from train.data.features import FeatureCache, write_features
 from train.models.checkpoint import load_checkpoint, save_checkpoint
+from train.rollout.examination import Examination, figures
 
 
 @pytest.fixture
 def asked(tiny_model, tmp_path):
     """The arguments that name a checkpoint, a file of three questions with answers and one of two without."""
     tiny = tiny_model
-    save_checkpoint(tmp_path / "tiny", tiny.model, tiny.tokenizer, tiny.protocol, ["OU"], {}, {})
+    save_checkpoint(tmp_path / "tiny", tiny.model, tiny.tokenizer, tiny.stream_format, ["OU"], {}, {})
     cache = FeatureCache(tmp_path / "cache")
     files = {"answered.jsonl": [], "quiet.jsonl": []}
     for i in range(5):

@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from train.config.errors import RecipeError
 from train.data.encode import OffsetSampling
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig
-from train.recipe import Data, LossSettings, Optimizer, RecipeError, Run, load_recipe
 from train.sft.losses import DecisionIds
+from train.sft.recipe import Data, LossSettings, Optimizer, Run, load_recipe
 from train.sft.run import prepare, run_sft
 from train.sft.schedule import TimedCosine
 from train.sft.teacher_forced import count, rates
@@ -72,7 +73,7 @@ def test_overfits_and_leaves_a_checkpoint(recipe):
     checkpoint = load_checkpoint(recipe.output / "checkpoint")
     found = checkpoint.config["metrics"]["teacher_forced"]["OU"]
     assert found["recall"] == found["silence_recall"] == found["exact"] == 1.0
-    assert checkpoint.protocol == recipe.protocol
+    assert checkpoint.stream_format == recipe.protocol
     log = (recipe.output / "train.log").read_text()
     assert "step     80/80" in log and "validation at step 80" in log
     assert list((recipe.output / "tensorboard").iterdir())
@@ -172,9 +173,9 @@ def test_an_output_folder_is_neither_overwritten_nor_resumed_by_accident(recipe)
 
 
 def test_a_protocol_with_another_number_of_visual_tokens_is_refused(recipe):
-    protocol = replace(recipe.protocol, frame_tokens=recipe.protocol.frame_tokens + 1)
+    stream_format = replace(recipe.protocol, frame_tokens=recipe.protocol.frame_tokens + 1)
     with pytest.raises(RecipeError, match=r"protocol\.frame_tokens"):
-        prepare(replace(recipe, protocol=protocol))
+        prepare(replace(recipe, protocol=stream_format))
 
 
 def test_time_limit_ends_training_with_the_schedule_complete(recipe, monkeypatch):

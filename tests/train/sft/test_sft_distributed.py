@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.recipe import LossSettings
+from train.sft.recipe import LossSettings
 from train.sft.resume import last_state
 from train.sft.run import prepare, run_sft
 
@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from safetensors.torch import save_file
 from transformers import TrainerCallback
-from train.recipe import load_recipe
+from train.sft.recipe import load_recipe
 from train.sft.run import prepare
 
 class Keep(TrainerCallback):

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from train.config.errors import RecipeError
 from train.models.checkpoint import load_checkpoint
-from train.recipe import Optimizer, RecipeError
+from train.sft.recipe import Optimizer
 from train.sft.run import prepare, run_sft
 
 

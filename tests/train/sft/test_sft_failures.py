@@ -16,11 +16,11 @@ from tokenizers import Tokenizer
 
 from edge_runtime.command_line.exit import run_command
 from train.__main__ import main
+from train.config.errors import RecipeError
 from train.data.dataset import EmptyData, Source
 from train.data.features import FeatureCache, FeatureError, write_features
 from train.errors import TrainingError
 from train.models.checkpoint import load_checkpoint
-from train.recipe import RecipeError
 from train.sft.reporting import check_reporting
 from train.sft.resume import last_state
 from train.sft.run import prepare, run_sft
@@ -192,9 +192,9 @@ def test_decision_tokens_that_a_tokenizer_does_not_have(recipe):
 def test_a_checkpoint_of_another_protocol(recipe, key, value):
     run_sft(recipe)
     second = replace(with_run(recipe, "second"), init=str(recipe.output / "checkpoint"))
-    protocol = replace(recipe.protocol, **{key: value})
+    stream_format = replace(recipe.protocol, **{key: value})
     with pytest.raises(RecipeError, match=rf"run/checkpoint: was trained under another protocol: {key}"):
-        prepare(replace(second, protocol=protocol))
+        prepare(replace(second, protocol=stream_format))
     prepare(replace(second, protocol=replace(recipe.protocol, window_turns=40, threshold=0.9)))
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.grpo.recipe import GRPORecipe, PromptData
-from train.recipe import RecipeError
+from train.rewards.turn import TurnSettings
 from train.sft.resume import check_same_recipe
 
 RECIPE = GRPORecipe(init=Path("start"), data=PromptData(train=(Source(Path("a.jsonl")),)), output=Path("run"))
@@ -22,13 +23,15 @@ def saved(tmp_path):
 
 
 def changed(table, **values):
-    return replace(RECIPE, **{table: replace(getattr(RECIPE, table), **values)}).to_dict()
+    old = getattr(RECIPE, table)
+    new = old | values if isinstance(old, dict) else replace(old, **values)
+    return replace(RECIPE, **{table: new}).to_dict()
 
 
 @pytest.mark.parametrize(
     ("table", "values"),
     [
-        ("reward", {"tau": 1.5}),
+        ("rewards", {"turn": TurnSettings(tau=1.5)}),
         ("judge", {"kind": "fields"}),
         ("rollout", {"group": 3}),
         ("rollout", {"temperature": 0.7}),

@@ -193,6 +193,7 @@ class CompactModel(StreamModel):
     """Decoder and projector. ``decoder`` is a transformers ``LlamaForCausalLM``."""
 
     family = "compact"
+    stored_as_fp16 = True
     vision = Lite0Vision()
 
     def __init__(self, config: CompactConfig, decoder: LlamaForCausalLM | None = None) -> None:

@@ -28,7 +28,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
     Qwen3VLVisionPatchMerger,
 )
 
-from edge_runtime.bundle.stream_format import Protocol
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.models.base import UNUSED, StreamModel, Visual
 from train.models.cache_argument import CACHE_ARGUMENT
 from train.models.chat_template import add_tokens, chatml, padded_rows, plain, start_rows
@@ -75,10 +75,10 @@ class QwenConfig:
         return asdict(self)
 
 
-def qwen_protocol(frame_tokens: int) -> Protocol:
+def qwen_stream_format(frame_tokens: int) -> StreamFormat:
     """Qwen's own chat format: a turn is a user message of label and image, and the assistant's decision."""
     return chatml(
-        Protocol(frame_tokens=frame_tokens, window_turns=200, evict_turns=20, max_response_tokens=64),
+        StreamFormat(frame_tokens=frame_tokens, window_turns=200, evict_turns=20, max_response_tokens=64),
         IMAGE_TOKEN,
         before="<|vision_start|>",
         after="<|vision_end|>",

@@ -14,8 +14,8 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from edge_runtime.app.commands.run import SAMPLES
 from edge_runtime.errors import SourceError
+from edge_runtime.video.samples import SAMPLES
 
 WORLD = "world"
 WORLD_CLIP = SAMPLES / "sample.mp4"

@@ -62,7 +62,7 @@ class Watcher:
     @property
     def full_after(self) -> int:
         """Timesteps after which a stream's window is full and has been cut back once."""
-        return self.model.protocol.window_turns + 1
+        return self.model.stream_format.window_turns + 1
 
     @property
     def chunk_rows(self) -> int:
@@ -133,7 +133,7 @@ class Watcher:
         if "first_token" in timing:
             first = (encoded - arrival.due) * 1e3 + timing["first_token"]
             # After the first token come the others and, unless the text was cut short, its end.
-            stopped = len(decision.tokens) < self.model.protocol.max_response_tokens
+            stopped = len(decision.tokens) < self.model.stream_format.max_response_tokens
             if further := len(decision.tokens) - 1 + stopped:
                 per_token = (timing["total"] - timing["first_token"]) / further
         return Sample(stream, arrival.due, decided, stages, first, per_token)

@@ -41,7 +41,7 @@ def test_run_of_two_precisions_and_pytorch(tiny_model, tiny_bundle, tiny_bundle_
 
     checkpoint = tmp_path / "checkpoint"
     model = tiny_model.model
-    save_checkpoint(checkpoint, model, tiny_model.tokenizer, tiny_model.protocol, [], {}, {})
+    save_checkpoint(checkpoint, model, tiny_model.tokenizer, tiny_model.stream_format, [], {}, {})
     (tmp_path / "text.txt").write_text(TEXT)
     arguments = ["--ours", str(tiny_bundle), "--ours", str(tiny_bundle_fp32), "--checkpoint", str(checkpoint)]
     arguments += ["--text", str(tmp_path / "text.txt"), "--context", "40", "--rounds", "2", "--threads", "1"]

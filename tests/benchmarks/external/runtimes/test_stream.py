@@ -23,7 +23,7 @@ from train.models.compact.lite0 import load_lite0  # noqa: E402
 @pytest.fixture(scope="module")
 def checkpoint(tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stream") / "checkpoint"
-    save_checkpoint(folder, tiny_model.model, tiny_model.tokenizer, tiny_model.protocol, [], {}, {})
+    save_checkpoint(folder, tiny_model.model, tiny_model.tokenizer, tiny_model.stream_format, [], {}, {})
     return folder
 
 

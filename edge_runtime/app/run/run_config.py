@@ -1,0 +1,201 @@
+"""Which cameras a command line means, and which queries each is watched for: the options of the command line
+on top of ``edge-run.toml``. Nothing is opened here, so it can be done again when the file has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_runtime.bundle.tokenizer import is_unicode
+from edge_runtime.config.schema import CameraConfig, Config, QueryConfig, RuntimeConfig
+from edge_runtime.errors import ConfigError, SourceError
+from edge_runtime.sinks.registry import ReceiverConfig
+from edge_runtime.video.framing import Framing, Polygon
+from edge_runtime.video.samples import SAMPLE, SAMPLES
+
+_TLS = ("tls_verify", "tls_ca_file", "tls_fingerprint")
+
+
+_POLICY = {"threshold": "threshold", "min_gap": "min_gap_s"}
+_SOURCE = {
+    "transport": "transport",
+    "decoder": "decoder",
+    "connect_timeout": "connect_timeout_s",
+    "stall_timeout": "stall_timeout_s",
+    "give_up": "give_up_s",
+    **{name: name for name in _TLS},
+}
+_RUNTIME = {name: name for name in ("bundle", "backend", "threads", "events", "metrics")}
+
+
+@dataclass(frozen=True)
+class CliOptions:
+    """What the command line says. It holds for every camera, and above what the file says."""
+
+    sources: tuple[str, ...]
+    queries: tuple[str, ...] = ()
+    ask_at: tuple[float, ...] = ()
+    """Seconds; the first belongs to the first of ``queries``."""
+    fps: float | None = None
+    masks: tuple[Polygon, ...] = ()
+    crop: tuple[float, float, float, float] | None = None
+    rotate: int | None = None
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of PolicySettings that are given. So the next two."""
+    source_options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of SourceOptions."""
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of RuntimeConfig."""
+    config_named: bool = False
+    """The configuration file was named, not found."""
+
+    @classmethod
+    def from_click(cls, values: Mapping[str, Any]) -> CliOptions:
+        """From the parameters of the command ``run``."""
+
+        def given(fields: Mapping[str, str]) -> dict[str, Any]:
+            return {field: values[name] for name, field in fields.items() if values[name] is not None}
+
+        return cls(
+            values["sources"],
+            values["queries"],
+            values["ask_at"],
+            values["fps"],
+            values["masks"],
+            values["crop"],
+            None if values["rotate"] is None else int(values["rotate"]),
+            policy=given(_POLICY),
+            source_options=given(_SOURCE),
+            runtime=given(_RUNTIME),
+            config_named=values["config"] is not None,
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What to watch and where events go: the command line and the configuration file together."""
+
+    cameras: tuple[CameraConfig, ...]
+    """One for each source given; the name is empty where the source is its own best name."""
+    runtime: RuntimeConfig
+    receivers: tuple[ReceiverConfig, ...]
+    path: Path | None
+    """The configuration file, if there is one."""
+    needs_receivers: bool = True
+    """A receiver that cannot be used ends the run; otherwise it is left out, with a warning."""
+
+
+def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
+    """Put the two together. Raises click.UsageError, ConfigError, or SourceError for a damaged sample."""
+    if not options.sources:
+        raise click.UsageError("a source is missing, e.g. sample, camera0, clip.mp4 or rtsp://host/path")
+    twice = next((one for n, one in enumerate(options.sources) if one in options.sources[:n]), None)
+    if twice is not None:
+        shown = "one address" if "://" in twice or "@" in twice else twice  # it may hold a password
+        raise click.UsageError(
+            f"{shown} is given twice; one camera is watched once, with any number of --ask"
+        )
+    return RunConfig(
+        tuple(_with_options(find_camera(source, settings), options) for source in options.sources),
+        replace(settings.runtime, **options.runtime),
+        settings.receivers,
+        settings.path,
+        # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
+        options.config_named
+        or any(settings.camera(source) for source in options.sources if source != SAMPLE),
+    )
+
+
+def find_camera(source: str, settings: Config) -> CameraConfig:
+    """The camera that ``source`` means. Raises ConfigError for a name that nothing has."""
+    if source == SAMPLE:
+        return _sample()
+    configured = settings.camera(source)
+    if configured is not None:
+        return configured
+    plain = re.fullmatch(r"[\w-]+", source) and not re.fullmatch(r"camera\d*|test", source)
+    if plain and not os.path.exists(source):
+        names = [camera.name for camera in settings.cameras]
+        known = [*names, SAMPLE, "camera0", "doctor", "check", "init", "plugin", "bench"]
+        near = get_close_matches(source, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "give a file, rtsp://..., camera0 or sample"
+        file = f" in {settings.path}" if settings.path else ", and there is no edge-run.toml"
+        raise ConfigError(f"{source}: no such file, and no camera of that name{file}; {hint}")
+    name = Path(source).name if "://" not in source and os.path.isfile(source) else ""
+    return CameraConfig(name=name, source=source)
+
+
+def _sample() -> CameraConfig:
+    """The clip that comes with the program, with its queries."""
+    clip, about = SAMPLES / "sample.mp4", SAMPLES / "sample.json"
+    try:
+        data = json.loads(about.read_text(encoding="utf-8"))
+        found = data["queries"] if "queries" in data else [data["query"]]
+        queries = tuple(QueryConfig(query["text"], float(query["time"])) for query in found)
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise SourceError(
+            f"{about}: the sample's question cannot be read ({err!r}); install the program again"
+        ) from err
+    return CameraConfig(name=SAMPLE, source=str(clip), queries=queries)
+
+
+def _with_options(camera: CameraConfig, options: CliOptions) -> CameraConfig:
+    source_options = replace(
+        camera.options,
+        framing=_framing(camera.options.framing, options),
+        **_trust(options.source_options),
+        **{name: value for name, value in options.source_options.items() if name not in _TLS},
+    )
+    queries = tuple(
+        replace(query, policy=replace(query.policy, **options.policy)) for query in _queries(camera, options)
+    )
+    return replace(camera, fps=options.fps or camera.fps, queries=queries, options=source_options)
+
+
+def _trust(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The three keys of TLS stand together: the file's would loosen or contradict the command line's."""
+    known = {name: given[name] for name in _TLS if name in given}
+    if known.get("tls_verify") is False and len(known) > 1:
+        raise click.UsageError("--no-tls-verify accepts any certificate; give it alone")
+    if "tls_ca_file" in known and "tls_fingerprint" in known:
+        raise click.UsageError("give --tls-ca-file or --tls-fingerprint, not both")
+    return {**dict.fromkeys(_TLS), **known} if known else {}
+
+
+def _queries(camera: CameraConfig, options: CliOptions) -> tuple[QueryConfig, ...]:
+    """The command line's queries, else the camera's."""
+    texts, times = options.queries, options.ask_at
+    if len(times) > len(texts):
+        raise click.UsageError(
+            f"{len(times)} --ask-at for {len(texts)} --ask; each --ask-at belongs to one --ask"
+        )
+    if any(not text.strip() for text in texts):
+        raise click.UsageError("--ask is empty; say what to watch for")
+    for text in texts:
+        if not is_unicode(text):
+            shown = text.encode("utf-8", "replace").decode()
+            raise click.UsageError(f'--ask "{shown}" is not UTF-8; write it in UTF-8')
+    if not texts and not camera.queries:
+        whom = f"{camera.name}: " if camera.name else ""
+        raise click.UsageError(f'{whom}nothing to watch for; add --ask "..."')
+    times = (*times, *[0.0] * (len(texts) - len(times)))
+    asked = tuple(QueryConfig(text, at, camera.policy) for text, at in zip(texts, times, strict=True))
+    return asked or camera.queries
+
+
+def _framing(base: Framing, options: CliOptions) -> Framing:
+    """The camera's framing; masks of the command line come on top, never in place of the camera's."""
+    rotate = base.rotate if options.rotate is None else options.rotate
+    try:
+        return Framing((*base.masks, *options.masks), options.crop or base.crop, rotate)
+    except ValueError as err:
+        raise click.UsageError(f"{err}") from err

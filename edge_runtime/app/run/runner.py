@@ -1,0 +1,277 @@
+"""One camera to its events: frames in, the decision loop, events out.
+
+One :class:`~edge_runtime.engine.model.Model` serves any number of runners, which the scheduler
+(:mod:`edge_runtime.app.run.scheduler`) steps in turn. Live sources are watched with their newest frame, files
+with every frame a timestep needs; the camera sees to both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge_runtime.config.schema import QueryConfig
+from edge_runtime.engine.decision_loop import DecisionLoop, Step
+from edge_runtime.engine.model import Model
+from edge_runtime.engine.query import Query, Revision
+from edge_runtime.events.records import Event, EventMaker, Response
+from edge_runtime.observability.telemetry import Telemetry
+from edge_runtime.sinks import ReaderGoneError, Sinks
+from edge_runtime.video.source import Camera, Frame
+
+
+class Display(Protocol):
+    """Shows a run to people; see :mod:`edge_runtime.observability.console`."""
+
+    def state(self, state: str, cause: str) -> None: ...
+
+    def step(self, time_s: float, steps: Sequence[Step]) -> None: ...
+
+    def clear(self) -> None:
+        """Make way for a line on stdout."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run came to, for its summary."""
+
+    stream: str
+    source: str
+    decoder: str
+    bundle: str
+    engine: str
+    live: bool
+    stream_s: float
+    """Seconds of stream that were watched."""
+    wall_s: float
+    dropped: int
+    reconnects: int
+    telemetry: Telemetry
+    never_asked: tuple[str, ...] = ()
+    """Queries whose time had not come when the stream ended."""
+    ended: str = ""
+    """Why the run ended, in words."""
+
+
+class Runner:
+    """Watches one camera until it ends, ``duration_s`` is over or :meth:`stop` is called.
+
+    ``begin``, then ``step`` until ``over``, then ``finish``, whatever happened:
+    :mod:`edge_runtime.app.run.scheduler` does so. ``duration_s`` counts seconds of the stream for a file and
+    seconds on the clock for a live source. Raises EdgeError when a query cannot be asked: before any camera
+    is opened.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        queries: Sequence[QueryConfig],
+        events: EventMaker,
+        sinks: Sinks,
+        display: Display,
+        *,
+        duration_s: float | None = None,
+        stats_every_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stream = events.stream
+        self.telemetry = Telemetry()
+        self.over = False
+        """No step may follow."""
+        self.error: Exception | None = None
+        """What ended it, if it did not end well."""
+        self.model = model
+        self._vision = model.open_vision()
+        self._events = events
+        self._sinks = sinks
+        self._display = display
+        self._duration_s = duration_s
+        self._stats_every_s = stats_every_s
+        self._clock = clock
+        self._stopping = False
+        self._ended = ""
+        self._state = ""
+        self._now_s = 0.0
+        self._next_index = 0
+        self._started = self._next_stats = 0.0
+        self._wall_s = 0.0
+        self._camera: Camera
+        self.loop = DecisionLoop(model, queries, events.ids, self._deliver, clock=clock)
+
+    def stop(self, cause: str) -> None:
+        """Ask the run to end after the timestep in hand. May be called from a signal handler."""
+        self._ended = self._ended or cause
+        self._stopping = True  # no lock: a signal handler may run anywhere
+
+    def begin(self, camera: Camera) -> None:
+        """Watch this camera from now on, once; the caller closes it."""
+        self._camera = camera
+        self._started = self._clock()
+        self._next_stats = self._started + self._stats_every_s
+
+    def step(self, timeout_s: float) -> bool:
+        """Do what is next, one timestep at most; False when nothing came within ``timeout_s``.
+
+        Raises EdgeError when source or engine fail, ReaderGoneError when nobody reads the events any more.
+        """
+        camera = self._camera
+        self.telemetry.last_turn = self._clock()
+        item = None
+        if self._is_over(camera.live):
+            self.over = True
+            return True
+        try:
+            item = camera.read(timeout_s)
+        except StopIteration:
+            self._ended = self._ended or "the source ended"
+            self.over = True
+            return True
+        if item is None:
+            pass
+        elif not hasattr(item, "image"):
+            self._change_state(item.state, item.cause)
+        elif not camera.live and self._is_beyond_duration(item.index):
+            self.over = True
+        else:
+            self._watch(item, camera.live)
+        if camera.live and self._clock() >= self._next_stats:
+            self._next_stats = self._clock() + self._stats_every_s
+            self._emit_stats()
+        return item is not None
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Say how it ended, last statistics included, and free the sessions. Once, after the last step."""
+        self.over, self.error = True, error
+        self._wall_s = self._clock() - self._started
+        # A reader that leaves only now changes nothing any more.
+        with suppress(ReaderGoneError):
+            if self._state not in ("ended", "failed"):
+                if error is not None:
+                    self._change_state("failed", " ".join(str(error).split()))
+                elif self._stopping:
+                    self._change_state("ended", self._ended)
+            if error is None:
+                self._emit_never_asked()
+        with suppress(ReaderGoneError):
+            self._emit_stats()
+        self.loop.close()
+        self.telemetry.ended = "well" if error is None else "failed"
+
+    def report(self) -> RunReport:
+        """What the run came to, after :meth:`finish`."""
+        camera = self._camera
+        return RunReport(
+            stream=self._events.stream,
+            source=camera.description,
+            decoder=camera.decoder,
+            bundle=f"{self.model.bundle.name} {self.model.bundle.precision}",
+            engine=self.model.backend,
+            live=camera.live,
+            stream_s=self._now_s,
+            wall_s=self._wall_s,
+            dropped=camera.dropped,
+            reconnects=camera.reconnects,
+            telemetry=self.telemetry,
+            never_asked=tuple(query.id for query in self.loop.queries if not query.asked),
+            ended=self._ended,
+        )
+
+    def prepare(self, configs: Sequence[QueryConfig]) -> Revision:
+        """Make ready to watch for ``configs`` instead. Nothing changes until :meth:`revise`; EdgeError if one
+        of them cannot be asked.
+        """
+        return self.loop.prepare(configs, self._now_s)
+
+    def revise(self, revision: Revision) -> list[str]:
+        """Take over, between two timesteps: in force from the next one. What changed, in words."""
+        changes = self.loop.revise(revision)
+        for action, query in changes:
+            if query.asked:  # so it is not new
+                self._emit_query(action, query, self._now_s)
+        return [f"{query.id} {action}" for action, query in changes]
+
+    def _is_over(self, live: bool) -> bool:
+        if live and self._duration_s is not None and self._clock() - self._started >= self._duration_s:
+            self.stop(f"{self._duration_s:g} s are over")
+        return self._stopping
+
+    def _is_beyond_duration(self, index: int) -> bool:
+        """A file's end by ``duration_s`` depends on its own time alone, so that events stay the same."""
+        if self._duration_s is None or self.model.stream_format.interval(index)[1] <= self._duration_s:
+            return False
+        self.stop(f"{self._duration_s:g} s are over")
+        return True
+
+    def _watch(self, frame: Frame, live: bool) -> None:
+        """One timestep for every query."""
+        taken = self._clock()
+        start = frame.captured_at if live else taken
+        telemetry = self.telemetry
+        telemetry.skipped += frame.index - self._next_index
+        self._next_index = frame.index + 1
+        self._now_s = self.model.stream_format.interval(frame.index)[1]
+        for query in self.loop.ask_due(self._now_s):
+            self._emit_query("asked", query, query.due)
+        if live:
+            telemetry.add_stage("queue", (taken - start) * 1e3)
+
+        pixels = self._vision.preprocess(frame.image)
+        preprocessed = self._clock()
+        tokens = self._vision.encode(pixels)
+        telemetry.add_stage("preprocess", (preprocessed - taken) * 1e3)
+        telemetry.add_stage("vision", (self._clock() - preprocessed) * 1e3)
+
+        steps = self.loop.step(tokens, frame.index, start)
+        for query, step in zip(self.loop.queries, steps, strict=True):
+            telemetry.add_stage("append", step.decision.timing["append"])
+            if query.asked:
+                telemetry.decision.add(step.latency_ms["decision"])
+            if step.decision.speak:
+                telemetry.first_text.add(step.latency_ms["first_token"])
+            if step.suppressed is not None:
+                telemetry.suppress(step.suppressed)
+        telemetry.timesteps += 1
+        telemetry.last_frame = self._clock()
+        self._display.step(self._now_s, steps)
+
+    def _deliver(self, response: Response) -> bool:
+        self.telemetry.responses += 1
+        return self._emit(self._events.response(response))
+
+    def _emit_never_asked(self) -> None:
+        for query in self.loop.queries:
+            if not query.asked:
+                self._emit_query("never_asked", query, query.due)
+
+    def _emit_query(self, action: str, query: Query, time_s: float) -> None:
+        self._emit(self._events.query(action, query.id, query.config.text, time_s))
+
+    def _change_state(self, state: str, cause: str) -> None:
+        self._state = state
+        self._emit(self._events.state(state, cause, self._now_s))
+        self._display.state(state, cause)
+
+    def _emit_stats(self) -> None:
+        telemetry = self.telemetry
+        counts: dict[str, Any] = {
+            "timesteps": telemetry.timesteps,
+            "skipped": telemetry.skipped,
+            "responses": telemetry.responses,
+            "suppressed": dict(sorted(telemetry.suppressed.items())),
+        }
+        timing: dict[str, Any] = {
+            "dropped": self._camera.dropped,
+            "reconnects": self._camera.reconnects,
+            "decision_ms": telemetry.decision.summary(),
+            "first_text_ms": telemetry.first_text.summary(),
+            "sinks": self._sinks.counts(),
+        }
+        self._emit(self._events.stats(self._now_s, counts, timing))
+
+    def _emit(self, event: Event) -> bool:
+        self._display.clear()
+        return self._sinks.write(event)

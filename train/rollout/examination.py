@@ -1,0 +1,88 @@
+"""A checkpoint is asked questions, as they are or at several thresholds, and what it says becomes figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.metric.annotations import Annotation, Prediction
+from benchmarks.metric.false_alarms import silence
+from benchmarks.metric.judges import ExactJudge
+from benchmarks.metric.score import score
+from train.data.dataset import Source
+from train.data.encode import turn_encoder
+from train.data.features import FeatureCache
+from train.models.checkpoint import Checkpoint
+from train.rollout.evaluation import points, predict
+from train.rollout.token_constraints import TokenRules
+from train.rollout.trajectory import Prompts
+
+
+class Examination:
+    """``files`` of annotations, put to one checkpoint by greedy rollouts, which decide as the runtime does.
+
+    ``cache``: folder of vision features; missing ones are computed. Raises FormatError, FeatureError, and
+    ConfigError where nothing is asked.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, files: Sequence[Path], cache: Path) -> None:
+        self._stream_format, self._tokenizer = checkpoint.stream_format, checkpoint.tokenizer
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = checkpoint.model.to(self._device).float().eval()
+        features = FeatureCache(cache, self._stream_format.fps, vision=self._model.vision)
+        self._prompts = Prompts([Source(path) for path in files], features, shuffle=False)
+
+    @property
+    def annotations(self) -> list[Annotation]:
+        return self._prompts.annotations
+
+    def ask(self, questions: Sequence[Annotation], threshold: float) -> list[Prediction]:
+        """What the model says to ``questions`` when it speaks from ``threshold`` on."""
+        rules = TokenRules(
+            turn_encoder(self._stream_format, self._tokenizer),
+            self._tokenizer,
+            self._model.decoder.get_input_embeddings().num_embeddings,
+            threshold=threshold,
+        )
+        with _precision(self._device):
+            return predict(self._model, rules, self._prompts, questions, progress=f"threshold {threshold:g}")
+
+
+def drawn(annotations: list[Annotation], count: int, seed: int) -> list[Annotation]:
+    """``count`` of the questions, 0 for all, in file order."""
+    if not 0 < count < len(annotations):
+        return annotations
+    chosen = np.random.default_rng(seed).permutation(len(annotations))[:count]
+    return [annotations[i] for i in sorted(chosen)]
+
+
+def _precision(device: torch.device) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def figures(questions: list[Annotation], said: list[Prediction]) -> dict[str, Any]:
+    """StreamPro-F1 in points on questions with answers, the rate of speech on those without."""
+    by_id = {prediction.id: prediction for prediction in said}
+    answered = [question for question in questions if question.answers]
+    found: dict[str, Any] = {"questions": len(questions)}
+    if answered:
+        mine = [by_id[question.id] for question in answered]
+        report = score(answered, mine, ExactJudge(), bootstrap=0)
+        found["f1"] = points(report)
+        found["responses_per_answer"] = sum(len(p.responses) for p in mine) / sum(
+            len(a.answers) for a in answered
+        )
+        if report.weighted is not None:
+            found["parts"] = {
+                name: 100 * getattr(report.weighted, name)
+                for name in ("time", "accuracy", "precision", "recall")
+            }
+    if len(answered) < len(questions):
+        found["silence"] = asdict(silence(questions, said, bootstrap=0))["overall"]
+    return found

@@ -1,0 +1,176 @@
+"""Recipes of supervised training: TOML files read strictly into frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edge_runtime.bundle.stream_format import StreamFormat
+from train.config.reader import plain, read_recipe
+from train.data.dataset import Source
+from train.data.encode import OffsetSampling
+from train.models.compact.model import CompactConfig
+from train.models.inherit import inherited
+from train.models.lora import LoraSettings
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on.
+
+    ``cache``: folder of vision features; ``workers``: processes that compute them. ``max_turns``: a longer
+    clip is learned in overlapping pieces of this many turns. ``around_events``: in one piece instead, where
+    this question or another about the clip has an answer. ``questions_per_clip``: most questions of one
+    clip that are asked in one trajectory, as a session with several queries has them.
+    """
+
+    train: tuple[Source, ...]
+    validation: tuple[Source, ...] = ()
+    cache: Path = Path("runs/features")
+    workers: int = 2
+    max_turns: int = 200
+    around_events: bool = False
+    questions_per_clip: int = 1
+
+    def __post_init__(self) -> None:
+        if self.max_turns < 2 or self.questions_per_clip < 1:
+            raise ValueError("data: max_turns must be at least 2 and questions_per_clip at least 1")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """``gamma`` is focal's; ``beta`` and ``lambda_text`` are CB-Stream's."""
+
+    kind: Literal["cb-stream", "focal", "cross-entropy"] = "cb-stream"
+    beta: float = 0.9999
+    lambda_text: float = 2.0
+    gamma: float = 2.0
+
+
+@dataclass(frozen=True)
+class GuidanceSettings:
+    """Weights of what attention heads are shown and of what is read off, against the supervised loss.
+
+    ``grounding``: of where the answer of temporal grounding finds the begin and end of its interval.
+    """
+
+    looking: float = 0.15
+    grounding: float = 0.15
+    reading: float = 0.15
+
+    def __post_init__(self) -> None:
+        if min(self.looking, self.grounding, self.reading) < 0:
+            raise ValueError("guidance: weights must not be negative")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW with a linear warm-up and a cosine to ``final_lr_share`` of the peak.
+
+    ``projector_lr``, ``embedding_lr``: peaks of the projector and of the (tied) embedding; ``lr`` when
+    absent.
+    """
+
+    lr: float = 2e-3
+    projector_lr: float | None = None
+    embedding_lr: float | None = None
+    warmup_steps: int = 100
+    final_lr_share: float = 0.02
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.98
+    grad_clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long and how. ``batch_size`` is per device and micro-batch; ``max_minutes`` 0 means no limit, and
+    ``steps`` 0 all of the epochs.
+
+    With a time limit the learning rate follows the larger of the shares of steps and of time that have
+    passed, so the schedule ends complete either way. ``threads`` 0 leaves the choice to torch.
+    ``loader_workers``: processes that load batches; 0 suits a CPU, where they would only take its time.
+    ``eval_items``: validation questions for the teacher-forced rates, ``f1_items``: those answered for
+    StreamPro-F1, which decides which checkpoint is the best (0: none). ``fsdp``: how weights are sharded over
+    the processes of torchrun.
+    """
+
+    epochs: int = 1
+    steps: int = 0
+    batch_size: int = 16
+    accumulation: int = 1
+    max_minutes: float = 0.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    threads: int = 0
+    log_steps: int = 50
+    eval_steps: int = 500
+    eval_items: int = 400
+    save_minutes: float = 5.0
+    loader_workers: int = 0
+    gradient_checkpointing: bool = False
+    f1_items: int = 0
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    fsdp: Literal["no", "full_shard", "shard_grad_op"] = "no"
+
+    def __post_init__(self) -> None:
+        least = {
+            "epochs": 1,
+            "batch_size": 1,
+            "accumulation": 1,
+            "log_steps": 1,
+            "eval_steps": 1,
+            "eval_items": 1,
+        }
+        least |= {
+            "steps": 0,
+            "max_minutes": 0,
+            "threads": 0,
+            "save_minutes": 0,
+            "loader_workers": 0,
+            "f1_items": 0,
+        }
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"run: {name} must be at least {smallest}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class SFTRecipe:
+    """One supervised training.
+
+    ``init``: "scratch", or a checkpoint folder, whose model and tokenizer are taken and ``model`` and
+    ``tokenizer`` ignored; a recipe file inherits from it each key of ``protocol`` it does not set.
+    ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``: "world" (made from the
+    generated world's texts) or a tokenizer.json. ``guidance``: the decoder is also shown where to look; for
+    clips of the generated world.
+    Paths are relative to where training is started.
+    """
+
+    data: Data
+    output: Path
+    init: str = "scratch"
+    tokenizer: str = "world"
+    seed: int = 1
+    model: CompactConfig = field(default_factory=CompactConfig)
+    lora: LoraSettings | None = None
+    protocol: StreamFormat = field(default_factory=StreamFormat)
+    offsets: OffsetSampling = field(default_factory=OffsetSampling)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    run: Run = field(default_factory=Run)
+    guidance: GuidanceSettings | None = None
+
+    @staticmethod
+    def complete(tables: dict[str, Any]) -> dict[str, Any]:
+        """What a recipe file does not say of the stream format it takes from its ``init``."""
+        return inherited(tables)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it: paths as text."""
+        return plain(asdict(self))
+
+
+def load_recipe(path: Path) -> SFTRecipe:
+    """Raises as :func:`read_recipe`."""
+    return read_recipe(path, SFTRecipe)
