@@ -11,8 +11,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,22 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+import edge_runtime
 from benchmarks.metric.annotations import parse_annotation, parse_prediction
-from edge_runtime.events.records import Event, EventMaker
+from edge_runtime.events.records import Event, EventMaker, Response
 from tests.docs.code_blocks import LANGUAGES, NOTES, PAGES, ROOT, Block, blocks_of, commands_of
 
 SAMPLE = ROOT / "edge_runtime" / "samples" / "sample.mp4"
 CAMERA = "rtsp://192.0.2.7/stream"  # what pages write for a network camera; the sample clip stands in for it
 PORT = "8808"  # of receivers in pages; a free one is taken
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-BEING_MERGED = ("CONTRIBUTING.md",)  # its recipes need the four registries
 RUN = [page for page in PAGES if any(block.run for block in blocks_of(page))]
-SLOW = ("tutorial.md", "CONTRIBUTING.md")
+# CONTRIBUTING has commands of its own parts, which are not there without them; it is run.
+WITH_COMMANDS = [page for page in PAGES if page.name != "CONTRIBUTING.md" and list(commands_of(page))]
+MARKS = {
+    "tutorial.md": [pytest.mark.slow],
+    "CONTRIBUTING.md": [pytest.mark.slow, pytest.mark.xfail(strict=False, reason="a registry is missing")],
+}
 DEFAULT_COMMAND = {"edge_runtime": "run", "export": "bundle"}  # what is meant when no command is named
 _COMMAND_LINE = re.compile(r"^  ([a-z][\w-]*)\s{2,}\S", re.M)
 _FILE = re.compile(
@@ -42,14 +47,10 @@ _FILE = re.compile(
 _LINK = re.compile(r"\]\(([^)#\s]+?)(?:#[^)\s]*)?\)")
 
 
-def named(pages: list[Path], slow: tuple[str, ...] = ()) -> list[Any]:
-    xfail = pytest.mark.xfail(strict=False, reason="the registries are being merged")
+def named(pages: Iterable[Path], marks: Mapping[str, list[pytest.MarkDecorator]] | None = None) -> list[Any]:
+    marks = marks or {}
     return [
-        pytest.param(
-            page,
-            marks=[xfail] * (page.name in BEING_MERGED) + [pytest.mark.slow] * (page.name in slow),
-            id=page.relative_to(ROOT).as_posix(),
-        )
+        pytest.param(page, marks=marks.get(page.name, []), id=page.relative_to(ROOT).as_posix())
         for page in pages
     ]
 
@@ -140,7 +141,7 @@ def resolved(module: str, words: list[str], helps: dict[str, str]) -> str:
     return command
 
 
-@pytest.mark.parametrize("page", named([page for page in PAGES if list(commands_of(page))]))
+@pytest.mark.parametrize("page", named(WITH_COMMANDS))
 def test_commands_and_options_exist(page: Path, helps: dict[str, str]) -> None:
     unknown = []
     for module, words in commands_of(page):
@@ -181,9 +182,8 @@ def event_like(record: dict[str, Any]) -> Event:
     """The event that a live stream gives in the same situation."""
     make = EventMaker(record["stream"])
     if record["type"] == "response":
-        return make.response(
-            record["query"], record["question"], 1.0, (0.0, 1.0), "x", 1.0, record["latency_ms"]
-        )
+        values = {field.name: record[field.name] for field in fields(Response)}
+        return make.response(Response(**values))
     if record["type"] == "stream":
         return make.state(record["state"], record["cause"], 1.0)
     if record["type"] == "query":
@@ -210,7 +210,7 @@ def test_toml_is_accepted(block: Block, tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.chdir(ROOT)
         assert list(trials(load_comparison(path), path, tmp_path / "out"))
         return
-    from train.recipe import load_recipe
+    from train.sft.recipe import load_recipe
 
     if block.kind == "recipe part":
         path.write_text(
@@ -259,7 +259,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.gst
-@pytest.mark.parametrize("page", named(RUN, SLOW))
+@pytest.mark.parametrize("page", named(RUN, MARKS))
 def test_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gi")
     shutil.copy(SAMPLE, tmp_path / "clip.mp4")
@@ -275,8 +275,9 @@ def test_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         elif block.run and block.language == "sh":
             assert block.argument in run_shell(block, tmp_path)
         elif block.run:
-            if "session" in names:  # of the block before, which watched the clip to its end
-                names["session"].reset(keep_queries=True)
+            if "watcher" in names:  # that of the block before has watched the clip to its end
+                names["watcher"] = edge_runtime.watch("nano")
+                names["watcher"].ask("Tell me everything that happens.")
             with contextlib.redirect_stdout(io.StringIO()) as printed:
                 exec(compile(block.text, str(block), "exec"), names)
             assert block.argument in printed.getvalue()
