@@ -381,9 +381,7 @@ def test_a_broken_picture_is_said_and_leaves_the_others_alone(edge_run, clip, tm
         Image.new("RGB", (64, 48), (90 * number, 0, 0)).save(shots / f"{number}.jpg")
     (shots / "2.jpg").touch()
     os.mkfifo(shots / "4.jpg")
-    said = (
-        "shots: skipped 2 of 4 images: 2.jpg (the file is empty), 4.jpg (it is not a regular file); remove"
-    )
+    said = "shots: skipped 2 of 4 images: 2.jpg (the file is empty), 4.jpg (it is not a regular file); remove"
     done = edge_run("shots", clip, "--ask", "What?", "--quiet")
     assert done.returncode == 4
     assert said in done.stderr and len(done.stderr.splitlines()) == 1
