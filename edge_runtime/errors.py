@@ -41,3 +41,9 @@ class BackendError(EdgeError):
     """An inference engine that is missing or fails."""
 
     exit_code = 6
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what ``error`` says, at most 200 characters, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

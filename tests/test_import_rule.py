@@ -124,7 +124,7 @@ def graph_of(package: str) -> dict[str, set[str]]:
     return first_level(package, imports)
 
 
-@pytest.mark.parametrize("package", params(PACKAGES, ["edge_runtime"]))
+@pytest.mark.parametrize("package", PACKAGES)
 def test_the_sub_packages_form_no_cycle(package: str) -> None:
     assert cycles(graph_of(package)) == []
 

@@ -52,15 +52,15 @@ def sft(recipe: Path, resume: bool) -> None:
 @click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True)
 @click.option("--words", type=click.IntRange(min=0), default=1500, show_default=True, help="Steps; 0: none.")
 def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
-    """Stage 0 for RECIPE's model: it learns to see what moves, what is where, and to say it.
+    """Pretrain RECIPE's model on generated clips: to see what moves and what is where, and to say it.
 
     Started again with the same --out, it goes on with the part that was not done.
     """
-    from train.pretrain.run import run_stage_zero
+    from train.pretrain.run import run_pretraining
     from train.progress import say
     from train.sft.recipe import load_recipe
 
-    run_stage_zero(load_recipe(recipe), out, epochs, words, say)
+    run_pretraining(load_recipe(recipe), out, epochs, words, say)
     click.echo(str(out))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
@@ -91,3 +93,17 @@ class Progress:
 def say(text: str) -> None:
     """A line on stderr; bars stay below it."""
     tqdm.write(text, file=sys.stderr)
+
+
+class RunLog:
+    """Lines for people: on stderr and, with the time of day, in ``path``. Not where ``speaks`` is False."""
+
+    def __init__(self, path: Path, speaks: bool) -> None:
+        self._path, self._speaks = path, speaks
+
+    def __call__(self, text: str) -> None:
+        if not self._speaks:
+            return
+        say(text)
+        with contextlib.suppress(OSError), open(self._path, "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters

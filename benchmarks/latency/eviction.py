@@ -28,7 +28,7 @@ from benchmarks.latency.quantiles import summarise
 from edge_runtime.backends.ort import OrtBackend
 from edge_runtime.bundle.manifest import load_bundle
 from edge_runtime.command_line.exit import run_command
-from edge_runtime.kv_cache.eviction import SlotStore
+from edge_runtime.kv_cache.eviction import CacheSlots
 from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import inverse_frequencies
 from edge_runtime.kv_cache.window import EvictionPlan, KVWindow
@@ -68,10 +68,10 @@ class Stream:
             words = int(self._rng.integers(1, 24)) if self._rng.random() < 1 / 12 else 0
             if plan := self._window.plan_turn(TURN + words):
                 break
-            self._begin(self._window.rows)
+            self._begin(self._window.slots)
             self._window.add("turn", TURN + words)
         if self._mrope:  # as edge_runtime.kv_cache.mrope gives it: a third of the rows are positions
-            plan = replace(plan, moves=tuple(replace(m, turn=m.shift // 3) for m in plan.moves))
+            plan = replace(plan, moves=tuple(replace(m, delta=m.position_delta // 3) for m in plan.moves))
         began, busy = perf_counter(), thread_time()
         self._evict(plan)
         times = {
@@ -142,7 +142,7 @@ def _synthetic(rows: int, block: int) -> dict[str, Callable[[], dict[str, float]
         scales = np.full((layers, two, heads, 1, width), 5 / 127, np.float32) if name == "int8" else None
         stored = (noise * 25 if name == "int8" else noise).astype(name)
         for kind, positions in (("", LAPS * rows), (" M-RoPE", LAPS * rows), (" near", rows)):
-            cache = SlotStore(
+            cache = CacheSlots(
                 HostStore(stored.copy(), scales), rows, positions, inverse_frequencies(width, THETA)
             )
             stream = Stream(rows, block, cache.begin, cache.evict, mrope=kind == " M-RoPE")

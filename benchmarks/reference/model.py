@@ -33,7 +33,7 @@ from edge_runtime.bundle.stream_format import TurnEncoder
 from edge_runtime.bundle.tokenizer import Tokenizer
 from edge_runtime.engine.model import Model
 from edge_runtime.errors import BackendError, BundleError
-from edge_runtime.kv_cache.eviction import SlotStore
+from edge_runtime.kv_cache.eviction import CacheSlots
 from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import inverse_frequencies
 from edge_runtime.kv_cache.window import EvictionPlan
@@ -110,7 +110,7 @@ class TorchCache:
     """See :class:`edge_runtime.backends.base.DecoderCache`.
 
     Keys and values lie in one numpy array [L, 2, Hkv, C, Dh]; torch sees the same memory, so that rows are
-    evicted by the runtime's own :class:`SlotStore`.
+    evicted by the runtime's own :class:`CacheSlots`.
     """
 
     def __init__(self, decoder: LlamaForCausalLM, model: ModelSpec) -> None:
@@ -118,7 +118,7 @@ class TorchCache:
         self._decoder = decoder
         shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
         cache = np.zeros(shape, np.float32)
-        self._rows = SlotStore(
+        self._rows = CacheSlots(
             HostStore(cache),
             self.capacity,
             model.rotary_positions or model.context_rows,

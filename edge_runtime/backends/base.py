@@ -6,32 +6,33 @@ Caches of one decoder may run in parallel, one cache is for one thread at a time
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.bundle.manifest import Bundle, GraphSpec
+from edge_runtime.bundle.manifest import Bundle, GraphSpec, TensorSpec
 from edge_runtime.errors import BundleError
 from edge_runtime.kv_cache.window import EvictionPlan
 
 
 class VisionGraph(Protocol):
-    """Pictures to visual tokens. Remembers nothing: safe to call from several threads."""
+    """Frames to visual tokens. Remembers nothing: safe to call from several threads."""
 
     def run(
         self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """``pixels`` [1, 3, H, W] -> ``tokens`` [1, V, D] and ``trace``.
+        """``pixels`` [1, 3, H, W] -> ``tokens`` [1, V, D] and this frame's features.
 
-        ``previous``: the trace of the frame before, None for the first of a stream. A graph that looks at one
-        frame alone takes no notice of them and gives None. Raises BackendError.
+        ``previous``: the features of the frame before, None for the first of a stream. A graph that looks at
+        one frame alone ignores them and gives None. Raises BackendError.
         """
         ...
 
 
-def first_trace(graph: GraphSpec) -> NDArray[np.float32] | None:
-    """What stands for the trace of a frame that never was: zeros; None for a graph that wants none.
+def initial_features(graph: GraphSpec) -> NDArray[np.float32] | None:
+    """The previous features of a stream's first frame: zeros; None for a graph that takes none.
 
     Raises BundleError when their shape is not all numbers.
     """
@@ -44,8 +45,16 @@ def first_trace(graph: GraphSpec) -> NDArray[np.float32] | None:
     return np.zeros(shape, dtype=np.float32)
 
 
+def check_names(what: str, specs: Iterable[TensorSpec], names: Iterable[str]) -> None:
+    """Raises BundleError when ``names`` of ``what``, tensors of a graph, are not those of bundle.json."""
+    difference = {spec.name for spec in specs} ^ set(names)
+    if difference:
+        named = ", ".join(sorted(difference)[:3])
+        raise BundleError(f"{what} are not those of bundle.json ({named}); export the bundle again")
+
+
 class DecoderCache(Protocol):
-    """The decoder with one stream's keys and values: static buffers of ``capacity`` rows, written in
+    """The decoder with one stream's keys and values: static buffers of ``capacity`` slots, written in
     place.
     """
 
@@ -58,22 +67,22 @@ class DecoderCache(Protocol):
         positions: NDArray[np.int64] | None = None,
         deepstack: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """Append ``embeddings`` [S, D] at rows ``start ..``, which overwrites what lay there before.
+        """Append ``embeddings`` [S, D] at slots ``start ..``, which overwrites what lay there before.
 
-        ``positions`` [3, S]: for graphs with M-RoPE; None where a row's index is its position. ``deepstack``
+        ``positions`` [3, S]: for graphs with M-RoPE; None where a slot's index is its position. ``deepstack``
         [n, S, D]: for graphs with that input, added after each of the first n layers.
         Returns the logits of the last position, float32 [vocab]: a view that the next step overwrites.
-        ``start + S`` must not exceed ``capacity``. Raises BackendError when the engine fails; rows before
+        ``start + S`` must not exceed ``capacity``. Raises BackendError when the engine fails; slots before
         ``start`` are untouched then.
         """
         ...
 
     def evict(self, plan: EvictionPlan) -> None:
-        """Rows of ``plan.kept`` become the first ones, their keys turned to as many positions apart."""
+        """Slots of ``plan.kept`` become the first ones, their keys rotated to as many positions apart."""
         ...
 
-    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Copies of the first ``rows`` keys and values, [L, Hkv, rows, Dh] each, oldest first and positions
+    def read_slots(self, slots: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Copies of the first ``slots`` keys and values, [L, Hkv, slots, Dh] each, oldest first and positions
         counted from 0, float32; to compare, not to run.
         """
         ...

@@ -1,25 +1,23 @@
 """ONNX Runtime: the CPU everywhere, CUDA for bundles with a float16 cache.
 
-The decoder's cache is bound once, past and present to the same memory: GroupQueryAttention and
-TensorScatter then write the chunk's rows in place and copy nothing. A step rebinds only what changes with the
-chunk's length. TensorRT's oldest flavour gives the chunk's rows instead: they are copied afterwards.
+The decoder's cache is bound once, past and present to the same memory: GroupQueryAttention and TensorScatter
+then write the chunk's slots in place and copy nothing. A step rebinds only what changes with the chunk's
+length. TensorRT's oldest flavour gives the chunk's slots instead: they are copied afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_runtime.backends.base import DecoderCache, first_trace
+from edge_runtime.backends.base import DecoderCache, check_names, initial_features
 from edge_runtime.backends.spinning import Spinning, session_entries, supported
-from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec, TensorSpec
-from edge_runtime.errors import BackendError, BundleError
-from edge_runtime.kv_cache.eviction import SlotStore
+from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec
+from edge_runtime.errors import BackendError, BundleError, first_line
+from edge_runtime.kv_cache.eviction import CacheSlots
 from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import inverse_frequencies
 from edge_runtime.kv_cache.window import EvictionPlan
@@ -75,14 +73,14 @@ class OrtBackend:
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the engine's exceptions share no base class
-            raise BackendError(f"{path}: onnxruntime cannot load it ({_first_line(error)})") from error
+            raise BackendError(f"{path}: onnxruntime cannot load it ({first_line(error)})") from error
         if providers[0] not in session.get_providers():
             raise BackendError(
                 "backend cuda: onnxruntime could not start its CUDA provider; check the driver and the CUDA "
                 "libraries, or choose backend cpu"
             )
-        _check_names(path, "inputs", graph.inputs, session.get_inputs())
-        _check_names(path, "outputs", graph.outputs, session.get_outputs())
+        check_names(f"{path}: its inputs", graph.inputs, (one.name for one in session.get_inputs()))
+        check_names(f"{path}: its outputs", graph.outputs, (one.name for one in session.get_outputs()))
         return session
 
 
@@ -91,20 +89,20 @@ class OrtVision:
 
     def __init__(self, session: onnxruntime.InferenceSession, graph: GraphSpec) -> None:
         self._session = session
-        self._nothing = first_trace(graph)
-        self._outputs = ["tokens"] if self._nothing is None else ["tokens", "trace"]
+        self._initial = initial_features(graph)
+        self._outputs = ["tokens"] if self._initial is None else ["tokens", "trace"]
 
     def run(
         self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         inputs = {"pixels": pixels}
-        if self._nothing is not None:
-            inputs["previous"] = self._nothing if previous is None else previous
+        if self._initial is not None:
+            inputs["previous"] = self._initial if previous is None else previous
         try:
-            tokens, *trace = self._session.run(self._outputs, inputs)
+            tokens, *features = self._session.run(self._outputs, inputs)
         except Exception as error:
-            raise BackendError(f"vision graph: onnxruntime failed ({_first_line(error)})") from error
-        return tokens, trace[0] if trace else None
+            raise BackendError(f"vision graph: onnxruntime failed ({first_line(error)})") from error
+        return tokens, features[0] if features else None
 
 
 class OrtDecoder:
@@ -144,14 +142,14 @@ class _OrtCache:
         self.capacity = model.context_rows
         self._session = session
         self._binding = session.io_binding()
-        # Rows are written before they are read; zeros all the same, so that no stray NaN can meet a product
+        # Slots are written before they are read; zeros all the same, so that no stray NaN can meet a product
         # with 0.
         shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
         self._cache: Any = np.zeros(shape, dtype)  # keys and values of each layer in turn
         self._scales = scales
         self._store = HostStore(self._cache, scales)
         positions = self._positions_of(model)
-        self._rows = SlotStore(
+        self._slots = CacheSlots(
             self._store, self.capacity, positions, inverse_frequencies(model.head_dim, model.rope_theta)
         )
         self._positions = np.arange(positions, dtype=np.int64)
@@ -169,8 +167,8 @@ class _OrtCache:
     ) -> NDArray[np.float32]:
         length, width = embeddings.shape
         if not 0 < length <= self.capacity - start:
-            raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
-        base = self._rows.begin(start)
+            raise ValueError(f"step of {length} slots at {start} in a cache of {self.capacity}")
+        base = self._slots.begin(start)
         self._write_index[0] = start
         self._before(length)
         # All anew in every step: their length varies, and on a GPU binding is what copies them there.
@@ -186,20 +184,20 @@ class _OrtCache:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise BackendError(f"decoder graph: onnxruntime failed ({_first_line(error)})") from error
+            raise BackendError(f"decoder graph: onnxruntime failed ({first_line(error)})") from error
         self._after(start, length)
         return self._logits
 
     def evict(self, plan: EvictionPlan) -> None:
-        self._rows.evict(plan)
+        self._slots.evict(plan)
 
-    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        return self._rows.read(rows)
+    def read_slots(self, slots: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return self._slots.read(slots)
 
     def close(self) -> None:
         self._binding.clear_binding_inputs()
         self._binding.clear_binding_outputs()
-        del self._rows, self._store, self._cache
+        del self._slots, self._store, self._cache
 
     def _positions_of(self, model: ModelSpec) -> int:
         """How many the graph can be given."""
@@ -239,7 +237,7 @@ class OrtHostCache(_OrtCache):
 
 class OrtAppendingCache(OrtHostCache):
     """The graph only reads the cache and gives the chunk's keys and values [2 L, Hkv, S, Dh]: they are copied
-    to their rows afterwards.
+    to their slots afterwards.
     """
 
     _new: NDArray[Any]
@@ -257,7 +255,7 @@ class OrtAppendingCache(OrtHostCache):
 
 
 class OrtDeviceCache(_OrtCache):
-    """Keys and values in the device's memory, and as many rows of the host's, to which an eviction fetches
+    """Keys and values in the device's memory, and as many slots of the host's, to which an eviction fetches
     them and from which it writes them back: OrtValue has no copy of parts.
     """
 
@@ -271,9 +269,9 @@ class OrtDeviceCache(_OrtCache):
             for host, value in zip(layer[:, None], pair, strict=True):
                 value.update_inplace(host)
 
-    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    def read_slots(self, slots: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         self._fetch()
-        return super().read_rows(rows)
+        return super().read_slots(slots)
 
     def close(self) -> None:
         super().close()
@@ -285,7 +283,7 @@ class OrtDeviceCache(_OrtCache):
                 host[:] = value.numpy()
 
     def _positions_of(self, model: ModelSpec) -> int:
-        """Rows and positions are kept alike after each eviction: whether GroupQueryAttention's kernels for
+        """Slots and positions are kept alike after each eviction: whether GroupQueryAttention's kernels for
         CUDA would follow ``position_ids`` otherwise has not been tried.
         """
         return model.context_rows
@@ -315,18 +313,3 @@ def _load_scales(bundle: Bundle) -> NDArray[np.float32]:
     if scales.dtype != np.float32 or scales.shape != shape or not (scales > 0).all():
         raise BundleError(f"{path}: expected positive float32 {shape}; export the bundle again")
     return np.ascontiguousarray(scales)
-
-
-def _check_names(path: Path, what: str, specs: Sequence[TensorSpec], actual: Sequence[Any]) -> None:
-    """Raises BundleError when the graph's tensors are not the ones bundle.json names."""
-    difference = {spec.name for spec in specs} ^ {tensor.name for tensor in actual}
-    if difference:
-        raise BundleError(
-            f"{path}: its {what} are not those of bundle.json ({', '.join(sorted(difference)[:3])}); "
-            "export again"
-        )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -23,7 +23,7 @@ MAX_THREADS = 4
 
 
 def print_to_stderr(line: str) -> None:
-    """What is worth knowing, where nobody says otherwise."""
+    """Where notices go by default."""
     print(line, file=sys.stderr)
 
 
@@ -48,13 +48,13 @@ def select_backend(
         raise ConfigError(f"threads {threads}: must be from 1 to {MOST_THREADS}")
     if name in _TENSORRT:
         return _open_tensorrt(_TENSORRT[name], say)
-    told = False
+    reported = False
     if name == "auto" and (engine := _made_for_tensorrt(bundle)):
         try:
             return _open_tensorrt(engine, say)
         except BackendError as error:  # no GPU here, or not what it needs: the CPU runs the bundle as well
             say(f"bundle {bundle.name} is made for TensorRT; using the CPU ({error})")
-            told = True
+            reported = True
     onnxruntime = _import_onnxruntime()
     has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if name == "cuda":
@@ -69,7 +69,7 @@ def select_backend(
     if has_cuda and name != "cpu":
         reason = _why_not_cuda(bundle)
         device = "cpu" if reason else "cuda"
-        if reason and not told:
+        if reason and not reported:
             say(f"CUDA is not used: {reason}; {_FOR_CUDA}, or choose backend cpu")
 
     from edge_runtime.backends.ort import OrtBackend

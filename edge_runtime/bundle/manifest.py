@@ -7,15 +7,15 @@ only bundles from people you trust.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
 from edge_runtime.bundle.stream_format import StreamFormat
+from edge_runtime.bundle.verification import verify
 from edge_runtime.errors import BundleError
 
 FORMAT_VERSION = 3
@@ -147,63 +147,10 @@ def find_bundle(name_or_folder: str | PathLike[str]) -> Path:
 def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
     """Read, check and verify a bundle. Raises BundleError (see :func:`find_bundle` for the argument)."""
     folder = find_bundle(name_or_folder)
-    manifest = _read_manifest(folder)
-    root = _Section(manifest, folder / MANIFEST)
-
-    version = root.get("format_version", int)
-    if version > FORMAT_VERSION:
-        raise BundleError(
-            f"{folder / MANIFEST}: format version {version} is newer than this program reads "
-            f"({FORMAT_VERSION}); update streampro-edge"
-        )
-    graphs = root.section("graphs")
-    model = root.section("model")
-    image_size = model.get("image_size", list)
-    if len(image_size) != 2 or not all(isinstance(side, int) and side > 0 for side in image_size):
-        raise model.wrong("image_size", "two positive integers: height, width")
-    bundle = Bundle(
-        folder=folder,
-        name=root.get("name", str),
-        precision=root.get("precision", str),
-        stream_format=_stream_format(root.section("protocol")),
-        model=ModelSpec(
-            **{
-                key: model.positive(key)
-                for key in (
-                    "hidden_size",
-                    "num_layers",
-                    "num_heads",
-                    "num_kv_heads",
-                    "head_dim",
-                    "vocab_size",
-                    "context_rows",
-                )
-            },
-            rope_theta=model.number("rope_theta"),
-            image_size=(image_size[0], image_size[1]),
-            image_mean=model.number("image_mean"),
-            image_std=model.number("image_std"),
-            visual_grid=_visual_grid(model),
-            deepstack=model.positive("deepstack") if "deepstack" in model.data else 0,
-            rotary_positions=_rotary_positions(model),
-        ),
-        vision=_graph(graphs.section("vision")),
-        decoder=_graph(graphs.section("decoder")),
-        alternatives=_alternatives(graphs.section("decoder")),
-        files=_files(root.section("files")),
-        manifest=manifest,
-    )
-    grid = bundle.model.visual_grid
-    if grid is not None and grid[0] * grid[1] != bundle.stream_format.frame_tokens:
-        raise model.wrong(
-            "visual_grid", f"{bundle.stream_format.frame_tokens} visual tokens, as the protocol has"
-        )
-    decoders = [graph.file for graph in (bundle.decoder, *bundle.alternatives)]
-    for needed in (bundle.vision.file, *decoders, EMBEDDING, TOKENIZER):
-        if needed not in bundle.files:
-            raise BundleError(f"{folder / MANIFEST}: files does not list {needed}; export the bundle again")
+    bundle = _parse(folder, _read_manifest(folder))
+    _check_consistent(bundle)
     for name, spec in bundle.files.items():
-        _verify(folder, name, spec)
+        verify(folder, name, spec.sha256, spec.size)
     return bundle
 
 
@@ -220,6 +167,41 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BundleError(f"{path}: expected a JSON object, got {type(data).__name__}")
     return data
+
+
+def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:
+    root = _Section(manifest, folder / MANIFEST)
+    version = root.get("format_version", int)
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{folder / MANIFEST}: format version {version} is newer than this program reads "
+            f"({FORMAT_VERSION}); update streampro-edge"
+        )
+    graphs = root.section("graphs")
+    return Bundle(
+        folder=folder,
+        name=root.get("name", str),
+        precision=root.get("precision", str),
+        stream_format=_stream_format(root.section("protocol")),
+        model=_model(root.section("model")),
+        vision=_graph(graphs.section("vision")),
+        decoder=_graph(graphs.section("decoder")),
+        alternatives=_alternatives(graphs.section("decoder")),
+        files=_files(root.section("files")),
+        manifest=manifest,
+    )
+
+
+def _check_consistent(bundle: Bundle) -> None:
+    path, tokens = bundle.path(MANIFEST), bundle.stream_format.frame_tokens
+    grid = bundle.model.visual_grid
+    if grid is not None and grid[0] * grid[1] != tokens:
+        model = _Section(bundle.manifest["model"], path, "model.")
+        raise model.wrong("visual_grid", f"{tokens} visual tokens, as the protocol has")
+    decoders = [graph.file for graph in (bundle.decoder, *bundle.alternatives)]
+    for needed in (bundle.vision.file, *decoders, EMBEDDING, TOKENIZER):
+        if needed not in bundle.files:
+            raise BundleError(f"{path}: files does not list {needed}; export the bundle again")
 
 
 class _Section:
@@ -255,22 +237,35 @@ class _Section:
         return _Section(self.get(key, dict), self.path, f"{self.place}{key}.")
 
 
-def _visual_grid(model: _Section) -> tuple[int, int] | None:
-    if "visual_grid" not in model.data:
-        return None
-    grid = model.get("visual_grid", list)
-    if len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
-        raise model.wrong("visual_grid", "two positive integers: rows, columns")
-    return grid[0], grid[1]
+def _model(model: _Section) -> ModelSpec:
+    image_size = _pair(model, "image_size", "height, width")
+    positions = model.positive("rotary_positions") if "rotary_positions" in model.data else None
+    slots = model.positive("context_rows")
+    if positions is not None and positions < slots:
+        raise model.wrong("rotary_positions", f"at least {slots}, one for each of context_rows")
+    return ModelSpec(
+        hidden_size=model.positive("hidden_size"),
+        num_layers=model.positive("num_layers"),
+        num_heads=model.positive("num_heads"),
+        num_kv_heads=model.positive("num_kv_heads"),
+        head_dim=model.positive("head_dim"),
+        rope_theta=model.number("rope_theta"),
+        vocab_size=model.positive("vocab_size"),
+        context_rows=slots,
+        image_size=image_size,
+        image_mean=model.number("image_mean"),
+        image_std=model.number("image_std"),
+        visual_grid=_pair(model, "visual_grid", "rows, columns") if "visual_grid" in model.data else None,
+        deepstack=model.positive("deepstack") if "deepstack" in model.data else 0,
+        rotary_positions=positions,
+    )
 
 
-def _rotary_positions(model: _Section) -> int | None:
-    if "rotary_positions" not in model.data:
-        return None
-    positions, rows = model.positive("rotary_positions"), model.positive("context_rows")
-    if positions < rows:
-        raise model.wrong("rotary_positions", f"at least {rows}, one for each of context_rows")
-    return positions
+def _pair(section: _Section, key: str, names: str) -> tuple[int, int]:
+    sides = section.get(key, list)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise section.wrong(key, f"two positive integers: {names}")
+    return sides[0], sides[1]
 
 
 def _stream_format(section: _Section) -> StreamFormat:
@@ -323,35 +318,3 @@ def _files(section: _Section) -> dict[str, FileSpec]:
         entry = section.section(name)
         files[name] = FileSpec(entry.get("sha256", str).lower(), entry.get("bytes", int))
     return files
-
-
-def _verify(folder: Path, name: str, spec: FileSpec) -> None:
-    """Raises BundleError unless ``name`` lies in ``folder`` and is what ``spec`` says."""
-    outside = BundleError(f"{folder / MANIFEST}: file {name} lies outside the bundle's folder; refused")
-    if name != PurePosixPath(name).as_posix() or PureWindowsPath(name).drive or "\\" in name:
-        raise outside
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise outside
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):  # a symbolic link that leads out
-        raise outside
-    if not path.is_file():
-        raise BundleError(f"{path}: missing; copy the bundle again, every file of it")
-    digest = hashlib.sha256()
-    try:
-        size = path.stat().st_size
-        if size != spec.size:
-            raise BundleError(
-                f"{path}: {size} bytes, but {MANIFEST} says {spec.size}; the file is damaged or from another "
-                "bundle: copy or export it again"
-            )
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    if digest.hexdigest() != spec.sha256:
-        raise BundleError(
-            f"{path}: sha256 differs from {MANIFEST}; the file is damaged or from another bundle: "
-            "copy or export it again"
-        )

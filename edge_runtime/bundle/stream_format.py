@@ -4,7 +4,7 @@ A timestep is one dialogue turn: the user side holds an interval label such as `
 interval's frame; the assistant side is a decision, ``</Silence>`` or ``</Response>`` followed by text.
 Training, export and the runtime all build their token ids here, so that what is trained is what runs.
 
-Which frame belongs to which interval is said in :mod:`edge_runtime.video.sampling`.
+Which frame belongs to which interval: :mod:`edge_runtime.video.sampling`.
 """
 
 from __future__ import annotations

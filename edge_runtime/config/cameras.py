@@ -12,6 +12,7 @@ from edge_runtime.config.receivers import read_secret
 from edge_runtime.config.toml import Table
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings, parse_quiet_hours
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.sinks.registry import Secret
 from edge_runtime.video.fingerprint import parse_fingerprint
 from edge_runtime.video.framing import Framing, Polygon
@@ -20,15 +21,6 @@ from edge_runtime.video.sampling import LEAST_FPS
 
 TRANSPORTS = ("tcp", "udp", "auto")
 """Of RTSP."""
-
-
-@dataclass(frozen=True)
-class QueryConfig:
-    """One question put to one stream at ``at`` seconds of it."""
-
-    text: str
-    at: float = 0.0
-    policy: PolicySettings = field(default_factory=PolicySettings)
 
 
 @dataclass(frozen=True)

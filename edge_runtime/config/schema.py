@@ -26,7 +26,7 @@ from typing import Any
 
 from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.backends.spinning import Spinning, parse_spinning
-from edge_runtime.config.cameras import TRANSPORTS, CameraConfig, QueryConfig, SourceOptions, read_cameras
+from edge_runtime.config.cameras import TRANSPORTS, CameraConfig, SourceOptions, read_cameras
 from edge_runtime.config.receivers import read_receivers
 from edge_runtime.config.toml import Problem, Problems, Table
 from edge_runtime.config.toml_lines import key_lines
@@ -43,7 +43,6 @@ __all__ = [
     "TRANSPORTS",
     "CameraConfig",
     "Config",
-    "QueryConfig",
     "RuntimeConfig",
     "SourceOptions",
     "find_config",

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.config.schema import QueryConfig
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision, match
 from edge_runtime.engine.session import Decision
 from edge_runtime.errors import EdgeError
 from edge_runtime.events.numbering import EventIds
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Response
 
 

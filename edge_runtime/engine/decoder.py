@@ -1,7 +1,7 @@
 """The cached incremental decoder: a chunk of tokens in, the logits after its last token out.
 
-It holds no count of rows: which rows are in use is said by :mod:`edge_runtime.kv_cache.window`, and a step
-that is not committed there is overwritten by the next one.
+It does not count slots: :mod:`edge_runtime.kv_cache.window` knows which are in use. A step that is not
+committed there is overwritten by the next one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Generated:
 
     ids: tuple[int, ...]
     """The text's tokens, without the first (given) one and without the stop token."""
-    rows: int
-    """Rows appended: one for the given token and one for each of ``ids``, but for the last when cut short."""
+    slots: int
+    """Slots appended: one for the given token, one for each of ``ids`` but for the last when cut short."""
     stopped: bool
     """False when ``max_tokens`` cut the text short: its last token is then not in the cache yet."""
     first_token_at: float
@@ -35,7 +35,7 @@ class Generated:
 
 class CachedDecoder:
     """``embedding`` [vocab, D] float16 (memory-mapped); ``image_id``: the token that stands for a visual
-    token; ``grid``: rows and columns of a picture's tokens with M-RoPE, else None; ``deepstack``: how many
+    token; ``grid``: rows and columns of a frame's tokens with M-RoPE, else None; ``deepstack``: how many
     layers take in visual tokens of their own (Qwen3-VL).
     """
 
@@ -51,36 +51,33 @@ class CachedDecoder:
         self._cache = cache
         self._embedding = embedding
         self._image_id = image_id
-        # Virtual memory until it is written: a chunk touches its first few rows only.
+        # Virtual memory until it is written: a chunk touches its first few slots only.
         self._inputs = np.empty((cache.capacity, embedding.shape[1]), dtype=np.float32)
         self._scratch = np.empty(embedding.shape[0], dtype=np.float32)
         self._positions = None if grid is None else MRopePositions(cache.capacity, image_id, grid)
         self._deepstack_layers = deepstack
         self._deepstack = np.empty(deepstack * self._inputs.size, dtype=np.float32)
-        self.calls = 0
-        """Engine calls so far; a silent timestep is exactly one."""
 
     def append(
         self, ids: Sequence[int], start: int, visual: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Append ``ids`` at rows ``start ..`` and return the logits after the last one, float32 [vocab].
+        """Append ``ids`` at slots ``start ..`` and return the logits after the last one, float32 [vocab].
 
         ``visual`` [n, D]: the n visual tokens that take the places of the image tokens in ``ids``, in
         order; with DeepStack [1 + layers, n, D], the first for the input and one for each layer. The result
-        is a view that the next call overwrites. Raises ValueError when counts differ or the rows do not fit,
+        is a view that the next call overwrites. Raises ValueError when counts differ or the slots do not fit,
         BackendError when the engine fails or gives NaN.
         """
         index = np.asarray(ids, dtype=np.int64)
         inputs = self._inputs[: len(index)]
         if len(inputs) != len(index):
-            raise ValueError(f"append of {len(index)} rows in a cache of {self._cache.capacity}")
+            raise ValueError(f"append of {len(index)} slots in a cache of {self._cache.capacity}")
         inputs[:] = self._embedding[index]
         places = index == self._image_id
         if np.count_nonzero(places) != (0 if visual is None else visual.shape[-2]):
             raise ValueError("append: as many image tokens as visual tokens are needed")
         if visual is not None:
             inputs[places] = visual if visual.ndim == 2 else visual[0]
-        self.calls += 1
         if self._positions is None:
             logits = self._cache.step(inputs, start)
         else:
@@ -95,7 +92,7 @@ class CachedDecoder:
     def _spread_deepstack(
         self, places: NDArray[np.bool_], visual: NDArray[np.float32] | None
     ) -> NDArray[np.float32] | None:
-        """What is added after each of the first layers, [layers, S, D]: zeros but at the picture's tokens."""
+        """What is added after each of the first layers, [layers, S, D]: zeros but at the frame's tokens."""
         if not self._deepstack_layers:
             return None
         shape = (self._deepstack_layers, len(places), self._inputs.shape[1])
@@ -115,42 +112,42 @@ class CachedDecoder:
         bias: NDArray[np.float32],
         is_blank: Callable[[Sequence[int]], bool],
     ) -> Generated:
-        """Append ``first_id`` at row ``start``, then the likeliest tokens one by one until ``stop_id``.
+        """Append ``first_id`` at slot ``start``, then the top-1 tokens one by one until ``stop_id``.
 
         ``bias`` [vocab] is added to the logits: -inf for tokens that must not occur in a text. The stop
         token is kept out while the text so far ``is_blank``, so that a text is never empty.
         """
         ids: list[int] = []
         blank = True
-        row = start
+        slot = start
         token, first_token_at = first_id, 0.0
         while True:
-            scores = np.add(self.append([token], row), bias, out=self._scratch)
-            row += 1
+            scores = np.add(self.append([token], slot), bias, out=self._scratch)
+            slot += 1
             if blank:
                 scores[stop_id] = -np.inf
             token = int(scores.argmax())
             if not ids:
                 first_token_at = perf_counter()
             if token == stop_id:
-                return Generated(tuple(ids), row - start, True, first_token_at)
+                return Generated(tuple(ids), slot - start, True, first_token_at)
             ids.append(token)
             blank = blank and is_blank(ids)
             if len(ids) == max_tokens:
-                return Generated(tuple(ids), row - start, False, first_token_at)
+                return Generated(tuple(ids), slot - start, False, first_token_at)
 
     def evict(self, plan: EvictionPlan) -> None:
         """Let go of what the plan evicts. The window takes the plan over afterwards."""
         if self._positions is None:
             self._cache.evict(plan)
             return
-        moves, after = self._positions.turned(plan.moves)
+        moves, after = self._positions.rotated(plan.moves)
         self._cache.evict(replace(plan, moves=tuple(moves)))
         self._positions.take(after)
 
-    def cached_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """The first ``rows`` keys and values, [L, Hkv, rows, Dh] each; to look at, not to run."""
-        return self._cache.read_rows(rows)
+    def cached_slots(self, slots: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """The first ``slots`` keys and values, [L, Hkv, slots, Dh] each; to look at, not to run."""
+        return self._cache.read_slots(slots)
 
     def close(self) -> None:
         """Free the cache. No call may follow."""

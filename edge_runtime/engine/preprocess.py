@@ -44,14 +44,14 @@ def letterbox(frame: Frame, size: tuple[int, int]) -> Frame:
     inner_height = min(height, max(1, round(source_height * scale)))
     inner_width = min(width, max(1, round(source_width * scale)))
     # reducing_gap: a box filter first brings a large frame near the target, which is 2 to 3 times faster.
-    picture = Image.fromarray(np.ascontiguousarray(frame)).resize(
+    resized = Image.fromarray(np.ascontiguousarray(frame)).resize(
         (inner_width, inner_height), Image.Resampling.BILINEAR, reducing_gap=2.0
     )
     if (inner_height, inner_width) == (height, width):
-        return np.asarray(picture)
+        return np.asarray(resized)
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     boxed = np.zeros((height, width, 3), dtype=np.uint8)
-    boxed[top : top + inner_height, left : left + inner_width] = np.asarray(picture)
+    boxed[top : top + inner_height, left : left + inner_width] = np.asarray(resized)
     return boxed
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from edge_runtime.config.schema import QueryConfig
 from edge_runtime.engine.model import Model
 from edge_runtime.errors import ConfigError, EdgeError
 from edge_runtime.events.policy import PolicySettings, ResponsePolicy
+from edge_runtime.events.query_config import QueryConfig
 
 
 class Query:

@@ -2,7 +2,7 @@
 
 A timestep appends one chunk: [decision of the previous turn] + [queries just asked] + label, visual tokens
 and assistant start. The logits after it, all but the two decision tokens masked, are the decision. Silence
-is then paid for: its token rides in the next chunk. A response is generated greedily up to its end token.
+costs nothing now: its token is part of the next chunk. A response is generated greedily up to its end token.
 
 A session never looks at the clock: time is what is pushed, so a recorded stream gives the same decisions as
 the live one did.
@@ -53,7 +53,7 @@ class Decision:
     """Ids of the text's tokens."""
     timing: dict[str, float] = field(default_factory=dict, compare=False)
     """Milliseconds. Durations: ``preprocess`` and ``vision`` (absent with
-    :meth:`StreamSession.push_tokens`), ``evict`` (only when rows moved), ``append``. From the start of the
+    :meth:`StreamSession.push_tokens`), ``evict`` (only when slots moved), ``append``. From the start of the
     push: ``decision``, ``first_token`` (only when it speaks), ``total``.
     """
 
@@ -78,15 +78,15 @@ class StreamSession:
     """
 
     def __init__(self, model: Model, *, threshold: float | None = None) -> None:
-        self.threshold = model.stream_format.threshold if threshold is None else threshold
+        self._format = model.stream_format
+        self.threshold = self._format.threshold if threshold is None else threshold
         self._model = model
         self._encoder = model.encoder
-        self._stream_format = model.stream_format
         self._lock = threading.RLock()
-        self._sampler = TimestepSampler(self._stream_format.fps)
+        self._sampler = TimestepSampler(self._format.fps)
         self._last_index = -1
         self._window = KVWindow(
-            model.bundle.model.context_rows, self._stream_format.window_turns, self._stream_format.evict_turns
+            model.bundle.model.context_rows, self._format.window_turns, self._format.evict_turns
         )
         self._pending: list[int] = []  # decision of the last turn, not in the cache yet
         self._active: dict[str, _Query] = {}
@@ -95,25 +95,11 @@ class StreamSession:
         self._closed = False
 
         prefix = self._encoder.prefix_ids()
-        self._window.add("prefix", len(prefix))
-        largest_turn = (
-            len(self._encoder.turn_ids(_FAR_INDEX))
-            + 1
-            + self._stream_format.max_response_tokens
-            + len(self._encoder.response_end_ids)
-        )
-        capacity = self._window.capacity
-        # Two turns always fit: the one appended and the one before it.
-        self._query_rows = min(capacity // _QUERY_SHARE, capacity - len(prefix) - 2 * largest_turn)
-        if self._query_rows < 1:
-            raise BundleError(
-                f"{model.bundle.path('bundle.json')}: key model.context_rows: a cache of {capacity} rows "
-                f"has no room for the prompt ({len(prefix)}) and two turns ({largest_turn} each); "
-                "export with more"
-            )
+        self._query_slots = self._slots_for_queries(len(prefix))
         self._vision = model.open_vision()
         self._decoder = model.open_decoder()
         self._decoder.append(prefix, 0)
+        self._window.add("prefix", len(prefix))
         self._prefix = self._window.segments
 
     @property
@@ -133,9 +119,9 @@ class StreamSession:
         return {query.id: query.text for query in self._active.values()}
 
     @property
-    def rows(self) -> int:
-        """Rows of the cache in use; there are ``model.context_rows`` of the bundle."""
-        return self._window.rows
+    def slots(self) -> int:
+        """Slots of the cache in use; there are ``model.context_rows`` of the bundle."""
+        return self._window.slots
 
     def ask(self, text: str, *, id: str | None = None) -> str:
         """Ask something to be answered while the stream goes on; returns the query's id (``q1``, ``q2``,
@@ -147,35 +133,13 @@ class StreamSession:
         """
         with self._lock:
             self._check_open()
-            if not text.strip():
-                raise ConfigError("query: the text is empty; say what to watch for")
-            if not is_unicode(text):
-                raise ConfigError("query: the text is not UTF-8; write it in UTF-8")
-            if id is not None and id in self._active:
-                raise ConfigError(
-                    f"query {id}: the id is in use; remove that query first or choose another id"
-                )
-            most = self._model.queries_per_session
-            if most is not None and len(self._active) >= most:
-                raise ConfigError(
-                    f"query: {self._model.bundle.name} was trained with {most} at a time and has "
-                    f"{len(self._active)} ({', '.join(self._active)}); open one session per question "
-                    "(model.session()), or remove a query first"
-                )
-            ids = tuple(self._encoder.query_ids(text))
-            free = self._query_rows - sum(len(query.ids) for query in self._active.values())
-            if len(ids) > free:
-                others = f" beside {len(self._active)} active queries" if self._active else ""
-                raise ConfigError(
-                    f"query: {len(ids)} tokens, but at most {free} fit{others}; shorten it or remove a query"
-                )
+            ids = self._query_ids(text, id)
             if id is None:
                 self._asked += 1
                 while f"q{self._asked}" in self._active:
                     self._asked += 1
                 id = f"q{self._asked}"
-            query = _Query(id, text, ids)
-            self._active[id] = query
+            query = self._active[id] = _Query(id, text, ids)
             self._queued.append(query)
             return id
 
@@ -211,7 +175,7 @@ class StreamSession:
                 return None
             pixels = self._vision.preprocess(frame)
             preprocessed = perf_counter()
-            before = self._vision.trace
+            before = self._vision.previous
             tokens = self._vision.encode(pixels)
             timing = {
                 "preprocess": (preprocessed - begin) * 1e3,
@@ -220,7 +184,7 @@ class StreamSession:
             try:
                 decision = self._step(tokens, index, begin, timing)
             except BaseException:
-                self._vision.trace = before
+                self._vision.previous = before
                 raise
             self._sampler = sampler  # not before: a frame whose step failed may be pushed again
             return decision
@@ -241,7 +205,7 @@ class StreamSession:
         """
         with self._lock:
             self._check_open()
-            self._window.restore(self._prefix)  # the prefix lies at row 0 and has never moved
+            self._window.restore(self._prefix)  # the prefix lies at slot 0 and has never moved
             self._pending = []
             self._sampler.reset()
             self._vision.reset()
@@ -262,13 +226,52 @@ class StreamSession:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
     def _check_open(self) -> None:
         if self._closed:
             raise EdgeError("session: it is closed; open a new one")
+
+    def _slots_for_queries(self, prefix: int) -> int:
+        """Most slots that queries may take beside a prompt of ``prefix`` tokens. Raises BundleError."""
+        most_text = self._format.max_response_tokens + len(self._encoder.response_end_ids)
+        largest_turn = len(self._encoder.turn_ids(_FAR_INDEX)) + 1 + most_text
+        capacity = self._window.capacity
+        # Two turns always fit: the one appended and the one before it.
+        slots = min(capacity // _QUERY_SHARE, capacity - prefix - 2 * largest_turn)
+        if slots < 1:
+            raise BundleError(
+                f"{self._model.bundle.path('bundle.json')}: key model.context_rows: a cache of {capacity} "
+                f"slots has no room for the prompt ({prefix}) and two turns ({largest_turn} each); "
+                "export with more"
+            )
+        return slots
+
+    def _query_ids(self, text: str, id: str | None) -> tuple[int, ...]:
+        """Token ids of a query that may be asked now. Raises ConfigError, see :meth:`ask`."""
+        if not text.strip():
+            raise ConfigError("query: the text is empty; say what to watch for")
+        if not is_unicode(text):
+            raise ConfigError("query: the text is not UTF-8; write it in UTF-8")
+        if id in self._active:
+            raise ConfigError(f"query {id}: the id is in use; remove that query first or choose another id")
+        most, active = self._model.queries_per_session, len(self._active)
+        if most is not None and active >= most:
+            raise ConfigError(
+                f"query: {self._model.bundle.name} was trained with {most} at a time and has {active} "
+                f"({', '.join(self._active)}); open one session per question (model.session()), or remove a "
+                "query first"
+            )
+        ids = tuple(self._encoder.query_ids(text))
+        free = self._query_slots - sum(len(query.ids) for query in self._active.values())
+        if len(ids) > free:
+            others = f" beside {active} active queries" if active else ""
+            raise ConfigError(
+                f"query: {len(ids)} tokens, but at most {free} fit{others}; shorten it or remove a query"
+            )
+        return ids
 
     def _step(
         self, visual_tokens: NDArray[np.float32], index: int, begin: float, timing: dict[str, float]
@@ -292,8 +295,8 @@ class StreamSession:
 
     def _make_room(self, turn: list[int], timing: dict[str, float]) -> None:
         """Evict until the chunk and the longest response fit."""
-        rows = len(self._pending) + sum(len(query.ids) for query in self._queued) + len(turn)
-        plan = self._window.plan_turn(rows + 1 + self._stream_format.max_response_tokens)
+        slots = len(self._pending) + sum(len(query.ids) for query in self._queued) + len(turn)
+        plan = self._window.plan_turn(slots + 1 + self._format.max_response_tokens)
         if plan is None:
             return
         started = perf_counter()
@@ -313,19 +316,8 @@ class StreamSession:
     ) -> tuple[Decision, list[int]]:
         """The decision, and the ids of the turn's assistant side that are not in the cache yet."""
         started = perf_counter()
-        window, encoder = self._window, self._encoder
-        start = window.rows
-        chunk = list(self._pending)
-        if self._pending:
-            window.extend(len(self._pending))
-        for query in self._queued:
-            chunk += query.ids
-            window.add("query", len(query.ids), query.id)
-        chunk += turn
-        window.add("turn", len(turn), str(index))
-
-        logits = self._decoder.append(chunk, start, visual)
-        margin = float(logits[encoder.silence_id]) - float(logits[encoder.response_id])
+        logits = self._append(turn, visual, index)
+        margin = float(logits[self._encoder.silence_id]) - float(logits[self._encoder.response_id])
         score = 1.0 / (1.0 + math.exp(min(margin, 700.0))) if self._active else 0.0
         decided = perf_counter()
         timing["append"] = (decided - started) * 1e3
@@ -333,32 +325,44 @@ class StreamSession:
 
         text: str | None = None
         tokens: tuple[int, ...] = ()
-        pending = encoder.silence_ids()
+        pending = self._encoder.silence_ids()
         if self._active and score >= self._threshold:
             text, tokens, pending = self._speak(begin, timing)
         timing["total"] = (perf_counter() - begin) * 1e3
-        interval = self._stream_format.interval(index)
-        query_id = next(reversed(self._active), None)
-        return Decision(
-            interval[1], interval, score, text is not None, text, query_id, tokens, timing
-        ), pending
+        interval = self._format.interval(index)
+        query = next(reversed(self._active), None)
+        decision = Decision(interval[1], interval, score, text is not None, text, query, tokens, timing)
+        return decision, pending
+
+    def _append(self, turn: list[int], visual: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+        """Append the chunk of one timestep: pending decision, queued queries, turn. The logits after it."""
+        start = self._window.slots
+        chunk = list(self._pending)
+        if self._pending:
+            self._window.extend(len(self._pending))
+        for query in self._queued:
+            chunk += query.ids
+            self._window.add("query", len(query.ids), query.id)
+        chunk += turn
+        self._window.add("turn", len(turn), str(index))
+        return self._decoder.append(chunk, start, visual)
 
     def _speak(self, begin: float, timing: dict[str, float]) -> tuple[str | None, tuple[int, ...], list[int]]:
         """Text, its ids and what is pending after it; silence when nothing but blanks comes."""
         encoder, decode = self._encoder, self._model.tokenizer.decode
         generated = self._decoder.generate(
             encoder.response_id,
-            self._window.rows,
+            self._window.slots,
             stop_id=encoder.stop_id,
-            max_tokens=self._stream_format.max_response_tokens,
+            max_tokens=self._format.max_response_tokens,
             bias=self._model.text_bias,
             is_blank=lambda ids: not decode(ids),
         )
         text = decode(generated.ids)
-        if not text:  # a response must say something: these rows are not committed
+        if not text:  # a response must say something: these slots are not committed
             return None, (), encoder.silence_ids()
         timing["first_token"] = (generated.first_token_at - begin) * 1e3
-        self._window.extend(generated.rows)
+        self._window.extend(generated.slots)
         unwritten = [] if generated.stopped else [generated.ids[-1]]
         return text, generated.ids, [*unwritten, *encoder.response_end_ids]
 

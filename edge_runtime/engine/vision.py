@@ -1,7 +1,7 @@
-"""The vision graph over one stream: frame by frame, each in the light of the one before it.
+"""The vision graph over one stream: each frame is encoded with the features of the frame before.
 
-A graph may compare a frame with the frame before. What it needs of that one, its trace, comes out of one call
-and goes into the next; the graph itself remembers nothing and is shared by all streams.
+A graph may compare a frame with the one before. The features that it needs of that one come out of one call
+and go into the next; the graph itself keeps no state and is shared by all streams.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from edge_runtime.backends.base import VisionGraph
 from edge_runtime.bundle.manifest import ModelSpec
 from edge_runtime.engine.preprocess import letterbox, normalise
 
-Trace = NDArray[np.float32]
-
 
 class VisionStream:
     """Frames of one stream to visual tokens. For one thread at a time.
@@ -26,9 +24,9 @@ class VisionStream:
 
     def __init__(self, graph: VisionGraph, model: ModelSpec) -> None:
         self._graph, self._model = graph, model
-        self.trace: Trace | None = None
-        """Of the last frame; None before the first one, and for graphs that look at one frame alone. May be
-        set back to undo a frame."""
+        self.previous: NDArray[np.float32] | None = None
+        """Features of the last frame; None before the first one, and for graphs that look at one frame alone.
+        May be set back to undo a frame."""
 
     def see(self, frame: Any) -> NDArray[np.float32]:
         """uint8 [H, W, 3] RGB of any size -> visual tokens float32 [1, V, D]. Raises SourceError for another
@@ -44,9 +42,9 @@ class VisionStream:
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """``pixels`` of the next frame -> visual tokens [1, V, D]. Raises BackendError."""
-        tokens, self.trace = self._graph.run(pixels, self.trace)
+        tokens, self.previous = self._graph.run(pixels, self.previous)
         return tokens
 
     def reset(self) -> None:
         """Forget the last frame: what comes next begins a stream."""
-        self.trace = None
+        self.previous = None

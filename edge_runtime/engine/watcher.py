@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from edge_runtime.config.schema import QueryConfig
 from edge_runtime.engine.decision_loop import DecisionLoop
 from edge_runtime.engine.model import Model
 from edge_runtime.events.numbering import EventIds
 from edge_runtime.events.policy import PolicySettings
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Response
 from edge_runtime.video.sampling import TimestepSampler
 

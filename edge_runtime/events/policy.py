@@ -1,8 +1,8 @@
 """Which of the model's responses reach the outside, and why the others do not; each reason is counted.
 
-    debounce      the model spoke in k of the last n timesteps, so that one odd frame rings no bell
+    debounce      the model spoke in k of the last n timesteps: one odd frame raises no alarm
     min_gap       the cooldown after a response
-    repeat        the same words not again within a few seconds
+    repeat        the same text not again within a few seconds
     budget        at most so many responses in any hour
     quiet_hours   none between two times of day; live sources only, for a recording has no time of day
 

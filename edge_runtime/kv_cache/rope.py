@@ -1,4 +1,4 @@
-"""Turning cached keys to other positions, without the model.
+"""Rotating cached keys to other positions, without the model.
 
 A cached key holds ``R(p) k`` for its position p. Rotations add up, so ``R(q - p)`` makes it ``R(q) k``. Keys
 are in the half-split layout of Llama: dimension i is paired with i + Dh / 2, and the pair is treated as one
@@ -18,9 +18,9 @@ def inverse_frequencies(head_dim: int, theta: float) -> NDArray[np.float64]:
     return float(theta) ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
 
 
-def rotations(turns: NDArray[np.int64], frequencies: NDArray[np.float64]) -> NDArray[np.complex64]:
-    """Turns [n] in positions -> factors [n, Dh / 2]; the angles are taken in float64."""
-    distinct, places = np.unique(turns, return_inverse=True)  # few: a row's turn is its segment's
+def rotations(deltas: NDArray[np.int64], frequencies: NDArray[np.float64]) -> NDArray[np.complex64]:
+    """Position deltas [n] -> factors [n, Dh / 2]; the angles are taken in float64."""
+    distinct, places = np.unique(deltas, return_inverse=True)  # few: a slot's delta is its segment's
     factors: NDArray[np.complex64] = np.exp(1j * np.outer(distinct, frequencies)).astype(np.complex64)
     return factors[places]
 

@@ -1,16 +1,13 @@
-"""Which rows of the cache hold what, and what has to move when old turns are evicted. Bookkeeping, no
-tensors.
+"""Which slots of the cache hold what, and what has to move when old turns are evicted. No tensors here.
 
-The window sees the cache as a run of rows, one per token, contiguous from 0, with a row's index as its rotary
+The window sees the cache as a run of slots, one per token, contiguous from 0. A slot's index is its rotary
 position (but with M-RoPE, see :mod:`edge_runtime.kv_cache.mrope`). It is divided into segments: the prefix
-(system
-prompt), queries, and turns. Prefix and queries are pinned: they stay, wherever they lie, until a query is
-removed. Turns leave oldest first, whole, in blocks, and what is kept closes the gaps: distances stay within
-those a model was trained on, and keeping the first tokens is what keeps attention sane (StreamingLLM,
-arXiv 2309.17453). How memory gets there with the fewest copies is :mod:`edge_runtime.kv_cache.placement`'s
-concern.
+(system prompt), queries, and turns. Prefix and queries are pinned: they stay until a query is removed. Turns
+leave oldest first, whole, in blocks, and what is kept closes the gaps: distances stay within those a model
+was trained on, and keeping the first tokens keeps attention stable (StreamingLLM, arXiv 2309.17453). How
+memory gets there with the fewest copies: :mod:`edge_runtime.kv_cache.placement`.
 
-Plans are made first and applied after the rows have really moved, so that a failure in between changes
+Plans are made first and applied after the slots have really moved, so that a failure in between changes
 nothing.
 """
 
@@ -27,54 +24,54 @@ Kind = Literal["prefix", "query", "turn"]
 
 @dataclass(frozen=True)
 class Segment:
-    """``rows`` rows of the cache that live and die together."""
+    """``slots`` slots of the cache that live and die together."""
 
     kind: Kind
-    rows: int
+    slots: int
     name: str = ""
     """A query's id, a turn's timestep."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """Rows ``source .. source + rows`` go to ``target ..``; ``target`` is always the lower one."""
+    """Slots ``source .. source + slots`` go to ``target ..``; ``target`` is always the lower one."""
 
     source: int
     target: int
-    rows: int
-    turn: int | None = None
-    """By how many positions the keys turn, negative, where a row is not a position
+    slots: int
+    delta: int | None = None
+    """Position delta of the keys, negative, where a slot's index is not its position
     (:mod:`edge_runtime.kv_cache.mrope`)."""
 
     @property
-    def shift(self) -> int:
-        """By how many positions the keys turn; negative."""
-        return self.target - self.source if self.turn is None else self.turn
+    def position_delta(self) -> int:
+        """By how many positions the keys are rotated; negative."""
+        return self.target - self.source if self.delta is None else self.delta
 
 
 @dataclass(frozen=True)
 class EvictionPlan:
-    """Moves in ascending order of rows: done in this order, none overwrites what a later one still reads."""
+    """Moves in ascending order of slots: done in this order, none overwrites what a later one still reads."""
 
     moves: tuple[Move, ...]
     kept: tuple[Segment, ...]
     evicted: tuple[Segment, ...]
 
     @property
-    def rows(self) -> int:
-        """Rows in use afterwards."""
-        return sum(segment.rows for segment in self.kept)
+    def slots(self) -> int:
+        """Slots in use afterwards."""
+        return sum(segment.slots for segment in self.kept)
 
 
 class WindowFull(EdgeError):
-    """The rows do not fit even with every turn evicted."""
+    """The slots do not fit even with every turn evicted."""
 
 
 class KVWindow:
     """Segments of one session's cache.
 
-    ``capacity``: rows of the cache. ``max_turns``: turns kept at most, the one being appended included.
-    ``evict_turns``: turns that leave at once; a block, because moving rows costs a pass over the cache.
+    ``capacity``: slots of the cache. ``max_turns``: turns kept at most, the one being appended included.
+    ``evict_turns``: turns that leave at once; a block, because moving slots costs a pass over the cache.
     """
 
     def __init__(self, capacity: int, max_turns: int, evict_turns: int) -> None:
@@ -91,59 +88,59 @@ class KVWindow:
         return self._segments
 
     @property
-    def rows(self) -> int:
-        """Rows in use; also the position of the next row."""
-        return sum(segment.rows for segment in self._segments)
+    def slots(self) -> int:
+        """Slots in use; also the position of the next slot."""
+        return sum(segment.slots for segment in self._segments)
 
     @property
     def turns(self) -> int:
         return sum(segment.kind == "turn" for segment in self._segments)
 
     @property
-    def pinned_rows(self) -> int:
-        """Rows no eviction of turns can free."""
-        return sum(segment.rows for segment in self._segments if segment.kind != "turn")
+    def pinned_slots(self) -> int:
+        """Slots no eviction of turns can free."""
+        return sum(segment.slots for segment in self._segments if segment.kind != "turn")
 
-    def add(self, kind: Kind, rows: int, name: str = "") -> None:
+    def add(self, kind: Kind, slots: int, name: str = "") -> None:
         """Append a segment. Raises WindowFull beyond the capacity, ValueError beyond the turn limit."""
-        if rows < 1:
-            raise ValueError(f"window: a {kind} of {rows} rows")
-        self._check_capacity(rows)
+        if slots < 1:
+            raise ValueError(f"window: a {kind} of {slots} slots")
+        self._check_capacity(slots)
         if kind == "turn" and self.turns >= self.max_turns:
             raise ValueError(f"window: already {self.turns} turns; apply plan_turn first")
-        self._segments += (Segment(kind, rows, name),)
+        self._segments += (Segment(kind, slots, name),)
 
-    def extend(self, rows: int) -> None:
-        """Let the last segment, which must be a turn, grow by ``rows``: its decision, read a timestep
+    def extend(self, slots: int) -> None:
+        """Let the last segment, which must be a turn, grow by ``slots``: its decision, read a timestep
         later.
         """
         if not self._segments or self._segments[-1].kind != "turn":
             raise ValueError("window: the last segment is not a turn")
-        self._check_capacity(rows)
+        self._check_capacity(slots)
         last = self._segments[-1]
-        self._segments = (*self._segments[:-1], replace(last, rows=last.rows + rows))
+        self._segments = (*self._segments[:-1], replace(last, slots=last.slots + slots))
 
     def restore(self, segments: tuple[Segment, ...]) -> None:
-        """Forget what was added since ``segments`` was read. Not across an applied plan: those rows moved."""
+        """Forget what was added since ``segments`` was read. Not across an applied plan: slots moved then."""
         self._segments = segments
 
-    def plan_turn(self, rows: int) -> EvictionPlan | None:
-        """What must leave before one more turn, of ``rows`` rows with all that comes with it; None for
+    def plan_turn(self, slots: int) -> EvictionPlan | None:
+        """What must leave before one more turn, of ``slots`` slots with all that comes with it; None for
         nothing.
 
         Raises WindowFull when no eviction makes room.
         """
-        if self.pinned_rows + rows > self.capacity:
+        if self.pinned_slots + slots > self.capacity:
             raise WindowFull(
-                f"window: {rows} more rows do not fit beside {self.pinned_rows} rows of prompt and queries "
-                f"in a cache of {self.capacity}; remove a query or ask with fewer words"
+                f"window: {slots} more slots do not fit beside {self.pinned_slots} slots of prompt and "
+                f"queries in a cache of {self.capacity}; remove a query or ask with fewer words"
             )
         turns = [segment for segment in self._segments if segment.kind == "turn"]
-        evicted, rows_in_use = 0, self.rows
-        while len(turns) - evicted >= self.max_turns or rows_in_use + rows > self.capacity:
+        evicted, slots_in_use = 0, self.slots
+        while len(turns) - evicted >= self.max_turns or slots_in_use + slots > self.capacity:
             block = turns[evicted : evicted + self.evict_turns]
             evicted += len(block)
-            rows_in_use -= sum(segment.rows for segment in block)
+            slots_in_use -= sum(segment.slots for segment in block)
         if not evicted:
             return None
         leaving = iter(range(len(turns)))
@@ -156,12 +153,12 @@ class KVWindow:
         return self._plan(lambda segment: not (segment.kind == "query" and segment.name == query))
 
     def apply(self, plan: EvictionPlan) -> None:
-        """Take over a plan whose rows have moved."""
+        """Take over a plan whose slots have moved."""
         self._segments = plan.kept
 
-    def _check_capacity(self, rows: int) -> None:
-        if self.rows + rows > self.capacity:
-            raise WindowFull(f"window: {self.rows} + {rows} rows do not fit in a cache of {self.capacity}")
+    def _check_capacity(self, slots: int) -> None:
+        if self.slots + slots > self.capacity:
+            raise WindowFull(f"window: {self.slots} + {slots} slots do not fit in a cache of {self.capacity}")
 
     def _plan(self, keep: Callable[[Segment], bool]) -> EvictionPlan:
         moves: list[Move] = []
@@ -173,12 +170,12 @@ class KVWindow:
                 kept.append(segment)
                 if source != target:
                     last = moves[-1] if moves else None
-                    if last and last.source + last.rows == source:  # neighbours move as one range
-                        moves[-1] = Move(last.source, last.target, last.rows + segment.rows)
+                    if last and last.source + last.slots == source:  # neighbours move as one range
+                        moves[-1] = Move(last.source, last.target, last.slots + segment.slots)
                     else:
-                        moves.append(Move(source, target, segment.rows))
-                target += segment.rows
+                        moves.append(Move(source, target, segment.slots))
+                target += segment.slots
             else:
                 evicted.append(segment)
-            source += segment.rows
+            source += segment.slots
         return EvictionPlan(tuple(moves), tuple(kept), tuple(evicted))

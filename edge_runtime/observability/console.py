@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:  # `edge-run --help` must not wait for numpy
-    from edge_runtime.config.schema import QueryConfig
     from edge_runtime.engine.decision_loop import Step
+    from edge_runtime.events.query_config import QueryConfig
 
 _BAR_CELLS = 10
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

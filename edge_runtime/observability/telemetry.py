@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 _LOWEST_MS = 0.01
 _GROWTH = 1.02
@@ -123,9 +124,18 @@ class Telemetry:
     def suppress(self, reason: str) -> None:
         self.suppressed[reason] = self.suppressed.get(reason, 0) + 1
 
-    @property
-    def suppressed_total(self) -> int:
-        return sum(self.suppressed.values())
+    def counts(self) -> dict[str, Any]:
+        """What was counted, for events and summaries."""
+        return {
+            "timesteps": self.timesteps,
+            "skipped": self.skipped,
+            "responses": self.responses,
+            "suppressed": dict(sorted(self.suppressed.items())),
+        }
+
+    def latencies(self) -> dict[str, Any]:
+        """Summaries of the two latencies, in milliseconds."""
+        return {"decision_ms": self.decision.summary(), "first_text_ms": self.first_text.summary()}
 
 
 def total(streams: Iterable[Telemetry]) -> Telemetry:

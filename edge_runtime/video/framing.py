@@ -1,8 +1,8 @@
-"""Which part of a camera's picture is seen, and how: privacy masks, crop, rotation.
+"""Which part of a camera's frame is seen, and how: privacy masks, crop, rotation.
 
-Positions are shares of the picture as the camera sends it (0, 0 is its upper left corner, 1, 1 its lower
+Positions are shares of the frame as the camera sends it (0, 0 is its upper left corner, 1, 1 its lower
 right), so that they hold for every resolution. Masks are blacked out first, then the crop is taken, then the
-picture is turned.
+frame is rotated.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Framing:
             if len(polygon) < 3:
                 raise ValueError(f"mask needs at least 3 corners, got {len(polygon)}")
             if not all(0 <= value <= 1 for point in polygon for value in point):
-                raise ValueError("mask: corners are shares of the picture, from 0 to 1")
+                raise ValueError("mask: corners are shares of the frame, from 0 to 1")
         if self.crop is not None:
             left, top, width, height = self.crop
             inside = 0 <= left < 1 and 0 <= top < 1 and left + width <= 1 + 1e-9 and top + height <= 1 + 1e-9
             if not (inside and width > 0 and height > 0):
                 raise ValueError(
-                    "crop: left, top, width and height are shares of the picture, and must lie inside it"
+                    "crop: left, top, width and height are shares of the frame, and must lie inside it"
                 )
         if self.rotate not in ROTATIONS:
             raise ValueError(f"rotate must be one of {', '.join(map(str, ROTATIONS))}, got {self.rotate}")

@@ -1,7 +1,7 @@
 """Which frame belongs to which timestep: the one rule every source of frames follows.
 
 Timestep ``k`` covers ``[k / fps, (k + 1) / fps]``. Its frame is the first one at or after the end of the
-interval (less a small slack), because that is the latest picture of what happened in it: the decision that
+interval (less a small slack), because that is the latest frame of what happened in it: the decision that
 carries the time ``(k + 1) / fps`` has then really seen the video up to that time, and nothing later.
 The slack lets a clip whose last frame lies one frame duration before its end close its last interval.
 

@@ -34,7 +34,7 @@ class Frame(Protocol):
 
 
 class Camera(Protocol):
-    """What the runner needs of ``pipelines.camera.Camera``."""
+    """What a run needs of ``pipelines.camera.Camera``."""
 
     @property
     def live(self) -> bool: ...
@@ -44,7 +44,7 @@ class Camera(Protocol):
 
     @property
     def decoder(self) -> str:
-        """Empty until the first picture came."""
+        """Empty until the first frame came."""
         ...
 
     @property
@@ -56,11 +56,11 @@ class Camera(Protocol):
     def reconnects(self) -> int: ...
 
     def read(self, timeout_s: float) -> Any:
-        """A Picture, a state change (``state``, ``cause``) or None. StopIteration or SourceError ends it."""
+        """A Frame, a state change (``state``, ``cause``) or None. StopIteration or SourceError ends it."""
         ...
 
     def set_masks(self, masks: Sequence[Polygon]) -> None:
-        """Black out these polygons, in place of those before, from the next picture on."""
+        """Black out these polygons, in place of those before, from the next frame on."""
         ...
 
     def close(self) -> None: ...
@@ -73,7 +73,7 @@ class _Failed:
 
 
 class AbsentCamera:
-    """Stands for a camera that could not even be opened: it says so and fails, like one that breaks later."""
+    """Stands for a camera that could not be opened: it reports that and fails, like one that breaks later."""
 
     live = True
     decoder = ""
@@ -83,12 +83,12 @@ class AbsentCamera:
     def __init__(self, description: str, error: SourceError) -> None:
         self.description = description
         self._error = error
-        self._told = False
+        self._reported = False
 
     def read(self, timeout_s: float) -> Any:
-        if self._told:
+        if self._reported:
             raise self._error
-        self._told = True
+        self._reported = True
         return _Failed(str(self._error))
 
     def set_masks(self, masks: Sequence[Polygon]) -> None: ...

@@ -58,7 +58,7 @@ def cache_scales(folder: Path) -> NDArray[np.float32]:
             session.threshold = 0.0 if index % 4 == 3 else model.stream_format.threshold
             session.push(step.frame, (index + 1) / model.stream_format.fps)
             if index % 8 == 7 or index == 0:
-                found = _largest(*model.decoder.cached_rows(session.rows))
+                found = _largest(*model.decoder.cached_slots(session.slots))
                 largest = np.maximum(largest, found) if largest.size else found
     return np.maximum(largest * _MARGIN / 127, 1e-6).astype(np.float32)
 

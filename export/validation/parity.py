@@ -130,8 +130,8 @@ class _ReferenceStream:
 
     def evict(self, plan: EvictionPlan) -> None:
         moves = plan.moves
-        still = moves[0].target if moves else plan.rows  # rows below the first move stay where they are
-        self._decoder.evict([(0, still), *((move.source, move.source + move.rows) for move in moves)])
+        still = moves[0].target if moves else plan.slots  # rows below the first move stay where they are
+        self._decoder.evict([(0, still), *((move.source, move.source + move.slots) for move in moves)])
 
 
 Reference = _ReferenceStream | QwenReference
@@ -163,7 +163,7 @@ class _WatchedDecoder(CachedDecoder):
         super().evict(plan)
         self._reference.evict(plan)
         expected = self._reference.rows()
-        self._comparison.add_rows(self._cache.read_rows(expected[0].shape[2]), expected)
+        self._comparison.add_rows(self._cache.read_slots(expected[0].shape[2]), expected)
         self._comparison.evictions += any(segment.kind == "turn" for segment in plan.evicted)
 
 

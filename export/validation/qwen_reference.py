@@ -75,8 +75,8 @@ class QwenReference:
     @torch.inference_mode()
     def evict(self, plan: EvictionPlan) -> None:
         moves = plan.moves
-        still = moves[0].target if moves else plan.rows  # rows below the first move stay where they are
-        ranges = [(0, still), *((move.source, move.source + move.rows) for move in moves)]
+        still = moves[0].target if moves else plan.slots  # rows below the first move stay where they are
+        ranges = [(0, still), *((move.source, move.source + move.slots) for move in moves)]
         self.keep([row for first, end in ranges for row in range(first, end)])
 
     def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gi
 
@@ -43,6 +43,55 @@ _NO_TIME = int(Gst.CLOCK_TIME_NONE)
 _READ = int(GObject.ParamFlags.READABLE)
 _READY = int(GObject.ParamFlags.READWRITE) | int(Gst.PARAM_MUTABLE_READY)
 _PLAYING = int(GObject.ParamFlags.READWRITE) | int(Gst.PARAM_MUTABLE_PLAYING)
+
+
+# Name: type, nick, blurb, then range and default where the type has them, flags.
+_PROPERTIES: dict[str, Any] = {
+    "bundle": (str, "Bundle", "The model: a shipped bundle's name, or a bundle folder", "nano", _READY),
+    "query": (str, "Query", "What to watch for; must not be empty", "", _PLAYING),
+    "threshold": (
+        float,
+        "Threshold",
+        "Score from which the model speaks; -1: the bundle's own",
+        -1.0,
+        1.0,
+        -1.0,
+        _PLAYING,
+    ),
+    "fps": (
+        float,
+        "Timesteps per second",
+        "How often the model looks; 0: as often as it was trained to",
+        0.0,
+        60.0,
+        0.0,
+        _READY,
+    ),
+    "min-gap": (
+        float,
+        "Minimum gap",
+        "Seconds of stream that must lie between two responses",
+        0.0,
+        86_400.0,
+        0.0,
+        _PLAYING,
+    ),
+    "backend": (
+        str,
+        "Backend",
+        "What runs the model: auto, cpu, cuda, tensorrt or tensorrt-rtx",
+        "auto",
+        _READY,
+    ),
+    "threads": (int, "Threads", "CPU threads of the model; 0: chosen from the machine", 0, 64, 0, _READY),
+    "paused": (bool, "Paused", "Let the video pass without looking at it", False, _PLAYING),
+    "stats": (
+        Gst.Structure,
+        "Statistics",
+        "taken, dropped, decided, responses, suppressed, decision-ms",
+        _READ,
+    ),
+}
 
 
 def _guarded(failed: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -78,73 +127,12 @@ class StreamPro(GstBase.BaseTransform):  # type: ignore[misc]
         ),
         Gst.PadTemplate.new("src", Gst.PadDirection.SRC, Gst.PadPresence.ALWAYS, Gst.Caps.from_string(_CAPS)),
     )
-    # Name: type, nick, blurb, then range and default where the type has them, flags.
-    __gproperties__: ClassVar[dict[str, Any]] = {
-        "bundle": (str, "Bundle", "The model: a shipped bundle's name, or a bundle folder", "nano", _READY),
-        "query": (str, "Query", "What to watch for; must not be empty", "", _PLAYING),
-        "threshold": (
-            float,
-            "Threshold",
-            "Score from which the model speaks; -1: the bundle's own",
-            -1.0,
-            1.0,
-            -1.0,
-            _PLAYING,
-        ),
-        "fps": (
-            float,
-            "Timesteps per second",
-            "How often the model looks; 0: as often as it was trained to",
-            0.0,
-            60.0,
-            0.0,
-            _READY,
-        ),
-        "min-gap": (
-            float,
-            "Minimum gap",
-            "Seconds of stream that must lie between two responses",
-            0.0,
-            86_400.0,
-            0.0,
-            _PLAYING,
-        ),
-        "backend": (
-            str,
-            "Backend",
-            "What runs the model: auto, cpu, cuda, tensorrt or tensorrt-rtx",
-            "auto",
-            _READY,
-        ),
-        "threads": (
-            int,
-            "Threads",
-            "CPU threads of the model; 0: chosen from the machine",
-            0,
-            64,
-            0,
-            _READY,
-        ),
-        "paused": (bool, "Paused", "Let the video pass without looking at it", False, _PLAYING),
-        "stats": (
-            Gst.Structure,
-            "Statistics",
-            "taken, dropped, decided, responses, suppressed, decision-ms",
-            _READ,
-        ),
-    }
+    __gproperties__ = _PROPERTIES
 
     def __init__(self) -> None:
         super().__init__()
-        self._values: dict[str, Any] = {
-            "bundle": "nano",
-            "query": "",
-            "threshold": -1.0,
-            "fps": 0.0,
-            "min-gap": 0.0,
-            "backend": "auto",
-            "threads": 0,
-            "paused": False,
+        self._values: dict[str, Any] = {  # the defaults
+            name: spec[-2] for name, spec in _PROPERTIES.items() if name != "stats"
         }
         self._worker: InferenceWorker | None = None
         self._caps: Any = None

@@ -95,8 +95,8 @@ class InferenceWorker:
     ) -> None:
         """Load the model. Raises EdgeError for a bundle, query or engine that cannot be used."""
         import edge_runtime
-        from edge_runtime.config.schema import QueryConfig
         from edge_runtime.engine.decision_loop import DecisionLoop
+        from edge_runtime.events.query_config import QueryConfig
 
         if not settings.query.strip():
             raise ConfigError('query: the text is empty; set query="what to watch for"')

@@ -19,7 +19,7 @@ _JUMP_BACK_NS = 500_000_000
 class Progress:
     """Notes every decoded frame. Times in nanoseconds: live, as the source stamps them; else from 0.
 
-    ``stamped_at_end``: a stamp says where its frame ends (frames in sequence), and nothing is moved to 0.
+    ``stamped_at_end``: a stamp says where its frame ends (images in sequence), and nothing is moved to 0.
     """
 
     def __init__(self, *, live: bool, stamped_at_end: bool = False) -> None:

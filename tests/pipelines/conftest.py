@@ -29,12 +29,12 @@ def _load_stamp() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def stamp() -> ModuleType:
-    """``stamp.draw`` and ``stamp.read``: a number inside a picture."""
+    """``stamp.draw`` and ``stamp.read``: a number inside a frame."""
     return _load_stamp()
 
 
-def picture(index: int, width: int, height: int) -> np.ndarray:
-    """A coloured RGB picture that differs from its neighbours: slopes and a square that moves."""
+def draw_frame(index: int, width: int, height: int) -> np.ndarray:
+    """A coloured RGB frame that differs from its neighbours: slopes and a square that moves."""
     x, y = np.arange(width, dtype=np.uint32), np.arange(height, dtype=np.uint32)[:, None]
     image = np.empty((height, width, 3), np.uint8)
     image[..., 0], image[..., 1] = 255 * x // width, 255 * y // height
@@ -61,7 +61,7 @@ class ClipMaker:
         seconds: float = 5.0,
         codec: str = "libx264",
         sound_s: float = 0.0,
-        draw: Callable[[int, int, int], np.ndarray] = picture,
+        draw: Callable[[int, int, int], np.ndarray] = draw_frame,
         options: dict[str, str] | None = None,
     ) -> Path:
         """A clip whose file name ends with ``name``: its ending names the container."""
@@ -117,7 +117,7 @@ def make_clip(tmp_path_factory: pytest.TempPathFactory) -> ClipMaker:
 
 
 class RtspServer(rtsp_server.RtspServer):
-    """The one of ``rtsp_server.py`` beside this file, whose pictures are stamped; it can be frozen, too."""
+    """The one of ``rtsp_server.py`` beside this file, whose frames are stamped; it can be frozen, too."""
 
     command = (sys.executable, str(HERE / "rtsp_server.py"))
 

@@ -2,7 +2,7 @@
 
     python rtsp_server.py PORT [--user U --password P] [--fps 30] [--certificate C --key K]
 
-Serves H.264 (several slices per picture) at /cam. Each picture holds the time of its making, see `stamp.py`.
+Serves H.264 (several slices per frame) at /cam. Each frame holds the time of its making, see `stamp.py`.
 Prints "ready" once it listens.
 """
 
@@ -29,7 +29,7 @@ WIDTH, HEIGHT = 320, 240
 
 
 def feed(source: Gst.Element, fps: float) -> None:
-    """Push one stamped grey picture every 1/fps s until nobody takes them."""
+    """Push one stamped grey frame every 1/fps s until nobody takes them."""
     due = time.monotonic()
     while True:
         luma = stamp.draw(int(time.monotonic() * 1000), WIDTH, HEIGHT)
@@ -41,7 +41,7 @@ def feed(source: Gst.Element, fps: float) -> None:
 
 
 def on_media(_factory: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia, fps: float) -> None:
-    """Feed once it asks: before that, appsrc refuses pictures."""
+    """Feed once it asks: before that, appsrc refuses frames."""
     source = media.get_element().get_by_name("src")
     started = threading.Event()
 

@@ -1,4 +1,4 @@
-"""A number drawn into a picture as 32 black or white blocks, readable after coding and scaling."""
+"""A number drawn into a frame as 32 black or white blocks, readable after coding and scaling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def draw(number: int, width: int, height: int) -> np.ndarray:
 
 
 def read(image: np.ndarray, width: int, height: int) -> int:
-    """The number in a letterboxed RGB ``image`` of a picture that was ``width`` x ``height``."""
+    """The number in a letterboxed RGB ``image`` of a frame that was ``width`` x ``height``."""
     side_h, side_w = image.shape[:2]
     scale = min(side_w / width, side_h / height)
     left, top = (side_w - width * scale) / 2, (side_h - height * scale) / 2

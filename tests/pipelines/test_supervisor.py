@@ -114,7 +114,7 @@ def test_a_camera_that_accepts_and_then_hangs() -> None:
 
 
 def test_a_camera_that_dies_at_once() -> None:
-    """One picture, then nothing: the waits grow, as each connection was good for nothing."""
+    """One frame, then nothing: the waits grow, as each connection was good for nothing."""
     life = Life(retry_first_s=0.25, retry_limit_s=15)
     gaps = []
     for _ in range(8):

@@ -12,7 +12,7 @@ from train.grpo.recipe import load_grpo_recipe
 from train.grpo.run import run_grpo
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.inherit import changes
-from train.pretrain.run import run_stage_zero
+from train.pretrain.run import run_pretraining
 from train.sft.recipe import load_recipe
 from train.sft.run import initial_model, run_sft
 
@@ -64,8 +64,8 @@ def test_what_the_recipe_sets_holds_and_is_said(write, start, tmp_path, capsys):
 
 def test_stage_zero_says_it_too(write, sft_recipe):
     said = []
-    with pytest.raises(RecipeError, match="generated world"):  # raised after the start was read
-        run_stage_zero(
+    with pytest.raises(RecipeError, match="generated clip"):  # raised after the start was read
+        run_pretraining(
             load_recipe(write("[protocol]\nthreshold = 0.7\n")), sft_recipe.output, 1, 0, said.append
         )
     assert any("protocol.threshold: 0.93 -> 0.7" in line for line in said)

@@ -55,12 +55,12 @@ def _table(rows: dict[str, list[dict[str, Any]]]) -> str:
     tasks = [task for task in TASKS if any(task in f.get("f1", {}) for f in every)]
     head, columns = ["", "runs"], []
     if any("W-Avg" in f.get("f1", {}) for f in every):
-        head += ["W-Avg", *tasks, "responses an answer"]
+        head += ["W-Avg", *tasks, "responses per answer"]
         columns += [("f1", name, 1) for name in ("W-Avg", *tasks)]
         columns.append(("responses_per_answer", "", 2))
-    if any("silence" in f for f in every):
-        head += ["unwanted responses a minute"]
-        columns.append(("silence", "per_minute", 2))
+    if any("false_alarms" in f for f in every):
+        head += ["false alarms per minute"]
+        columns.append(("false_alarms", "per_minute", 2))
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for name, row in rows.items():
         cells = [name, str(len(row))]

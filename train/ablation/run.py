@@ -20,7 +20,9 @@ from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.lite0 import Lite0Vision
+from train.models.vision import FrozenVision
 from train.progress import Progress, say
+from train.sft.recipe import SFTRecipe
 
 LOG = "console.log"
 _LOOK_EVERY_S = 0.5
@@ -87,8 +89,10 @@ def _headline(ended: _Running, settings: Comparison) -> str:
         for threshold, found in by_threshold.items():
             if "W-Avg" in found.get("f1", {}):
                 parts.append(f"{test} at {threshold}: W-Avg {found['f1']['W-Avg']:.1f}")
-            if "silence" in found:
-                parts.append(f"{test} at {threshold}: {found['silence']['per_minute']:.2f} a minute")
+            if "false_alarms" in found:
+                parts.append(
+                    f"{test} at {threshold}: {found['false_alarms']['per_minute']:.2f} false alarms/min"
+                )
     return "  ".join(parts)
 
 
@@ -112,7 +116,9 @@ def encode_clips(settings: Comparison, every: list[Trial]) -> None:
     clips = {a.video_path for path in dict.fromkeys(paths) for a in read_annotations(path)}
     start = every[0].checkpoint if recipe is None else Path(recipe.init)
     if str(start) == "scratch":
-        vision, fps = Lite0Vision(), recipe.protocol.fps
+        assert isinstance(recipe, SFTRecipe)  # GRPO starts from a checkpoint
+        vision: FrozenVision = Lite0Vision()
+        fps = recipe.protocol.fps
     else:
         checkpoint = load_checkpoint(start)
         vision, fps = checkpoint.model.vision, checkpoint.stream_format.fps

@@ -1,4 +1,4 @@
-"""``python -m train score``: StreamPro-F1 and silence of a checkpoint, without exporting it."""
+"""``python -m train score``: StreamPro-F1 and false alarms of a checkpoint, without exporting it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 @click.option(
     "--cache", type=click.Path(path_type=Path), default=Path("runs/features"), help="Of vision features."
 )
+@click.option(
+    "--judge", type=click.Choice(["exact", "fields", "keywords"]), default="exact", show_default=True
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def score(
     checkpoint: Path,
@@ -41,15 +44,17 @@ def score(
     questions: int,
     seed: int,
     cache: Path,
+    judge: str,
     as_json: bool,
 ) -> None:
     """Ask CHECKPOINT the questions in FILES, all at once rather than clip by clip, and score what it says.
 
-    F1 is of questions with answers (exact judge); unwanted responses a minute are of those without. Choose a
+    F1 is of questions with answers; false alarms per minute are of those without. Choose a
     threshold on validation clips, never on those that are reported.
     """
     from rich.console import Console
 
+    from benchmarks.metric.judges import open_judge
     from train.models.checkpoint import load_checkpoint
     from train.rollout.examination import Examination, drawn, figures
 
@@ -62,16 +67,20 @@ def score(
     found: dict[str, dict[str, Any]] = {str(file): {} for file in files}
     for threshold in sorted(set(thresholds)) or [loaded.stream_format.threshold]:
         for file, (examination, asked) in tests.items():
-            found[str(file)][f"{threshold:g}"] = figures(asked, examination.ask(asked, threshold))
+            found[str(file)][f"{threshold:g}"] = figures(
+                asked, examination.ask(asked, threshold), open_judge(judge)
+            )
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
         console = Console()
         for file_name, by_threshold in found.items():
-            console.print(_table(file_name, by_threshold))
+            questions = next(iter(by_threshold.values()))["questions"]
+            console.print(f"{file_name}: {questions} questions", soft_wrap=True, highlight=False)
+            console.print(_table(by_threshold))
 
 
-def _table(name: str, by_threshold: dict[str, dict[str, Any]]) -> Table:
+def _table(by_threshold: dict[str, dict[str, Any]]) -> Table:
     """One row a threshold; columns only for what the file's questions can tell."""
     from rich.table import Table
 
@@ -79,12 +88,12 @@ def _table(name: str, by_threshold: dict[str, dict[str, Any]]) -> Table:
 
     some = next(iter(by_threshold.values()))
     parts = [part for part in ("W-Avg", *TASKS) if part in some.get("f1", {})]
-    table = Table("threshold", *parts, title=f"{name}: {some['questions']} questions")
-    if "silence" in some:
-        table.add_column("unwanted/min")
+    table = Table("threshold", *parts)
+    if "false_alarms" in some:
+        table.add_column("false alarms/min")
     for threshold, figures in by_threshold.items():
         row = [f"{figures['f1'][part]:.1f}" for part in parts]
-        if "silence" in figures:
-            row.append(f"{figures['silence']['per_minute']:.2f}")
+        if "false_alarms" in figures:
+            row.append(f"{figures['false_alarms']['per_minute']:.2f}")
         table.add_row(threshold, *row)
     return table

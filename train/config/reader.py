@@ -25,9 +25,10 @@ def build_recipe(kind: type[T], data: dict[str, Any], path: Path) -> T:
 
     Raises as :func:`read_recipe`.
     """
-    if hasattr(kind, "complete"):
+    complete = getattr(kind, "complete", None)
+    if complete is not None:
         try:
-            data = kind.complete(data)
+            data = complete(data)
         except ValueError as error:
             raise RecipeError(f"{path}: {error}") from error
     return _build(kind, data, path, "")

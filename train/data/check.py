@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 
@@ -93,11 +94,12 @@ def probe(path: Path) -> Clip:
             first = next(container.decode(stream), None)
             if first is None:
                 return Clip(reason="holds no picture that can be decoded")
-            last = origin = float((stream.start_time or 0) * stream.time_base)
+            base = stream.time_base or Fraction(0)
+            last = origin = float((stream.start_time or 0) * base)
             container.seek(0)
             for packet in container.demux(stream):
                 if packet.pts is not None:
-                    end = (packet.pts + (packet.duration or 0)) * stream.time_base
+                    end = (packet.pts + (packet.duration or 0)) * base
                     last = max(last, float(end))
             return Clip(last - origin)
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -109,7 +111,9 @@ def _read(path: Path) -> tuple[list[Problem], list[Annotation]]:
         data = path.read_bytes().removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n")
     except OSError as error:
         return [Problem(path, 0, f"can't be read ({error.strerror}); check the path")], []
-    problems, annotations, lines = [], [], {}
+    problems: list[Problem] = []
+    annotations: list[Annotation] = []
+    lines: dict[str, int] = {}
     for number, raw in enumerate(data.split(b"\n") if data else [], start=1):
         try:
             annotation = parse_annotation(raw.decode("utf-8"), path, number)

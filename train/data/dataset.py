@@ -15,15 +15,15 @@ from benchmarks.metric.annotations import Annotation, read_annotations
 from edge_runtime.errors import ConfigError
 from train.data.encode import IGNORE, Encoded, OffsetSampling, TimelineEncoder
 from train.data.features import FeatureCache
-from train.data.timeline import Timeline, around, build_timeline, cut, merge, pieces
+from train.data.timeline import Timeline, around, build_timeline, chunks, cut, merge
 
 
 class EmptyData(ConfigError):
     """Nothing to train on."""
 
 
-Teach = Callable[[Annotation, tuple[int, ...], int, Encoded], Any]
-"""A question, its clip's timesteps, the first turn and the ids of a trajectory -> a lesson about it."""
+MakeAuxiliary = Callable[[Annotation, tuple[int, ...], int, Encoded], Any]
+"""A question, its clip's timesteps, the first turn and the ids of a trajectory -> a auxiliary about it."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     the middle sees what it would have seen. With ``epochs=1``, ``shuffle=False`` and no offsets it is a
     validation set in file order.
 
-    Clips of more than ``max_turns`` timesteps come in overlapping pieces, each time all of them; or, with
-    ``around_events``, in one piece around something that one of the clip's questions is answered at: as often
+    Clips of more than ``max_turns`` timesteps come in overlapping chunks, each time all of them; or, with
+    ``around_events``, in one chunk around something that one of the clip's questions is answered at: as often
     this question as another, so that what is asked decides and not that something happens. Up to
     ``questions_per_clip`` of the questions an epoch draws about one clip are asked in one trajectory.
 
-    An item: ``id``, ``task``, ``input_ids``, ``labels``, ``features`` float16 [n, ...], and what ``teach``
-    makes of it as ``lesson``. Raises EmptyData when the sources hold no question.
+    An item: ``id``, ``task``, ``input_ids``, ``labels``, ``features`` float16 [n, ...], and what
+    ``auxiliary`` makes of it. Raises EmptyData when the sources hold no question.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         max_turns: int | None = None,
         around_events: bool = False,
         questions_per_clip: int = 1,
-        teach: Teach | None = None,
+        auxiliary: MakeAuxiliary | None = None,
     ) -> None:
         self._cache = cache
-        self._teach = teach
+        self._auxiliary = auxiliary
         self._encoder = encoder
         self._seed = seed
         self._offsets = offsets
@@ -109,7 +109,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             for source, file in zip(sources, files, strict=True):
                 drawn.append(first + _draw(len(file), source.weight, rng if shuffle else None))
                 first += len(file)
-            epoch = self._in_pieces(self._packed(np.concatenate(drawn), questions_per_clip, rng), rng)
+            epoch = self._in_chunks(self._packed(np.concatenate(drawn), questions_per_clip, rng), rng)
             schedule.append(self._bucketed(epoch, batch_size, rng) if shuffle and len(epoch) else epoch)
         self._schedule = np.concatenate(schedule)
         if not len(self._schedule):
@@ -127,15 +127,17 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         clip = self._cache.load(self.annotations[excerpt.questions[0]].video_path)
         timeline, features, first = self._timeline(excerpt), clip.features, 0
         if self._max_turns is not None and len(features) > self._max_turns:
-            piece = cut(timeline, excerpt.first, self._max_turns)
-            assert piece is not None  # the others are not in the schedule
-            timeline, first = piece, excerpt.first
+            chunk = cut(timeline, excerpt.first, self._max_turns)
+            assert chunk is not None  # the others are not in the schedule
+            timeline, first = chunk, excerpt.first
             features = features[first : first + len(timeline.timesteps)]
         offset = self._offsets.draw(self._seed, position) if self._offsets else 0
         encoded = self._encoder.encode(timeline, offset)
         question = self.annotations[excerpt.questions[0]]
         return {
-            "lesson": self._teach(question, clip.timesteps, first, encoded) if self._teach else None,
+            "auxiliary": self._auxiliary(question, clip.timesteps, first, encoded)
+            if self._auxiliary
+            else None,
             "id": " + ".join(self.annotations[i].id for i in excerpt.questions),
             "task": timeline.task,
             "input_ids": encoded.input_ids,
@@ -165,12 +167,12 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         excerpts = [Excerpt(tuple(group)) for of_clip in groups.values() for group in of_clip]
         return self._added(excerpts)
 
-    def _in_pieces(self, epoch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The same excerpts, those of long clips replaced by their pieces with something to learn."""
+    def _in_chunks(self, epoch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The same excerpts, those of long clips replaced by their chunks with something to learn."""
         if self._max_turns is None or not len(epoch):
             return epoch
         events = self._event_turns() if self._around_events else {}
-        parts = []
+        parts: list[Any] = []
         for i in epoch:
             whole = self._excerpts[i]
             question = self.annotations[whole.questions[0]]
@@ -181,7 +183,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             if self._around_events:
                 firsts = around(timeline, events[question.video_path], self._max_turns, rng)
             else:
-                firsts = pieces(len(timeline.timesteps), self._max_turns)
+                firsts = chunks(len(timeline.timesteps), self._max_turns)
             kept = [first for first in firsts if cut(timeline, first, self._max_turns) is not None]
             parts.append([i] if firsts == [0] else self._added([replace(whole, first=f) for f in kept]))
         return np.concatenate(parts).astype(np.int64)
@@ -207,15 +209,15 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     def _bucketed(self, epoch: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
         """A shuffle in which each run of ``batch_size`` items is of like length, so little is padded.
 
-        Sorted by length within pieces of 50 batches only: sorting everything would make batches of one kind.
+        Sorted by length within groups of 50 batches only: sorting everything would make batches of one kind.
         The batch that is not full stays last.
         """
         epoch = rng.permutation(epoch)
-        piece = 50 * batch_size
+        group = 50 * batch_size
         lengths = np.array([self._length(excerpt) for excerpt in self._excerpts])
         batches = []
-        for i in range(0, len(epoch), piece):
-            part = epoch[i : i + piece]
+        for i in range(0, len(epoch), group):
+            part = epoch[i : i + group]
             part = part[np.argsort(lengths[part], kind="stable")]
             batches += [part[j : j + batch_size] for j in range(0, len(part), batch_size)]
         full = [batch for batch in batches if len(batch) == batch_size]
@@ -241,7 +243,7 @@ class Collator:
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """``input_ids``, ``labels`` int64 [B, T]; ``features`` float32 [N, ...]; ``ids``, ``tasks``,
-        ``lessons``: a list each.
+        ``auxiliary``: a list each.
         """
         length = max(len(item["input_ids"]) for item in items)
         input_ids = torch.full((len(items), length), self.pad_id, dtype=torch.long)
@@ -257,5 +259,5 @@ class Collator:
             "features": torch.from_numpy(features),
             "ids": [item["id"] for item in items],
             "tasks": [item["task"] for item in items],
-            "lessons": [item["lesson"] for item in items],
+            "auxiliary": [item["auxiliary"] for item in items],
         }

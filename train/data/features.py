@@ -30,6 +30,9 @@ from train.progress import Progress
 PREPROCESSING_VERSION = 1
 """Raise it whenever sampling, letterbox or normalisation changes what any backbone sees."""
 
+DETECTIONS = ".npy"
+"""Ending of clips that are features already: those of generated detections, one row a timestep."""
+
 _BATCH = 16
 
 
@@ -79,6 +82,10 @@ class FeatureCache:
         bad: dict[Path, str] = {}
         missing: dict[str, Path] = {}
         for clip in dict.fromkeys(clips):
+            if clip.suffix == DETECTIONS:
+                if not clip.is_file():
+                    bad[clip] = "no such file"
+                continue
             try:
                 key = self.key(clip)
             except OSError as error:
@@ -100,6 +107,9 @@ class FeatureCache:
 
     def load(self, clip: Path) -> ClipFeatures:
         """Features of a clip :meth:`ensure` has seen. Raises FeatureError when it has not."""
+        if clip.suffix == DETECTIONS:
+            features = np.load(clip, mmap_mode="r", allow_pickle=False)
+            return ClipFeatures(features, tuple(range(len(features))))
         path = self.path(clip)
         try:
             features = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -150,13 +160,14 @@ def read_frames(
         if not container.streams.video:
             raise ValueError("no video stream")
         stream = container.streams.video[0]
-        origin = float((stream.start_time or 0) * stream.time_base)
+        origin = float((stream.start_time or 0) * (stream.time_base or 0))
         for frame in container.decode(stream):
             if frame.time is None:
                 raise ValueError("a frame has no time stamp")
             timestep = sampler.take(frame.time - origin)
             if timestep is not None:
-                yield timestep, letterbox(frame.to_ndarray(format="rgb24"), size=size)
+                picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                yield timestep, letterbox(picture, size=size)
 
 
 _encode: Encode | None = None
@@ -176,7 +187,8 @@ def _compute_clip(clip: str, target: str, fps: float) -> str | None:
         if not frames:
             return f"shorter than one timestep at {fps:g} per second"
         pictures = np.stack([picture for _, picture in frames])
-        blocks = [_encode(pictures[i : i + _BATCH]) for i in range(0, len(pictures), _BATCH)]
+        starts = range(0, len(pictures), _BATCH)
+        blocks = [_encode(pictures[i : i + _BATCH], first=i == 0) for i in starts]
     except (av.FFmpegError, EdgeError, ValueError, OSError) as error:
         return str(error)
     write_features(Path(target), clip, fps, [timestep for timestep, _ in frames], np.concatenate(blocks))

@@ -85,19 +85,19 @@ def merge(timelines: Sequence[Timeline]) -> Timeline:
     )
 
 
-def pieces(turns: int, most: int) -> list[int]:
-    """First turns of the pieces in which a clip of ``turns`` turns is learned, ``most`` turns each.
+def chunks(turns: int, most: int) -> list[int]:
+    """First turns of the chunks in which a clip of ``turns`` turns is learned, ``most`` turns each.
 
-    Each piece after the first repeats the later half of the one before it, which is only to be seen.
+    Each chunk after the first repeats the later half of the one before it, which is only to be seen.
     """
     return [0, *range(most // 2, turns - (most - most // 2), most // 2)] if turns > most else [0]
 
 
 def around(timeline: Timeline, events: Collection[int], most: int, rng: np.random.Generator) -> list[int]:
-    """First turn of one piece of ``most`` turns, in a list, whose later half holds a turn of ``events``.
+    """First turn of one chunk of ``most`` turns, in a list, whose later half holds a turn of ``events``.
 
     As often one at which ``timeline`` responds as one at which only other questions about the clip have an
-    answer, as far as there are both. No piece when nothing happens once the question is asked.
+    answer, as far as there are both. No chunk when nothing happens once the question is asked.
     """
     turns = [turn for turn in sorted(events) if turn >= timeline.query_turn]
     own = [turn for turn in turns if turn in timeline.responses]
@@ -111,7 +111,7 @@ def around(timeline: Timeline, events: Collection[int], most: int, rng: np.rando
 
 
 def cut(timeline: Timeline, first: int, most: int) -> Timeline | None:
-    """The piece of ``most`` turns that begins at turn ``first``; None when there is nothing to learn in it.
+    """The chunk of ``most`` turns that begins at turn ``first``; None when there is nothing to learn in it.
 
     Queries asked before it stand at its beginning, where the runtime's window keeps them.
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from train.models.base import StreamModel
 from train.rollout.rollout import padded, visual_of
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Trajectory
 
 NO_VARIANCE = 1e-6
@@ -49,21 +49,23 @@ def group_advantages(rewards: Tensor, epsilon: float = 1e-6) -> Tensor:
     return torch.where(std > NO_VARIANCE, (rewards - mean) / (std + epsilon), 0.0).float()
 
 
-def policy_log_probs(model: StreamModel, rules: TokenRules, trajectories: Sequence[Trajectory]) -> Tensor:
+def policy_log_probs(
+    model: StreamModel, constraints: TokenConstraints, trajectories: Sequence[Trajectory]
+) -> Tensor:
     """Log-probabilities of all chosen tokens, trajectory by trajectory: float32 [M]. One padded batch."""
     device = next(model.parameters()).device
     visual, firsts = visual_of(model, [t.prompt for t in trajectories], device)
     frames = torch.cat(
         [first + torch.arange(len(t.prompt.timesteps)) for first, t in zip(firsts, trajectories, strict=True)]
     )
-    ids, _ = padded([t.ids.tolist() for t in trajectories], rules.encoder.silence_id, device)
-    hidden = model.hidden(ids, visual.select(frames.to(device)), rules.encoder.image_id)  # [B, T, D]
+    ids, _ = padded([t.ids.tolist() for t in trajectories], constraints.encoder.silence_id, device)
+    hidden = model.hidden(ids, visual.select(frames.to(device)), constraints.encoder.image_id)  # [B, T, D]
     rows = torch.cat([torch.full((len(t.sampled),), i) for i, t in enumerate(trajectories)])
     chosen = torch.cat([t.sampled for t in trajectories])
     logits = model.logits(hidden[rows.to(device), (chosen - 1).to(device)])  # [M, vocab]
     places = torch.cat([t.places for t in trajectories]).to(device)
     tokens = torch.cat([t.ids[t.sampled] for t in trajectories]).to(device)
-    return rules.log_probs(logits, places).gather(1, tokens[:, None])[:, 0]
+    return constraints.log_probs(logits, places).gather(1, tokens[:, None])[:, 0]
 
 
 @dataclass(frozen=True)

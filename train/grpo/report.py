@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from train import progress
 from train.grpo.update import UpdateStats, sum_over_ranks
+from train.progress import RunLog
 from train.rewards.weighted_sum import Score
 from train.rollout.trajectory import Trajectory
 
@@ -97,16 +95,8 @@ class StepReporter:
     """
 
     def __init__(self, output: Path, speaks: bool) -> None:
-        self._log = output / "train.log"
-        self._speaks = speaks
+        self.say = RunLog(output / "train.log", speaks)
         self._board = SummaryWriter(str(output / "tensorboard")) if speaks else None
-
-    def say(self, text: str) -> None:
-        if not self._speaks:
-            return
-        progress.say(text)
-        with contextlib.suppress(OSError), open(self._log, "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
 
     def step(self, step: int, steps: int, minutes: float, found: StepReport) -> None:
         self._write("grpo", found.to_dict(), step)
@@ -129,7 +119,7 @@ class StepReporter:
         by_task = "  ".join(f"{name} {value:.1f}" for name, value in f1.items())
         self.say(
             f"StreamPro-F1 at step {step}, threshold {threshold:g}: {by_task}  "
-            f"({responses:.2f} responses a question){'  (the best so far)' if best else ''}"
+            f"({responses:.2f} responses per question){'  (the best so far)' if best else ''}"
         )
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from train.data.features import FeatureCache
 from train.models.base import Visual
 from train.models.checkpoint import load_checkpoint
 from train.rollout.rollout import LockStep, rollout
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts, Trajectory
 
 TASKS = ("EU", "OU", "AA", "TP", "TG", "GP", "RF")
@@ -78,10 +78,10 @@ def main(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_checkpoint(checkpoint)
     model = loaded.model.to(device).eval()
-    rules = TokenRules(
+    constraints = TokenConstraints(
         turn_encoder(loaded.stream_format, loaded.tokenizer),
         loaded.tokenizer,
-        model.decoder.get_input_embeddings().num_embeddings,
+        model.embedding.num_embeddings,
         threshold=loaded.stream_format.threshold,
     )
     features = FeatureCache(cache, loaded.stream_format.fps, vision=model.vision)
@@ -95,12 +95,12 @@ def main(
         started, processor = time.perf_counter(), time.process_time()
         made: list[Trajectory] = []
         if way == "lock_step":
-            for trajectories in rollout(model, rules, chosen, group=group, generator=generator):
+            for trajectories in rollout(model, constraints, chosen, group=group, generator=generator):
                 made += trajectories
         else:
             for i in range(alone):
                 prompt = chosen[i % questions]
-                [[trajectory]] = WithoutCache(model, rules, [prompt], 1, generator).run()
+                [[trajectory]] = WithoutCache(model, constraints, [prompt], 1, generator).run()
                 made.append(trajectory)
         seconds = time.perf_counter() - started
         processor = (time.process_time() - processor) / len(made)
@@ -110,7 +110,7 @@ def main(
     processor: dict[str, list[float]] = {"lock_step": [], "alone": []}
     tokens: dict[str, list[int]] = {"lock_step": [], "alone": []}
     with torch.no_grad(), bf16:
-        rollout(model, rules, chosen[:1], generator=generator)  # warm up
+        rollout(model, constraints, chosen[:1], generator=generator)  # warm up
         for number in range(rounds):
             for way in rates:
                 rate, cpu_s, length = timed(way)

@@ -32,12 +32,11 @@ from train.config.errors import RecipeError
 from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
-from train.grpo.interrupt import Interrupt
 from train.grpo.loss import group_advantages
 from train.grpo.memory import check_memory
 from train.grpo.recipe import GRPORecipe
 from train.grpo.report import StepReporter, step_report
-from train.grpo.update import Lesson, PolicyUpdate, UpdateStats, sum_over_ranks
+from train.grpo.update import PolicySample, PolicyUpdate, UpdateStats, sum_over_ranks
 from train.models.checkpoint import save_checkpoint
 from train.models.inherit import changes
 from train.progress import Progress
@@ -46,9 +45,10 @@ from train.rewards.judges import open_judge, open_rubric_judge
 from train.rewards.weighted_sum import Score, WeightedSum
 from train.rollout.evaluation import points, predict, spread
 from train.rollout.rollout import rollout
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts, Trajectory
-from train.sft.resume import check_same_recipe, disk_errors, last_state, put_in_place, temporary
+from train.sft.interrupt import Interrupt
+from train.sft.resume import disk_errors, last_state, put_in_place, state_to_go_on_from, temporary
 from train.sft.run import start_from
 from train.sft.schedule import TimedCosine
 
@@ -60,19 +60,11 @@ def run_grpo(recipe: GRPORecipe, *, resume: bool = False) -> bool:
     and ``resume`` is not set, or the reverse; TrainingError when a loss is not finite or the disk is full.
     """
     process = PartialState(cpu=not torch.cuda.is_available())
-    state = last_state(recipe.output / "states")
-    if state is not None and not resume:
-        raise RecipeError(
-            f"{recipe.output}: holds a training already; go on with --resume or choose another output"
-        )
-    if state is None and resume:
-        raise RecipeError(f"{recipe.output}: holds no state to go on from; start without --resume")
+    state = state_to_go_on_from(recipe.output, recipe.to_dict(), resume=resume)
     if recipe.rollout.prompts % process.num_processes:
         raise RecipeError(
             f"rollout.prompts: {process.num_processes} processes can't share {recipe.rollout.prompts} prompts"
         )
-    if resume:
-        check_same_recipe(recipe.output / "recipe.json", recipe.to_dict())
     if recipe.run.threads:
         torch.set_num_threads(recipe.run.threads)
     set_seed(recipe.seed)
@@ -116,7 +108,7 @@ class GRPOTrainer:
         )
         for line in changes(checkpoint.stream_format, self._stream_format):
             reporter.say(f"{recipe.init}: rollout.threshold changes {line}")
-        self._rules = self._rules_at(self._stream_format.threshold, recipe.rollout.constrained)
+        self._constraints = self._constraints_at(self._stream_format.threshold, recipe.rollout.constrained)
         self._load_prompts()
         self._rewards = WeightedSum(recipe.rewards, judges)
         self._rewards.check(self._prompts.annotations)
@@ -135,7 +127,7 @@ class GRPOTrainer:
         self._update = PolicyUpdate(
             self.model,
             self._optimizer,
-            self._rules,
+            self._constraints,
             recipe.loss,
             micro_batch_size=run.micro_batch_size,
             grad_clip=o.grad_clip,
@@ -222,11 +214,13 @@ class GRPOTrainer:
         rate = recipe.optimizer.lr * self._clock(self._step)
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = rate
-        lessons = [
-            Lesson(t, float(a)) for t, a in zip(trajectories, advantages.flatten(), strict=True) if a != 0
+        samples = [
+            PolicySample(t, float(a))
+            for t, a in zip(trajectories, advantages.flatten(), strict=True)
+            if a != 0
         ]
         stats = self._update(
-            lessons,
+            samples,
             epochs=recipe.run.inner_epochs,
             minibatches=recipe.run.minibatches,
             generator=torch.Generator().manual_seed(self._seed(rank)),
@@ -243,7 +237,7 @@ class GRPOTrainer:
         for i in range(0, count, size):
             with self._autocast():
                 groups += rollout(
-                    self.model, self._rules, prompts[i : i + size], group=group, generator=generator
+                    self.model, self._constraints, prompts[i : i + size], group=group, generator=generator
                 )
         self.model.train()
         return groups
@@ -276,10 +270,15 @@ class GRPOTrainer:
         shown = "validation" if process.is_main_process else ""
         mine = chosen[process.process_index :: process.num_processes]
         for threshold in run.eval_thresholds or (self._stream_format.threshold,):
-            rules = self._rules_at(threshold, constrained=True)
+            constraints = self._constraints_at(threshold, constrained=True)
             with self._autocast():
                 said = predict(
-                    self.model, rules, self._validation, mine, rows=self._recipe.rollout.rows, progress=shown
+                    self.model,
+                    constraints,
+                    self._validation,
+                    mine,
+                    rows=self._recipe.rollout.rows,
+                    progress=shown,
                 )
             everything: list[Prediction] = gather_object(said)
             if not process.is_main_process:
@@ -359,9 +358,9 @@ class GRPOTrainer:
             self._prompts = Prompts(data.train, cache, seed=self._recipe.seed, offsets=self._recipe.offsets)
             self._validation = Prompts(data.validation, cache, shuffle=False) if data.validation else None
 
-    def _rules_at(self, threshold: float, constrained: bool) -> TokenRules:
-        vocabulary = self.model.decoder.get_input_embeddings().num_embeddings
-        return TokenRules(
+    def _constraints_at(self, threshold: float, constrained: bool) -> TokenConstraints:
+        vocabulary = self.model.embedding.num_embeddings
+        return TokenConstraints(
             turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,
             vocabulary,

@@ -13,12 +13,12 @@ from torch import distributed as dist
 from train.errors import TrainingError
 from train.grpo.loss import LossParts, PolicyLossSettings, policy_log_probs, policy_loss, token_weights
 from train.models.base import StreamModel
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
-class Lesson:
+class PolicySample:
     """A trajectory with its advantage; ``reference``: log-probabilities [M] under the model of the start."""
 
     trajectory: Trajectory
@@ -54,13 +54,13 @@ class UpdateStats:
 
 
 class PolicyUpdate:
-    """Optimizer steps on lessons. ``autocast`` gives a context for each forward pass."""
+    """Optimizer steps on samples. ``autocast`` gives a context for each forward pass."""
 
     def __init__(
         self,
         model: StreamModel,
         optimizer: torch.optim.Optimizer,
-        rules: TokenRules,
+        constraints: TokenConstraints,
         settings: PolicyLossSettings,
         *,
         micro_batch_size: int,
@@ -68,47 +68,52 @@ class PolicyUpdate:
         autocast: Callable[[], AbstractContextManager[object]],
         reference: StreamModel | None = None,
     ) -> None:
-        self._model, self._optimizer, self._rules, self._settings = model, optimizer, rules, settings
+        self._model, self._optimizer, self._constraints, self._settings = (
+            model,
+            optimizer,
+            constraints,
+            settings,
+        )
         self._micro_batch_size, self._grad_clip, self._autocast = micro_batch_size, grad_clip, autocast
         self._reference = reference
         self._device = next(model.parameters()).device
 
     def __call__(
-        self, lessons: Sequence[Lesson], *, epochs: int, minibatches: int, generator: torch.Generator
+        self, samples: Sequence[PolicySample], *, epochs: int, minibatches: int, generator: torch.Generator
     ) -> UpdateStats:
-        """``epochs`` passes over this rank's ``lessons`` in ``minibatches`` optimizer steps each.
+        """``epochs`` passes over this rank's ``samples`` in ``minibatches`` optimizer steps each.
 
         A batch without a token to learn from, over all ranks, is no step at all. Raises TrainingError when
         loss or gradients are not finite; the weights are then those of before the failing step.
         """
-        lessons = self._with_reference(lessons)
+        samples = self._with_reference(samples)
         stats = UpdateStats()
         for _ in range(epochs):
-            order = torch.randperm(len(lessons), generator=generator).tolist()
+            order = torch.randperm(len(samples), generator=generator).tolist()
             for i in range(minibatches):
-                self._step([lessons[j] for j in order[i::minibatches]], stats)
+                self._step([samples[j] for j in order[i::minibatches]], stats)
         return stats.close(self._device)
 
-    def _with_reference(self, lessons: Sequence[Lesson]) -> list[Lesson]:
+    def _with_reference(self, samples: Sequence[PolicySample]) -> list[PolicySample]:
         if self._reference is None:
-            return list(lessons)
+            return list(samples)
         found = []
-        for batch in self._micro_batches(lessons):
+        for batch in self._micro_batches(samples):
             with torch.no_grad(), self._autocast():
-                values = policy_log_probs(self._reference, self._rules, [b.trajectory for b in batch])
+                values = policy_log_probs(self._reference, self._constraints, [b.trajectory for b in batch])
             parts = values.split([len(b.trajectory.sampled) for b in batch])
-            found += [Lesson(b.trajectory, b.advantage, p) for b, p in zip(batch, parts, strict=True)]
+            found += [PolicySample(b.trajectory, b.advantage, p) for b, p in zip(batch, parts, strict=True)]
         return found
 
-    def _step(self, lessons: Sequence[Lesson], stats: UpdateStats) -> None:
-        tokens = sum(len(lesson.trajectory.sampled) for lesson in lessons)
+    def _step(self, samples: Sequence[PolicySample], stats: UpdateStats) -> None:
+        tokens = sum(len(sample.trajectory.sampled) for sample in samples)
         totals = sum_over_ranks(
-            torch.tensor([tokens, len(lessons)], dtype=torch.float64, device=self._device)
+            torch.tensor([tokens, len(samples)], dtype=torch.float64, device=self._device)
         )
         if totals[0] == 0:
             return
         self._optimizer.zero_grad(set_to_none=True)
-        for batch in self._micro_batches(lessons):
+        for batch in self._micro_batches(samples):
             with self._autocast():
                 parts = self._loss(batch, totals)
             if not torch.isfinite(parts.loss):
@@ -119,18 +124,18 @@ class PolicyUpdate:
         _sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self._grad_clip)
         if not torch.isfinite(norm):
-            raise TrainingError(f"the gradient is {float(norm)} on the batch {_names(lessons)}")
+            raise TrainingError(f"the gradient is {float(norm)} on the batch {_names(samples)}")
         self._optimizer.step()
         stats.grad_norm = max(stats.grad_norm, float(norm))
         stats.steps += 1
 
-    def _loss(self, batch: Sequence[Lesson], totals: Tensor) -> LossParts:
-        trajectories = [lesson.trajectory for lesson in batch]
+    def _loss(self, batch: Sequence[PolicySample], totals: Tensor) -> LossParts:
+        trajectories = [sample.trajectory for sample in batch]
         lengths = [len(t.sampled) for t in trajectories]
         advantages = torch.cat([torch.full((n,), b.advantage) for n, b in zip(lengths, batch, strict=True)])
-        references = [lesson.reference for lesson in batch if lesson.reference is not None]
+        references = [sample.reference for sample in batch if sample.reference is not None]
         return policy_loss(
-            policy_log_probs(self._model, self._rules, trajectories),
+            policy_log_probs(self._model, self._constraints, trajectories),
             torch.cat([t.log_probs for t in trajectories]).to(self._device),
             advantages.to(self._device),
             token_weights(lengths, totals, self._settings).to(self._device),
@@ -138,9 +143,9 @@ class PolicyUpdate:
             torch.cat(references) if references else None,
         )
 
-    def _micro_batches(self, lessons: Sequence[Lesson]) -> list[list[Lesson]]:
-        """Lessons of like length together, so that little is padded."""
-        ordered = sorted(lessons, key=lambda lesson: len(lesson.trajectory.ids))
+    def _micro_batches(self, samples: Sequence[PolicySample]) -> list[list[PolicySample]]:
+        """Samples of like length together, so that little is padded."""
+        ordered = sorted(samples, key=lambda sample: len(sample.trajectory.ids))
         size = self._micro_batch_size
         return [ordered[i : i + size] for i in range(0, len(ordered), size)]
 
@@ -153,7 +158,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def _sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
-    """Gradients summed over ranks, in one message. A rank without lessons brings zeros."""
+    """Gradients summed over ranks, in one message. A rank without samples brings zeros."""
     if not (dist.is_available() and dist.is_initialized()):
         return
     flat = torch.cat(
@@ -164,5 +169,5 @@ def _sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
 
-def _names(lessons: Sequence[Lesson]) -> str:
-    return ", ".join(dict.fromkeys(lesson.trajectory.prompt.annotation.id for lesson in lessons))
+def _names(samples: Sequence[PolicySample]) -> str:
+    return ", ".join(dict.fromkeys(sample.trajectory.prompt.annotation.id for sample in samples))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
@@ -36,6 +36,12 @@ class Visual:
         return Visual(self.tokens[frames], deepstack)
 
 
+class ModelConfig(Protocol):
+    """Sizes of a model, as a checkpoint's config.json holds them."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
 class StreamModel(nn.Module, ABC):
     """A causal decoder that reads visual tokens in place of image placeholders.
 
@@ -51,6 +57,8 @@ class StreamModel(nn.Module, ABC):
     vision: FrozenVision
     """The frozen backbone whose features :meth:`visual` takes."""
 
+    config: ModelConfig
+
     decoder: PreTrainedModel
     """The decoder as transformers makes it."""
 
@@ -64,6 +72,11 @@ class StreamModel(nn.Module, ABC):
         super().__init__()
         self.adapters = None
         self.token_rows = None
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The decoder's input embedding, a row for each logit."""
+        return cast(nn.Embedding, self.decoder.get_input_embeddings())
 
     @property
     @abstractmethod

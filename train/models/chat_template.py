@@ -38,7 +38,8 @@ def add_tokens(tokenizer: Tokenizer, *more: str) -> dict[str, int]:
     """Add the decision tokens, then ``more``, to ``tokenizer`` where it lacks them; returns their ids."""
     names = (SILENCE, RESPONSE, *more)
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    return {name: tokenizer.token_to_id(name) for name in names}
+    ids = {name: tokenizer.token_to_id(name) for name in names}
+    return {name: number for name, number in ids.items() if number is not None}
 
 
 @torch.no_grad()

@@ -84,6 +84,7 @@ def save_checkpoint(
         weights = {k: v.detach().cpu().contiguous() for k, v in adapter_weights(model).items()}
         save_file(weights, temporary / ADAPTER, metadata={"format": "pt"})
     tokenizer.save(str(temporary / "tokenizer.json"))
+    model.vision.save(temporary)
     (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     _replace(temporary, folder)
 
@@ -165,7 +166,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
     try:
-        backbone_of(config.get("family") if isinstance(config, dict) else config)
+        backbone_of(str(config.get("family")) if isinstance(config, dict) else repr(config))
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if not isinstance(config.get("format_version"), int) or config["format_version"] > FORMAT_VERSION:

@@ -54,13 +54,14 @@ class TokenRows(nn.Module):
     def __init__(self, embedding: nn.Embedding, head: nn.Linear | None, ids: Tensor) -> None:
         """``head``: the output matrix where it is not the embedding itself."""
         super().__init__()
+        self.ids: Tensor
         self.register_buffer("ids", ids)
         self.embedding_rows = nn.Parameter(embedding.weight[ids].detach().float().clone())
         self.head_rows = None if head is None else nn.Parameter(head.weight[ids].detach().float().clone())
         self._hook = embedding.register_forward_hook(self._embed)
 
     def _embed(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        here = args[0].unsqueeze(-1) == self.ids  # [..., k]
+        here = torch.eq(args[0].unsqueeze(-1), self.ids)  # [..., k]
         rows = self.embedding_rows[here.long().argmax(-1)].to(output.dtype)
         return torch.where(here.any(-1, keepdim=True), rows, output)
 
@@ -124,7 +125,11 @@ def add_adapters(model: StreamModel, adapters: Adapters) -> None:
     s = adapters.settings
     model.decoder.requires_grad_(False)
     config = LoraConfig(
-        r=s.rank, lora_alpha=s.alpha, lora_dropout=s.dropout, target_modules=list(s.targets), bias="none"
+        r=s.rank,
+        lora_alpha=s.alpha,  # type: ignore[arg-type]  # a fraction is fine
+        lora_dropout=s.dropout,
+        target_modules=list(s.targets),
+        bias="none",
     )
     inject_adapter_in_model(config, model.decoder)
     embedding, head = _matrices(model)
@@ -166,6 +171,5 @@ def frozen_names(model: StreamModel) -> set[str]:
 
 def _matrices(model: StreamModel) -> tuple[nn.Embedding, nn.Linear | None]:
     """The decoder's embedding, and its output matrix where that is another."""
-    embedding = model.decoder.get_input_embeddings()
     head = model.output_matrix()
-    return embedding, None if head is None or head.weight is embedding.weight else head
+    return model.embedding, None if head is None or head.weight is model.embedding.weight else head

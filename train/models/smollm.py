@@ -74,18 +74,19 @@ def from_llama(
     ids = add_tokens(tokenizer, IMAGE_TOKEN)
     used = tokenizer.get_vocab_size()
     decoder.resize_token_embeddings(padded_rows(used), mean_resizing=False)
-    table = decoder.get_input_embeddings().weight
+    table = decoder.model.embed_tokens.weight
     with torch.no_grad():
         table[used:] = 0.0  # never read nor said; else every base would be another
     start_rows(table, tokenizer, ids)
+    rope: Any = found.rope_parameters
     config = CompactConfig(
         vocab_size=len(table),
         hidden_size=found.hidden_size,
         intermediate_size=found.intermediate_size,
         num_layers=found.num_hidden_layers,
         num_heads=found.num_attention_heads,
-        num_kv_heads=found.num_key_value_heads,
-        rope_theta=float(found.rope_parameters["rope_theta"]),
+        num_kv_heads=found.num_key_value_heads or found.num_attention_heads,
+        rope_theta=float(rope["rope_theta"]),
         rms_norm_eps=found.rms_norm_eps,
         max_positions=found.max_position_embeddings,
         visual_grid=visual_grid,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Encode = Callable[[NDArray[np.uint8]], NDArray[np.float16]]
-"""Pictures [n, H, W, 3] RGB -> features [n, ...]."""
+
+class Encode(Protocol):
+    """Pictures [n, H, W, 3] RGB -> features [n, ...]."""
+
+    def __call__(self, pictures: NDArray[np.uint8], *, first: bool = True) -> NDArray[np.float16]:
+        """Encode the next pictures of a clip. ``first``: they begin it; a vision with memory starts anew."""
 
 
 class FrozenVision(Protocol):
@@ -34,6 +37,9 @@ class FrozenVision(Protocol):
         """Done once, before workers start: checks, and files that all of them read, kept in the cache's
         ``folder``. Raises ValueError for weights that are missing or not the known ones.
         """
+
+    def save(self, folder: Path) -> None:
+        """Put into a checkpoint's folder what only the checkpoint has of the backbone."""
 
     def load(self, folder: Path) -> Encode:
         """The encoder, ready to run in this process."""

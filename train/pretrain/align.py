@@ -1,12 +1,11 @@
-"""Stage 0 for decoders trained from scratch: teach the projector to put names and places into visual tokens.
+"""Pretraining of the projector: it learns to put names and places into visual tokens.
 
 The paper starts from backbones whose projector already speaks the decoder's language; `nano` has none. Here
 every visual token is asked, by a linear reading, which sprites are centred in its region of the picture and
 where, how large and how turned each is; a model with ``motion`` is also asked what has been happening there
 since the frame before. Names and doings are read against the embeddings of the words that say them, so that
 seeing a thing and reading its name look alike to the decoder. No decoder runs, so an epoch takes a
-minute or two where supervised training takes half an hour. The truth is the generated world's: clips are told
-by their names.
+minute or two where supervised training takes half an hour. The truth is that of generated clips.
 """
 
 from __future__ import annotations
@@ -106,12 +105,12 @@ def align(
     names = _word_embeddings(model, tokenizer, [key.replace("/", " ") for key in keys])
     reader = Reader(names, _word_embeddings(model, tokenizer, list(VERBS.values())))
     fresh = [p for p in reader.parameters() if p.requires_grad]
-    taught = []  # by teach_motion, on cleaner evidence than regions give
+    pretrained: list[nn.Parameter] = []  # by pretrain_motion, on cleaner evidence than regions give
     for name, parameter in model.projector.named_parameters():
-        (taught if name.startswith(("trace", "change")) else fresh).append(parameter)
+        (pretrained if name.startswith(("trace", "change")) else fresh).append(parameter)
     rates = [settings.lr, settings.lr * settings.motion_lr_share]
-    groups = [{"params": fresh, "lr": rates[0]}, {"params": taught, "lr": rates[1]}]
-    optimizer = torch.optim.AdamW(groups if taught else groups[:1], weight_decay=0.02)
+    groups = [{"params": fresh, "lr": rates[0]}, {"params": pretrained, "lr": rates[1]}]
+    optimizer = torch.optim.AdamW(groups if pretrained else groups[:1], weight_decay=0.02)
     rates = rates[: len(optimizer.param_groups)]
     steps = settings.epochs * math.ceil(len(train) / settings.clips_per_step)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1)
@@ -125,7 +124,7 @@ def align(
             loss = _loss(model, reader, [data[j][0] for j in batch], [truths[j] for j in batch], settings)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(fresh + taught, 1.0)
+            nn.utils.clip_grad_norm_(fresh + pretrained, 1.0)
             optimizer.step()
             schedule.step()
             progress.advance(loss=loss.item())
@@ -144,7 +143,7 @@ def _watch(model: CompactModel) -> None:
 
 
 def _word_embeddings(model: CompactModel, tokenizer: Tokenizer, phrases: list[str]) -> Tensor:
-    table = model.decoder.get_input_embeddings().weight.detach()
+    table = model.embedding.weight.detach()
     rows = []
     for phrase in phrases:
         ids = tokenizer.encode(" " + phrase, add_special_tokens=False).ids

@@ -38,7 +38,7 @@ _BATCH = 32
 @dataclass(frozen=True)
 class Found:
     """``probability``: mean of what is in view, all names together being 1; ``first``: share of frames in
-    which the likeliest name is in view, ``first_corrected``: where a name's own frequency, which the prompt
+    which the top-1 name is in view, ``first_corrected``: where a name's own frequency, which the prompt
     without the token tells, is divided out. ``auc``: chance that a name is likelier in a frame that shows it
     than in one that does not; without the token it is 0.5. ``by_chance``: ``first`` of a drawn name.
     """
@@ -62,7 +62,7 @@ def name_log_probs(
     [N, K]; [1, K] without a picture.
     """
     firsts = _first_tokens(tokenizer, names)
-    embed = model.decoder.get_input_embeddings()
+    embed = model.embedding
 
     def words(text: str) -> Tensor:
         return embed(torch.tensor([tokenizer.encode(text, add_special_tokens=False).ids]))  # [1, T, D]
@@ -92,7 +92,7 @@ def _first_tokens(tokenizer: Tokenizer, names: Sequence[str]) -> list[int]:
 
 
 def names_in_view(question: Annotation, timesteps: Sequence[int]) -> list[set[str]]:
-    """What each timestep of a clip shows: by its shots, or as the generated world knows it."""
+    """What each timestep of a clip shows: by its shots, or as a generated clip has it."""
     if "shots" in question.extra:
         shots = question.extra["shots"]
         return [

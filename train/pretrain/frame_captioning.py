@@ -1,4 +1,4 @@
-"""Second half of stage 0: the decoder learns to say what it sees, one frame at a time.
+"""Frame captioning ends pretraining: the decoder learns to say what it sees, one frame at a time.
 
 Supervised training shows an answer once in a hundred tokens, in streams of eight hundred; here every example
 is one short turn with an answer: the name of something in view, what is under way, what the one that is asked
@@ -24,7 +24,7 @@ from train.data.encode import turn_encoder
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
 from train.progress import Progress
-from train.sft.attention_supervision import looking_layers
+from train.sft.attention_supervision import attention_layers
 from train.synthetic.sprites.scenes.catalog import ACTORS, sprite_table
 from train.synthetic.sprites.scenes.scene import SIZE
 from train.synthetic.sprites.scenes.stage import Story
@@ -37,7 +37,7 @@ KINDS = ("names", "events", "subjects", "changes", "alarms")
 
 
 @dataclass(frozen=True)
-class NamingSettings:
+class FrameCaptioningSettings:
     """The first ``names_first`` of ``steps`` ask for names alone: who does not know what a thing is called
     cannot say what it does. ``labels``: interval labels are drawn from 0 to this many timesteps.
     """
@@ -67,24 +67,24 @@ class Fact:
     region: int = -1
 
 
-def teach_naming(
+def train_frame_captioning(
     model: CompactModel,
     tokenizer: Tokenizer,
     stream_format: StreamFormat,
     clips: list[Path],
     cache: FeatureCache,
-    settings: NamingSettings,
+    settings: FrameCaptioningSettings,
     say: Callable[[str], None],
 ) -> dict[str, float]:
     """Train ``model`` in place; returns by kind of fact the share whose answer was right, word for word (of
     names the first token), over the last examples.
     """
-    lesson = _Lesson(model, tokenizer, stream_format, clips, cache, np.random.default_rng(settings.seed))
+    examples = _Examples(model, tokenizer, stream_format, clips, cache, np.random.default_rng(settings.seed))
     named = [p for n, p in model.decoder.named_parameters() if "embed_tokens" not in n]
     optimizer = torch.optim.AdamW(
         [
             {"params": named, "lr": settings.lr},
-            {"params": [model.decoder.get_input_embeddings().weight], "lr": settings.embedding_lr},
+            {"params": [model.embedding.weight], "lr": settings.embedding_lr},
             {"params": model.projector.parameters(), "lr": settings.projector_lr},
         ],
         betas=(0.9, 0.98),
@@ -93,13 +93,13 @@ def teach_naming(
         optimizer, [g["lr"] for g in optimizer.param_groups], total_steps=settings.steps, pct_start=0.1
     )
     model.train()
-    model.decoder.set_attn_implementation("eager")  # which shows where it looks
-    right: dict[str, list[bool]] = {kind: [] for kind in lesson.kinds}
+    model.decoder.set_attn_implementation("eager")  # which shows what it attends to
+    right: dict[str, list[bool]] = {kind: [] for kind in examples.kinds}
     started = time.monotonic()
-    progress = Progress(settings.steps, "naming")
+    progress = Progress(settings.steps, "frame captioning")
     for step in range(1, settings.steps + 1):
-        kinds = lesson.kinds[:1] if step <= settings.names_first else lesson.kinds
-        loss = lesson.loss(kinds, settings.batch_size, settings.labels, right)
+        kinds = examples.kinds[:1] if step <= settings.names_first else examples.kinds
+        loss = examples.loss(kinds, settings.batch_size, settings.labels, right)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -109,7 +109,7 @@ def teach_naming(
         if step % 50 == 0:
             figures = "  ".join(f"{kind} {value:.3f}" for kind, value in _ends(right).items())
             spent = time.monotonic() - started
-            say(f"naming {step}/{settings.steps}  {spent:.0f} s  loss {loss.item():.3f}  {figures}")
+            say(f"frame captioning {step}/{settings.steps}  {spent:.0f} s  loss {loss.item():.3f}  {figures}")
     progress.close()
     model.eval()
     model.decoder.set_attn_implementation("sdpa")
@@ -185,7 +185,7 @@ def _sudden(
             yield "alarms", Fact(number, frame, ask("AA"), (alarm.text,))
 
 
-class _Lesson:
+class _Examples:
     """Random facts of all kinds, and the loss of the decoder's answers to them."""
 
     def __init__(
@@ -216,7 +216,7 @@ class _Lesson:
 
         The more often a kind was answered wrongly of late, the more often it is asked.
         """
-        wrong = np.array([1.1 - np.mean(right[kind][-_RECENT:] or [0.0]) for kind in among])
+        wrong = np.array([1.1 - np.mean(right[kind][-_RECENT:] or [False]) for kind in among])
         kinds = [among[i] for i in self._rng.choice(len(among), size, p=wrong / wrong.sum())]
         facts = [self._facts[kind][int(self._rng.integers(len(self._facts[kind])))] for kind in kinds]
         rows, starts, answers = [], [], []
@@ -256,9 +256,9 @@ class _Lesson:
         answered = -(wanted * logits.log_softmax(-1)).sum() / size
         if self._model.adapters is not None:  # a pretrained decoder has learned to look
             return answered
-        return answered + self._looked(facts, ids, starts, seen.attentions)
+        return answered + self._attention_loss(facts, ids, starts, seen.attentions)
 
-    def _looked(
+    def _attention_loss(
         self, facts: Sequence[Fact], ids: Tensor, starts: Sequence[int], attentions: Sequence[Tensor]
     ) -> Tensor:
         """Loss of where one head of each of two layers looks, attentions [B, heads, T, T] a layer.
@@ -267,7 +267,7 @@ class _Lesson:
         decision and the answer look at its region. Left to itself a decoder of this size does not find out in
         an hour that what is asked about and what is seen are to be compared.
         """
-        early, late = looking_layers(len(attentions))
+        early, late = attention_layers(len(attentions))
         name_head, region_head = attentions[early][:, 0].float(), attentions[late][:, 0].float()
         losses = []
         for i, fact in enumerate(facts):

@@ -1,6 +1,6 @@
-"""Before stage 0: the projector learns to tell from two frames what an actor is doing.
+"""Motion pretraining: the projector learns to tell from two frames what an actor is doing.
 
-Two frames of every event of the generated world, and which of the event kinds it is: no regions, no words and
+Two frames of every event of generated clips, and which of the event kinds it is: no regions, no words and
 no decoder, so that it takes minutes. What compares the frames then knows directions, growth and turning
 before visual tokens are made of it.
 """
@@ -25,7 +25,7 @@ from train.synthetic.sprites.truth import story_of, under_way
 
 
 @dataclass(frozen=True)
-class MotionSettings:
+class MotionPretrainingSettings:
     """``dropout``: share of feature channels that are hidden, for both frames of a pair alike.
 
     ``pairs``: at most so many are learned from; they are held in memory, 63 kB each.
@@ -59,11 +59,11 @@ class _Verdict(nn.Module):
         return self.kind(torch.cat([change.amax((2, 3)), change.mean((2, 3))], dim=1))
 
 
-def teach_motion(
+def pretrain_motion(
     projector: Projector,
     clips: Sequence[Path],
     cache: FeatureCache,
-    settings: MotionSettings,
+    settings: MotionPretrainingSettings,
     say: Callable[[str], None],
 ) -> dict[str, float]:
     """Train the comparing part of ``projector`` in place; its input statistics are measured first.
@@ -117,7 +117,7 @@ def _pairs(
         if frame
     ]
     if not found:
-        raise RecipeError("stage 0: no clip shows an event of an actor; generate more clips")
+        raise RecipeError("pretraining: no clip shows an event of an actor; generate more clips")
     chosen = [found[i] for i in sorted(rng.permutation(len(found))[:most])]
     pairs = [cache.load(clip).features[[frame, frame - 1]] for clip, frame, _ in chosen]
     return torch.from_numpy(np.stack(pairs)), torch.tensor([kind for *_, kind in chosen])

@@ -12,20 +12,20 @@ from benchmarks.metric.score import Report, score
 from train.models.base import StreamModel
 from train.progress import Progress
 from train.rollout.rollout import rollout
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
 
 
 def streampro_f1(
     model: StreamModel,
-    rules: TokenRules,
+    constraints: TokenConstraints,
     prompts: Prompts,
     *,
     judge: Judge | None = None,
     questions: int = 0,
     rows: int = 64,
 ) -> Report:
-    """Score of the likeliest trajectories at ``rules.threshold``, without bootstrap intervals.
+    """Score of greedy trajectories at ``constraints.threshold``, without bootstrap intervals.
 
     ``questions``: how many to ask, spread evenly over the file, 0 for all. ``judge``: the exact one when
     None. Raises an EdgeError when the judge cannot judge.
@@ -33,7 +33,7 @@ def streampro_f1(
     chosen = spread(prompts.annotations, questions)
     return score(
         chosen,
-        predict(model, rules, prompts, chosen, rows=rows, progress="validation"),
+        predict(model, constraints, prompts, chosen, rows=rows, progress="validation"),
         judge or ExactJudge(),
         bootstrap=0,
     )
@@ -41,7 +41,7 @@ def streampro_f1(
 
 def predict(
     model: StreamModel,
-    rules: TokenRules,
+    constraints: TokenConstraints,
     prompts: Prompts,
     annotations: Sequence[Annotation],
     *,
@@ -59,7 +59,7 @@ def predict(
     with Progress(len(ordered), progress, unit="question", shown=bool(progress)) as bar:
         for i in range(0, len(ordered), rows):
             batch = [prompts.prompt(annotation) for annotation in ordered[i : i + rows]]
-            found += [group[0] for group in rollout(model, rules, batch)]
+            found += [group[0] for group in rollout(model, constraints, batch)]
             bar.advance(len(batch))
     model.train(training)
     return [Prediction(t.prompt.annotation.id, t.responses) for t in found]

@@ -13,14 +13,14 @@ import torch
 
 from benchmarks.metric.annotations import Annotation, Prediction
 from benchmarks.metric.false_alarms import silence
-from benchmarks.metric.judges import ExactJudge
+from benchmarks.metric.judges import ExactJudge, Judge
 from benchmarks.metric.score import score
 from train.data.dataset import Source
 from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.models.checkpoint import Checkpoint
 from train.rollout.evaluation import points, predict
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
 
 
@@ -44,14 +44,16 @@ class Examination:
 
     def ask(self, questions: Sequence[Annotation], threshold: float) -> list[Prediction]:
         """What the model says to ``questions`` when it speaks from ``threshold`` on."""
-        rules = TokenRules(
+        constraints = TokenConstraints(
             turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,
-            self._model.decoder.get_input_embeddings().num_embeddings,
+            self._model.embedding.num_embeddings,
             threshold=threshold,
         )
         with _precision(self._device):
-            return predict(self._model, rules, self._prompts, questions, progress=f"threshold {threshold:g}")
+            return predict(
+                self._model, constraints, self._prompts, questions, progress=f"threshold {threshold:g}"
+            )
 
 
 def drawn(annotations: list[Annotation], count: int, seed: int) -> list[Annotation]:
@@ -66,14 +68,16 @@ def _precision(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
-def figures(questions: list[Annotation], said: list[Prediction]) -> dict[str, Any]:
+def figures(
+    questions: list[Annotation], said: list[Prediction], judge: Judge | None = None
+) -> dict[str, Any]:
     """StreamPro-F1 in points on questions with answers, the rate of speech on those without."""
     by_id = {prediction.id: prediction for prediction in said}
     answered = [question for question in questions if question.answers]
     found: dict[str, Any] = {"questions": len(questions)}
     if answered:
         mine = [by_id[question.id] for question in answered]
-        report = score(answered, mine, ExactJudge(), bootstrap=0)
+        report = score(answered, mine, judge or ExactJudge(), bootstrap=0)
         found["f1"] = points(report)
         found["responses_per_answer"] = sum(len(p.responses) for p in mine) / sum(
             len(a.answers) for a in answered
@@ -84,5 +88,5 @@ def figures(questions: list[Annotation], said: list[Prediction]) -> dict[str, An
                 for name in ("time", "accuracy", "precision", "recall")
             }
     if len(answered) < len(questions):
-        found["silence"] = asdict(silence(questions, said, bootstrap=0))["overall"]
+        found["false_alarms"] = asdict(silence(questions, said, bootstrap=0))["overall"]
     return found

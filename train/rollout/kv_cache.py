@@ -36,7 +36,8 @@ class RowCache(Cache):
         """[rows]: tokens in the cache."""
         self._all = torch.arange(rows, device=device)
         self._pass = _Pass(self._all, self._all[:, None], 0, True)
-        super().__init__(layer_class_to_replicate=partial(_RowLayer, rows, self._pass))
+        layer: Any = partial(_RowLayer, rows, self._pass)
+        super().__init__(layer_class_to_replicate=layer)
 
     def begin(self, rows: Tensor, width: int) -> Tensor:
         """The next pass appends ``width`` tokens, padding included, to each of ``rows`` [A].
@@ -61,6 +62,8 @@ class _RowLayer(DynamicLayer):
     def __init__(self, rows: int, now: _Pass) -> None:
         super().__init__()
         self._rows, self._pass = rows, now
+        self.keys: Any
+        self.values: Any
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any

@@ -19,7 +19,7 @@ from edge_runtime.bundle.stream_format import TurnEncoder
 from train.errors import TrainingError
 from train.models.base import StreamModel, Visual
 from train.rollout.kv_cache import RowCache
-from train.rollout.token_constraints import Place, TokenRules
+from train.rollout.token_constraints import Place, TokenConstraints
 from train.rollout.trajectory import Prompt, Trajectory
 
 
@@ -69,19 +69,19 @@ class _Row:
 @torch.no_grad()
 def rollout(
     model: StreamModel,
-    rules: TokenRules,
+    constraints: TokenConstraints,
     prompts: Sequence[Prompt],
     *,
     group: int = 1,
     generator: torch.Generator | None = None,
 ) -> list[list[Trajectory]]:
-    """``group`` trajectories for each prompt: sampled by ``generator``, or the likeliest when it is None.
+    """``group`` trajectories for each prompt: sampled by ``generator``, or greedy when it is None.
 
-    The likeliest trajectory is what the runtime does with the same model and threshold, as long as its window
+    The greedy trajectory is what the runtime does with the same model and threshold, as long as its window
     holds the whole clip. Runs under the caller's autocast, on the model's device. Raises TrainingError when
     the model gives NaN.
     """
-    return LockStep(model, rules, prompts, group, generator).run()
+    return LockStep(model, constraints, prompts, group, generator).run()
 
 
 class LockStep:
@@ -90,13 +90,13 @@ class LockStep:
     def __init__(
         self,
         model: StreamModel,
-        rules: TokenRules,
+        constraints: TokenConstraints,
         prompts: Sequence[Prompt],
         group: int,
         generator: torch.Generator | None,
     ) -> None:
-        self._model, self._rules, self._generator = model, rules, generator
-        self._encoder: TurnEncoder = rules.encoder
+        self._model, self._constraints, self._generator = model, constraints, generator
+        self._encoder: TurnEncoder = constraints.encoder
         self._device = next(model.parameters()).device
         self._visual, firsts = visual_of(model, prompts, self._device)
         self._rows: list[_Row] = []
@@ -151,7 +151,9 @@ class LockStep:
         while speaking:
             hidden = self._append(speaking, self._no_frames)
             places = [
-                Place.TEXT_START if self._rules.constrained and self._rules.is_blank(row.text) else Place.TEXT
+                Place.TEXT_START
+                if self._constraints.constrained and self._constraints.is_blank(row.text)
+                else Place.TEXT
                 for row in speaking
             ]
             self._choose(speaking, hidden, places)
@@ -168,11 +170,11 @@ class LockStep:
             speaking = going_on
 
     def _close_response(self, row: _Row, turn: int, before: tuple[Tensor, Tensor]) -> None:
-        text = self._rules.text(row.text)
+        text = self._constraints.text(row.text)
         time = self._encoder.stream_format.interval(row.prompt.timesteps[turn] + row.prompt.offset)[1]
         if text:
             row.responses.append(Response(time, text))
-        elif self._rules.constrained:
+        elif self._constraints.constrained:
             # Nothing but blanks up to the limit: the runtime takes the response back and is silent.
             used, position = before
             self._cache.used[row.number], self._next[row.number] = used[row.number], position[row.number]
@@ -181,11 +183,11 @@ class LockStep:
             del row.sampled[kept:], row.places[kept:], row.log_probs[kept:], row.ids[start:]
             row.pending = []
             row.write(self._encoder.silence_ids())
-        row.valid.append(bool(text) or self._rules.constrained)
+        row.valid.append(bool(text) or self._constraints.constrained)
 
     def _choose(self, rows: Sequence[_Row], hidden: Tensor, places: Sequence[Place]) -> None:
         """One token for each row, from the logits of ``hidden`` [A, D]."""
-        log_probs = self._rules.log_probs(
+        log_probs = self._constraints.log_probs(
             self._model.logits(hidden), torch.tensor(places, device=self._device)
         )  # [A, vocab]
         if torch.isnan(log_probs).any():

@@ -26,7 +26,7 @@ class Place(IntEnum):
     TEXT = 2
 
 
-class TokenRules:
+class TokenConstraints:
     """``threshold``: the score from which the runtime speaks. Sampling is centred on it: the policy speaks
     with probability 1/2 where the score equals the threshold, so that the runtime's decision is always the
     policy's likelier one. At 0.5 nothing is shifted. ``constrained`` False leaves every token open at every

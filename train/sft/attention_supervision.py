@@ -1,10 +1,10 @@
-"""Guidance: supervised training that also shows the decoder where to look, turn by turn.
+"""Attention supervision: training that also shows the decoder what to attend to, turn by turn.
 
 An answer comes once in a few hundred tokens and says nothing about where in them its reasons are. A decoder
 of a few million parameters then finds a short cut, the rhythm of answers, before it finds the reasons. For
-clips of the generated world the reasons are known: a few attention heads are shown what to attend to, and
-what one can know in a turn is read off the decoder's middle layers by linear readings that are thrown away
-after training. The trained model is an ordinary one.
+generated clips the reasons are known: a few attention heads are shown what to attend to, and
+what one can know in a turn is predicted from the decoder's middle layers by auxiliary heads, which are
+thrown away after training. The trained model is an ordinary one.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from edge_runtime.bundle.stream_format import TurnEncoder
 from train.data.encode import IGNORE, Encoded
 from train.sft.attention_targets import DOINGS, IDLE, NAMES, PHASES, TurnTruth
-from train.sft.recipe import GuidanceSettings
+from train.sft.recipe import AttentionSupervisionSettings
 
 _AS_FAR_AS_THE_VERB = 4
 """Tokens of a turn that look at what is told: decision, article, name, verb."""
 _LONGEST_INTERVAL = 16
 """Tokens in which both numbers of an interval stand."""
 _IDLE_WEIGHT = 0.3
-"""Of turns in which nothing happens, which are most, in the loss of readings."""
+"""Of turns in which nothing happens, which are most, in the auxiliary loss."""
 _SAME_WEIGHT = 0.15
 """Of turns like the one before in the loss of reading the one before, which the present one tells there."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """A token, by its position, that is to attend to one or several earlier ones."""
+class AttentionTarget:
+    """A token, by its position ``at``, that is to attend to one or several earlier ones."""
 
     at: int
-    targets: tuple[int, ...]
+    attend_to: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What one trajectory shows: looks by head, and what is to be known at each turn's decision.
+class AuxiliaryTargets:
+    """Of one trajectory: attention targets by head, and what is to be known at each turn's decision.
 
     ``decisions`` [n]: positions; ``known`` [n, 3]: doing, name, phase; ``known_before`` [n, 2]: doing and
     name one turn earlier (IGNORE: nothing).
     """
 
-    looks: dict[str, list[Look]]
+    attention: dict[str, list[AttentionTarget]]
     decisions: Tensor
     known: Tensor
     known_before: Tensor
@@ -64,22 +64,22 @@ something else is asked for: verb, a decision looks at what is told to be done; 
 earlier turns that showed it."""
 
 
-def looking_layers(layers: int) -> tuple[int, int]:
+def attention_layers(layers: int) -> tuple[int, int]:
     """Where a region looks for its name in the query, and where the answer looks for that region."""
     return min(1, max(0, layers - 2)), min(3, layers - 1)
 
 
-class LessonWriter:
-    """Writes lessons for trajectories of one protocol and tokenizer."""
+class AuxiliaryTargetWriter:
+    """Writes targets for trajectories of one protocol and tokenizer."""
 
     def __init__(self, encoder: TurnEncoder, tokenizer: Tokenizer) -> None:
         self._image_id, self._response_id = encoder.image_id, encoder.response_id
         self._tokenizer = tokenizer
 
-    def lesson(self, truth: TurnTruth, encoded: Encoded) -> Lesson:
-        """Of a trajectory whose turns are those of ``truth``. Turns before the question teach nothing."""
+    def targets(self, truth: TurnTruth, encoded: Encoded) -> AuxiliaryTargets:
+        """Of a trajectory whose turns are those of ``truth``. Turns before the question have no targets."""
         ids, turns = encoded.input_ids, encoded.turns
-        looks: dict[str, list[Look]] = {head: [] for head in HEADS}
+        attention: dict[str, list[AttentionTarget]] = {head: [] for head in HEADS}
         name = self._name(ids, truth.subject)
         verb = self._rest_of_sentence(ids, name)
         decisions = [end - 1 for _, end in turns]
@@ -90,22 +90,24 @@ class LessonWriter:
                 continue
             known[turn] = torch.tensor([truth.doing[turn], truth.name[turn], truth.phase[turn]])
             if turn:
-                looks["before"].append(Look(end - 1, (decisions[turn - 1],)))
+                attention["before"].append(AttentionTarget(end - 1, (decisions[turn - 1],)))
                 before[turn] = known[turn - 1, :2]
             if truth.first_event is not None:
                 if verb:
-                    looks["verb"].append(Look(end - 1, verb))
+                    attention["verb"].append(AttentionTarget(end - 1, verb))
                 if shown := tuple(decisions[at] for at in truth.first_event if at < turn):
-                    looks["event"].append(Look(end - 1, shown))
+                    attention["event"].append(AttentionTarget(end - 1, shown))
             if truth.region[turn] >= 0:
                 image = ids.index(self._image_id, start) + int(truth.region[turn])
                 if name and truth.name[turn] in (IGNORE, NAMES.index(truth.subject)):
-                    looks["name"].append(Look(image, name))
+                    attention["name"].append(AttentionTarget(image, name))
                 spoken = _AS_FAR_AS_THE_VERB if ids[end] == self._response_id else 1
-                looks["region"] += [Look(at, (image,)) for at in range(end - 1, end - 1 + spoken)]
+                attention["region"] += [
+                    AttentionTarget(at, (image,)) for at in range(end - 1, end - 1 + spoken)
+                ]
             if truth.interval and ids[end] == self._response_id:
-                looks["time"] += self._times(truth.interval, encoded, end)
-        return Lesson(looks, torch.tensor(decisions), known, before)
+                attention["time"] += self._times(truth.interval, encoded, end)
+        return AuxiliaryTargets(attention, torch.tensor(decisions), known, before)
 
     def _name(self, ids: Sequence[int], subject: str) -> tuple[int, ...]:
         """Positions of a name where it first stands within a sentence."""
@@ -126,16 +128,16 @@ class LessonWriter:
             rest.append(at)
         return tuple(rest)
 
-    def _times(self, interval: tuple[int, int], encoded: Encoded, response: int) -> list[Look]:
+    def _times(self, interval: tuple[int, int], encoded: Encoded, response: int) -> list[AttentionTarget]:
         """The digits of an answer like ``7s-12s`` look at those of the labels that begin with 7 and 12."""
         said = self._numbers(encoded.input_ids, response)
-        looks = []
+        found = []
         for number, turn in zip(said, interval, strict=False):
             if turn < 0:
                 continue
             label = next(iter(self._numbers(encoded.input_ids, encoded.turns[turn][0])), [])
-            looks += [Look(at - 1, (seen,)) for at, seen in zip(number, label, strict=False)]
-        return looks
+            found += [AttentionTarget(at - 1, (seen,)) for at, seen in zip(number, label, strict=False)]
+        return found
 
     def _numbers(self, ids: Sequence[int], start: int) -> list[list[int]]:
         """Positions of the first two numbers at or after ``start``, digit by digit or as they are cut."""
@@ -150,17 +152,17 @@ class LessonWriter:
         return [number for number in numbers if number]
 
 
-class Guidance(nn.Module):
-    """The loss of lessons, and the linear readings that it needs.
+class AttentionSupervision(nn.Module):
+    """The loss of auxiliary targets, and the linear heads that it needs.
 
     ``decoder`` must be of the compact family. It is watched, not owned: nothing of this is saved with it.
     """
 
-    def __init__(self, decoder: LlamaForCausalLM, settings: GuidanceSettings) -> None:
+    def __init__(self, decoder: LlamaForCausalLM, settings: AttentionSupervisionSettings) -> None:
         super().__init__()
         self.settings = settings
         layers = decoder.config.num_hidden_layers
-        early, late = looking_layers(layers)
+        early, late = attention_layers(layers)
         after = min(late + 1, layers - 1)
         other = min(2, decoder.config.num_attention_heads - 1)
         self._layers = {
@@ -196,28 +198,28 @@ class Guidance(nn.Module):
 
         return hook
 
-    def loss(self, lessons: Sequence[Lesson]) -> Tensor:
-        """Of the batch that the decoder has just read, one lesson a row: a mean for each row, summed over
+    def loss(self, auxiliary: Sequence[AuxiliaryTargets]) -> Tensor:
+        """Of the batch that the decoder has just read, targets for each row: a mean for each row, summed over
         rows, so that it does not matter how a batch is split.
         """
-        total = sum(self._of_row(row, lesson) for row, lesson in enumerate(lessons))
+        total = sum(self._of_row(row, targets) for row, targets in enumerate(auxiliary))
         self._caught.clear()
         return torch.as_tensor(total)
 
-    def _of_row(self, row: int, lesson: Lesson) -> Tensor:
+    def _of_row(self, row: int, targets: AuxiliaryTargets) -> Tensor:
         s = self.settings
-        total = s.reading * self._reading(row, lesson)
-        for head, looks in lesson.looks.items():
-            weight = s.grounding if head == "time" else s.looking
-            total = total + weight * self.missed(head, row, looks)
+        total = s.auxiliary * self._auxiliary_loss(row, targets)
+        for head, attention in targets.attention.items():
+            weight = s.grounding if head == "time" else s.attention
+            total = total + weight * self.attention_loss(head, row, attention)
         return total
 
-    def missed(self, head: str, row: int, looks: Sequence[Look]) -> Tensor:
-        """Mean of -log of the attention that a head gives to where it is to look, in one row of the batch."""
+    def attention_loss(self, head: str, row: int, targets: Sequence[AttentionTarget]) -> Tensor:
+        """Mean of -log of the attention that a head gives to its targets, in one row of the batch."""
         layer, number = self._layers[head]
         module, hidden, (cos, sin) = self._caught["attention", layer]
         hidden = hidden[row]  # [T, D]
-        if not looks:
+        if not targets:
             return hidden.sum() * 0.0
         size = module.head_dim
         kv = number * module.k_proj.out_features // module.q_proj.out_features
@@ -226,17 +228,17 @@ class Guidance(nn.Module):
         keys = linear(hidden, module.k_proj.weight[kv * size : (kv + 1) * size])
         place = (cos[min(row, len(cos) - 1)][None], sin[min(row, len(sin) - 1)][None])
         turned, matched = apply_rotary_pos_emb(queries[None, None], keys[None, None], *place)
-        at = torch.tensor([look.at for look in looks], device=hidden.device)
+        at = torch.tensor([target.at for target in targets], device=hidden.device)
         scores = turned[0, 0, at].float() @ matched[0, 0].float().T * module.scaling  # [M, T]
         later = torch.arange(len(hidden), device=hidden.device) > at[:, None]
         scores = scores.masked_fill(later, float("-inf")).log_softmax(-1)
-        found = [scores[i, list(look.targets)].logsumexp(0) for i, look in enumerate(looks)]
+        found = [scores[i, list(target.attend_to)].logsumexp(0) for i, target in enumerate(targets)]
         return -torch.stack(found).mean()
 
-    def _reading(self, row: int, lesson: Lesson) -> Tensor:
+    def _auxiliary_loss(self, row: int, targets: AuxiliaryTargets) -> Tensor:
         """Mean cross-entropy of what is to be known at the decisions of a row, read off the layers."""
-        at = lesson.decisions
-        doing, name, phase = lesson.known.unbind(1)
+        at = targets.decisions
+        doing, name, phase = targets.known.unbind(1)
         seen = self._caught["output", self._read_after["seen"]][row, at].float()  # [n, D]
         waited = self._caught["output", self._read_after["phase"]][row, at].float()
         parts = [len(DOINGS), len(NAMES)]
@@ -244,14 +246,14 @@ class Guidance(nn.Module):
             doings, names = self.seen(_unit(seen)).split(parts, dim=-1)
             earlier = self.before(_unit(waited)).split(parts, dim=-1)
             phases = self.phase(_unit(waited))
-        missed = (
+        loss = (
             _wrong(doings, doing, len(IDLE))
             + _wrong(names, name, 1)  # nobody
             + _wrong(phases, phase, 0)
         )
-        for logits, was, now in zip(earlier, lesson.known_before.unbind(1), (doing, name), strict=True):
-            missed = missed + of_the_turn_before(logits, was, now)
-        return missed
+        for logits, was, now in zip(earlier, targets.known_before.unbind(1), (doing, name), strict=True):
+            loss = loss + of_the_turn_before(logits, was, now)
+        return loss
 
 
 def _unit(hidden: Tensor) -> Tensor:

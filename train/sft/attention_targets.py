@@ -1,4 +1,4 @@
-"""What a decoder should look at and know in every turn of a clip of the generated world.
+"""What a decoder should look at and know in every turn of a generated clip.
 
 The truth behind :mod:`train.sft.attention_supervision`: where in the picture the one that a question is
 about is to be seen, what it is doing there, and how far the thing that is waited for has come.
@@ -74,8 +74,8 @@ class TurnTruth:
 def turn_truth(annotation: Annotation, timesteps: tuple[int, ...], centres: list[float]) -> TurnTruth:
     """Truth of the question ``annotation`` about a clip watched at ``timesteps`` (1 fps).
 
-    ``centres``: pixels at which the regions of one side are centred. Raises RecipeError for a clip that is
-    not of the generated world.
+    ``centres``: pixels at which the regions of one side are centred. Raises RecipeError for a clip that was
+    not generated.
     """
     return _clip(annotation.video_path, timesteps, tuple(centres)).truth(annotation)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,17 +13,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from train.models.base import StreamModel
 from train.progress import Progress
+from train.sft.interrupt import Interrupt
 from train.sft.resume import disk_errors
 from train.sft.teacher_forced import table
 from train.sft.trainer import StreamTrainer
 
-ECHO_S = 2.0
-"""A second interrupt this soon is the first one's echo: a launcher hands on what the terminal sent to all."""
-
 Export = Callable[[Path, StreamModel, dict[str, Any]], None]
 
 
-class Keeper(TrainerCallback):
+class TrainingCallback(TrainerCallback):
     """Stops by the clock or by a signal, saves every few minutes, tells people how it goes.
 
     The first SIGINT or SIGTERM ends training after the running step, with its state saved; a second one
@@ -46,25 +43,17 @@ class Keeper(TrainerCallback):
         self._trainer, self._output, self._export, self.say = trainer, output, export, say
         self._save_s, self._best = save_s, best
         self._saved = time.monotonic()
-        self._signalled = -math.inf
-        self._handlers: dict[int, Any] = {}
-        self.stopped = False
+        self._interrupt = Interrupt(say)
         self._progress: Progress | None = None
 
-    def _on_signal(self, number: int, frame: Any) -> None:
-        now = time.monotonic()
-        if self.stopped and now - self._signalled > ECHO_S:
-            raise KeyboardInterrupt
-        if not self.stopped:
-            self._signalled = now
-            self.stopped = True
-            self.say("stopping after this step; interrupt again to stop at once")
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal ended training early, here or in another process."""
+        return self._interrupt.asked
 
-    def release_signals(self) -> None:
+    def close(self) -> None:
         """Signals do again what they did before, the bar goes; needed where training ended in an error."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
+        self._interrupt.close()
         if self._progress is not None:
             self._progress.close()
 
@@ -76,11 +65,10 @@ class Keeper(TrainerCallback):
         self._progress = Progress(
             state.max_steps, "sft", done=state.global_step, shown=state.is_world_process_zero
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._on_signal)
+        self._interrupt.open()
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.release_signals()
+        self.close()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -97,7 +85,7 @@ class Keeper(TrainerCallback):
             device=args.device,
         )
         stopped, over, due = (self._trainer.accelerator.reduce(flags, reduction="sum") > 0).tolist()
-        self.stopped = stopped
+        self._interrupt.asked = stopped
         if over and state.global_step < state.max_steps:
             self.say(f"time is up after {clock.spent / 60:.1f} minutes, at step {state.global_step}")
         last = stopped or over or state.global_step >= state.max_steps
@@ -136,12 +124,12 @@ class Keeper(TrainerCallback):
         with disk_errors(str(folder.name), self._output / "states"):
             self._export(folder, model, metrics)
 
-    def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kwargs: Any
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        logs: dict[str, float] = kwargs["logs"]
         if "loss" not in logs or self._trainer.clock is None:
             return
-        shown = f"guidance {logs['train_guidance']:.3f}  " if "train_guidance" in logs else ""
+        supervision = logs.get("train_attention_supervision")
+        shown = "" if supervision is None else f"attention supervision {supervision:.3f}  "
         self.say(
             f"step {state.global_step:>6}/{state.max_steps}  {self._trainer.clock.spent / 60:6.1f} min  "
             f"loss {logs['loss']:.4f}  lr {logs['learning_rate']:.2e}  "

@@ -20,7 +20,7 @@ class Data:
     """What is trained on.
 
     ``cache``: folder of vision features; ``workers``: processes that compute them. ``max_turns``: a longer
-    clip is learned in overlapping pieces of this many turns. ``around_events``: in one piece instead, where
+    clip is learned in overlapping chunks of this many turns. ``around_events``: in one chunk instead, where
     this question or another about the clip has an answer. ``questions_per_clip``: most questions of one
     clip that are asked in one trajectory, as a session with several queries has them.
     """
@@ -49,19 +49,19 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
-class GuidanceSettings:
-    """Weights of what attention heads are shown and of what is read off, against the supervised loss.
+class AttentionSupervisionSettings:
+    """Weights against the supervised loss: of attention targets, and of auxiliary targets.
 
-    ``grounding``: of where the answer of temporal grounding finds the begin and end of its interval.
+    ``grounding``: of attention from an answer of temporal grounding to the ends of its interval.
     """
 
-    looking: float = 0.15
+    attention: float = 0.15
     grounding: float = 0.15
-    reading: float = 0.15
+    auxiliary: float = 0.15
 
     def __post_init__(self) -> None:
-        if min(self.looking, self.grounding, self.reading) < 0:
-            raise ValueError("guidance: weights must not be negative")
+        if min(self.attention, self.grounding, self.auxiliary) < 0:
+            raise ValueError("attention_supervision: weights must not be negative")
 
 
 @dataclass(frozen=True)
@@ -141,16 +141,16 @@ class SFTRecipe:
 
     ``init``: "scratch", or a checkpoint folder, whose model and tokenizer are taken and ``model`` and
     ``tokenizer`` ignored; a recipe file inherits from it each key of ``protocol`` it does not set.
-    ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``: "world" (made from the
-    generated world's texts) or a tokenizer.json. ``guidance``: the decoder is also shown where to look; for
-    clips of the generated world.
+    ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``: "synthetic" (made from
+    the texts of generated clips) or a tokenizer.json. ``attention_supervision``: the decoder is also shown
+    what to attend to; for generated clips.
     Paths are relative to where training is started.
     """
 
     data: Data
     output: Path
     init: str = "scratch"
-    tokenizer: str = "world"
+    tokenizer: str = "synthetic"
     seed: int = 1
     model: CompactConfig = field(default_factory=CompactConfig)
     lora: LoraSettings | None = None
@@ -159,7 +159,7 @@ class SFTRecipe:
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: Optimizer = field(default_factory=Optimizer)
     run: Run = field(default_factory=Run)
-    guidance: GuidanceSettings | None = None
+    attention_supervision: AttentionSupervisionSettings | None = None
 
     @staticmethod
     def complete(tables: dict[str, Any]) -> dict[str, Any]:

@@ -15,17 +15,14 @@ from safetensors import SafetensorError
 from train.config.errors import RecipeError
 from train.errors import TrainingError
 
-FIXED = ("seed", "init", "lora", "model", "protocol", "offsets", "loss", "data.train", "data.max_turns")
-FIXED += (
-    "data.questions_per_clip",
-    "data.around_events",
-    "run.batch_size",
-    "run.accumulation",
-    "run.precision",
+FIXED = (
+    *("seed", "init", "lora", "model", "protocol", "offsets", "loss", "data.train", "data.max_turns"),
+    *("data.questions_per_clip", "data.around_events"),
+    *("run.batch_size", "run.accumulation", "run.precision", "run.inner_epochs", "run.minibatches"),
+    *("rewards", "judge.kind", "judge.model", "rollout.prompts", "rollout.group", "rollout.temperature"),
+    *("rollout.constrained", "rollout.threshold"),
+    *("optimizer.weight_decay", "optimizer.beta1", "optimizer.beta2"),
 )
-FIXED += ("run.inner_epochs", "run.minibatches", "rewards", "judge.kind", "judge.model", "rollout.prompts")
-FIXED += ("rollout.group", "rollout.temperature", "rollout.constrained", "rollout.threshold")
-FIXED += ("optimizer.weight_decay", "optimizer.beta1", "optimizer.beta2")
 """Keys of a recipe that decide what the steps still to come will see and do. The learning rate is none of
 them: to lower it is the advice after a loss that is not finite."""
 
@@ -41,6 +38,22 @@ def last_state(folder: Path) -> Path | None:
     """The newest state in ``folder``, or None."""
     states = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
     return max(states, key=_step, default=None)
+
+
+def state_to_go_on_from(output: Path, recipe: Mapping[str, Any], *, resume: bool) -> Path | None:
+    """The newest state in ``output``; None for a training that starts.
+
+    Raises RecipeError when the folder holds states and ``resume`` is not set, or the reverse, and when
+    ``recipe`` is not the one that the states were made by.
+    """
+    state = last_state(output / "states")
+    if state is not None and not resume:
+        raise RecipeError(f"{output}: holds a training already; go on with --resume or choose another output")
+    if state is None and resume:
+        raise RecipeError(f"{output}: holds no state to go on from; start without --resume")
+    if resume:
+        check_same_recipe(output / "recipe.json", recipe)
+    return state
 
 
 def temporary(folder: Path) -> Path:

@@ -6,10 +6,8 @@ A run's folder holds ``checkpoint/`` (the model as of the last save, for export)
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -25,9 +23,8 @@ from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.metric.annotations import Annotation
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
-from train import progress
 from train.config.errors import RecipeError
-from train.data.dataset import Collator, Teach, TrajectoryDataset
+from train.data.dataset import Collator, MakeAuxiliary, TrajectoryDataset
 from train.data.encode import Encoded, TimelineEncoder, turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
@@ -37,16 +34,17 @@ from train.models.compact.model import CompactModel
 from train.models.inherit import changes
 from train.models.lora import LoraSettings, start_adapters
 from train.models.tokenizer import train_tokenizer
+from train.progress import RunLog
 from train.rollout.evaluation import points, streampro_f1
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
-from train.sft.attention_supervision import Guidance, Lesson, LessonWriter
+from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets, AuxiliaryTargetWriter
 from train.sft.attention_targets import turn_truth
-from train.sft.callbacks import Keeper
+from train.sft.callbacks import TrainingCallback
 from train.sft.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.sft.recipe import LossSettings, SFTRecipe
 from train.sft.reporting import check_reporting, reporters
-from train.sft.resume import check_same_recipe, disk_errors, last_state
+from train.sft.resume import disk_errors, state_to_go_on_from
 from train.sft.sharding import sharding_arguments
 from train.sft.trainer import Scorer, StreamTrainer, SupervisedPositions
 from train.synthetic.sprites.scenes.scene import SIZE
@@ -57,7 +55,7 @@ class Prepared:
     """A training that is ready to start. ``state``: the saved state it goes on from, if any."""
 
     trainer: StreamTrainer
-    keeper: Keeper
+    callback: TrainingCallback
     state: Path | None
 
 
@@ -74,12 +72,12 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
         states = recipe.output / "states"
         raise TrainingError(f"{recipe.output}: {error}; the states in {states} are intact") from error
     finally:
-        prepared.keeper.release_signals()
+        prepared.callback.close()
     accelerator = prepared.trainer.accelerator
     accelerator.wait_for_everyone()  # a rank that left while another still saves would break the connection
     accelerator.end_training()
-    stopped = prepared.keeper.stopped
-    prepared.keeper.say(
+    stopped = prepared.callback.stopped
+    prepared.callback.say(
         "stopped; go on with --resume" if stopped else f"done: {recipe.output / 'checkpoint'}"
     )
     return not stopped
@@ -88,13 +86,7 @@ def run_sft(recipe: SFTRecipe, *, resume: bool = False) -> bool:
 def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     """Everything up to the first step: checks, features, model, trainer. Raises as :func:`run_sft` does."""
     output = recipe.output
-    state = last_state(output / "states")
-    if state is not None and not resume:
-        raise RecipeError(f"{output}: holds a training already; go on with --resume or choose another output")
-    if state is None and resume:
-        raise RecipeError(f"{output}: holds no state to go on from; start without --resume")
-    if resume:
-        check_same_recipe(output / "recipe.json", recipe.to_dict())
+    state = state_to_go_on_from(output, recipe.to_dict(), resume=resume)
     check_reporting(recipe.run.report_to)
     process = PartialState(cpu=not torch.cuda.is_available())
     if recipe.run.fsdp != "no" and process.num_processes == 1:
@@ -105,7 +97,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
     set_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
-    say = _speaker(output / "train.log", process.is_main_process)
+    say = RunLog(output / "train.log", process.is_main_process)
 
     model, tokenizer = initial_model(recipe, output / "tokenizer.json" if resume else None, say)
     if model.frame_tokens != recipe.protocol.frame_tokens:
@@ -128,7 +120,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     )
 
     trainer = StreamTrainer(
-        model=SupervisedPositions(model, encoder.image_id, _guidance(recipe, model)),
+        model=SupervisedPositions(model, encoder.image_id, _attention_supervision(recipe, model)),
         args=_arguments(recipe, model, validation is not None),
         train_dataset=training,
         eval_dataset=validation,
@@ -143,15 +135,15 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     def export(folder: Path, model: StreamModel, metrics: dict[str, Any]) -> None:
         save_checkpoint(folder, model, tokenizer, recipe.protocol, training.tasks, recipe.to_dict(), metrics)
 
-    keeper = Keeper(
+    callback = TrainingCallback(
         trainer, output, export, say, save_s=recipe.run.save_minutes * 60.0, best=_best_f1(output / "best")
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(keeper)
+    trainer.add_callback(callback)
     if process.is_main_process:
         for reporter in reporters(recipe.run.report_to, output):
             trainer.add_callback(reporter)
-    return Prepared(trainer, keeper, state)
+    return Prepared(trainer, callback, state)
 
 
 def initial_model(
@@ -169,14 +161,14 @@ def initial_model(
         raise RecipeError("lora needs a pretrained model to adapt: give its checkpoint as init")
     if saved is not None:  # the texts it was made from may have changed since this run began
         tokenizer = Tokenizer.from_file(str(saved))
-    elif recipe.tokenizer == "world":
+    elif recipe.tokenizer == "synthetic":
         from train.synthetic.sprites.texts import corpus
 
         tokenizer = train_tokenizer([*corpus(), recipe.protocol.system_prompt], recipe.model.vocab_size)
     else:
         path = Path(recipe.tokenizer)
         if not path.is_file():
-            raise RecipeError(f'tokenizer: {path} is not there; give a tokenizer.json or "world"')
+            raise RecipeError(f'tokenizer: {path} is not there; give a tokenizer.json or "synthetic"')
         tokenizer = Tokenizer.from_file(str(path))
     if tokenizer.get_vocab_size() > recipe.model.vocab_size:
         have, need = recipe.model.vocab_size, tokenizer.get_vocab_size()
@@ -246,7 +238,7 @@ def _datasets(
         max_turns=data.max_turns,
         around_events=data.around_events,
         questions_per_clip=data.questions_per_clip,
-        teach=_teacher(recipe, encoder.encoder, model, tokenizer),
+        auxiliary=_auxiliary(recipe, encoder.encoder, model, tokenizer),
     )
     if not data.validation:
         return training, None
@@ -255,35 +247,41 @@ def _datasets(
     return training, Subset(validation, range(0, len(validation), step)[: run.eval_items])
 
 
-def _guidance(recipe: SFTRecipe, model: StreamModel) -> Guidance | None:
-    """What shows the decoder where to look. Raises RecipeError where that is not possible."""
-    if recipe.guidance is None:
+def _attention_supervision(recipe: SFTRecipe, model: StreamModel) -> AttentionSupervision | None:
+    """Raises RecipeError where that is not possible."""
+    if recipe.attention_supervision is None:
         return None
     data, run = recipe.data, recipe.run
     if not isinstance(model, CompactModel):
-        raise RecipeError(f"guidance is for models of the compact family, not {model.family}; leave it out")
+        raise RecipeError(
+            f"attention_supervision is for the compact family, not {model.family}; leave it out"
+        )
     if recipe.protocol.fps != 1.0 or data.questions_per_clip != 1:
-        raise RecipeError("guidance needs protocol.fps 1 and data.questions_per_clip 1; leave it out")
+        raise RecipeError(
+            "attention_supervision needs protocol.fps 1 and data.questions_per_clip 1; leave it out"
+        )
     if run.fsdp != "no" or run.gradient_checkpointing or recipe.lora is not None:
         raise RecipeError(
-            "guidance does not go with run.fsdp, run.gradient_checkpointing or lora; leave it out"
+            "attention_supervision excludes run.fsdp, run.gradient_checkpointing and lora; leave it out"
         )
-    return Guidance(model.decoder, recipe.guidance)
+    return AttentionSupervision(model.decoder, recipe.attention_supervision)
 
 
-def _teacher(
+def _auxiliary(
     recipe: SFTRecipe, encoder: TurnEncoder, model: StreamModel, tokenizer: Tokenizer
-) -> Teach | None:
-    if recipe.guidance is None or not isinstance(model, CompactModel):
+) -> MakeAuxiliary | None:
+    if recipe.attention_supervision is None or not isinstance(model, CompactModel):
         return None
-    writer = LessonWriter(encoder, tokenizer)
+    writer = AuxiliaryTargetWriter(encoder, tokenizer)
     centres = [SIZE * share for share in model.config.region_centres()]
 
-    def teach(question: Annotation, timesteps: tuple[int, ...], first: int, encoded: Encoded) -> Lesson:
+    def make(
+        question: Annotation, timesteps: tuple[int, ...], first: int, encoded: Encoded
+    ) -> AuxiliaryTargets:
         truth = turn_truth(question, timesteps, centres)
-        return writer.lesson(truth.part(first, len(encoded.turns)), encoded)
+        return writer.targets(truth.part(first, len(encoded.turns)), encoded)
 
-    return teach
+    return make
 
 
 def _check_steps(recipe: SFTRecipe, trajectories: int, processes: int) -> None:
@@ -315,9 +313,9 @@ def _scorer(
         raise RecipeError("run.f1_items needs questions to ask: give data.validation, or leave it out")
     cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers, model.vision)
     prompts = Prompts(data.validation, cache, shuffle=False)
-    vocabulary = model.decoder.get_input_embeddings().num_embeddings
-    rules = TokenRules(encoder, tokenizer, vocabulary, threshold=recipe.protocol.threshold)
-    return lambda trained: points(streampro_f1(trained, rules, prompts, questions=questions))
+    vocabulary = model.embedding.num_embeddings
+    constraints = TokenConstraints(encoder, tokenizer, vocabulary, threshold=recipe.protocol.threshold)
+    return lambda trained: points(streampro_f1(trained, constraints, prompts, questions=questions))
 
 
 def _best_f1(folder: Path) -> float | None:
@@ -347,7 +345,7 @@ def _arguments(recipe: SFTRecipe, model: StreamModel, evaluates: bool) -> Traini
         logging_nan_inf_filter=False,
         eval_strategy="steps" if evaluates else "no",
         eval_steps=run.eval_steps,
-        save_strategy="no",  # Keeper saves by time
+        save_strategy="no",  # TrainingCallback saves by time
         activation_checkpointing=run.gradient_checkpointing,
         ddp_find_unused_parameters=False,  # each one has a part in each batch's logits
         report_to="none",
@@ -358,15 +356,3 @@ def _arguments(recipe: SFTRecipe, model: StreamModel, evaluates: bool) -> Traini
         label_names=["labels"],
         **sharding_arguments(run.fsdp, model),
     )
-
-
-def _speaker(path: Path, speaks: bool) -> Callable[[str], None]:
-    """Lines for people: to stderr and, with the time of day, to a file."""
-
-    def say(text: str) -> None:
-        if speaks:
-            progress.say(text)
-            with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%H:%M:%S')} {text}\n")  # a full disk is told of where it matters
-
-    return say

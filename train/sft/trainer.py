@@ -21,12 +21,11 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from train.data.dataset import TrajectoryDataset
 from train.data.encode import IGNORE
 from train.errors import TrainingError
 from train.models.base import StreamModel
 from train.progress import Progress
-from train.sft.attention_supervision import Guidance, Lesson
+from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets
 from train.sft.losses import Counts, DecisionIds, Loss, count_tokens
 from train.sft.recipe import Optimizer
 from train.sft.resume import disk_errors, put_in_place, temporary
@@ -46,31 +45,38 @@ class SupervisedPositions(nn.Module):
     It also keeps the model's frozen ``config`` out of Trainer's sight, which would write into it.
     """
 
-    def __init__(self, model: StreamModel, image_id: int, guidance: Guidance | None = None) -> None:
+    def __init__(
+        self, model: StreamModel, image_id: int, supervision: AttentionSupervision | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.image_id = image_id
-        self.guidance = guidance
+        self.attention_supervision = supervision
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor, features: Tensor, lessons: Sequence[Lesson | None] = ()
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        features: Tensor,
+        auxiliary: Sequence[AuxiliaryTargets | None] = (),
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``input_ids``, ``labels`` [B, T], ``features`` of N frames -> logits [M, vocab], targets [M], and
-        the loss of ``lessons``, a sum over rows; 0 without guidance.
+        the loss of ``auxiliary``, a sum over rows; 0 without attention supervision.
         """
         supervised = torch.zeros_like(labels, dtype=torch.bool)
         supervised[:, :-1] = labels[:, 1:] != IGNORE  # position t predicts label t + 1
         logits = self.model(input_ids, features, self.image_id, supervised)
         shown = logits.new_zeros(())
-        if self.guidance is not None and lessons:
-            shown = self.guidance.loss([lesson for lesson in lessons if lesson is not None])
+        if self.attention_supervision is not None and auxiliary:
+            shown = self.attention_supervision.loss([row for row in auxiliary if row is not None])
         return logits, labels[:, 1:][supervised[:, :-1]], shown
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Of every transformers model inside: activations of its layers are computed again, not kept."""
         for module in self.modules():
-            able = isinstance(module, PreTrainedModel) and module.supports_gradient_checkpointing
-            if able and not module.is_activation_checkpointing:  # a model may lie within one that is done
+            if not isinstance(module, PreTrainedModel) or module.is_activation_checkpointing:
+                continue  # a model may lie within one that is done
+            if module.supports_gradient_checkpointing:
                 module.activation_checkpointing_enable(**options)
 
 
@@ -82,6 +88,12 @@ class StreamTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
+    # Optional in transformers' annotations, but set whenever a method here uses them.
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+    train_dataset: Any
+    eval_dataset: Any
 
     def __init__(
         self,
@@ -171,7 +183,7 @@ class StreamTrainer(Trainer):
             return batches, None
         self.step_loss = 0.0
         self._batch_ids = [name for batch in batches for name in batch["ids"]]
-        counts = sum(count_tokens(batch["labels"], self._ids) for batch in batches)
+        counts = torch.stack([count_tokens(batch["labels"], self._ids) for batch in batches]).sum(0)
         counts = torch.cat([counts, counts.new_tensor([len(self._batch_ids)])])
         counts = self.accelerator.reduce(counts.to(device), reduction="sum")
         silence, response, total, self._trajectories = counts.tolist()
@@ -182,7 +194,7 @@ class StreamTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         logits, targets, shown = model(
-            inputs["input_ids"], inputs["labels"], inputs["features"], inputs["lessons"]
+            inputs["input_ids"], inputs["labels"], inputs["features"], inputs["auxiliary"]
         )
         # Ranks' gradients are averaged, but the loss is a sum over ranks: undo the division.
         loss = self._loss(logits, targets, self._counts) * self.accelerator.num_processes
@@ -221,7 +233,7 @@ class StreamTrainer(Trainer):
             now = time.monotonic()
             logs["tokens_per_s"] = self._tokens * self.accelerator.num_processes / (now - self._since)
             if self._shown and any(self._shown):
-                logs["train_guidance"] = sum(self._shown) / len(self._shown)  # of this process
+                logs["train_attention_supervision"] = sum(self._shown) / len(self._shown)  # of this process
             self._shown.clear()
             self._progress.zero_()
             self._tokens, self._since = 0, now
@@ -233,7 +245,7 @@ class StreamTrainer(Trainer):
         StreamPro-F1 where a scorer was given.
         """
         dataset: Subset[Any] = self.eval_dataset
-        whole: TrajectoryDataset = dataset.dataset  # type: ignore[assignment]
+        whole: Any = dataset.dataset
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         shares = [range(r, len(dataset), world) for r in range(world)]
         mine, size = len(shares[rank]), len(shares[0])
@@ -246,7 +258,7 @@ class StreamTrainer(Trainer):
         counts = TaskCounts(whole.tasks)
         progress = Progress(len(loader), "validation", unit="batch", shown=self.accelerator.is_main_process)
         for i, batch in enumerate(loader):
-            inputs = self._prepare_inputs(batch)
+            inputs: dict[str, Any] = self._prepare_inputs(batch)
             with self.accelerator.autocast():
                 logits, *_ = model(inputs["input_ids"], inputs["labels"], inputs["features"])
             tasks = inputs["tasks"][: max(0, mine - i * batch_size)]
@@ -295,12 +307,12 @@ class StreamTrainer(Trainer):
     # What is kept
 
     def _get_output_dir(self, trial: Any) -> str:
-        folder = Path(super()._get_output_dir(trial))
+        folder = Path(str(super()._get_output_dir(trial)))
         return str(temporary(folder) if self._saving else folder)
 
     def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
         """A state, written under another name until it is whole; the oldest one goes after that."""
-        folder = Path(self.args.output_dir)
+        folder = Path(str(self.args.output_dir))
         self._saving = True
         with disk_errors(f"the state of step {self.state.global_step}", folder):
             try:
@@ -355,17 +367,17 @@ class StreamTrainer(Trainer):
                 f"weights are not finite after step {self.state.global_step}: {', '.join(broken[:3])}; the "
                 "last saved state is untouched: lower the learning rate and go on from it"
             )
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         kept = {name: value.contiguous() for name, value in state.items() if name not in self._tied}
         save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         weights = load_file(Path(resume_from_checkpoint) / "model.safetensors")
-        target = model if model is not None else self.model
+        target: Any = model if model is not None else self.model
         if self.is_fsdp_enabled:
             options = StateDictOptions(full_state_dict=True, strict=False)
-            missing, unexpected = set_model_state_dict(target, weights, options=options)
+            missing, unexpected = set_model_state_dict(target, dict[str, Any](weights), options=options)
         else:
             missing, unexpected = target.load_state_dict(weights, strict=False)
         if unexpected or set(missing) - self._tied:

@@ -96,7 +96,7 @@ def main(
             all_ours.append(decision.timing["total"])
             if due is not None:
                 point = points[-1]
-                point["ours_rows"] = session.rows
+                point["ours_rows"] = session.slots
                 _take(point, OURS, decision.timing["total"])
                 _others(point, torch_stream, worker, frames, k, stream_format.window_turns)
                 if k == due - 1:

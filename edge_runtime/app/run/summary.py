@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def summary(report: RunReport, lost: dict[str, int]) -> dict[str, Any]:
     """A run's figures as a JSON object; ``lost`` counts events by the sink that lost them."""
-    told = report.telemetry
+    telemetry = report.telemetry
     return {
         "stream": report.stream,
         "source": report.source,
@@ -24,51 +24,41 @@ def summary(report: RunReport, lost: dict[str, int]) -> dict[str, Any]:
         "ended": report.ended,
         "stream_s": round(report.stream_s, 3),
         "wall_s": round(report.wall_s, 3),
-        "timesteps": told.timesteps,
-        "skipped": told.skipped,
+        **telemetry.counts(),
         "dropped": report.dropped,
         "reconnects": report.reconnects,
-        "responses": told.responses,
-        "suppressed": dict(sorted(told.suppressed.items())),
         "never_asked": list(report.never_asked),
         "latency_from": "capture" if report.live else "decoded frame",
-        "decision_ms": told.decision.summary(),
-        "first_text_ms": told.first_text.summary(),
-        "stages_ms": {name: histogram.summary() for name, histogram in sorted(told.stages.items())},
+        **telemetry.latencies(),
+        "stages_ms": {name: histogram.summary() for name, histogram in sorted(telemetry.stages.items())},
         "events_lost": lost,
     }
 
 
 def show_summary(console: Console, report: RunReport) -> None:
     """A run's figures for people."""
-    told = report.telemetry
     figures = summary(report, {})
-    suppressed = ", ".join(f"{count} {reason}" for reason, count in figures["suppressed"].items())
-    skipped = f", {told.skipped} skipped" if told.skipped else ""
-    speed = (
-        f", {report.stream_s / report.wall_s:.1f} times real time"
-        if not report.live and report.wall_s
-        else ""
-    )
-    rows = [
-        ("stream", f"{report.stream}: {report.ended or 'failed'}"),
-        ("watched", f"{report.stream_s:g} s in {report.wall_s:.1f} s{speed}"),
-        ("timesteps", f"{told.timesteps}{skipped}"),
-        (
-            "responses",
-            f"{told.responses}, held back {told.suppressed_total}{f' ({suppressed})' if suppressed else ''}",
-        ),
-        (f"decision, from {figures['latency_from']}", _latency(figures["decision_ms"])),
-        ("first text", _latency(figures["first_text_ms"])),
-        ("dropped frames", f"{report.dropped}"),
-        ("decoder", report.decoder or "none: no picture came"),
-        ("engine", f"{report.engine}; model {report.bundle}"),
-    ]
-    if report.live:
-        rows.insert(7, ("reconnects", f"{report.reconnects}"))
+    suppressed = figures["suppressed"]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in suppressed.items())
+    held_back = f"{sum(suppressed.values())}{f' ({reasons})' if reasons else ''}"
+    skipped = f", {figures['skipped']} skipped" if figures["skipped"] else ""
+    timed = not report.live and report.wall_s
+    speed = f", {report.stream_s / report.wall_s:.1f} times real time" if timed else ""
+    lines = {
+        "stream": f"{report.stream}: {report.ended or 'failed'}",
+        "watched": f"{report.stream_s:g} s in {report.wall_s:.1f} s{speed}",
+        "timesteps": f"{figures['timesteps']}{skipped}",
+        "responses": f"{figures['responses']}, held back {held_back}",
+        f"decision, from {figures['latency_from']}": _latency(figures["decision_ms"]),
+        "first text": _latency(figures["first_text_ms"]),
+        "dropped frames": f"{report.dropped}",
+        **({"reconnects": f"{report.reconnects}"} if report.live else {}),
+        "decoder": report.decoder or "none: no frame came",
+        "engine": f"{report.engine}; model {report.bundle}",
+    }
     console.line("")
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
+    width = max(map(len, lines))
+    for name, value in lines.items():
         console.line(f"{name:<{width}}  {printable(value)}")
     for query in report.never_asked:
         console.line(f"{query} was never asked: {_why_never(report)}", style=YELLOW)
@@ -91,7 +81,7 @@ def summary_of_several(reports: Sequence[RunReport], lost: dict[str, int]) -> di
     """The figures of several cameras, and their total, as a JSON object."""
     from edge_runtime.observability.telemetry import total
 
-    told = total(report.telemetry for report in reports)
+    telemetry = total(report.telemetry for report in reports)
     cameras = [summary(report, {}) for report in reports]
     for camera in cameras:
         del camera["events_lost"]  # the sinks are everybody's
@@ -99,14 +89,10 @@ def summary_of_several(reports: Sequence[RunReport], lost: dict[str, int]) -> di
         "cameras": cameras,
         "total": {
             "wall_s": round(max(report.wall_s for report in reports), 3),
-            "timesteps": told.timesteps,
-            "skipped": told.skipped,
+            **telemetry.counts(),
             "dropped": sum(report.dropped for report in reports),
             "reconnects": sum(report.reconnects for report in reports),
-            "responses": told.responses,
-            "suppressed": dict(sorted(told.suppressed.items())),
-            "decision_ms": told.decision.summary(),
-            "first_text_ms": told.first_text.summary(),
+            **telemetry.latencies(),
         },
         "events_lost": lost,
     }

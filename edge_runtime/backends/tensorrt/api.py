@@ -243,7 +243,7 @@ class Engine:
         return hasattr(self.api.module, "CudaGraphStrategy")
 
     def context(self) -> Any:
-        """A new execution context. Raises BackendError, for lack of memory mostly."""
+        """A new execution context. Raises BackendError, mostly for want of memory."""
         if self.captures_itself:
             config = self._engine.create_runtime_config()
             config.cuda_graph_strategy = self.api.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.backends.base import DecoderCache, first_trace
+from edge_runtime.backends.base import DecoderCache, check_names, initial_features
 from edge_runtime.backends.tensorrt.api import BuildRequest, Engine, TensorRT
 from edge_runtime.backends.tensorrt.cache import TensorRTCache
 from edge_runtime.backends.tensorrt.cuda import Cuda
 from edge_runtime.backends.tensorrt.engine_cache import SCHEMA, EngineCache
 from edge_runtime.bundle.manifest import Bundle, GraphSpec, ModelSpec
-from edge_runtime.errors import BackendError, BundleError
+from edge_runtime.errors import BackendError
 
 LONGEST_CHUNK = 256
 """Positions in one call of the engine: longer chunks (a long system prompt) are split."""
@@ -108,9 +108,9 @@ class TensorRTVision:
     """See :class:`edge_runtime.backends.base.VisionGraph`."""
 
     def __init__(self, engine: Engine, cuda: Cuda, graph: GraphSpec) -> None:
-        _check_names(graph, engine)
+        check_names(f"{graph.file}: its tensors", (*graph.inputs, *graph.outputs), engine.tensors)
         self._cuda, self._engine = cuda, engine
-        self._nothing = first_trace(graph)
+        self._initial = initial_features(graph)
         self._context = engine.context()
         self._stream = cuda.stream()
         self._lock = threading.Lock()
@@ -125,8 +125,8 @@ class TensorRTVision:
         self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         inputs = {"pixels": pixels}
-        if self._nothing is not None:
-            inputs["previous"] = self._nothing if previous is None else previous
+        if self._initial is not None:
+            inputs["previous"] = self._initial if previous is None else previous
         with self._lock:
             for name, array in inputs.items():
                 self._host[name][:] = array
@@ -137,8 +137,8 @@ class TensorRTVision:
             for name in outputs:
                 self._cuda.copy_out(self._host[name], self._addresses[name], self._stream)
             self._cuda.synchronize(self._stream)
-            tokens, *trace = (self._host[name].copy() for name in outputs)
-        return tokens, trace[0] if trace else None
+            tokens, *features = (self._host[name].copy() for name in outputs)
+        return tokens, features[0] if features else None
 
 
 class TensorRTDecoder:
@@ -147,18 +147,8 @@ class TensorRTDecoder:
     def __init__(
         self, engine: Engine, cuda: Cuda, model: ModelSpec, graph: GraphSpec, longest: int, graphs: bool
     ) -> None:
-        _check_names(graph, engine)
+        check_names(f"{graph.file}: its tensors", (*graph.inputs, *graph.outputs), engine.tensors)
         self._arguments = (engine, cuda, model, graph.lowering == "native-kv", longest, graphs)
 
     def open_cache(self) -> DecoderCache:
         return TensorRTCache(*self._arguments)
-
-
-def _check_names(graph: GraphSpec, engine: Engine) -> None:
-    """Raises BundleError when the engine's tensors are not the ones bundle.json names."""
-    difference = {tensor.name for tensor in (*graph.inputs, *graph.outputs)} ^ set(engine.tensors)
-    if difference:
-        raise BundleError(
-            f"{graph.file}: its tensors are not those of bundle.json ({', '.join(sorted(difference)[:3])}); "
-            "export the bundle again"
-        )

@@ -1,7 +1,7 @@
 """A stream's keys and values in the memory of a GPU, and the TensorRT engine that reads and writes them.
 
 The cache is one block [L, 2, Hkv, C, Dh]; each input of the engine is a part of it. Where the version updates
-a cache in place, the outputs are the same parts; elsewhere the engine gives the chunk's rows packed, and one
+a cache in place, the outputs are the same parts; elsewhere the engine gives the chunk's slots packed, and one
 strided copy puts them there. Lengths that come again, those of silent timesteps, are replayed as CUDA graphs:
 addresses never change, only what lies at them does.
 """
@@ -19,8 +19,8 @@ from edge_runtime.backends.tensorrt.api import Engine
 from edge_runtime.backends.tensorrt.cuda import Cuda
 from edge_runtime.bundle.manifest import ModelSpec
 from edge_runtime.errors import BackendError
-from edge_runtime.kv_cache.eviction import SlotStore
-from edge_runtime.kv_cache.placement import Rows
+from edge_runtime.kv_cache.eviction import CacheSlots
+from edge_runtime.kv_cache.placement import Slots
 from edge_runtime.kv_cache.rope import from_pairs, inverse_frequencies, to_pairs
 from edge_runtime.kv_cache.window import EvictionPlan
 
@@ -40,15 +40,15 @@ class TensorRTCache:
         self._engine, self._cuda = engine, cuda
         self._in_place, self._longest = in_place, longest
         positions = model.rotary_positions or model.context_rows
-        self._rows = SlotStore(
+        self._slots = CacheSlots(
             self, self.capacity, positions, inverse_frequencies(model.head_dim, model.rope_theta)
         )
         self._dtype = np.dtype(engine.tensors["past_k.0"].dtype)
-        self._row_bytes = model.head_dim * self._dtype.itemsize
-        self._blocks = 2 * model.num_layers * model.num_kv_heads  # of C rows each
+        self._slot_bytes = model.head_dim * self._dtype.itemsize
+        self._blocks = 2 * model.num_layers * model.num_kv_heads  # of C slots each
         self._shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
-        kv_bytes = self._blocks * self.capacity * self._row_bytes
-        cuda.need(kv_bytes + engine.context_bytes, f"a stream's cache of {self.capacity} rows")
+        kv_bytes = self._blocks * self.capacity * self._slot_bytes
+        cuda.need(kv_bytes + engine.context_bytes, f"a stream's cache of {self.capacity} slots")
 
         self._stream = cuda.stream()
         indices = {name: engine.tensors[name].dtype for name in ("position_ids", "write_index")}
@@ -62,7 +62,7 @@ class TensorRTCache:
         self._logits = cuda.allocate_host((model.vocab_size,), np.float32)
         self._host = [self._embeddings, self._positions, self._write_index, self._logits]
         self._kv = cuda.allocate(kv_bytes)
-        self._new = 0 if in_place else cuda.allocate(self._blocks * longest * self._row_bytes)
+        self._new = 0 if in_place else cuda.allocate(self._blocks * longest * self._slot_bytes)
         self._addresses = {
             "inputs_embeds": cuda.allocate(self._embeddings.nbytes),
             "position_ids": cuda.allocate(self._positions.nbytes),
@@ -96,10 +96,10 @@ class TensorRTCache:
     ) -> NDArray[np.float32]:
         length = len(embeddings)
         if not 0 < length <= self.capacity - start:
-            raise ValueError(f"step of {length} rows at {start} in a cache of {self.capacity}")
+            raise ValueError(f"step of {length} slots at {start} in a cache of {self.capacity}")
         if positions is None:
             positions = np.arange(start, start + length)[None]
-        positions = positions + self._rows.begin(start)
+        positions = positions + self._slots.begin(start)
         for offset in range(0, length, self._longest):
             part = slice(offset, offset + self._longest)
             self._run(
@@ -141,11 +141,11 @@ class TensorRTCache:
             self._execute(self._context, length)
         if not self._in_place:
             self._cuda.copy_strided(
-                self._kv + start * self._row_bytes,
-                self.capacity * self._row_bytes,
+                self._kv + start * self._slot_bytes,
+                self.capacity * self._slot_bytes,
                 self._new,
-                length * self._row_bytes,
-                length * self._row_bytes,
+                length * self._slot_bytes,
+                length * self._slot_bytes,
                 self._blocks,
                 self._stream,
             )
@@ -175,7 +175,7 @@ class TensorRTCache:
             return None
         try:
             context = self._new_context()
-            self._execute(context, length)  # TensorRT wants one ordinary run before; it writes the same rows
+            self._execute(context, length)  # TensorRT wants one ordinary run before; it writes the same slots
             self._cuda.synchronize(self._stream)
             graph = self._cuda.capture(self._stream, lambda: self._execute(context, length))
         except BackendError:  # too little memory for it, or kernels that cannot be captured: run without
@@ -192,52 +192,54 @@ class TensorRTCache:
         return context
 
     def evict(self, plan: EvictionPlan) -> None:
-        """Rows are copied on the device; only keys that turn come to the host and go back."""
-        self._rows.evict(plan)
+        """Slots are copied on the device; only keys that are rotated come to the host and go back."""
+        self._slots.evict(plan)
         self._cuda.synchronize(self._stream)
 
-    def read_rows(self, rows: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        return self._rows.read(rows)
+    def read_slots(self, slots: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return self._slots.read(slots)
 
     # The cache is its own edge_runtime.kv_cache.eviction.KVStore.
 
-    def copy_rows(self, sources: Rows, targets: Rows) -> None:
-        pitch = self.capacity * self._row_bytes
+    def copy_slots(self, sources: Slots, targets: Slots) -> None:
+        pitch = self.capacity * self._slot_bytes
         for run in _runs(sources, targets):
             source, target = (
-                self._kv + int(rows[run.start]) * self._row_bytes for rows in (sources, targets)
+                self._kv + int(slots[run.start]) * self._slot_bytes for slots in (sources, targets)
             )
-            width = (run.stop - run.start) * self._row_bytes
+            width = (run.stop - run.start) * self._slot_bytes
             self._cuda.copy_strided(target, pitch, source, pitch, width, self._blocks, self._stream)
 
-    def read_pairs(self, layers: slice, rows: Rows) -> NDArray[np.complex64]:
-        return to_pairs(self._read(layers, rows, 0))
+    def read_pairs(self, layers: slice, slots: Slots) -> NDArray[np.complex64]:
+        return to_pairs(self._read(layers, slots, 0))
 
-    def write_pairs(self, layers: slice, rows: Rows, pairs: NDArray[np.complex64]) -> None:
+    def write_pairs(self, layers: slice, slots: Slots, pairs: NDArray[np.complex64]) -> None:
         keys = from_pairs(pairs, out=np.empty((*pairs.shape[:-1], self._shape[-1]), self._dtype))
-        self._transfer(keys, layers, rows, 0, to_device=True)
+        self._transfer(keys, layers, slots, 0, to_device=True)
 
-    def read_values(self, rows: Rows) -> NDArray[np.float32]:
-        return self._read(slice(None), rows, 1)
+    def read_values(self, slots: Slots) -> NDArray[np.float32]:
+        return self._read(slice(None), slots, 1)
 
-    def _read(self, layers: slice, rows: Rows, kind: int) -> NDArray[np.float32]:
+    def _read(self, layers: slice, slots: Slots, kind: int) -> NDArray[np.float32]:
         """Keys (``kind`` 0) or values (1), [l, Hkv, n, Dh]."""
         count = len(range(*layers.indices(self._shape[0])))
-        host = np.empty((count, self._shape[2], len(rows), self._shape[-1]), self._dtype)
-        self._transfer(host, layers, rows, kind, to_device=False)
+        host = np.empty((count, self._shape[2], len(slots), self._shape[-1]), self._dtype)
+        self._transfer(host, layers, slots, kind, to_device=False)
         return host.astype(np.float32)
 
-    def _transfer(self, host: NDArray[Any], layers: slice, rows: Rows, kind: int, *, to_device: bool) -> None:
-        """``host`` [l, Hkv, n, Dh] from or to the keys or values of ``rows``; waits for the copies."""
+    def _transfer(
+        self, host: NDArray[Any], layers: slice, slots: Slots, kind: int, *, to_device: bool
+    ) -> None:
+        """``host`` [l, Hkv, n, Dh] from or to the keys or values of ``slots``; waits for the copies."""
         heads = self._shape[2]
-        pitch, host_pitch = self.capacity * self._row_bytes, len(rows) * self._row_bytes
+        pitch, host_pitch = self.capacity * self._slot_bytes, len(slots) * self._slot_bytes
         for index, layer in enumerate(range(*layers.indices(self._shape[0]))):
             there = self._kv + (2 * layer + kind) * heads * pitch
             here = host.ctypes.data + index * heads * host_pitch
-            for run in _runs(rows):
-                on_device = there + int(rows[run.start]) * self._row_bytes, pitch
-                in_memory = here + run.start * self._row_bytes, host_pitch
-                width = (run.stop - run.start) * self._row_bytes
+            for run in _runs(slots):
+                on_device = there + int(slots[run.start]) * self._slot_bytes, pitch
+                in_memory = here + run.start * self._slot_bytes, host_pitch
+                width = (run.stop - run.start) * self._slot_bytes
                 if to_device:
                     self._cuda.copy_strided(*on_device, *in_memory, width, heads, self._stream)
                 else:
@@ -258,8 +260,8 @@ class TensorRTCache:
         self._cuda.close_stream(self._stream)
 
 
-def _runs(*rows: Rows) -> list[slice]:
-    """Where neighbours in every one of ``rows`` are neighbours in memory."""
-    breaks = np.any([np.diff(row) != 1 for row in rows], axis=0)
-    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(rows[0])]
+def _runs(*slots: Slots) -> list[slice]:
+    """Where neighbours in every one of ``slots`` are neighbours in memory."""
+    breaks = np.any([np.diff(slot) != 1 for slot in slots], axis=0)
+    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(slots[0])]
     return [slice(a, b) for a, b in pairwise(bounds) if a < b]

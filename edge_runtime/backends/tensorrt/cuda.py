@@ -105,7 +105,7 @@ class Cuda:
             )
 
     def allocate(self, size: int) -> int:
-        """Device memory, zeroed: rows that were never written must not hold a NaN."""
+        """Device memory, zeroed: slots that were never written must not hold a NaN."""
         pointer = int(self.call("cudaMalloc", size))
         self.call("cudaMemset", pointer, 0, size)
         return pointer

@@ -3,6 +3,9 @@
 A hardware decoder that can be constructed may still deliver nothing (driver missing, device busy, container
 without the device node). So each is probed with a tiny built-in clip once per process; only those that
 give a frame in time are preferred, the others are passed over and the software decoder is used.
+
+Decoders are plug-ins of GStreamer, and its registry is the only one: whatever is installed is found by its
+class and probed. Only memory that needs an element of its own to be read is listed here.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def in_background(attempt: Callable[[], _T], cancelled: Callable[[], bool]) -> _
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=run, name="camera-reach", daemon=True).start()
+    threading.Thread(target=run, name="camera-probe", daemon=True).start()
     while not cancelled():
         if wait([outcome], timeout=0.05).done:
             return outcome.result()

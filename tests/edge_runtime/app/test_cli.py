@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_runtime.config.schema import Config, QueryConfig
+from edge_runtime.config.schema import Config
 from edge_runtime.errors import SourceError
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.video.samples import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -72,7 +72,7 @@ def test_a_stream_with_evictions_equals_onnx_runtime(bundle, tmp_path, monkeypat
             cache.evict(plan)
             reference.evict(plan)
             start -= 20
-    for ours, theirs in zip(cache.read_rows(start), reference.read_rows(start), strict=True):
+    for ours, theirs in zip(cache.read_slots(start), reference.read_slots(start), strict=True):
         assert np.abs(theirs).max() > 0.5
         np.testing.assert_allclose(ours, theirs, atol=0.02)
     captured = rig.gpu.launches
@@ -211,7 +211,7 @@ def test_too_little_memory_says_how_much_is_needed(bundle, tmp_path):
     rig = Rig(tmp_path)
     decoder = rig.backend.load_decoder(bundle)
     rig.gpu.free_bytes = 900_000
-    with pytest.raises(BackendError, match=r"cache of 384 rows needs about 1 MB, 1 of 1074 MB are free"):
+    with pytest.raises(BackendError, match=r"cache of 384 slots needs about 1 MB, 1 of 1074 MB are free"):
         decoder.open_cache()
 
 

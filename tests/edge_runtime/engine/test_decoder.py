@@ -38,10 +38,10 @@ def random_ids(model, rng, count):
 
 def embed(model, ids, visual=None):
     table = torch.from_numpy(np.asarray(model.embedding, dtype=np.float32))
-    rows = table[torch.as_tensor(ids)]
+    slots = table[torch.as_tensor(ids)]
     if visual is not None:
-        rows[torch.as_tensor(ids) == model.encoder.image_id] = torch.from_numpy(visual)
-    return rows
+        slots[torch.as_tensor(ids) == model.encoder.image_id] = torch.from_numpy(visual)
+    return slots
 
 
 @pytest.mark.parametrize("sizes", [[64], [1] * 20, [16, 1, 1, 7, 12, 3, 40], [60, 12, 12, 12, 13, 1, 12]])
@@ -49,12 +49,11 @@ def test_chunks_give_what_one_forward_pass_gives(model, decoder, tiny_model, siz
     rng = np.random.default_rng(len(sizes))
     ids = random_ids(model, rng, sum(sizes))
     expected = full_logits(tiny_model.model.decoder, embed(model, ids)).numpy()
-    row = 0
+    slot = 0
     for size in sizes:
-        logits = decoder.append(ids[row : row + size], row)
-        row += size
-        np.testing.assert_allclose(logits, expected[row - 1], atol=TOLERANCE)
-    assert decoder.calls == len(sizes)
+        logits = decoder.append(ids[slot : slot + size], slot)
+        slot += size
+        np.testing.assert_allclose(logits, expected[slot - 1], atol=TOLERANCE)
 
 
 def test_visual_tokens_take_their_places(model, decoder, tiny_model):
@@ -115,22 +114,22 @@ def test_evictions_give_what_the_reference_gives_that_evicts_the_same_rows(model
 
     def append(kind, count, name=""):
         ids = random_ids(model, rng, count)
-        got = decoder.append(ids, window.rows)
+        got = decoder.append(ids, window.slots)
         window.add(kind, count, name)
         expected = reference.append(embed(model, ids)).numpy()
         np.testing.assert_allclose(got, expected, atol=TOLERANCE)
-        assert reference.rows == window.rows
+        assert reference.rows == window.slots
 
     append("prefix", 21)
     evictions = 0
     for turn in range(52):
         size = int(rng.integers(9, 20))
         if plan := window.plan_turn(size):
-            kept, row = [], 0
+            kept, slot = [], 0
             for segment in window.segments:
                 if segment not in plan.evicted:
-                    kept.append((row, row + segment.rows))
-                row += segment.rows
+                    kept.append((slot, slot + segment.slots))
+                slot += segment.slots
             decoder.evict(plan)
             window.apply(plan)
             reference.evict(kept)
@@ -194,9 +193,9 @@ def test_generation_is_the_greedy_text_of_the_full_model(model, decoder, tiny_mo
 def test_generation_says_which_rows_it_wrote(model, decoder):
     decoder.append(random_ids(model, np.random.default_rng(4), 25), 0)
     cut = greedy(model, decoder, 25, max_tokens=5, stop_bias=-np.inf)
-    assert (len(cut.ids), cut.rows, cut.stopped) == (5, 5, False)  # the last token was not appended
+    assert (len(cut.ids), cut.slots, cut.stopped) == (5, 5, False)  # the last token was not appended
     stopped = greedy(model, decoder, 25, max_tokens=5, stop_bias=1e9)
-    assert (len(stopped.ids), stopped.rows, stopped.stopped) == (1, 2, True)  # no empty text, however likely
+    assert (len(stopped.ids), stopped.slots, stopped.stopped) == (1, 2, True)  # no empty text, however likely
 
 
 def test_text_never_holds_special_tokens(model, decoder):

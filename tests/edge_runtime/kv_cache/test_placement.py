@@ -1,4 +1,4 @@
-"""Which rows an eviction copies and turns."""
+"""Which slots an eviction copies and rotates."""
 
 import numpy as np
 import pytest
@@ -13,35 +13,35 @@ CAPACITY = 120
 
 def evictions(window, placement, steps, content, positions):
     """Runs ``steps`` through both; keeps ``content`` and ``positions``, what each place in memory holds."""
-    for number, (rows, query) in enumerate(steps):
+    for number, (slots, query) in enumerate(steps):
         asked = [segment.name for segment in window.segments if segment.kind == "query"]
         if query and len(asked) > 2:
             carry_out(window, placement, window.plan_remove(asked[number % 3]), content, positions)
             yield
-        if plan := window.plan_turn(rows + 3 * query):
+        if plan := window.plan_turn(slots + 3 * query):
             carry_out(window, placement, plan, content, positions)
             yield
         if query:
             write(window, placement, "query", 3, f"q{number}", content, positions)
-        write(window, placement, "turn", rows, str(number), content, positions)
+        write(window, placement, "turn", slots, str(number), content, positions)
 
 
-def write(window, placement, kind, rows, name, content, positions):
-    start = window.rows
+def write(window, placement, kind, slots, name, content, positions):
+    start = window.slots
     placement.begin(start)
-    for row in range(rows):
-        content[start + row] = kind, name, row
-    positions[start : start + rows] = placement.base + np.arange(start, start + rows)
-    window.add(kind, rows, name)
+    for slot in range(slots):
+        content[start + slot] = kind, name, slot
+    positions[start : start + slots] = placement.base + np.arange(start, start + slots)
+    window.add(kind, slots, name)
 
 
 def carry_out(window, placement, plan, content, positions):
     moved = placement.plan(plan)
     assert not set(moved.sources) & set(moved.targets)
-    assert len(moved.sources) <= sum(segment.rows for segment in plan.evicted)
+    assert len(moved.sources) <= sum(segment.slots for segment in plan.evicted)
     content[moved.targets] = content[moved.sources]
     positions[moved.targets] = positions[moved.sources]
-    positions[moved.after] += moved.turns
+    positions[moved.after] += moved.deltas
     kinds = [content[place][0] for place in moved.after]
     assert (moved.pinned == [kind != "turn" for kind in kinds]).all()
     placement.take(moved)
@@ -49,12 +49,12 @@ def carry_out(window, placement, plan, content, positions):
 
 
 def check(window, placement, content, positions):
-    """The window's rows are the first ones of memory, each at its own position from the base on."""
-    places = placement.places(window.rows)
-    assert sorted(places) == list(range(window.rows))
-    expected = [(s.kind, s.name, row) for s in window.segments for row in range(s.rows)]
+    """The window's slots are the first ones of memory, each at its own position from the base on."""
+    places = placement.places(window.slots)
+    assert sorted(places) == list(range(window.slots))
+    expected = [(s.kind, s.name, slot) for s in window.segments for slot in range(s.slots)]
     assert [tuple(content[place]) for place in places] == expected
-    np.testing.assert_array_equal(positions[places], placement.base + np.arange(window.rows))
+    np.testing.assert_array_equal(positions[places], placement.base + np.arange(window.slots))
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,19 +75,19 @@ def test_memory_holds_what_the_window_says(steps, limit):
 
 
 @pytest.mark.parametrize(("limit", "most"), [(CAPACITY, 70), (100_000, 7)])
-def test_the_fewest_keys_turn(limit, most):
+def test_the_fewest_keys_are_rotated(limit, most):
     """With room to grow only the prompt's; without, all that lie behind the block."""
     window, placement = KVWindow(CAPACITY, 9, 3), SlotPlacement(CAPACITY, limit)
     content, positions = np.empty(CAPACITY, dtype=object), np.zeros(CAPACITY)
     write(window, placement, "prefix", 7, "", content, positions)
-    turned = []
+    rotated = []
     for number in range(50):
         if plan := window.plan_turn(10):
-            turned.append(np.count_nonzero(placement.plan(plan).turns))
+            rotated.append(np.count_nonzero(placement.plan(plan).deltas))
             carry_out(window, placement, plan, content, positions)
         write(window, placement, "turn", 10, str(number), content, positions)
-    assert len(turned) > 10 and max(turned) <= most
-    assert limit > CAPACITY or min(turned) >= 50
+    assert len(rotated) > 10 and max(rotated) <= most
+    assert limit > CAPACITY or min(rotated) >= 50
 
 
 def test_positions_begin_anew_where_the_angles_end():

@@ -1,4 +1,4 @@
-"""Bookkeeping of cache rows, checked against a model of the cache itself: a list of row identities."""
+"""Bookkeeping of cache slots, checked against a model of the cache itself: a list of slot identities."""
 
 import itertools
 
@@ -13,8 +13,8 @@ from edge_runtime.kv_cache.window import KVWindow, Move, Segment, WindowFull
 
 def window_of(*segments, capacity=1000, max_turns=4, evict_turns=2):
     window = KVWindow(capacity, max_turns, evict_turns)
-    for kind, rows, *name in segments:
-        window.add(kind, rows, *name)
+    for kind, slots, *name in segments:
+        window.add(kind, slots, *name)
     return window
 
 
@@ -34,9 +34,9 @@ def test_the_oldest_turns_leave_in_a_block_and_pinned_segments_stay_where_they_l
     plan = window.plan_turn(5)
     assert [segment.name for segment in plan.evicted] == ["0", "1"]
     assert plan.moves == (Move(15, 10, 7), Move(28, 17, 10))  # each range with its own shift
-    assert [move.shift for move in plan.moves] == [-5, -11]
+    assert [move.position_delta for move in plan.moves] == [-5, -11]
     window.apply(plan)
-    assert window.rows == plan.rows == 27
+    assert window.slots == plan.slots == 27
     assert [segment.kind for segment in window.segments] == ["prefix", "query", "turn", "turn"]
 
 
@@ -48,7 +48,7 @@ def test_more_than_one_block_leaves_when_rows_are_short():
 
 def test_rows_that_can_never_fit_are_an_error_that_says_so():
     window = window_of(("prefix", 10), ("query", 50, "q1"), ("turn", 20), capacity=100)
-    with pytest.raises(WindowFull, match="60 rows of prompt and queries"):
+    with pytest.raises(WindowFull, match="60 slots of prompt and queries"):
         window.plan_turn(41)
     assert issubclass(WindowFull, EdgeError)
 
@@ -58,7 +58,7 @@ def test_removing_a_query_closes_the_gap():
     plan = window.plan_remove("q1")
     assert plan.moves == (Move(17, 10, 13),)
     window.apply(plan)
-    assert window.pinned_rows == 13
+    assert window.pinned_slots == 13
     with pytest.raises(KeyError):
         window.plan_remove("q1")
 
@@ -77,7 +77,7 @@ def test_restore_forgets_what_was_added():
     window.extend(2)
     window.add("turn", 9)
     window.restore(before)
-    assert (window.rows, window.turns) == (15, 1)
+    assert (window.slots, window.turns) == (15, 1)
 
 
 @pytest.mark.parametrize(("capacity", "max_turns", "evict_turns"), [(0, 4, 2), (10, 4, 0), (10, 4, 5)])
@@ -94,7 +94,7 @@ def test_limits_hold_even_when_no_plan_was_asked_for():
         window.add("query", 11, "q1")
     with pytest.raises(WindowFull):
         window.extend(11)
-    with pytest.raises(ValueError, match="0 rows"):
+    with pytest.raises(ValueError, match="0 slots"):
         window.add("query", 0, "q1")
 
 
@@ -117,30 +117,30 @@ class WindowMachine(RuleBasedStateMachine):
         self.expected = []  # one (kind, name, identities) per segment
         self._add("prefix", prefix)
 
-    def _add(self, kind, rows, name=""):
-        start = self.window.rows
-        identities = [next(self.ids) for _ in range(rows)]
+    def _add(self, kind, slots, name=""):
+        start = self.window.slots
+        identities = [next(self.ids) for _ in range(slots)]
         for offset, identity in enumerate(identities):
             self.cache[start + offset] = (identity, start + offset)
-        self.window.add(kind, rows, name)
+        self.window.add(kind, slots, name)
         self.expected.append((kind, name, identities))
 
     def _apply(self, plan):
-        for move in plan.moves:  # row by row in ascending order, as an in-place copy does
+        for move in plan.moves:  # slot by slot in ascending order, as an in-place copy does
             assert move.target < move.source
-            assert move.source + move.rows <= self.window.rows
-            for offset in range(move.rows):
+            assert move.source + move.slots <= self.window.slots
+            for offset in range(move.slots):
                 identity, position = self.cache[move.source + offset]
-                self.cache[move.target + offset] = (identity, position + move.shift)
+                self.cache[move.target + offset] = (identity, position + move.position_delta)
         self.window.apply(plan)
         assert all(segment.kind != "prefix" for segment in plan.evicted)
 
-    @rule(rows=st.integers(1, 25), decision=st.integers(0, 8), reserve=st.integers(0, 10))
-    def timestep(self, rows, decision, reserve):
+    @rule(slots=st.integers(1, 25), decision=st.integers(0, 8), reserve=st.integers(0, 10))
+    def timestep(self, slots, decision, reserve):
         try:
-            plan = self.window.plan_turn(rows + decision + reserve)
+            plan = self.window.plan_turn(slots + decision + reserve)
         except WindowFull:
-            assert self.window.pinned_rows + rows + decision + reserve > self.window.capacity
+            assert self.window.pinned_slots + slots + decision + reserve > self.window.capacity
             return
         if plan is not None:
             turns = [entry for entry in self.expected if entry[0] == "turn"]
@@ -150,19 +150,19 @@ class WindowMachine(RuleBasedStateMachine):
             gone = turns[:leaving]
             self.expected = [entry for entry in self.expected if not any(entry is g for g in gone)]
             self._apply(plan)
-        self._add("turn", rows)
+        self._add("turn", slots)
         if decision:
-            start = self.window.rows
+            start = self.window.slots
             identities = [next(self.ids) for _ in range(decision)]
             for offset, identity in enumerate(identities):
                 self.cache[start + offset] = (identity, start + offset)
             self.window.extend(decision)
             self.expected[-1][2].extend(identities)
 
-    @rule(rows=st.integers(1, 15))
-    def ask(self, rows):
-        if self.window.rows + rows <= self.window.capacity:
-            self._add("query", rows, f"q{next(self.queries)}")
+    @rule(slots=st.integers(1, 15))
+    def ask(self, slots):
+        if self.window.slots + slots <= self.window.capacity:
+            self._add("query", slots, f"q{next(self.queries)}")
 
     @precondition(lambda self: any(entry[0] == "query" for entry in self.expected))
     @rule(data=st.data())
@@ -172,18 +172,20 @@ class WindowMachine(RuleBasedStateMachine):
         self.expected = [other for other in self.expected if other is not entry]
 
     @invariant()
-    def rows_are_the_kept_ones_in_order_at_their_own_positions(self):
+    def slots_are_the_kept_ones_in_order_at_their_own_positions(self):
         identities = [identity for _, _, ids in self.expected for identity in ids]
-        assert self.cache[: self.window.rows] == [(identity, row) for row, identity in enumerate(identities)]
-        assert [(s.kind, s.name, s.rows) for s in self.window.segments] == [
+        assert self.cache[: self.window.slots] == [
+            (identity, slot) for slot, identity in enumerate(identities)
+        ]
+        assert [(s.kind, s.name, s.slots) for s in self.window.segments] == [
             (kind, name, len(ids)) for kind, name, ids in self.expected
         ]
 
     @invariant()
     def limits_hold(self):
-        assert self.window.rows <= self.window.capacity
+        assert self.window.slots <= self.window.capacity
         assert self.window.turns <= self.window.max_turns
-        assert self.window.pinned_rows == sum(len(ids) for kind, _, ids in self.expected if kind != "turn")
+        assert self.window.pinned_slots == sum(len(ids) for kind, _, ids in self.expected if kind != "turn")
 
 
 TestWindowMachine = WindowMachine.TestCase
@@ -193,8 +195,8 @@ TestWindowMachine = WindowMachine.TestCase
 def test_a_long_stream_keeps_between_window_less_block_and_window_turns(sizes, max_turns, block):
     window = KVWindow(500, max_turns, min(block, max_turns))
     window.add("prefix", 3)
-    for number, rows in enumerate(sizes):
-        if plan := window.plan_turn(rows):
+    for number, slots in enumerate(sizes):
+        if plan := window.plan_turn(slots):
             window.apply(plan)
-        window.add("turn", rows)
+        window.add("turn", slots)
         assert window.turns >= min(number + 1, window.max_turns - window.evict_turns + 1)

@@ -41,4 +41,4 @@ def test_suppressed_responses_are_counted_by_reason():
     for reason in ("repeat", "min_gap", "repeat"):
         telemetry.suppress(reason)
     assert telemetry.suppressed == {"repeat": 2, "min_gap": 1}
-    assert telemetry.suppressed_total == 3
+    assert telemetry.counts()["suppressed"] == {"min_gap": 1, "repeat": 2}

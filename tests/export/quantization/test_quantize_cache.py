@@ -53,7 +53,7 @@ def test_the_bundle_says_so(bundle, tiny_bundle_fp32):
     np.testing.assert_array_equal(scales[:, 0, ..., :half], scales[:, 0, ..., half:])  # pairs turn
     rows = np.random.default_rng(0).standard_normal((20, loaded.model.hidden_size)).astype(np.float32)
     cache.step(rows, 0)
-    keys, values = cache.read_rows(20)
+    keys, values = cache.read_slots(20)
     for got, scale in ((keys, scales[:, 0]), (values, scales[:, 1])):
         steps = got / scale
         np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)  # base 0: keys as they were written

@@ -14,33 +14,26 @@ import pytest
 from edge_runtime.errors import SourceError
 from edge_runtime.video.sampling import TimestepSampler
 from pipelines.camera import CameraOptions, Frame, StateChange, open_camera
+from tests.pipelines import reading
 
 pytest.importorskip("gi")
 pytestmark = pytest.mark.gst
 
 
 def read(path: Path | str, fps: float = 1.0, **options: object) -> tuple[list[Frame], list[StateChange]]:
-    frames, changes = [], []
-    with open_camera(str(path), fps=fps, **options) as camera:
-        for item in camera:
-            (frames if isinstance(item, Frame) else changes).append(item)
+    frames, changes, error = reading.read(path, fps, **options)
+    assert error is None
     return frames, changes
 
 
 def read_until_error(path: Path | str) -> tuple[list[Frame], list[StateChange], SourceError]:
-    frames, changes = [], []
-    with pytest.raises(SourceError) as caught, open_camera(str(path), fps=1.0) as camera:
-        for item in camera:
-            (frames if isinstance(item, Frame) else changes).append(item)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(path) in message
-    assert "; " in message, "a next step is missing"
-    return frames, changes, caught.value
+    frames, changes, error = reading.read(path)
+    assert error is not None and str(path) in str(error)
+    return frames, changes, error
 
 
 def read_with_pyav(path: Path, fps: float) -> list[tuple[float, int, np.ndarray]]:
-    """(pts, timestep, letterboxed picture) of the chosen frames, by another decoder and scaler."""
+    """(pts, timestep, letterboxed frame) of the chosen frames, by another decoder and scaler."""
     import av
     from PIL import Image
 
@@ -179,7 +172,7 @@ def test_a_phone_video_is_turned_upright(make_clip: Callable[..., Path], tmp_pat
     assert np.abs(upright.astype(int) - expected.astype(int)).mean() < 2
 
 
-def test_sound_that_lasts_longer_than_the_picture_is_no_damage(make_clip: Callable[..., Path]) -> None:
+def test_sound_that_lasts_longer_than_the_video_is_no_damage(make_clip: Callable[..., Path]) -> None:
     frames, changes = read(make_clip("clip.mp4", seconds=2, sound_s=6))
     assert len(frames) == 2
     assert changes[-1] == StateChange("ended", "end of the file at 2.0 s")

@@ -16,6 +16,7 @@ import pytest
 
 from edge_runtime.errors import SourceError
 from pipelines.camera import CameraOptions, Frame, StateChange, open_camera
+from tests.pipelines import reading
 
 pytest.importorskip("gi")
 av: Any = pytest.importorskip("av")
@@ -28,15 +29,8 @@ WITH_DURATION = CONTAINERS[:-1]
 
 def read(path: Path, fps: float = 1.0) -> tuple[list[Frame], StateChange, SourceError | None]:
     """Frames, the last change of state, and how it failed, if it did."""
-    frames: list[Frame] = []
-    changes: list[StateChange] = []
-    try:
-        with open_camera(str(path), fps=fps, size=(64, 64)) as camera:
-            for item in camera:
-                (frames if isinstance(item, Frame) else changes).append(item)  # type: ignore[arg-type]
-    except SourceError as error:
-        return frames, changes[-1] if changes else StateChange("failed"), error
-    return frames, changes[-1], None
+    frames, changes, error = reading.read(path, fps, size=(64, 64))
+    return frames, changes[-1] if changes else StateChange("failed"), error
 
 
 def indices(path: Path, fps: float = 1.0) -> list[int]:
@@ -103,7 +97,7 @@ def plain_avi(make_clip: Callable[..., Path]) -> Path:
             for name in ("clip.mkv", "clip.flv", "clip.ts")
             for offset_s in (0.0, 0.7, 1000.0)
         ],
-        ("clip.mov", 2.0),  # qtdemux takes a video much shorter than its offset for a preview picture
+        ("clip.mov", 2.0),  # qtdemux takes a video much shorter than its offset for a preview image
     ],
 )
 def test_time_starts_at_the_first_frame(plain: Path, tmp_path: Path, name: str, offset_s: float) -> None:
@@ -164,7 +158,7 @@ def test_a_transport_stream_whose_video_pid_changes(plain: Path, tmp_path: Path)
     assert error is None
     assert [frame.index for frame in frames] == list(range(12))
     assert last == StateChange("ended", "end of the file at 12.0 s")
-    # The same pictures twice: the second half has really been seen.
+    # The same frames twice: the second half has really been seen.
     for one, other in zip(frames[:6], frames[6:], strict=True):
         assert abs(one.image.astype(int) - other.image.astype(int)).mean() < 6
 
@@ -213,7 +207,7 @@ def test_a_frame_on_screen_is_watched_until_the_next(plain: Path, tmp_path: Path
     assert frames[4].image.any(), "each frame belongs to its receiver"
 
 
-def test_a_hole_of_minutes_is_no_still_picture_and_is_named(plain: Path, tmp_path: Path) -> None:
+def test_a_hole_of_minutes_is_no_still_frame_and_is_named(plain: Path, tmp_path: Path) -> None:
     times = [n / 10 for n in range(30)] + [600 + n / 10 for n in range(30)]
     frames, last, error = read(remux(plain, tmp_path / "clip.mkv", times=times, end_s=603.0))
     assert error is None
@@ -221,7 +215,7 @@ def test_a_hole_of_minutes_is_no_still_picture_and_is_named(plain: Path, tmp_pat
     assert "no frames between 2.9 s and 600.0 s" in last.cause
 
 
-def test_pictures_in_sequence_keep_their_timesteps(make_clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_images_in_sequence_keep_their_timesteps(make_clip: Callable[..., Path], tmp_path: Path) -> None:
     from PIL import Image
 
     for number in range(25):
@@ -298,7 +292,7 @@ def _grey(_index: int, width: int, height: int) -> Any:
 
 
 @pytest.mark.parametrize("name", ["moving.gif", "moving.webp", "still.gif"])
-def test_animated_pictures_are_refused_in_one_line(tmp_path: Path, name: str) -> None:
+def test_animated_images_are_refused_in_one_line(tmp_path: Path, name: str) -> None:
     from PIL import Image
 
     images = [Image.new("RGB", (64, 48), (40 * n, 0, 200)) for n in range(1 if "still" in name else 4)]

@@ -125,6 +125,6 @@ def test_vendors_names_count_as_hardware() -> None:
     assert not decoders.is_hardware(load().Gst.ElementFactory.find("jpegdec"))
 
 
-def test_a_picture_in_ordinary_memory_needs_no_download() -> None:
+def test_a_frame_in_ordinary_memory_needs_no_download() -> None:
     Gst = load().Gst
     assert decoders.downloader_for(Gst.Caps.from_string("video/x-raw, format=I420")) is None

@@ -1,4 +1,4 @@
-"""Privacy masks, crop and rotation, on pictures whose every pixel is known."""
+"""Privacy masks, crop and rotation, on frames whose every pixel is known."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.gst
 SQUARE = ((0.25, 0.25), (0.5, 0.25), (0.5, 0.5), (0.25, 0.5))
 
 
-def look(folder: Path, picture: np.ndarray, framing: Framing, size: tuple[int, int]) -> np.ndarray:
-    Image.fromarray(picture).save(folder / "picture.png")
+def look(folder: Path, drawn: np.ndarray, framing: Framing, size: tuple[int, int]) -> np.ndarray:
+    Image.fromarray(drawn).save(folder / "drawn.png")
     options = CameraOptions(framing=framing)
     with open_camera(str(folder), fps=1.0, size=size, options=options) as camera:
         return next(item for item in camera if isinstance(item, Frame)).image
@@ -52,9 +52,9 @@ def test_several_masks_and_odd_shapes(tmp_path: Path) -> None:
 
 
 def test_crop(tmp_path: Path) -> None:
-    picture = np.zeros((200, 200, 3), np.uint8)
-    picture[100:, 100:] = (0, 0, 255)
-    image = look(tmp_path, picture, Framing(crop=(0.5, 0.5, 0.5, 0.5)), (64, 64))
+    drawn = np.zeros((200, 200, 3), np.uint8)
+    drawn[100:, 100:] = (0, 0, 255)
+    image = look(tmp_path, drawn, Framing(crop=(0.5, 0.5, 0.5, 0.5)), (64, 64))
     assert image[2:-2, 2:-2, 2].min() > 250
 
 
@@ -63,9 +63,9 @@ def test_crop(tmp_path: Path) -> None:
 def test_rotation(tmp_path: Path, degrees: int, corner: tuple[int, int], size: tuple[int, int]) -> None:
     """Clockwise: what was upper left comes to the upper right first. Never stretched."""
     shape = (size[0], size[1], 3) if degrees in (90, 270) else (size[1], size[0], 3)
-    picture = np.full(shape, 90, np.uint8)
-    picture[: shape[0] // 4, : shape[1] // 4] = (255, 255, 0)
-    image = look(tmp_path, picture, Framing(rotate=degrees), size)
+    drawn = np.full(shape, 90, np.uint8)
+    drawn[: shape[0] // 4, : shape[1] // 4] = (255, 255, 0)
+    image = look(tmp_path, drawn, Framing(rotate=degrees), size)
     assert image.shape == (size[1], size[0], 3)
     yellow = image[corner].astype(int)
     assert yellow[0] > 200 and yellow[2] < 60
@@ -73,7 +73,7 @@ def test_rotation(tmp_path: Path, degrees: int, corner: tuple[int, int], size: t
     assert all(abs(int(pixel[2]) - 90) < 6 for pixel in others)
 
 
-def test_masks_hold_in_the_cameras_picture_whatever_the_rest(tmp_path: Path, white: np.ndarray) -> None:
+def test_masks_hold_in_the_cameras_frame_whatever_the_rest(tmp_path: Path, white: np.ndarray) -> None:
     white[50:100, 50:100] = (255, 0, 0)
     framing = Framing(masks=(SQUARE,), crop=(0.2, 0.2, 0.6, 0.6), rotate=90)
     image = look(tmp_path, white, framing, (64, 64)).astype(int)
@@ -144,28 +144,28 @@ def test_parsing() -> None:
 
 
 def test_masks_change_on_the_connection_that_is_there() -> None:
-    """Set while playing they hide from the next pictures on; taken away they hide no more."""
+    """Set while playing they hide from the next frames on; taken away they hide no more."""
     everything = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
     states: list[str] = []
 
-    def pictures(camera: Camera, count: int) -> list[int]:
-        """The brightest point of each of the next pictures, without the one that may be waiting."""
+    def brightness(camera: Camera, count: int) -> list[int]:
+        """The brightest point of each of the next frames, without the one that may be waiting."""
         items = (item for item in camera if isinstance(item, Frame) or states.append(item.state))
         return [int(next(items).image.max()) for _ in range(count + 1)][1:]
 
     with open_camera("test:white", fps=10.0, size=(64, 64)) as camera:
-        assert min(pictures(camera, 2)) > 250
+        assert min(brightness(camera, 2)) > 250
         camera.set_masks((everything,))
-        pictures(camera, 1)
-        assert max(pictures(camera, 3)) == 0
+        brightness(camera, 1)
+        assert max(brightness(camera, 3)) == 0
         camera.set_masks((SQUARE,))
-        pictures(camera, 1)
-        assert min(pictures(camera, 2)) > 250
+        brightness(camera, 1)
+        assert min(brightness(camera, 2)) > 250
         with pytest.raises(ValueError, match="mask"):
             camera.set_masks((((0.0, 0.0), (1.0, 2.0)),))
         camera.set_masks(())
-        pictures(camera, 1)
-        assert min(pictures(camera, 2)) > 250
+        brightness(camera, 1)
+        assert min(brightness(camera, 2)) > 250
         assert camera.reconnects == 0
     assert states == ["connecting", "live"]
 

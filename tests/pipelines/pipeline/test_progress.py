@@ -7,7 +7,7 @@ from pipelines.pipeline.progress import Progress
 S = 1_000_000_000
 
 
-def test_where_the_last_picture_ends() -> None:
+def test_where_the_last_frame_ends() -> None:
     progress = Progress(live=False)
     for stamp in (0, S // 10, S // 5):
         assert progress.note(stamp, None, False) == stamp
@@ -15,7 +15,7 @@ def test_where_the_last_picture_ends() -> None:
     assert progress.decoded == 3
 
 
-def test_a_single_picture_ends_by_its_own_duration() -> None:
+def test_a_single_frame_ends_by_its_own_duration() -> None:
     progress = Progress(live=False)
     progress.note(0, S, False)
     assert progress.end_ns == S
@@ -38,7 +38,7 @@ def test_live_sources_have_no_gaps() -> None:
     assert progress.gaps == []
 
 
-def test_pictures_without_time_stamps_follow_the_ones_before() -> None:
+def test_frames_without_time_stamps_follow_the_ones_before() -> None:
     progress = Progress(live=False)
     assert [progress.note(None, None, True) for _ in range(2)] == [0, S // 25]
     assert progress.note(1000 * S, None, False) == 2 * S // 25
@@ -63,7 +63,7 @@ def test_files_joined_end_to_end_go_on() -> None:
     assert progress.gaps == []
 
 
-def test_stamps_at_the_end_of_a_picture_are_kept() -> None:
+def test_stamps_at_the_end_of_a_frame_are_kept() -> None:
     progress = Progress(live=False, stamped_at_end=True)
     assert [progress.note(n * S, S, False) for n in (1, 2)] == [S, 2 * S]
     assert (progress.last_ns, progress.end_ns) == (S, 2 * S)

@@ -66,7 +66,7 @@ def test_a_live_recording_of_unknown_length(make_clip: Callable[..., Path], tmp_
     assert inspect(str(path)) == Structure()
 
 
-def test_the_index_of_an_mp4_lists_its_pictures(make_clip: Callable[..., Path]) -> None:
+def test_the_index_of_an_mp4_lists_its_frames(make_clip: Callable[..., Path]) -> None:
     assert inspect(str(make_clip("clip.mp4", size=(320, 180), seconds=1))).frames == 10
     assert inspect(str(make_clip("sound.mp4", size=(320, 180), seconds=1, sound_s=1))).frames == 10
     assert inspect(str(make_clip("sound.mp4", seconds=0, sound_s=1))).frames == 0

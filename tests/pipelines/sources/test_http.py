@@ -43,12 +43,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def _stream(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         try:
             for index in range(10_000):
-                data = self.server.pictures[index % len(self.server.pictures)]
-                head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                data = self.server.jpegs[index % len(self.server.jpegs)]
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                 self.wfile.write(head.encode() + data + b"\r\n")
                 time.sleep(0.05)
         except OSError:
@@ -61,7 +61,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     credentials = ""
-    pictures: list[bytes]
+    jpegs: list[bytes]
 
     @property
     def url(self) -> str:
@@ -166,11 +166,11 @@ def test_a_camera_that_sends_mjpeg(server: Server) -> None:
 
     from PIL import Image
 
-    server.pictures = []
+    server.jpegs = []
     for shade in (40, 80, 120, 160):
         file = BytesIO()
         Image.new("RGB", (320, 240), (shade, shade, shade)).save(file, "jpeg")
-        server.pictures.append(file.getvalue())
+        server.jpegs.append(file.getvalue())
     with open_camera(f"{server.url}/live.mjpg", fps=5.0, options=FAST) as camera:
         frames = []
         for item in camera:

@@ -1,4 +1,4 @@
-"""What a URL does not show is asked of the server: recordings, playlists, cameras and pictures."""
+"""What a URL does not show is asked of the server: recordings, playlists, cameras and snapshots."""
 
 from __future__ import annotations
 
@@ -163,23 +163,23 @@ def test_an_entry_that_is_sound_alone_is_not_taken(
     assert caught.value.permanent
 
 
-def mjpeg(first: bytes, pictures: list[bytes], announced: str = "picture") -> Answer:
+def mjpeg(first: bytes, jpegs: list[bytes], announced: str = "frame") -> Answer:
     """``first`` comes before the first part's headers."""
 
     def answer(handler: Handler) -> None:
         handler.head(200, f"multipart/x-mixed-replace; boundary={announced}")
         before = first
-        for data in itertools.cycle(pictures):
+        for data in itertools.cycle(jpegs):
             head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             handler.wfile.write(before + head.encode() + data + b"\r\n")
-            before = b"--picture\r\n"
+            before = b"--frame\r\n"
             time.sleep(0.05)
 
     return answer
 
 
-@pytest.mark.parametrize("announced", ["picture", "--picture", "another"])
-@pytest.mark.parametrize("first", [b"", b"\r\n", b"--picture\r\n"], ids=["missing", "empty-line", "whole"])
+@pytest.mark.parametrize("announced", ["frame", "--frame", "another"])
+@pytest.mark.parametrize("first", [b"", b"\r\n", b"--frame\r\n"], ids=["missing", "empty-line", "whole"])
 def test_mjpeg_without_its_first_boundary(server: Server, first: bytes, announced: str) -> None:
     server.answers["/video"] = mjpeg(first, [jpeg(shade) for shade in (40, 80, 120, 160)], announced)
     frames = first_frames(f"{server.url}/video", 5)
@@ -187,7 +187,7 @@ def test_mjpeg_without_its_first_boundary(server: Server, first: bytes, announce
     assert frames[-1].image[112, 112, 0] in range(30, 170)
 
 
-def test_a_picture_is_polled_at_the_rate_of_the_timesteps(server: Server) -> None:
+def test_a_snapshot_is_polled_at_the_rate_of_the_timesteps(server: Server) -> None:
     shades = itertools.count(20, 10)
     server.answers["/snapshot.jpg"] = lambda handler: body(jpeg(next(shades)), "image/jpeg")(handler)
     began = time.monotonic()
@@ -203,7 +203,7 @@ def test_a_picture_is_polled_at_the_rate_of_the_timesteps(server: Server) -> Non
     assert asked <= 8 + 4
 
 
-def test_a_picture_that_fails_is_asked_for_again(server: Server) -> None:
+def test_a_snapshot_that_fails_is_asked_for_again(server: Server) -> None:
     server.answers["/snapshot"] = body(jpeg(100), "image/jpeg")
     states = []
     with open_camera(f"{server.url}/snapshot", fps=5.0, options=FAST) as camera:
@@ -226,7 +226,7 @@ def digest(algorithm: str) -> str:
 @pytest.mark.parametrize(
     "offered", [[digest("MD5")], [digest("SHA-256"), digest("MD5")], ['Basic realm="x"']]
 )
-def test_a_picture_behind_a_password(server: Server, offered: list[str]) -> None:
+def test_a_snapshot_behind_a_password(server: Server, offered: list[str]) -> None:
     """Of several logins offered, one that is known is taken."""
 
     def guarded(handler: Handler) -> None:
@@ -256,9 +256,9 @@ def test_a_picture_behind_a_password(server: Server, offered: list[str]) -> None
         indices(url.replace("s3cretword", "wr0ngword"), options=ONCE)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0 no picture" * 9], ids=len)
-def test_a_broken_picture_ends_nothing(server: Server, data: bytes) -> None:
-    """A camera may send anything between two pictures."""
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0 no frame" * 9], ids=len)
+def test_a_broken_frame_ends_nothing(server: Server, data: bytes) -> None:
+    """A camera may send anything between two frames."""
     answers = itertools.chain([jpeg(100)] * 3, [data], itertools.repeat(jpeg(200)))
     server.answers["/snapshot"] = lambda handler: body(next(answers), "image/jpeg")(handler)
     with open_camera(f"{server.url}/snapshot", fps=5.0, options=FAST) as camera:

@@ -1,4 +1,4 @@
-"""Pictures from files: those that can be read are shown upright, the others are named, and none crashes."""
+"""Images from files: those that can be read are shown upright, the others are named, and none crashes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pipelines.sources.file import FileSource
 from pipelines.sources.images.reader import ImageError, read_image
 from pipelines.sources.images.source import ImagesSource
 from pipelines.sources.registry import parse_source
+from tests.pipelines.reading import read
 
 pytest.importorskip("gi")
 pytestmark = pytest.mark.gst
@@ -28,15 +29,7 @@ GREEN = (40, 200, 80)
 
 
 def watch(source: Path) -> tuple[list[Frame], list[StateChange], SourceError | None]:
-    frames, changes = [], []
-    try:
-        with open_camera(str(source), fps=1.0, size=(64, 64)) as camera:
-            for item in camera:
-                (frames if isinstance(item, Frame) else changes).append(item)
-    except SourceError as error:
-        assert "\n" not in str(error) and "; " in str(error)
-        return frames, changes, error
-    return frames, changes, None
+    return read(source, size=(64, 64))
 
 
 def green(ending: str, size: tuple[int, int] = (64, 64), **options: object) -> bytes:
@@ -96,7 +89,7 @@ def spoiled(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_picture_is_named_and_skipped(tmp_path: Path, name: str) -> None:
+def test_a_broken_image_is_named_and_skipped(tmp_path: Path, name: str) -> None:
     """The others keep their timesteps."""
     make, reason = BROKEN[name]
     make(tmp_path / name)
@@ -112,14 +105,14 @@ def test_a_broken_picture_is_named_and_skipped(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(set(BROKEN) - {"folder.jpg", "phone.heic"}))
-def test_a_broken_picture_alone_is_an_error(tmp_path: Path, name: str) -> None:
+def test_a_broken_image_alone_is_an_error(tmp_path: Path, name: str) -> None:
     BROKEN[name][0](tmp_path / name)
     frames, _, error = watch(tmp_path / name)
     assert not frames
     assert error is not None and error.exit_code == 4 and name in str(error)
 
 
-def test_only_broken_pictures(tmp_path: Path) -> None:
+def test_only_broken_images(tmp_path: Path) -> None:
     for number in range(30):
         (tmp_path / f"{number}.jpg").touch()
     frames, changes, error = watch(tmp_path)
@@ -139,7 +132,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read_image(str(tmp_path / "secret.jpg"))
 
 
-def test_one_picture_is_one_timestep(tmp_path: Path) -> None:
+def test_one_image_is_one_timestep(tmp_path: Path) -> None:
     path = tmp_path / "shot.JPG"
     path.write_bytes(green("jpg"))
     frames, changes, error = watch(path)
@@ -162,7 +155,7 @@ def test_kinds_and_sizes_are_mixed_in_one_folder(tmp_path: Path) -> None:
     )  # each letterboxed by its shape
 
 
-def test_what_systems_leave_behind_is_no_picture(tmp_path: Path) -> None:
+def test_what_systems_leave_behind_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(green("jpg"))
     (tmp_path / "._a.jpg").write_bytes(b"\0\5\26\7Mac OS X")
     for name in ("Thumbs.db", ".DS_Store", "desktop.ini", "notes.txt", ".hidden.png"):
@@ -180,7 +173,7 @@ def test_the_ending_may_be_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, ending: str) -> None:
+def test_images_are_turned_upright(tmp_path: Path, orientation: int, ending: str) -> None:
     """Stored as a camera does in each orientation: seen upright, the left part is red and the top is dark."""
     upright = np.full((40, 60, 3), 60, np.uint8)
     upright[10:] = 180
@@ -205,9 +198,7 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, ending: s
     assert np.abs(seen - upright).mean() < 8
 
 
-def test_damaged_exif_is_no_reason_to_lose_a_picture(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_damaged_exif_is_no_reason_to_lose_an_image(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     data = green("jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + random.Random(3).randbytes(200))
     (tmp_path / "a.jpg").write_bytes(data)
     assert read_image(str(tmp_path / "a.jpg")).size == (64, 64)
@@ -247,7 +238,7 @@ def test_sixteen_bits_of_colour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_a_large_picture_is_reduced_at_once(tmp_path: Path, ending: str) -> None:
+def test_a_large_image_is_reduced_at_once(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
     path.write_bytes(green(ending, (9000, 3000)))
     image = read_image(str(path))
@@ -256,7 +247,7 @@ def test_a_large_picture_is_reduced_at_once(tmp_path: Path, ending: str) -> None
 
 @pytest.mark.slow
 def test_no_bytes_crash(tmp_path: Path) -> None:
-    """Files spoiled at random give a picture or a reason."""
+    """Files spoiled at random give an image or a reason."""
     chance = random.Random(5)
     for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF"):
         whole = noise(kind)
@@ -319,7 +310,7 @@ def test_a_pattern_inside_a_folder_with_a_per_cent_sign(tmp_path: Path) -> None:
     assert "not shown, as a number before is missing: 5% 20260104.jpg" in changes[-1].cause
 
 
-def test_a_file_url_may_name_pictures(tmp_path: Path) -> None:
+def test_a_file_url_may_name_images(tmp_path: Path) -> None:
     (tmp_path / "a b.jpg").write_bytes(green("jpg"))
     assert parse_source((tmp_path / "a b.jpg").as_uri()) == ImagesSource(str(tmp_path / "a b.jpg"))
     assert parse_source(tmp_path.as_uri()) == ImagesSource(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Pictures in sequence, SRT, CSI and the choice of a camera's format."""
+"""Images in sequence, SRT, CSI and the choice of a camera's format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edge_runtime.errors import SourceError
-from pipelines.camera import CameraOptions, Frame, StateChange, open_camera
+from pipelines.camera import CameraOptions, Frame, open_camera
 from pipelines.gst import load
 from pipelines.sources.base import ElementContext
 from pipelines.sources.csi import CsiSource
@@ -20,14 +20,10 @@ from pipelines.sources.images.source import ImagesSource
 from pipelines.sources.registry import parse_source
 from pipelines.sources.srt import SrtSource
 from pipelines.sources.v4l2 import formats
+from tests.pipelines.reading import read
 
 pytest.importorskip("gi")
 pytestmark = pytest.mark.gst
-
-
-def frames_of(source: str | Path, fps: float = 1.0, **options: Any) -> list[Frame]:
-    with open_camera(str(source), fps=fps, options=CameraOptions(**options)) as camera:
-        return [item for item in camera if isinstance(item, Frame)]
 
 
 def save(folder: Path, names: list[str]) -> None:
@@ -36,26 +32,26 @@ def save(folder: Path, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_a_folder_of_pictures(tmp_path: Path, ending: str) -> None:
+def test_a_folder_of_images(tmp_path: Path, ending: str) -> None:
     """In the order of their numbers; each one is a timestep."""
     save(tmp_path, [f"shot{number}.{ending}" for number in (8, 9, 10, 11)])
-    (tmp_path / "notes.txt").write_text("not a picture")
-    frames = frames_of(tmp_path)
+    (tmp_path / "notes.txt").write_text("not an image")
+    frames = read(tmp_path)[0]
     assert [frame.index for frame in frames] == [0, 1, 2, 3]
     shades = [int(frame.image[112, 112, 0]) for frame in frames]
     assert shades == pytest.approx([20, 40, 60, 80], abs=3)
 
 
-def test_pictures_by_number_and_their_rate(tmp_path: Path) -> None:
+def test_images_by_number_and_their_rate(tmp_path: Path) -> None:
     save(tmp_path, [f"a{number:03d}.png" for number in range(5, 15)])
     save(tmp_path, ["a099.png"])  # behind a gap: not of the sequence
     assert len(parse_source(str(tmp_path / "a%03d.png")).files) == 10
-    frames = frames_of(tmp_path / "a%03d.png", fps=1.0, image_fps=5.0)
+    frames = read(tmp_path / "a%03d.png", options=CameraOptions(image_fps=5.0))[0]
     assert [frame.index for frame in frames] == [0, 1]
-    assert len(frames_of(tmp_path / "a%03d.png", fps=2.0)) == 10
+    assert len(read(tmp_path / "a%03d.png", fps=2.0)[0]) == 10
 
 
-def test_a_folder_without_pictures(tmp_path: Path) -> None:
+def test_a_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there are no images"):
         open_camera(str(tmp_path), fps=1.0)
     assert isinstance(parse_source(str(tmp_path)), ImagesSource)
@@ -213,18 +209,12 @@ def test_the_format_asked_of_a_camera(caps: str, chosen: tuple[object, ...] | No
 
 def test_states_of_an_image_sequence(tmp_path: Path) -> None:
     save(tmp_path, ["1.png", "2.png"])
-    with open_camera(str(tmp_path), fps=1.0) as camera:
-        states = [item.state for item in camera if isinstance(item, StateChange)]
-    assert states == ["connecting", "live", "ended"]
+    _, changes, error = read(tmp_path)
+    assert [change.state for change in changes] == ["connecting", "live", "ended"] and error is None
 
 
-def test_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     save(tmp_path, ["0.png", "1.png"])
     (tmp_path / "2.png").mkdir()
-    states: list[str] = []
-    with pytest.raises(SourceError) as caught, open_camera(str(tmp_path), fps=1.0) as camera:
-        for item in camera:
-            if isinstance(item, StateChange):
-                states.append(item.state)
-    assert states[-1] == "ended"
-    assert "\n" not in str(caught.value)
+    _, changes, error = read(tmp_path)
+    assert changes[-1].state == "ended" and error is not None

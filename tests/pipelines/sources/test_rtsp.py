@@ -26,7 +26,7 @@ FAST = CameraOptions(connect_timeout_s=10, stall_timeout_s=1.5, retry_first_s=0.
 
 
 def age_ms(stamp: ModuleType, frame: Frame) -> int:
-    """From the making of the picture in the server to now."""
+    """From the making of the frame in the server to now."""
     return int(time.monotonic() * 1000) % 2**32 - stamp.read(frame.image, 320, 240)
 
 
@@ -96,7 +96,7 @@ def test_half_a_minute_in_real_time(rtsp, stamp: ModuleType) -> None:
     assert max(ages[5:]) < 600
 
 
-def test_a_slow_consumer_sees_fresh_pictures(rtsp, stamp: ModuleType) -> None:
+def test_a_slow_consumer_sees_fresh_frames(rtsp, stamp: ModuleType) -> None:
     ages = []
     with open_camera(rtsp.url, fps=10.0) as camera:
         read_until(camera, "live")

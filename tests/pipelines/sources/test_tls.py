@@ -172,7 +172,7 @@ def test_gstreamer_checks_the_fingerprint_too(
         first_frame(f"{server.url}/clip.mp4", replace(ONCE, tls_fingerprint=own.fingerprint))
 
 
-def test_pictures_are_fetched_with_the_same_trust(own: Certificate, foreign: Certificate) -> None:
+def test_snapshots_are_fetched_with_the_same_trust(own: Certificate, foreign: Certificate) -> None:
     from PIL import Image
 
     file = BytesIO()

@@ -130,7 +130,7 @@ def test_table_by_hand(spec, tmp_path):
     def result(trial, f1, rate):
         tests = {
             "answered": {"0.5": {"questions": 5, "f1": {"W-Avg": f1, "OU": f1}, "responses_per_answer": 1.5}},
-            "quiet": {"0.5": {"questions": 8, "silence": {"per_minute": rate}}},
+            "quiet": {"0.5": {"questions": 8, "false_alarms": {"per_minute": rate}}},
         }
         return {"arm": trial.arm, "seed": trial.seed, "recipe": trial.recipe.to_dict(), "tests": tests}
 
@@ -140,7 +140,7 @@ def test_table_by_hand(spec, tmp_path):
     assert "| cross-entropy | 2 | 1.00 ± 0.00 |" in text and "| cb-stream | 2 | 3.00 ± 1.41 |" in text
     assert "4 steps" in text
     # With several thresholds each has a row of its own; a trial that is not done yet leaves its seed out.
-    found[1]["tests"]["quiet"]["0.9"] = {"questions": 8, "silence": {"per_minute": 0.5}}
+    found[1]["tests"]["quiet"]["0.9"] = {"questions": 8, "false_alarms": {"per_minute": 0.5}}
     assert "| cb-stream, threshold 0.9 | 1 | 0.50 |" in markdown(comparison, found[:2])
 
 
@@ -150,7 +150,7 @@ def test_a_trial_leaves_its_figures_and_is_not_run_again(spec, tmp_path):
     assert run_trial(trial, comparison, tmp_path / "cache")
     found = read_result(trial, comparison)
     said = read_predictions(trial.folder / "quiet-0.5.jsonl")
-    assert found["tests"]["quiet"]["0.5"]["silence"]["responses"] == sum(len(p.responses) for p in said)
+    assert found["tests"]["quiet"]["0.5"]["false_alarms"]["responses"] == sum(len(p.responses) for p in said)
     questions = drawn(read_annotations(tmp_path / "a.jsonl"), 5, comparison.tests[0].seed)
     answered = read_predictions(trial.folder / "answered-0.5.jsonl")
     assert {p.id for p in answered} == {q.id for q in questions} and len(questions) == 5

@@ -15,7 +15,7 @@ from train.data.dataset import Collator, Source, TrajectoryDataset
 from train.data.encode import IGNORE, OffsetSampling, TimelineEncoder, shift_time_spans
 from train.data.features import FeatureCache, FeatureError, read_frames, write_features
 from train.data.targets import target_time
-from train.data.timeline import around, build_timeline, cut, merge, pieces
+from train.data.timeline import around, build_timeline, chunks, cut, merge
 from train.models.tokenizer import train_tokenizer
 
 
@@ -120,26 +120,26 @@ def test_questions_of_one_clip_make_one_timeline():
 
 
 @given(turns=st.integers(1, 700), most=st.integers(2, 250))
-def test_pieces_teach_every_turn_once_and_are_no_longer_than_allowed(turns, most):
+def test_chunks_teach_every_turn_once_and_are_no_longer_than_allowed(turns, most):
     timeline = build_timeline(question(), range(turns), 1.0)
     taught = []
-    for first in pieces(turns, most):
-        piece = cut(timeline, first, most)
-        assert piece is not None and len(piece.timesteps) <= most
-        assert not first or piece.supervised_from >= most // 2  # what came before is there to be seen
-        taught += piece.timesteps[piece.supervised_from :]
+    for first in chunks(turns, most):
+        chunk = cut(timeline, first, most)
+        assert chunk is not None and len(chunk.timesteps) <= most
+        assert not first or chunk.supervised_from >= most // 2  # what came before is there to be seen
+        taught += chunk.timesteps[chunk.supervised_from :]
     assert taught == list(range(turns))
 
 
 def test_a_piece_keeps_its_queries_and_its_answers():
     answers = [Answer(1, 2, "A."), Answer(10, 12, "B."), Answer(30, 31, "C.")]
     timeline = build_timeline(question("EC", 5.5, answers), range(40), 1.0)
-    assert pieces(40, 16) == [0, 8, 16, 24]
+    assert chunks(40, 16) == [0, 8, 16, 24]
     assert cut(timeline, 0, 16).queries == ((5, "What?"),)
-    piece = cut(timeline, 8, 16)
-    assert piece.queries == ((0, "What?"),)  # where the runtime's window keeps it: right after the prompt
-    assert piece.timesteps == tuple(range(8, 24)) and piece.responses == {3: "B."}
-    assert piece.supervised_from == 8
+    chunk = cut(timeline, 8, 16)
+    assert chunk.queries == ((0, "What?"),)  # where the runtime's window keeps it: right after the prompt
+    assert chunk.timesteps == tuple(range(8, 24)) and chunk.responses == {3: "B."}
+    assert chunk.supervised_from == 8
     late = build_timeline(question("EC", 20.0, [Answer(30, 31, "C.")]), range(40), 1.0)
     assert cut(late, 0, 16) is None  # nobody has asked yet
 
@@ -345,7 +345,7 @@ def test_a_source_may_take_some_tasks_only(corpus, encoder):
     assert dataset.tasks == ["EU", "OU"]
 
 
-def test_long_clips_come_in_pieces_that_teach_each_answer_once(corpus, encoder, tmp_path):
+def test_long_clips_come_in_chunks_that_teach_each_answer_once(corpus, encoder, tmp_path):
     cache, a, _ = corpus
     long = fill(tmp_path, "long", 1, cache, timesteps=23)
     text = long.read_text().replace('"duration": 4.0', '"duration": 23.0').replace('"EU"', '"EC"')
@@ -360,11 +360,11 @@ def test_long_clips_come_in_pieces_that_teach_each_answer_once(corpus, encoder, 
     for item in items:
         assert item["input_ids"].count(image) == len(item["features"]) * encoder.stream_format.frame_tokens
     of_long = [item for item in items if item["id"] == "long0"]
-    assert len(of_long) == 2 * len(pieces(23, 8))
+    assert len(of_long) == 2 * len(chunks(23, 8))
     assert sum(item["labels"].count(response) for item in of_long) == 2 * len(answers)
 
 
-def test_pieces_around_events_hold_one_and_are_half_about_other_questions(corpus, encoder, tmp_path):
+def test_chunks_around_events_hold_one_and_are_half_about_other_questions(corpus, encoder, tmp_path):
     cache, *_ = corpus
     mine = fill(tmp_path, "mine", 1, cache, timesteps=40)
     record = {**json.loads(mine.read_text()), "duration": 40.0, "task": "EC"}

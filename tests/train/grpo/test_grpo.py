@@ -31,7 +31,7 @@ from train.grpo.recipe import (
 )
 from train.grpo.report import StepReporter
 from train.grpo.run import run_grpo
-from train.grpo.update import Lesson, PolicyUpdate
+from train.grpo.update import PolicySample, PolicyUpdate
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactModel
 from train.models.tokenizer import train_tokenizer
@@ -40,7 +40,7 @@ from train.rewards.trajectory import TrajectorySettings
 from train.rewards.turn import TurnSettings
 from train.rewards.weighted_sum import PAPER
 from train.rollout.rollout import rollout
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
 from train.synthetic.sprites.rubrics import write_rubric
 
@@ -248,23 +248,27 @@ def test_prompts_follow_their_weights(recipe, tmp_path):
 
 
 def one_update(folder):
-    """Weights after one update on the same lessons, this rank's share of them."""
+    """Weights after one update on the same samples, this rank's share of them."""
     checkpoint = load_checkpoint(folder / "start")
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     encoder = TurnEncoder(STREAM_FORMAT, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
-    rules = TokenRules(encoder, tokenizer, TINY.vocab_size)
+    constraints = TokenConstraints(encoder, tokenizer, TINY.vocab_size)
     prompts = Prompts((Source(folder / "a.jsonl"),), FeatureCache(folder / "cache"))
     groups = rollout(
-        model, rules, [prompts[i] for i in range(3)], group=3, generator=torch.Generator().manual_seed(0)
+        model,
+        constraints,
+        [prompts[i] for i in range(3)],
+        group=3,
+        generator=torch.Generator().manual_seed(0),
     )
-    lessons = [Lesson(t, float(i % 3 - 1)) for i, t in enumerate(t for group in groups for t in group)]
+    samples = [PolicySample(t, float(i % 3 - 1)) for i, t in enumerate(t for group in groups for t in group)]
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     settings = PolicyLossSettings()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     update = PolicyUpdate(
-        model, optimizer, rules, settings, micro_batch_size=2, grad_clip=1e9, autocast=torch.enable_grad
+        model, optimizer, constraints, settings, micro_batch_size=2, grad_clip=1e9, autocast=torch.enable_grad
     )
-    update(lessons[rank::world], epochs=1, minibatches=1, generator=torch.Generator().manual_seed(0))
+    update(samples[rank::world], epochs=1, minibatches=1, generator=torch.Generator().manual_seed(0))
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 

@@ -1,4 +1,4 @@
-"""Stage 0: what the world says of a frame, start values that copy, and that both halves learn."""
+"""Pretraining: what the truth says of a frame, start values that copy, and that both halves learn."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
 from train.models.tokenizer import train_tokenizer
 from train.pretrain.align import AlignSettings, align
-from train.pretrain.frame_captioning import NamingSettings, facts_of, looking_layers, teach_naming
-from train.pretrain.run import run_stage_zero
+from train.pretrain.frame_captioning import (
+    FrameCaptioningSettings,
+    attention_layers,
+    facts_of,
+    train_frame_captioning,
+)
+from train.pretrain.run import run_pretraining
 from train.sft.recipe import Data, SFTRecipe
 from train.synthetic.sprites.generate import WorldConfig, generate, make_story
 from train.synthetic.sprites.scenes.catalog import sprite_table
@@ -84,11 +89,11 @@ def test_subjects_are_asked_about_whether_they_are_there_or_not():
 
 @pytest.mark.parametrize(("layers", "early", "late"), [(1, 0, 0), (2, 0, 1), (3, 1, 2), (6, 1, 3)])
 def test_the_answer_looks_after_the_region_has_found_its_name(layers, early, late):
-    assert looking_layers(layers) == (early, late)
+    assert attention_layers(layers) == (early, late)
 
 
 def test_a_clip_of_another_origin_is_refused():
-    with pytest.raises(RecipeError, match="not a clip of the generated world"):
+    with pytest.raises(RecipeError, match="not a generated clip"):
         clip_truth(story_of(Path("holiday.mp4")), (0,), KEYS, CENTRES)
 
 
@@ -118,25 +123,25 @@ def test_stage_zero_saves_its_parts_and_goes_on_after_the_last(tmp_path):
         model=CompactConfig(num_layers=1, motion=True),
     )
     lines: list[str] = []
-    out = tmp_path / "stage0"
+    out = tmp_path / "pretrained"
 
     def stop_at_words(line: str) -> None:
         lines.append(line)
-        if line.startswith("naming"):
+        if line.startswith("frame captioning"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_stage_zero(recipe, out, 1, 50, stop_at_words)
+        run_pretraining(recipe, out, 1, 50, stop_at_words)
     assert any(line.startswith("motion 6/6") for line in lines)
     saved = load_checkpoint(out)
     assert set(saved.config["metrics"]) == {"motion", "regions"} and saved.model.config.motion
 
     lines.clear()
     with pytest.raises(KeyboardInterrupt):
-        run_stage_zero(recipe, out, 1, 50, stop_at_words)
+        run_pretraining(recipe, out, 1, 50, stop_at_words)
     assert lines[:2] == ["motion: done before", "regions: done before"]
     with pytest.raises(RecipeError, match="another recipe"):
-        run_stage_zero(replace(recipe, seed=5), out, 1, 50, stop_at_words)
+        run_pretraining(replace(recipe, seed=5), out, 1, 50, stop_at_words)
 
 
 @pytest.mark.slow
@@ -151,7 +156,7 @@ def test_both_halves_learn(tmp_path):
     seen = align(model, tokenizer, clips, cache, AlignSettings(epochs=15, clips_per_step=1), lambda _: None)
     assert seen["recall"] > 0.1 and "doing_recall" in seen
     lines: list[str] = []
-    settings = NamingSettings(steps=120, names_first=70, batch_size=16)
-    said = teach_naming(model, tokenizer, StreamFormat(), clips, cache, settings, lines.append)
+    settings = FrameCaptioningSettings(steps=120, names_first=70, batch_size=16)
+    said = train_frame_captioning(model, tokenizer, StreamFormat(), clips, cache, settings, lines.append)
     assert said["names"] > 0.3 and set(said) >= {"names", "events", "subjects"} and len(lines) == 2
     assert model.decoder.config._attn_implementation == "sdpa"

@@ -13,7 +13,7 @@ from edge_runtime.bundle.stream_format import TurnEncoder
 from train.data.dataset import Source
 from train.data.features import FeatureCache, write_features
 from train.rollout.evaluation import points, predict, spread, streampro_f1
-from train.rollout.token_constraints import TokenRules
+from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
 
 
@@ -45,7 +45,7 @@ def rules_at(tiny_model):
     encoder = TurnEncoder(
         tiny_model.stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
     )
-    return lambda threshold: TokenRules(
+    return lambda threshold: TokenConstraints(
         encoder, tokenizer, tiny_model.model.config.vocab_size, threshold=threshold
     )
 
@@ -57,8 +57,8 @@ def test_silence_scores_nothing(tiny_model, rules_at, prompts):
 
 
 def test_score_is_that_of_the_benchmark(tiny_model, rules_at, prompts):
-    rules = rules_at(0.0)
-    said = predict(tiny_model.model, rules, prompts, prompts.annotations, rows=3)
+    constraints = rules_at(0.0)
+    said = predict(tiny_model.model, constraints, prompts, prompts.annotations, rows=3)
     by_id = {prediction.id: prediction for prediction in said}
     assert set(by_id) == {"q0", "q1", "q2", "q3"}
     # A threshold of 0 speaks at every timestep from the query on: those that end at 2 s and later.
@@ -67,10 +67,10 @@ def test_score_is_that_of_the_benchmark(tiny_model, rules_at, prompts):
         a.id: by_id[a.id].responses[0].text for a in prompts.annotations
     }
     prompts.annotations = [_answered(a, truth[a.id]) for a in prompts.annotations]
-    report = streampro_f1(tiny_model.model, rules, prompts, rows=3)
+    report = streampro_f1(tiny_model.model, constraints, prompts, rows=3)
     assert report == score(prompts.annotations, said, ExactJudge(), bootstrap=0)
     assert 0 < points(report)["OU"] <= 100
-    assert len(streampro_f1(tiny_model.model, rules, prompts, questions=2).questions) == 2
+    assert len(streampro_f1(tiny_model.model, constraints, prompts, questions=2).questions) == 2
 
 
 def _answered(annotation, text):

@@ -16,7 +16,7 @@ from train.grpo.loss import policy_log_probs
 from train.grpo.rollout_speed import WithoutCache
 from train.models.qwen.model import QWEN2_5, QWEN3
 from train.rollout.rollout import rollout
-from train.rollout.token_constraints import Place, TokenRules
+from train.rollout.token_constraints import Place, TokenConstraints
 from train.rollout.trajectory import Prompt, shifted
 
 QUERY = "What does the person do?"
@@ -37,24 +37,24 @@ def rules_at(tiny_model):
         tiny_model.stream_format, lambda text: tiny_model.tokenizer.encode(text, add_special_tokens=False).ids
     )
 
-    def make(threshold=0.5, kind=TokenRules, **options):
+    def make(threshold=0.5, kind=TokenConstraints, **options):
         vocabulary = tiny_model.model.config.vocab_size
         return kind(encoder, tiny_model.tokenizer, vocabulary, threshold=threshold, **options)
 
     return make
 
 
-def middle_threshold(tiny_model, rules):
+def middle_threshold(tiny_model, constraints):
     """One at which the random model speaks at some timesteps and not at others."""
-    silent = rollout(tiny_model.model, rules, [make_prompt(0)])[0][0]
-    scores = torch.sigmoid(-_margins(tiny_model, rules, silent)).sort().values
+    silent = rollout(tiny_model.model, constraints, [make_prompt(0)])[0][0]
+    scores = torch.sigmoid(-_margins(tiny_model, constraints, silent)).sort().values
     middle = len(scores) // 2
     return float((scores[middle - 1] + scores[middle]) / 2)  # between two, so that rounding decides nothing
 
 
-def _margins(tiny_model, rules, trajectory):
+def _margins(tiny_model, constraints, trajectory):
     """Logit of silence minus logit of response at each decision."""
-    model, encoder = tiny_model.model, rules.encoder
+    model, encoder = tiny_model.model, constraints.encoder
     visual = model.visual(trajectory.prompt.features)
     logits = model.logits(model.hidden(trajectory.ids[None], visual, encoder.image_id))[0]
     at = trajectory.sampled[trajectory.places == Place.DECISION] - 1
@@ -87,22 +87,22 @@ def test_says_what_the_runtime_says(tiny_model, tiny_bundle_fp32, rules_at):
 
 
 def test_cache_changes_nothing(tiny_model, rules_at):
-    rules = rules_at(middle_threshold(tiny_model, rules_at(0.999999)))
+    constraints = rules_at(middle_threshold(tiny_model, rules_at(0.999999)))
     prompt = make_prompt(0, query_turn=1)
     with torch.no_grad():
-        [[expected]] = WithoutCache(tiny_model.model, rules, [prompt], 1, None).run()
-    found = rollout(tiny_model.model, rules, [prompt])[0][0]
+        [[expected]] = WithoutCache(tiny_model.model, constraints, [prompt], 1, None).run()
+    found = rollout(tiny_model.model, constraints, [prompt])[0][0]
     assert found.ids.tolist() == expected.ids.tolist()
     assert said(found) == said(expected) != []
     torch.testing.assert_close(found.log_probs, expected.log_probs, atol=1e-4, rtol=0)
 
 
 def test_rows_do_not_see_each_other(tiny_model, rules_at):
-    rules = rules_at(middle_threshold(tiny_model, rules_at(0.999999)))
+    constraints = rules_at(middle_threshold(tiny_model, rules_at(0.999999)))
     prompts = [make_prompt(0), make_prompt(1, turns=4, query_turn=1), make_prompt(2, offset=700)]
-    together = [group[0] for group in rollout(tiny_model.model, rules, prompts)]
+    together = [group[0] for group in rollout(tiny_model.model, constraints, prompts)]
     for prompt, found in zip(prompts, together, strict=True):
-        alone = rollout(tiny_model.model, rules, [prompt])[0][0]
+        alone = rollout(tiny_model.model, constraints, [prompt])[0][0]
         assert found.ids.tolist() == alone.ids.tolist()
         assert said(found) == said(alone)
         torch.testing.assert_close(found.log_probs, alone.log_probs, atol=1e-4, rtol=0)
@@ -110,13 +110,13 @@ def test_rows_do_not_see_each_other(tiny_model, rules_at):
 
 @pytest.mark.parametrize("constrained", [True, False])
 def test_log_probs_are_those_of_one_teacher_forced_pass(tiny_model, rules_at, constrained):
-    rules = rules_at(0.3, constrained=constrained, temperature=0.8)
+    constraints = rules_at(0.3, constrained=constrained, temperature=0.8)
     prompts = [make_prompt(0), make_prompt(1, turns=5, query_turn=0, offset=900)]
     generator = torch.Generator().manual_seed(1)
-    groups = rollout(tiny_model.model, rules, prompts, group=4, generator=generator)
+    groups = rollout(tiny_model.model, constraints, prompts, group=4, generator=generator)
     trajectories = [t for group in groups for t in group]
     with torch.no_grad():
-        teacher_forced = policy_log_probs(tiny_model.model, rules, trajectories)
+        teacher_forced = policy_log_probs(tiny_model.model, constraints, trajectories)
     sampled = torch.cat([t.log_probs for t in trajectories])
     assert len(sampled) > 40
     torch.testing.assert_close(sampled, teacher_forced, atol=1e-4, rtol=0)
@@ -129,7 +129,7 @@ def test_backbones_of_the_paper(family, tmp_path):
     tiny = Tiny(family, True, tmp_path)
     encoder = TurnEncoder(replace(tiny.stream_format, max_response_tokens=4), tiny.encoder._encode)
     vocabulary = tiny.model.decoder.get_input_embeddings().num_embeddings
-    rules = TokenRules(encoder, tiny.tokenizer, vocabulary, threshold=0.5)
+    constraints = TokenConstraints(encoder, tiny.tokenizer, vocabulary, threshold=0.5)
     pictures = tiny.pictures(4)
     annotation = Annotation("a", "a.mp4", 4.0, "EU", Query(1.5, QUERY), ())
     features = tiny.features(pictures, tmp_path)
@@ -138,10 +138,10 @@ def test_backbones_of_the_paper(family, tmp_path):
         Prompt(annotation, features[1:].clone(), (1, 2, 3), 0, 90, 1.0),
     ]
     generator = torch.Generator().manual_seed(0)
-    groups = rollout(tiny.model, rules, prompts, group=3, generator=generator)
+    groups = rollout(tiny.model, constraints, prompts, group=3, generator=generator)
     trajectories = [t for group in groups for t in group]
     with torch.no_grad():
-        teacher_forced = policy_log_probs(tiny.model, rules, trajectories)
+        teacher_forced = policy_log_probs(tiny.model, constraints, trajectories)
     sampled = torch.cat([t.log_probs for t in trajectories])
     assert any(t.responses for t in trajectories)
     torch.testing.assert_close(sampled, teacher_forced, atol=1e-4, rtol=0)
@@ -161,61 +161,63 @@ def test_same_seed_same_trajectories(tiny_model, rules_at):
     assert [t.ids.tolist() for t in runs[0][0]] == [t.ids.tolist() for t in runs[1][0]]
 
 
-def silent_ids(rules, prompt):
+def silent_ids(constraints, prompt):
     timeline = build_timeline(prompt.annotation, prompt.timesteps, 1.0)  # no answers
     assert timeline.query_turn == prompt.query_turn
-    return TimelineEncoder(rules.encoder).encode(timeline, prompt.offset).input_ids
+    return TimelineEncoder(constraints.encoder).encode(timeline, prompt.offset).input_ids
 
 
 def test_layout_is_that_of_supervised_training(tiny_model, rules_at):
-    rules, prompt = rules_at(1.0), make_prompt(0, offset=30)
-    trajectory = rollout(tiny_model.model, rules, [prompt])[0][0]
-    assert trajectory.ids.tolist() == silent_ids(rules, prompt)
+    constraints, prompt = rules_at(1.0), make_prompt(0, offset=30)
+    trajectory = rollout(tiny_model.model, constraints, [prompt])[0][0]
+    assert trajectory.ids.tolist() == silent_ids(constraints, prompt)
     assert len(trajectory.sampled) == len(prompt.timesteps) - prompt.query_turn  # none before the query
     assert trajectory.valid == (True,) * len(trajectory.sampled)
     assert trajectory.responses == ()
 
 
 def test_a_response_of_blanks_is_taken_back(tiny_model, rules_at):
-    class Mute(TokenRules):
+    class Mute(TokenConstraints):
         def text(self, ids):
             return ""
 
-    rules, prompt = rules_at(0.0, Mute), make_prompt(0)
-    trajectory = rollout(tiny_model.model, rules, [prompt])[0][0]
-    assert trajectory.ids.tolist() == silent_ids(rules, prompt)
+    constraints, prompt = rules_at(0.0, Mute), make_prompt(0)
+    trajectory = rollout(tiny_model.model, constraints, [prompt])[0][0]
+    assert trajectory.ids.tolist() == silent_ids(constraints, prompt)
     assert len(trajectory.sampled) == len(trajectory.places) == len(trajectory.log_probs) == 0
 
 
 def test_what_is_no_decision_is_a_format_error(tiny_model, rules_at):
-    rules = rules_at(constrained=False)
+    constraints = rules_at(constrained=False)
     generator = torch.Generator().manual_seed(0)
-    [group] = rollout(tiny_model.model, rules, [make_prompt(0)], group=4, generator=generator)
-    allowed = {rules.encoder.silence_id, rules.encoder.response_id}
+    [group] = rollout(tiny_model.model, constraints, [make_prompt(0)], group=4, generator=generator)
+    allowed = {constraints.encoder.silence_id, constraints.encoder.response_id}
     seen = set()
     for trajectory in group:
         chosen = trajectory.ids[trajectory.sampled].tolist()
         first, valid = 0, []
         while first < len(chosen):  # a turn: one token, or </Response> and its text up to the end
             last = first
-            if chosen[first] == rules.encoder.response_id:
+            if chosen[first] == constraints.encoder.response_id:
                 last = first + 1
-                while chosen[last] != rules.encoder.stop_id and last - first < 8:
+                while chosen[last] != constraints.encoder.stop_id and last - first < 8:
                     last += 1
-            text = rules.text([i for i in chosen[first + 1 : last + 1] if i != rules.encoder.stop_id])
-            valid.append(chosen[first] == rules.encoder.silence_id or bool(text))
+            text = constraints.text(
+                [i for i in chosen[first + 1 : last + 1] if i != constraints.encoder.stop_id]
+            )
+            valid.append(chosen[first] == constraints.encoder.silence_id or bool(text))
             first = last + 1
         assert list(trajectory.valid) == valid
         seen |= {chosen[0] in allowed}
-        assert rules.encoder.image_id not in chosen
+        assert constraints.encoder.image_id not in chosen
     assert False in seen
 
 
 def test_policy_masks_and_threshold(tiny_model, rules_at):
-    rules = rules_at(0.2)
+    constraints = rules_at(0.2)
     logits = torch.zeros(3, tiny_model.model.config.vocab_size)
-    found = rules.log_probs(logits, torch.tensor([Place.DECISION, Place.TEXT_START, Place.TEXT])).exp()
-    encoder = rules.encoder
+    found = constraints.log_probs(logits, torch.tensor([Place.DECISION, Place.TEXT_START, Place.TEXT])).exp()
+    encoder = constraints.encoder
     assert found[0, encoder.response_id] == pytest.approx(0.8, abs=1e-5)  # a score of 0.5 against 0.2
     assert found[0, encoder.silence_id] == pytest.approx(0.2, abs=1e-5)
     special = [encoder.silence_id, encoder.response_id, encoder.image_id]

@@ -109,7 +109,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(recipe, accumulation):
 
     broken = with_run(recipe, "broken", epochs=3, **split)
     first, before = run_with_witness(broken, interrupt_at=2)
-    assert first.keeper.stopped and first.trainer.state.global_step == 3
+    assert first.callback.stopped and first.trainer.state.global_step == 3
     _, after = run_with_witness(broken, resume=True)
     assert before + after == seen and len(after) == 3
     assert_same_weights(weights(broken), weights(straight), rtol=0, atol=0)
@@ -272,7 +272,7 @@ def test_the_shipped_recipes_are_of_one_model(name):
         (GOOD + "[run]\nprecision = 'fp8'\n", r"run\.precision: expected one of bf16, fp32"),
         (GOOD + "[protocol]\nevict_turns = 500\n", "evict_turns"),
         (GOOD + "[offsets]\nzero = 2.0\n", "shares"),
-        (GOOD + "[guidance]\nreading = -0.1\n", "guidance: weights"),
+        (GOOD + "[attention_supervision]\nauxiliary = -0.1\n", "attention_supervision: weights"),
         ('output = "out"\n', "data is missing"),
         ('output = "out"\n[data]\ntrain = [{weight = 1}]\n', r"data\.train\[0\]\.path is missing"),
         ('output = "out"\n[data]\ntrain = "a.jsonl"\n', r"data\.train: expected a list"),

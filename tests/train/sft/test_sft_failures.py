@@ -187,7 +187,8 @@ def test_decision_tokens_that_a_tokenizer_does_not_have(recipe):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("system_prompt", "Look."), ("fps", 2.0), ("turn_template", "{start}{end}{image}")]
+    ("key", "value"),
+    [("system_prompt", "Look."), ("fps", 2.0), ("turn_template", "{start}{end}{image}")],
 )
 def test_a_checkpoint_of_another_protocol(recipe, key, value):
     run_sft(recipe)

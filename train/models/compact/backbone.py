@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from train.models.compact.model import CompactConfig, CompactModel
+from train.models.compact.slots import SlotVision
 from train.models.registry import Backbone, known_fields
 
 
 def build(config: dict[str, Any], folder: Path) -> CompactModel:
-    return CompactModel(CompactConfig(**known_fields(CompactConfig, config["model"])))
+    model = CompactModel(CompactConfig(**known_fields(CompactConfig, config["model"])))
+    if model.config.slots:
+        model.vision = SlotVision.beside(folder)
+    return model
 
 
 BACKBONE = Backbone((CompactModel.family,), build, exporter="export.families.compact:EXPORTER")

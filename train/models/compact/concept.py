@@ -24,6 +24,7 @@ class ConceptToken(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.head = load_imagenet_head()
+        self.names: Tensor
         self.register_buffer("names", torch.zeros(CLASSES, width))
         self.adapt = nn.Linear(width, width)
         nn.init.zeros_(self.adapt.weight)

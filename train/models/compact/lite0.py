@@ -61,6 +61,10 @@ class ImageNetHead(nn.Module):
         """``conv``: 320 -> 1280 channels, its batch norm folded in."""
         super().__init__()
         assert conv.bias is not None
+        self.conv_weight: Tensor
+        self.conv_bias: Tensor
+        self.class_weight: Tensor
+        self.class_bias: Tensor
         for name, tensor in (
             ("conv_weight", conv.weight.flatten(1)),  # [1280, 320]
             ("conv_bias", conv.bias),
@@ -160,6 +164,9 @@ class Lite0Vision:
         if not self._graph(folder).exists():
             export_features_onnx(self._graph(folder))
 
+    def save(self, folder: Path) -> None:
+        """Nothing: the weights come from a package."""
+
     def load(self, folder: Path) -> Encode:
         import onnxruntime
 
@@ -169,7 +176,7 @@ class Lite0Vision:
             str(self._graph(folder)), options, providers=["CPUExecutionProvider"]
         )
 
-        def encode(pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
+        def encode(pictures: NDArray[np.uint8], *, first: bool = True) -> NDArray[np.float16]:
             pixels = (pictures.astype(np.float32) - IMAGE_MEAN) / IMAGE_STD
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
             return session.run(None, {"pixels": pixels})[0].astype(np.float16)

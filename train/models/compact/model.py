@@ -20,6 +20,8 @@ from train.models.base import UNUSED, StreamModel, Visual
 from train.models.cache_argument import CACHE_ARGUMENT
 from train.models.compact.concept import ConceptToken, name_embeddings
 from train.models.compact.lite0 import Lite0Vision
+from train.models.compact.slots import SlotProjector, SlotVision
+from train.models.vision import FrozenVision
 
 FEATURE_CHANNELS = 320
 FEATURE_GRID = 7
@@ -36,6 +38,8 @@ class CompactConfig:
 
     ``visual_grid`` 3: 3 x 3 regions; 2: 2 x 2; each is a visual token, and ``concept_token`` adds one.
     ``motion``: a region's token is made from the frame before as well, so it can say what moved.
+    ``slots``: objects per frame when the frozen vision is a detector (:mod:`train.models.compact.slots`);
+    0: it is EfficientNet-Lite0.
     ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding, never said.
     """
 
@@ -54,6 +58,7 @@ class CompactConfig:
     used_vocab: int = 0
     concept_token: bool = False
     motion: bool = False
+    slots: int = 0
 
     def __post_init__(self) -> None:
         if self.visual_grid not in _WINDOWS:
@@ -69,7 +74,7 @@ class CompactConfig:
     @property
     def frame_tokens(self) -> int:
         """Visual tokens per frame (V)."""
-        return self.regions + self.concept_token
+        return self.slots + 1 if self.slots else self.regions + self.concept_token
 
     def region_centres(self) -> list[float]:
         """Where the regions of one side are centred, as shares of the picture's side."""
@@ -91,7 +96,7 @@ class CompactConfig:
             rope_parameters={"rope_type": "default", "rope_theta": self.rope_theta},
             rms_norm_eps=self.rms_norm_eps,
             tie_word_embeddings=True,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa",  # type: ignore[call-arg]
         )
 
 
@@ -171,7 +176,7 @@ class Projector(nn.Module):
         return torch.cat([regions, self.concept(features).to(regions.dtype)], dim=1)
 
     def train(self, mode: bool = True) -> Projector:
-        """The input statistics stay what alignment measured: those of a few clips are not the world's."""
+        """The input statistics stay what alignment measured: those of a few clips are not those of all."""
         super().train(mode)
         self.norm.eval()
         return self
@@ -192,9 +197,11 @@ def frame_before(traces: Tensor, streams: Sequence[int] | None) -> Tensor:
 class CompactModel(StreamModel):
     """Decoder and projector. ``decoder`` is a transformers ``LlamaForCausalLM``."""
 
+    config: CompactConfig
+    decoder: LlamaForCausalLM
     family = "compact"
     stored_as_fp16 = True
-    vision = Lite0Vision()
+    vision: FrozenVision = Lite0Vision()
 
     def __init__(self, config: CompactConfig, decoder: LlamaForCausalLM | None = None) -> None:
         super().__init__()
@@ -203,7 +210,12 @@ class CompactModel(StreamModel):
             decoder = LlamaForCausalLM(config.llama())
             _prepare_for_copying(decoder)
         self.decoder = decoder
-        self.projector = Projector(config)
+        self.projector: Any  # a Projector; with slots a SlotProjector
+        if config.slots:
+            self.projector = SlotProjector(config.slots, config.hidden_size)
+            self.vision = SlotVision()
+        else:
+            self.projector = Projector(config)
 
     @property
     def frame_tokens(self) -> int:
@@ -212,8 +224,7 @@ class CompactModel(StreamModel):
     def name_concepts(self, tokenizer: Tokenizer) -> None:
         """Give the concept token, if there is one, the class names in the decoder's present embeddings."""
         if self.projector.concept is not None:
-            table = self.decoder.get_input_embeddings().weight
-            self.projector.concept.names.copy_(name_embeddings(table, tokenizer))
+            self.projector.concept.names.copy_(name_embeddings(self.embedding.weight, tokenizer))
 
     def visual(self, features: Tensor, streams: Sequence[int] | None = None) -> Visual:
         """``features`` [N, 320, 7, 7] -> tokens [N, V, D]."""
@@ -230,7 +241,7 @@ class CompactModel(StreamModel):
         ``input_ids`` [B, T]; ``visual_tokens`` [N, V, D], N frames in the order of the placeholders,
         row by row; returns [B, T, D]. Raises ValueError when the counts differ.
         """
-        embeddings = self.decoder.get_input_embeddings()(input_ids)  # [B, T, D]
+        embeddings = self.embedding(input_ids)  # [B, T, D]
         mask = input_ids == image_id
         flat = visual_tokens.reshape(-1, visual_tokens.shape[-1]).to(embeddings.dtype)
         if int(mask.sum()) != flat.shape[0]:
@@ -279,13 +290,15 @@ def _prepare_for_copying(decoder: LlamaForCausalLM) -> None:
     """
     config = decoder.config
     width, head = config.hidden_size, config.hidden_size // config.num_attention_heads
-    shared = config.num_attention_heads // config.num_key_value_heads
+    kv_heads = config.num_key_value_heads
+    assert kv_heads is not None
+    shared = config.num_attention_heads // kv_heads
     spread = width**-0.5
-    nn.init.normal_(decoder.get_input_embeddings().weight, std=spread)
+    nn.init.normal_(decoder.model.embed_tokens.weight, std=spread)
     for layer in decoder.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
         for linear in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
             nn.init.normal_(linear.weight, std=spread)
-        values = attention.v_proj.weight.view(config.num_key_value_heads, head, width)
+        values = attention.v_proj.weight.view(kv_heads, head, width)
         copies = values.repeat_interleave(shared, dim=0).flatten(0, 1)  # [heads * head, width]
         attention.o_proj.weight.copy_(copies.T / config.num_attention_heads)

@@ -35,7 +35,10 @@ from train.models.chat_template import add_tokens, chatml, padded_rows, plain, s
 from train.models.vision import FrozenVision
 
 QWEN2_5, QWEN3 = "qwen2_5_vl", "qwen3_vl"
-WHOLE = {QWEN2_5: Qwen2_5_VLForConditionalGeneration, QWEN3: Qwen3VLForConditionalGeneration}
+WHOLE: dict[str, type[PreTrainedModel]] = {
+    QWEN2_5: Qwen2_5_VLForConditionalGeneration,
+    QWEN3: Qwen3VLForConditionalGeneration,
+}
 """The transformers class of each family, tower included."""
 _DECODERS = {QWEN2_5: Qwen2_5_VLTextModel, QWEN3: Qwen3VLTextModel}
 IMAGE_TOKEN = "<|image_pad|>"
@@ -91,7 +94,7 @@ class QwenModel(StreamModel):
     ``projector`` [0] is the tower's own merger, the others are DeepStack's.
     """
 
-    decoder: PreTrainedModel
+    config: QwenConfig
 
     def __init__(
         self, family: str, config: QwenConfig, vision: FrozenVision, whole: PreTrainedModel | None = None
@@ -163,7 +166,7 @@ class QwenModel(StreamModel):
                 raise ValueError("positions must be given with a cache: they do not follow from its length")
             start = torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
             positions, _ = self.positions(input_ids, image_id, start)
-        embeddings = self.decoder.get_input_embeddings()(input_ids)  # [B, T, D]
+        embeddings = self.embedding(input_ids)  # [B, T, D]
         image = input_ids == image_id
         tokens = visual.tokens.flatten(0, 1)  # [N V, D]
         if int(image.sum()) != len(tokens):
@@ -189,7 +192,7 @@ class QwenModel(StreamModel):
         if self.lm_head is not None:
             logits = self.lm_head(hidden)
         else:
-            logits = nn.functional.linear(hidden, self.decoder.get_input_embeddings().weight)
+            logits = nn.functional.linear(hidden, self.embedding.weight)
         if self.token_rows is not None:
             logits = self.token_rows.logits(hidden, logits)
         logits[..., self.config.used_vocab :] = UNUSED
@@ -211,11 +214,11 @@ def take_apart(
         raise ValueError(f"the model is of type {family}, expected one of {', '.join(WHOLE)}")
     ids = add_tokens(tokenizer)
     used = tokenizer.get_vocab_size()
-    table = whole.get_input_embeddings().weight
+    table: Tensor = whole.get_input_embeddings().weight  # type: ignore[assignment]
     tied = whole.get_output_embeddings().weight is table
     if used > len(table):
         whole.resize_token_embeddings(padded_rows(used), mean_resizing=False)
-    start_rows(whole.get_input_embeddings().weight, tokenizer, ids)
+    start_rows(whole.get_input_embeddings().weight, tokenizer, ids)  # type: ignore[arg-type]
     if not tied:
         start_rows(whole.get_output_embeddings().weight, tokenizer, ids)
     config = QwenConfig(

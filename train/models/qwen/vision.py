@@ -77,6 +77,9 @@ class QwenVision:
         if digest != self.sha256:
             raise ValueError(f"{self.file}: sha256 is {digest}, expected {self.sha256}; make the base again")
 
+    def save(self, folder: Path) -> None:
+        """Nothing: checkpoints name the base's file."""
+
     def load(self, folder: Path) -> Encode:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         precision = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -107,7 +110,9 @@ class QwenVision:
 
 
 @torch.inference_mode()
-def encode(tower: nn.Module, processor: Any, pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
+def encode(
+    tower: nn.Module, processor: Any, pictures: NDArray[np.uint8], *, first: bool = True
+) -> NDArray[np.float16]:
     """``pictures`` [n, H, W, 3] RGB of the right size -> features [n, 1 + deepstack, V, patches x C]."""
     inputs = processor(images=list(pictures), return_tensors="pt")
     device = next(tower.parameters()).device
@@ -147,7 +152,7 @@ class _Side(nn.Module):
         return x.reshape(x.shape[0] // self.patches, -1)
 
 
-def _without_mergers(tower: nn.Module) -> nn.Module:
+def _without_mergers(tower: Any) -> nn.Module:
     side = _Side(tower.config.spatial_merge_size**2)
     tower.merger = side
     if hasattr(tower, "deepstack_merger_list"):

@@ -9,7 +9,7 @@ import click
 
 from edge_runtime.command_line.exit import run_command
 from train.synthetic.sprites.generate import SPLITS, WorldConfig, generate
-from train.synthetic.sprites.negatives import write_quiet
+from train.synthetic.sprites.negatives import write_negatives
 
 
 @click.group()
@@ -60,9 +60,9 @@ def generate_command(
     required=True,
     help="File to write, beside annotations.jsonl.",
 )
-def quiet_command(seed: int, count: int, split: str, out: Path) -> None:
+def negatives_command(seed: int, count: int, split: str, out: Path) -> None:
     """Write questions about what never happens in clips that `generate` made, where silence is right."""
-    click.echo(f"{write_quiet(split, seed, count, out)} questions: {out}")
+    click.echo(f"{write_negatives(split, seed, count, out)} questions: {out}")
 
 
 if __name__ == "__main__":

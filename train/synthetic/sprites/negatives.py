@@ -20,7 +20,7 @@ from train.synthetic.sprites.scenes import catalog
 from train.synthetic.sprites.scenes.stage import VERBS, Story
 
 
-def quiet_questions(rng: np.random.Generator, story: Story, clip: str, video: str) -> list[dict[str, Any]]:
+def negative_questions(rng: np.random.Generator, story: Story, clip: str, video: str) -> list[dict[str, Any]]:
     """Annotation records without answers, one of every task about which ``story`` holds nothing."""
     records = []
     for i, (task, text) in enumerate(_asked(rng, story), start=1):
@@ -46,7 +46,7 @@ def quiet_questions(rng: np.random.Generator, story: Story, clip: str, video: st
     return records
 
 
-def write_quiet(split: str, seed: int, count: int, out: Path) -> int:
+def write_negatives(split: str, seed: int, count: int, out: Path) -> int:
     """Write such questions on the first ``count`` clips of a split, which lie in ``clips`` beside ``out``.
 
     Returns how many. Raises SinkError.
@@ -55,7 +55,7 @@ def write_quiet(split: str, seed: int, count: int, out: Path) -> int:
     for index in range(count):
         clip = clip_name(split, seed, index)
         rng, story = make_story(seed, index, split)
-        records += quiet_questions(rng, story, clip, f"clips/{clip}.mp4")
+        records += negative_questions(rng, story, clip, f"clips/{clip}.mp4")
     write_whole(out, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     return len(records)
 

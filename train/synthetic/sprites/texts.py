@@ -1,4 +1,4 @@
-"""Every phrase the world speaks: questions (three phrasings each or more), the corpus for the vocabulary."""
+"""Every phrase of generated clips: questions (at least three phrasings each), corpus for the vocabulary."""
 
 from __future__ import annotations
 

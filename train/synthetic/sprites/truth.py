@@ -27,7 +27,7 @@ NEAR_PX = 40.0
 _SMALLEST = 20.0
 """Pixels below which a sprite need not be seen."""
 FRAME_SECOND = 0.9
-"""Second of a timestep at which its frame shows the world."""
+"""Second of a timestep at which its frame was taken."""
 _SHARE = 0.35
 """Seconds of an event that must lie between two frames for the second one to show it."""
 
@@ -45,10 +45,10 @@ class FrameTruth:
 
 
 def story_of(clip: Path) -> Story:
-    """What the generated ``clip`` shows. Raises RecipeError for a clip that the world did not name."""
+    """What the generated ``clip`` shows. Raises RecipeError for a clip that was not generated."""
     match = _CLIP_NAME.search(clip.stem)
     if match is None:
-        raise RecipeError(f"{clip}: not a clip of the generated world, whose content would be known")
+        raise RecipeError(f"{clip}: not a generated clip, whose content would be known")
     split, seed, index = match.groups()
     return make_story(int(seed), int(index), split)[1]
 

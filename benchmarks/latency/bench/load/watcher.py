@@ -72,7 +72,7 @@ class Watcher:
 
     def rows(self, streams: int) -> list[int]:
         """Rows of the cache in use, of each of the first ``streams`` streams."""
-        return [session.rows for session in self._sessions[:streams]]
+        return [session.slots for session in self._sessions[:streams]]
 
     def add_stream(self) -> None:
         session = self.model.session(threshold=1.0)

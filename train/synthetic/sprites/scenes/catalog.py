@@ -1,4 +1,4 @@
-"""What the world is made of: sprite names and their emoji, objects with states, anomalies, dishes, hazards.
+"""What generated clips are made of: sprite names and their emoji, objects with states, dishes, hazards.
 
 Names are what answers say, so they are plain lower-case words. The sprite sheet in ``assets/`` is rendered
 from the emoji here by :mod:`train.synthetic.sprites.scenes.sprite_sheet`.

@@ -8,7 +8,7 @@ from edge_runtime.kv_cache.rope import from_pairs, inverse_frequencies, rotation
 HEAD_DIM, THETA = 8, 10000.0
 
 
-def turned(keys, positions):
+def rotated(keys, positions):
     """Half-split rotation in float64, written the slow way, one pair at a time."""
     result = np.empty_like(keys, dtype=np.float64)
     half = keys.shape[-1] // 2
@@ -21,17 +21,17 @@ def turned(keys, positions):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_a_turned_key_is_the_one_computed_at_its_new_position(dtype):
+def test_a_rotated_key_is_the_one_computed_at_its_new_position(dtype):
     rng = np.random.default_rng(0)
     plain = rng.standard_normal((2, 3, 100, HEAD_DIM))
     old = np.arange(100) + 3000
     new = np.where(old < 3010, old + 256, old - 1700)
-    keys = turned(plain, old).astype(np.float32)
+    keys = rotated(plain, old).astype(np.float32)
     factors = rotations(new - old, inverse_frequencies(HEAD_DIM, THETA))
     out = np.empty(keys.shape, dtype)
     from_pairs(to_pairs(keys) * factors, out)
     tolerance = 2e-6 if dtype is np.float32 else 2e-3
-    np.testing.assert_allclose(out, turned(plain, new), atol=tolerance)
+    np.testing.assert_allclose(out, rotated(plain, new), atol=tolerance)
 
 
 def test_pairs_and_back_are_the_same_keys():

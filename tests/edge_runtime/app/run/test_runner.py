@@ -13,9 +13,9 @@ import pytest
 import edge_runtime
 from edge_runtime.app.run.runner import Runner, RunReport
 from edge_runtime.app.run.scheduler import round_robin
-from edge_runtime.config.schema import QueryConfig
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events.policy import PolicySettings, normalise
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker, encode
 from edge_runtime.observability.console import NoDisplay
 from edge_runtime.sinks import ReaderGoneError, Sinks

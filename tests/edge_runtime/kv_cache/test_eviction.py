@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge_runtime.kv_cache.eviction import SlotStore
+from edge_runtime.kv_cache.eviction import CacheSlots
 from edge_runtime.kv_cache.host_store import HostStore
 from edge_runtime.kv_cache.rope import from_pairs, inverse_frequencies, rotations, to_pairs
 from edge_runtime.kv_cache.window import KVWindow
@@ -25,14 +25,14 @@ class Stream:
         self.cache = np.zeros((LAYERS, 2, HEADS, CAPACITY, HEAD_DIM), self.dtype)
         self.scale = SCALE if dtype == "int8" else None
         scales = None if self.scale is None else np.full((LAYERS, 2, HEADS, 1, HEAD_DIM), SCALE, np.float32)
-        self.rows = SlotStore(HostStore(self.cache, scales), CAPACITY, positions, FREQUENCIES)
+        self.slots = CacheSlots(HostStore(self.cache, scales), CAPACITY, positions, FREQUENCIES)
         self.window = KVWindow(CAPACITY, max_turns=30, evict_turns=6)
         self.plain = np.zeros((LAYERS, 2, HEADS, 0, HEAD_DIM))
         self.add("prefix", 40)
 
     def add(self, kind, count, name=""):
-        start = self.window.rows
-        base = self.rows.begin(start)
+        start = self.window.slots
+        base = self.slots.begin(start)
         new = self.rng.uniform(-4, 4, (LAYERS, 2, HEADS, count, HEAD_DIM))
         at = rotations(base + np.arange(start, start + count), FREQUENCIES)
         written = new.copy()
@@ -41,14 +41,14 @@ class Stream:
         self.plain = np.concatenate([self.plain[:, :, :, :start], new], axis=3)
         self.window.add(kind, count, name)
 
-    def stored(self, rows):
-        return rows if self.scale is None else np.clip(np.rint(rows / self.scale), -128, 127)
+    def stored(self, slots):
+        return slots if self.scale is None else np.clip(np.rint(slots / self.scale), -128, 127)
 
     def evict(self, plan):
         kept = [np.arange(plan.moves[0].target)]
-        kept += [np.arange(move.source, move.source + move.rows) for move in plan.moves]
+        kept += [np.arange(move.source, move.source + move.slots) for move in plan.moves]
         self.plain = self.plain[:, :, :, np.concatenate(kept)]
-        self.rows.evict(plan)
+        self.slots.evict(plan)
         self.window.apply(plan)
 
     def turn(self, count, name=""):
@@ -59,8 +59,8 @@ class Stream:
         return plan is not None
 
     def check(self, tolerance, first=0):
-        keys, values = self.rows.read(self.window.rows)
-        at = rotations(np.arange(self.window.rows), FREQUENCIES)
+        keys, values = self.slots.read(self.window.slots)
+        at = rotations(np.arange(self.window.slots), FREQUENCIES)
         expected = from_pairs(to_pairs(self.plain[:, 0].astype(np.float32)) * at)
         np.testing.assert_allclose(keys[:, :, first:], expected[:, :, first:], atol=tolerance)
         stored = self.stored(self.plain[:, 1]).astype(self.dtype)
@@ -70,7 +70,7 @@ class Stream:
 @pytest.mark.parametrize("positions", [CAPACITY, 4 * CAPACITY, 1_000_000])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_keys_stay_what_they_would_be_at_their_positions(dtype, positions):
-    """A query among the turns, another removed: 40 blocks, each row turned by several different numbers."""
+    """A query among the turns, another removed: 40 blocks, each slot turned by several different numbers."""
     stream = Stream(dtype, positions)
     blocks = 0
     for number in range(260):
@@ -80,17 +80,17 @@ def test_keys_stay_what_they_would_be_at_their_positions(dtype, positions):
             stream.evict(stream.window.plan_remove("q10"))
         blocks += stream.turn(int(stream.rng.integers(9, 20)), str(number))
     assert blocks >= 35
-    # A row of a cache whose angles end with its rows is turned, and rounded, up to five times.
+    # A slot of a cache whose angles end with its slots is turned, and rounded, up to five times.
     stream.check(TOLERANCE[dtype] * (2.5 if positions == CAPACITY else 1))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_the_prompt_is_as_exact_after_thousands_of_blocks(dtype):
     stream = Stream(dtype, 4 * CAPACITY)
-    before = stream.rows.read(40)[0]
+    before = stream.slots.read(40)[0]
     blocks = sum(stream.turn(80, str(number)) for number in range(3000))
     assert blocks > 450
-    np.testing.assert_allclose(stream.rows.read(40)[0], before, atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(stream.slots.read(40)[0], before, atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("positions", [CAPACITY, 4 * CAPACITY])
@@ -101,9 +101,9 @@ def test_a_stream_that_begins_anew_after_its_prompt_finds_it_as_it_was(positions
     for number in range(90):
         stream.turn(15, str(number))
     stream.window.restore(stream.window.segments[:1])
-    assert stream.rows.begin(40) == 0
+    assert stream.slots.begin(40) == 0
     np.testing.assert_array_equal(stream.cache[:, :, :, :40], before)
-    for number in range(90):  # and the rows of the query that is gone are not mistaken for it
+    for number in range(90):  # and the slots of the query that is gone are not mistaken for it
         stream.turn(15, str(number))
         if number == 3:
             stream.add("query", 9, "q")

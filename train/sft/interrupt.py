@@ -14,7 +14,7 @@ ECHO_S = 2.0
 
 
 class Interrupt:
-    """While entered, the first SIGINT or SIGTERM sets ``asked`` and tells so; a later one interrupts at
+    """While open, the first SIGINT or SIGTERM sets ``asked`` and tells so; a later one interrupts at
     once.
     """
 
@@ -25,13 +25,19 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._on_signal)
+        self.open()
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self.close()
+
+    def open(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+
+    def close(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

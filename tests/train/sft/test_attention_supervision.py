@@ -1,4 +1,4 @@
-"""Guidance: the truth of turns, which tokens are to be looked at, its loss, and a training with it."""
+"""Attention supervision: the truth of turns, the attention targets, the loss, and a training."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ from train.models.checkpoint import save_checkpoint
 from train.models.compact.model import CompactModel
 from train.models.lora import LoraSettings
 from train.models.tokenizer import train_tokenizer
-from train.sft.attention_supervision import HEADS, Guidance, LessonWriter, Look, of_the_turn_before
+from train.sft.attention_supervision import (
+    HEADS,
+    AttentionSupervision,
+    AttentionTarget,
+    AuxiliaryTargetWriter,
+    of_the_turn_before,
+)
 from train.sft.attention_targets import DOINGS, NAMES, turn_truth
-from train.sft.recipe import GuidanceSettings
+from train.sft.recipe import AttentionSupervisionSettings
 from train.sft.run import initial_model, prepare, run_sft
 from train.synthetic.sprites.generate import clip_name, make_story
-from train.synthetic.sprites.negatives import quiet_questions
+from train.synthetic.sprites.negatives import negative_questions
 from train.synthetic.sprites.questions import ask_all
 from train.synthetic.sprites.texts import corpus
 
@@ -47,7 +53,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> list[Annotation]:
         rng, story = make_story(SEED, index, "train")
         (folder / f"{clip}.mp4").touch()
         lines += ask_all(rng, story, clip, f"{clip}.mp4", training=True)
-        lines += quiet_questions(rng, story, clip, f"{clip}.mp4")
+        lines += negative_questions(rng, story, clip, f"{clip}.mp4")
     (folder / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return read_annotations(folder / "a.jsonl")
 
@@ -135,56 +141,60 @@ def test_the_event_after_which_something_is_asked_for_is_known(questions):
     assert all(truth_of(q).first_event is None for q in of_task(questions, "EU"))
 
 
-def test_looks_are_at_the_tokens_that_hold_the_reasons(questions, encoder, tokenizer):
-    writer, timelines = LessonWriter(encoder, tokenizer), TimelineEncoder(encoder)
+def test_attention_targets_are_the_tokens_that_hold_the_reasons(questions, encoder, tokenizer):
+    writer, timelines = AuxiliaryTargetWriter(encoder, tokenizer), TimelineEncoder(encoder)
     seen = dict.fromkeys(HEADS, 0)
     for question, offset in zip(questions, count(step=17), strict=False):
         encoded = timelines.encode(build_timeline(question, timesteps(question), 1.0), offset)
         truth = truth_of(question) if question.task != "EC" else None
         if truth is None:
             continue
-        lesson, ids = writer.lesson(truth, encoded), encoded.input_ids
+        found, ids = writer.targets(truth, encoded), encoded.input_ids
         name = tokenizer.encode(f" {truth.subject}", add_special_tokens=False).ids
         turn_of = {at: t for t, (start, end) in enumerate(encoded.turns) for at in range(start, end)}
-        for head, looks in lesson.looks.items():
-            seen[head] += len(looks)
-            for look in looks:
-                assert all(target <= look.at for target in look.targets)
+        for head, targets in found.attention.items():
+            seen[head] += len(targets)
+            for target in targets:
+                assert all(at <= target.at for at in target.attend_to)
                 if head == "name":
-                    assert ids[look.at] == encoder.image_id and [ids[t] for t in look.targets] == name
+                    assert ids[target.at] == encoder.image_id and [ids[t] for t in target.attend_to] == name
                 elif head == "region":
-                    turn = turn_of[look.targets[0]]
-                    assert ids[look.targets[0]] == encoder.image_id
-                    assert 0 <= look.at - (encoded.turns[turn][1] - 1) < 4
+                    turn = turn_of[target.attend_to[0]]
+                    assert ids[target.attend_to[0]] == encoder.image_id
+                    assert 0 <= target.at - (encoded.turns[turn][1] - 1) < 4
                 elif head == "before":
-                    assert turn_of[look.at] == turn_of[look.targets[0]] + 1
+                    assert turn_of[target.at] == turn_of[target.attend_to[0]] + 1
                 elif head == "verb":
-                    said = tokenizer.decode([ids[t] for t in look.targets])
+                    said = tokenizer.decode([ids[t] for t in target.attend_to])
                     assert f"{truth.subject}{said}." in question.query.text.lower()
                 elif head == "event":
-                    assert {turn_of[t] for t in look.targets} <= set(truth.first_event)
-                    assert max(look.targets) < look.at and turn_of[look.at] > min(truth.first_event)
+                    assert {turn_of[t] for t in target.attend_to} <= set(truth.first_event)
+                    assert max(target.attend_to) < target.at and turn_of[target.at] > min(truth.first_event)
                 else:
-                    assert ids[look.at + 1] == ids[look.targets[0]]  # what is said next is what it looks at
+                    assert (
+                        ids[target.at + 1] == ids[target.attend_to[0]]
+                    )  # what is said next is what it looks at
         supervised = [turn for turn, (_, end) in enumerate(encoded.turns) if encoded.labels[end] != IGNORE]
-        assert (lesson.known[supervised, 0] == torch.from_numpy(truth.doing[supervised])).all()
-        earlier, now = lesson.known_before[supervised], lesson.known[supervised, :2]
+        assert (found.known[supervised, 0] == torch.from_numpy(truth.doing[supervised])).all()
+        earlier, now = found.known_before[supervised], found.known[supervised, :2]
         assert (earlier[1:] == now[:-1]).all() and (earlier[0] == IGNORE).all()
     assert all(seen.values()), seen
 
 
-def test_a_piece_has_the_lesson_of_its_own_turns(questions, encoder, tokenizer):
+def test_a_chunk_has_the_targets_of_its_own_turns(questions, encoder, tokenizer):
     question = next(q for q in of_task(questions, "TG") if np.diff(truth_of(q).interval)[0] >= 4)
     timeline, truth = build_timeline(question, timesteps(question), 1.0), truth_of(question)
     first = truth.interval[0] + 1  # after the begin, which is then nowhere to be seen
     most = truth.interval[1] - first + 2
-    piece = cut(timeline, first, most)
-    encoded = TimelineEncoder(encoder).encode(piece)
-    lesson = LessonWriter(encoder, tokenizer).lesson(truth.part(first, len(encoded.turns)), encoded)
+    chunk = cut(timeline, first, most)
+    encoded = TimelineEncoder(encoder).encode(chunk)
+    targets = AuxiliaryTargetWriter(encoder, tokenizer).targets(
+        truth.part(first, len(encoded.turns)), encoded
+    )
     ends = [encoded.turns[truth.interval[1] - first]]
-    assert lesson.looks["time"]
-    assert all(ends[0][0] <= look.targets[0] < ends[0][1] for look in lesson.looks["time"])
-    assert len(lesson.known) == len(piece.timesteps) <= most
+    assert targets.attention["time"]
+    assert all(ends[0][0] <= target.attend_to[0] < ends[0][1] for target in targets.attention["time"])
+    assert len(targets.known) == len(chunk.timesteps) <= most
 
 
 def tiny_model() -> CompactModel:
@@ -195,11 +205,11 @@ def tiny_model() -> CompactModel:
 @pytest.mark.parametrize("head", HEADS)
 def test_its_loss_is_that_of_the_attention_the_decoder_has(head):
     model = tiny_model()
-    guidance = Guidance(model.decoder, GuidanceSettings())
+    supervision = AttentionSupervision(model.decoder, AttentionSupervisionSettings())
     model.decoder.set_attn_implementation("eager")
     ids = torch.randint(0, 1200, (2, 12))
     seen = model.decoder.model(input_ids=ids, output_attentions=True, use_cache=False)
-    looks = [Look(5, (2,)), Look(9, (0, 1)), Look(11, (11,))]
+    targets = [AttentionTarget(5, (2,)), AttentionTarget(9, (0, 1)), AttentionTarget(11, (11,))]
     layer, number = {
         "name": (1, 0),
         "verb": (1, 2),
@@ -210,9 +220,9 @@ def test_its_loss_is_that_of_the_attention_the_decoder_has(head):
     }[head]
     for row in range(2):
         given = seen.attentions[layer][row, number]
-        expected = torch.stack([given[look.at, list(look.targets)].sum() for look in looks])
-        torch.testing.assert_close(guidance.missed(head, row, looks), -expected.log().mean())
-        assert guidance.missed(head, row, []) == 0
+        expected = torch.stack([given[target.at, list(target.attend_to)].sum() for target in targets])
+        torch.testing.assert_close(supervision.attention_loss(head, row, targets), -expected.log().mean())
+        assert supervision.attention_loss(head, row, []) == 0
 
 
 def test_of_the_turn_before_is_asked_above_all_where_it_was_another():
@@ -244,7 +254,7 @@ def write_world(folder: Path, clips: int = 4) -> Path:
 def recipe(sft_recipe, tmp_path, tokenizer):
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     data = replace(sft_recipe.data, train=(replace(sft_recipe.data.train[0], path=write_world(tmp_path)),))
-    return replace(sft_recipe, data=data, guidance=GuidanceSettings())
+    return replace(sft_recipe, data=data, attention_supervision=AttentionSupervisionSettings())
 
 
 def run_of(recipe, name, **changes):
@@ -255,11 +265,15 @@ def test_training_learns_to_look_and_keeps_nothing_of_it(recipe):
     guided = run_of(recipe, "guided", epochs=8, batch_size=4, log_steps=5)
     assert run_sft(guided)
     log = (guided.output / "train.log").read_text()
-    shown = [float(line.split("guidance ")[1].split()[0]) for line in log.splitlines() if "guidance " in line]
+    shown = [
+        float(line.split("attention supervision ")[1].split()[0])
+        for line in log.splitlines()
+        if "attention supervision " in line
+    ]
     assert shown[-1] < 0.8 * shown[0]
     names = set(load_file(guided.output / "checkpoint" / "model.safetensors"))
-    plain = replace(run_of(recipe, "plain", epochs=1, batch_size=4), guidance=None)
-    assert run_sft(plain) and "guidance" not in (plain.output / "train.log").read_text()
+    plain = replace(run_of(recipe, "plain", epochs=1, batch_size=4), attention_supervision=None)
+    assert run_sft(plain) and "attention supervision" not in (plain.output / "train.log").read_text()
     assert names == set(load_file(plain.output / "checkpoint" / "model.safetensors"))
 
 
@@ -277,7 +291,9 @@ def test_how_a_batch_is_split_changes_nothing(recipe):
         trainer.add_callback(keep)
         trainer.train()
         found.append(keep.gradients)
-    assert any("guidance" in name and gradient.abs().max() > 1e-3 for name, gradient in found[0].items())
+    assert any(
+        "attention_supervision" in name and gradient.abs().max() > 1e-3 for name, gradient in found[0].items()
+    )
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, rtol=0, atol=1e-6, msg=name)
 
@@ -290,8 +306,8 @@ def test_bad_recipes_are_told(recipe, sft_recipe, tmp_path):
     save_checkpoint(tmp_path / "start", *initial_model(recipe), recipe.protocol, [], {}, {})
     with pytest.raises(RecipeError, match="lora"):
         prepare(replace(recipe, init=str(tmp_path / "start"), lora=LoraSettings(rank=2)))
-    with pytest.raises(RecipeError, match="not a clip of the generated world"):
-        run_sft(replace(sft_recipe, guidance=GuidanceSettings()))
+    with pytest.raises(RecipeError, match="not a generated clip"):
+        run_sft(replace(sft_recipe, attention_supervision=AttentionSupervisionSettings()))
 
 
 def test_names_and_doings_are_all_there_is():

@@ -1,0 +1,69 @@
+"""Object slots as visual tokens: the projector, and a tiny training on generated detections."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from train.recipe import SFTRecipe
+
+from tests.train.tiny_config import ONE_LAYER
+from train.__main__ import main
+from train.data.dataset import Source
+from train.models.checkpoint import load_checkpoint
+from train.models.compact.slots import SlotProjector
+from train.models.perception.features import width
+from train.models.perception.nanodet import CLASSES
+from train.models.tokenizer import train_tokenizer
+from train.sft.run import run_sft
+from train.synthetic.detections.generate import GenerateConfig, generate
+
+SLOTS = 10
+
+
+def test_a_token_for_every_slot_and_one_for_the_frame() -> None:
+    torch.manual_seed(0)
+    projector = SlotProjector(SLOTS, 32)
+    features = torch.randn(3, SLOTS + 1, width(len(CLASSES)))
+    tokens = projector(features)
+    assert tokens.shape == (3, SLOTS + 1, 32)
+    changed = features.clone()
+    changed[:, 4] += 1
+    moved = (projector(changed) - tokens).abs().amax((0, 2)) > 1e-6
+    assert moved.nonzero().flatten().tolist() == [4]  # a slot's token depends on that slot alone
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scout")
+    return generate(GenerateConfig("train", 1, 4, folder))
+
+
+def test_a_tiny_model_learns_from_slots_and_is_scored(
+    sft_recipe: SFTRecipe, data: Path, tmp_path: Path
+) -> None:
+    records = [json.loads(line) for line in data.read_text().splitlines()]
+    texts = [record["query"]["text"] for record in records]
+    tokenizer = tmp_path / "slots.json"
+    train_tokenizer(texts, 1300).save(str(tokenizer))
+    recipe = replace(
+        sft_recipe,
+        tokenizer=str(tokenizer),
+        model=replace(ONE_LAYER, slots=SLOTS),
+        protocol=replace(sft_recipe.protocol, frame_tokens=SLOTS + 1, max_response_tokens=4),
+        data=replace(sft_recipe.data, train=(Source(data),)),
+        run=replace(sft_recipe.run, batch_size=2, steps=2),
+    )
+    assert run_sft(recipe)
+    folder = recipe.output / "checkpoint"
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.config["vision"] == {"name": "nanodet-slots"}
+    assert checkpoint.model.frame_tokens == SLOTS + 1
+    arguments = ["score", str(folder), str(data), "--judge", "keywords", "--questions", "3", "--json"]
+    result = CliRunner().invoke(main, [*arguments, "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)[str(data)]

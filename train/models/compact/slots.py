@@ -1,0 +1,144 @@
+"""Object slots as visual tokens: what the compact family reads when its frozen vision is a detector."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from train.models.perception.detections import Detections
+from train.models.perception.features import width
+from train.models.perception.nanodet import CLASSES, HEADS, SIZE
+from train.models.perception.vision import DETECTOR, SlotHead
+from train.models.vision import Encode
+
+_VERSION = "nanodet-slots-1"
+
+
+class SlotProjector(nn.Module):
+    """Map features of slots to visual tokens: one small network for slots, one for the frame's row.
+
+    ``slots``: K; ``hidden_size``: the decoder's width D.
+    """
+
+    def __init__(self, slots: int, hidden_size: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.slot = _network(hidden_size)
+        self.frame = _network(hidden_size)
+        self.out_norm = nn.RMSNorm(hidden_size, eps=1e-5)
+        nn.init.constant_(self.out_norm.weight, 0.1)  # near the scale of freshly made token embeddings
+        self.place = nn.Parameter(torch.randn(slots + 1, hidden_size) * 0.02)
+        self.concept = None
+
+    def forward(self, features: Tensor, streams: Sequence[int] | None = None) -> Tensor:
+        """``features`` [N, K + 1, F] -> visual tokens [N, K + 1, D]. ``streams`` is not used."""
+        tokens = torch.cat([self.slot(features[:, :-1]), self.frame(features[:, -1:])], dim=1)
+        return self.out_norm(tokens) + self.place
+
+
+@dataclass(frozen=True)
+class SlotVision:
+    """A detector and a tracker.
+
+    ``detector``: its ONNX file; None where only features of generated clips are read.
+    """
+
+    detector: Path | None = None
+
+    @classmethod
+    def beside(cls, folder: Path) -> SlotVision:
+        """As a checkpoint in ``folder`` has it."""
+        path = folder / DETECTOR
+        return cls(path if path.is_file() else None)
+
+    @property
+    def key(self) -> str:
+        return _VERSION if self.detector is None else f"{_VERSION}-{_sha256(self.detector)}"
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        return SIZE, SIZE
+
+    def record(self) -> dict[str, Any]:
+        digest = {} if self.detector is None else {"sha256": _sha256(self.detector)}
+        return {"name": "nanodet-slots", **digest}
+
+    def prepare(self, folder: Path) -> None:
+        if self.detector is None:
+            raise ValueError(
+                f"videos need the detector, and the checkpoint has no {DETECTOR}: make it with python -m "
+                f"train.models.perception convert nanodet.json --out CHECKPOINT/{DETECTOR}"
+            )
+        from train.models.perception.graph import check_detector
+
+        check_detector(self.detector)
+
+    def save(self, folder: Path) -> None:
+        if self.detector is not None:
+            shutil.copyfile(self.detector, folder / DETECTOR)
+
+    def load(self, folder: Path) -> Encode:
+        assert self.detector is not None
+        return SlotEncoder(self.detector)
+
+
+class SlotEncoder:
+    """Pictures of a clip, in order, to the features of its slots; remembers the slots from call to call."""
+
+    def __init__(self, detector: Path) -> None:
+        import onnxruntime
+
+        torch.set_num_threads(1)  # processes are the parallelism
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            str(detector), options, providers=["CPUExecutionProvider"]
+        )
+        self._head = SlotHead().eval()
+        self._state = self._head.first()
+
+    @torch.inference_mode()
+    def __call__(self, pictures: NDArray[np.uint8], *, first: bool = True) -> NDArray[np.float16]:
+        """``pictures`` [n, SIZE, SIZE, 3] RGB -> features [n, K + 1, F]. ``first``: they begin a clip."""
+        if first:
+            self._state = self._head.first()
+        rows = []
+        for picture in pictures:
+            heads, pixels = self._run(picture)
+            features, self._state = self._head(*heads, pixels, self._state)
+            rows.append(features.numpy().astype(np.float16))
+        return np.concatenate(rows)
+
+    @torch.inference_mode()
+    def detect(self, picture: NDArray[np.uint8]) -> tuple[Detections, Tensor]:
+        """One picture's detections, without memory, and the rectangle of its content."""
+        heads, pixels = self._run(picture)
+        return self._head.detections(heads[:3], heads[3:], pixels)
+
+    def _run(self, picture: NDArray[np.uint8]) -> tuple[list[Tensor], Tensor]:
+        pixels = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32)
+        heads = self._session.run(list(HEADS), {"pixels": pixels})
+        return [torch.from_numpy(array) for array in heads], torch.from_numpy(pixels)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _network(hidden_size: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width(len(CLASSES)), 2 * hidden_size),
+        nn.GELU(),
+        nn.Linear(2 * hidden_size, 2 * hidden_size),
+        nn.GELU(),
+        nn.Linear(2 * hidden_size, hidden_size),
+    )

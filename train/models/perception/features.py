@@ -1,0 +1,67 @@
+"""Object slots as numbers a decoder can read: features of a frame [K + 1, F], the last row for the frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from train.models.perception.tracker import Slots
+
+SCALARS = 20
+COLOURS = 6
+
+
+def width(classes: int) -> int:
+    """F: numbers in a row."""
+    return SCALARS + COLOURS + classes
+
+
+def describe(slots: Slots, brightness: Tensor) -> Tensor:
+    """Slots [B, K, ...] and the frame's mean brightness [B] (0..1) -> features [B, K + 1, F].
+
+    A slot's row: taken, seen now, new, age, missing, centre, size, nearness of the four borders, velocity,
+    growth, score, colours, class scores. The frame's row: how many of each class are seen now, and the
+    brightness.
+    """
+    x1, y1, x2, y2 = slots.boxes.unbind(-1)
+    taken = slots.taken
+    seen = taken * (slots.missing == 0)
+    borders = torch.stack([x1, y1, 1 - x2, 1 - y2], dim=-1)  # [B, K, 4]
+    near = (1 - borders / 0.15).clamp(0, 1) * taken[..., None]
+    zero = torch.zeros_like(taken)
+    scalars = torch.stack(
+        [
+            taken,
+            seen,
+            taken * (slots.age == 0),
+            (1 + slots.age).log() / 4 * taken,
+            slots.missing / 4,
+            (x1 + x2) / 2,
+            (y1 + y2) / 2,
+            x2 - x1,
+            y2 - y1,
+            *near.unbind(-1),
+            *(slots.velocity * 5).clamp(-2, 2).unbind(-1),
+            (slots.growth * 3).clamp(-2, 2),
+            slots.scores.amax(-1),
+            zero,
+            zero,
+            zero,
+        ],
+        dim=-1,
+    )  # [B, K, SCALARS]
+    rows = torch.cat([scalars, slots.colours, slots.scores], dim=-1)
+    counts = (slots.scores * seen[..., None]).sum(1)  # [B, C]
+    batch = taken.shape[0]
+    whole = torch.cat(
+        [
+            torch.zeros(batch, SCALARS - 3, device=taken.device),
+            brightness[:, None],
+            seen.sum(1, keepdim=True) / taken.shape[1],
+            torch.ones(batch, 1, device=taken.device),
+            torch.zeros(batch, COLOURS, device=taken.device),
+            counts,
+        ],
+        dim=-1,
+    )
+    return torch.cat([rows, whole[:, None]], dim=1)

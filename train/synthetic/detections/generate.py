@@ -1,0 +1,156 @@
+"""Write a data set in detection space: questions as annotations, clips as the features a detector would give.
+
+``clips/NAME.npy`` holds float16 [T, K + 1, F], one row of slots for every timestep; ``annotations.jsonl``
+names it where other data sets name a video. The same seed gives the same files, and a run that was stopped
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from train.models.perception.detections import Detections
+from train.models.perception.features import describe
+from train.models.perception.nanodet import CLASSES
+from train.models.perception.tracker import Slots, TrackerConfig, track
+from train.synthetic.detections.detector import detect
+from train.synthetic.detections.facts import Facts, Question
+from train.synthetic.detections.questions import ask_all
+from train.synthetic.detections.scene import look
+from train.synthetic.detections.stories import tell
+from train.synthetic.detections.stories.stage import UNSEEN, USUAL
+from train.synthetic.sprites.rubrics import write_rubric
+
+SPLITS = ("train", "validation", "test", "paraphrase", "hard", "layouts")
+_BLOCK = 50
+"""Clips that are tracked together."""
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """``count`` clips of a ``split`` into the folder ``out``; ``fps``: timesteps a second."""
+
+    split: str
+    seed: int
+    count: int
+    out: Path
+    fps: float = 1.0
+
+    def rng(self, index: int) -> np.random.Generator:
+        """Random numbers of one clip; no two clips or splits share a stream."""
+        return np.random.default_rng([2605, SPLITS.index(self.split), self.seed, index])
+
+
+def generate(config: GenerateConfig, workers: int = 1) -> Path:
+    """Write the data set; returns the annotation file. Raises OSError when the folder cannot be written."""
+    (config.out / "clips").mkdir(parents=True, exist_ok=True)
+    starts = range(0, config.count, _BLOCK)
+    records: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        blocks = pool.map(_write_block, [config] * len(starts), starts)
+        with tqdm(total=config.count, unit="clip", desc=config.split) as bar:
+            for block in blocks:
+                records += block
+                bar.update(_BLOCK)
+    path = config.out / "annotations.jsonl"
+    partial = path.with_suffix(".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    os.replace(partial, path)
+    return path
+
+
+def _write_block(config: GenerateConfig, start: int) -> list[dict[str, Any]]:
+    indices = range(start, min(start + _BLOCK, config.count))
+    records: list[dict[str, Any]] = []
+    seen: list[Detections] = []
+    light: list[NDArray[np.float32]] = []
+    paths: list[Path] = []
+    for index in indices:
+        rng = config.rng(index)
+        family, scene = tell(rng, UNSEEN if config.split == "layouts" else USUAL)
+        view = look(scene)
+        facts = Facts.of(family, scene, view)
+        name = f"{config.split}-{config.seed}-{index:06d}"
+        records += _records(name, facts, _questions(config.split, rng, facts))
+        path = config.out / "clips" / f"{name}.npy"
+        if not path.exists():
+            times = np.arange(1, int(scene.duration * config.fps) + 1) / config.fps
+            seen.append(detect(rng, scene, times, TrackerConfig().slots, view=view))
+            brightness = scene.brightness.at(times)[:, 0] + rng.normal(0, 0.01, len(times))
+            light.append(brightness.clip(0, 1).astype(np.float32))
+            paths.append(path)
+    if paths:
+        for path, features in zip(paths, follow(seen, light), strict=True):
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            with open(temporary, "wb") as file:
+                np.save(file, features, allow_pickle=False)
+            os.replace(temporary, path)
+    return records
+
+
+def follow(clips: list[Detections], brightness: list[NDArray[np.float32]]) -> Iterator[NDArray[np.float16]]:
+    """Detections of clips [T, D, ...], T different in each, to features [T, K + 1, F]; clips side by side."""
+    config = TrackerConfig()
+    lengths = [len(light) for light in brightness]
+    slots = Slots.empty(len(clips), config.slots, len(CLASSES))
+    rows = []
+    with torch.no_grad():
+        for t in range(max(lengths)):
+            now = [clip_at(clip, min(t, n - 1)) for clip, n in zip(clips, lengths, strict=True)]
+            seen = Detections(*(torch.stack(parts) for parts in zip(*now, strict=True)))
+            light = torch.tensor([b[min(t, n - 1)] for b, n in zip(brightness, lengths, strict=True)])
+            slots = track(seen, slots, config)
+            rows.append(describe(slots, light).half())
+    features = torch.stack(rows, dim=1).numpy()  # [clips, T, K + 1, F]
+    for index, length in enumerate(lengths):
+        yield features[index, :length]
+
+
+def clip_at(clip: Detections, t: int) -> tuple[torch.Tensor, ...]:
+    """The detections of one frame of a clip."""
+    return clip.boxes[t], clip.scores[t], clip.colours[t]
+
+
+def _questions(split: str, rng: np.random.Generator, facts: Facts) -> list[Question]:
+    if split == "hard":
+        return [question for question in ask_all(rng, facts, most=0, quiet=6) if question.hard]
+    quiet = 4 if split == "train" else 2
+    return ask_all(rng, facts, most=6, quiet=quiet, paraphrase=split == "paraphrase")
+
+
+def _records(clip: str, facts: Facts, questions: list[Question]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"{clip}/q{number}",
+            "video": f"clips/{clip}.npy",
+            "duration": facts.scene.duration,
+            "task": question.task,
+            "query": {"time": question.time, "text": question.text},
+            "answers": [
+                {
+                    "start": answer.start,
+                    "end": answer.end,
+                    "text": answer.text,
+                    "keywords": [list(group) for group in answer.keywords],
+                }
+                for answer in question.answers
+            ],
+            "rubric": write_rubric([answer.text for answer in question.answers]) if question.answers else [],
+            "kind": question.kind,
+            "hard": question.hard,
+        }
+        for number, question in enumerate(questions, start=1)
+    ]
