@@ -1,5 +1,5 @@
 # `make` lists the targets. Nothing needs to be installed first but git and make.
-.PHONY: help demo test fast lint test-runtime test-latest test-distros test-arm64 lock dist smol clean
+.PHONY: help demo test fast lint docs test-runtime test-latest test-distros test-arm64 lock dist smol clean
 .NOTPARALLEL:
 
 help:
@@ -10,7 +10,7 @@ demo: ## install what is missing, then watch the sample stream
 	@.venv/bin/edge-run sample
 	@echo 'Next: `. .venv/bin/activate`, then `edge-run camera0 --ask "Tell me what happens."`' >&2
 
-test: lint ## install what is missing, then lint, type-check and run every test
+test: lint docs ## install what is missing, then lint, type-check, build the docs and run every test
 	@.venv/bin/python -m pytest
 
 fast: ## the tests that take seconds
@@ -22,6 +22,10 @@ lint: ## ruff (rules and format) and mypy
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
+
+docs: ## build the documentation site into build/site; a broken link or reference is an error
+	@bash scripts/setup.sh test
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build -q --strict
 
 test-runtime: ## the tests of edge_runtime and pipelines, without PyTorch
 	@bash scripts/setup.sh runtime

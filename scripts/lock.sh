@@ -16,7 +16,7 @@ compile() {
 
 # What training needs, with markers that say: from Python 3.11 on.
 {
-    compile --python-version 3.11 --extra cpu --extra train-core --extra export --extra bench --extra dev \
+    compile --python-version 3.11 --extra cpu --extra train-core --extra export --extra bench --extra docs --extra dev \
         -c <(echo "$torch") pyproject.toml
     compile --python-version 3.11 --no-deps scripts/no-deps.txt
     echo "tensorrt_rtx ; platform_machine == 'x86_64'" | compile --python-version 3.11 -
@@ -42,7 +42,7 @@ mv build/constraints.txt constraints.txt
 # Every version has a wheel wherever it is used.
 for python in 3.10 3.11 3.12 3.13; do
     extras=(--extra cpu --extra dev)
-    [ "$python" = 3.10 ] || extras+=(--extra train-core --extra export --extra bench)
+    [ "$python" = 3.10 ] || extras+=(--extra train-core --extra export --extra bench --extra docs)
     for machine in x86_64 aarch64; do
         build/uv/bin/uv pip compile -q --python-version "$python" --python-platform "$machine-manylinux_2_28" \
             --only-binary :all: "${extras[@]}" -c constraints.txt pyproject.toml >/dev/null ||

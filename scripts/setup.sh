@@ -59,7 +59,7 @@ if [ "$profile" = test ]; then
     apt_packages+=(chromium chromium-driver)
     pip_steps=(
         "torch"
-        "-e .[cpu,train-core,export,bench,dev]"
+        "-e .[cpu,train-core,export,bench,docs,dev]"
         "--no-deps -r scripts/no-deps.txt"
     )
     # TensorRT-RTX builds engines without a GPU, where it has wheels: real builds are tested there.

@@ -1,22 +1,43 @@
-"""Which room imports which: the runtime must run without PyTorch and without GStreamer."""
+"""The import rule of docs/architecture.md, and the shape that it gives each top-level package.
 
-import ast
+    edge_runtime (without app) <- pipelines <- edge_runtime.app
+    edge_runtime (without app) <- benchmarks.metric <- train <- export <- the rest of benchmarks
+
+A part may import what stands to its left, and itself. The one exception is `edge-run bench`, which starts
+`benchmarks.latency` inside a function.
+"""
+
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.import_graph import Import, cycles, first_level, imports_of, levels, modules_of
+
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ["export", "train", "benchmarks", "pipelines", "edge_runtime"]  # each imports only those after it
-# The command line starts what lies above it, inside its commands;
-# the rest of the runtime knows nothing of it.
-EXCEPTIONS = {
-    ("edge_runtime/app/cli.py", "pipelines"),
-    ("edge_runtime/app/run/source_factory.py", "pipelines"),
-    ("edge_runtime/app/cli.py", "benchmarks"),
+PACKAGES = ("edge_runtime", "pipelines", "benchmarks", "train", "export")
+MODULES = modules_of(ROOT, PACKAGES)
+IMPORTS = imports_of(MODULES)
+MAX_NODES, MAX_LEVELS, MAX_LINES = 14, 8, 400
+
+# Sub-packages that are parts of their own; every other module belongs to the part named by its first folder.
+PARTS = ("edge_runtime.app", "benchmarks.metric")
+# `edge_runtime.__main__` starts the app; `benchmarks` itself is loaded whenever `benchmarks.metric` is.
+ALSO = {"edge_runtime.__main__": "edge_runtime.app", "benchmarks": "benchmarks.metric"}
+MAY_IMPORT = {
+    "edge_runtime": set(),
+    "pipelines": {"edge_runtime"},
+    "edge_runtime.app": {"edge_runtime", "pipelines"},
+    "benchmarks.metric": {"edge_runtime"},
+    "train": {"edge_runtime", "benchmarks.metric"},
+    "export": {"edge_runtime", "benchmarks.metric", "train"},
+    "benchmarks": {"edge_runtime", "pipelines", "benchmarks.metric", "train", "export"},
 }
+BENCH_COMMAND = "benchmarks.latency.bench.command"  # what `edge-run bench` starts
 
 BLOCK_AND_IMPORT = """
 import importlib, pkgutil, sys
@@ -66,24 +87,91 @@ def test_importing_the_runtime_loads_no_engine():
     assert not {"onnxruntime", "tokenizers"} & set(run(code).stdout.split())
 
 
-def imported_rooms(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module]
-        else:
-            continue
-        yield from (name.split(".")[0] for name in names if name.split(".")[0] in ROOMS)
+def part_of(module: str) -> str:
+    if module in ALSO:
+        return ALSO[module]
+    for part in PARTS:
+        if module == part or module.startswith(f"{part}."):
+            return part
+    return module.split(".")[0]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_downwards(room):
-    allowed = set(ROOMS[ROOMS.index(room) :])
-    wrong = [
-        f"{path.relative_to(ROOT)} imports {other}"
-        for path in sorted((ROOT / room).rglob("*.py"))
-        for other in imported_rooms(path)
-        if other not in allowed and (str(path.relative_to(ROOT)), other) not in EXCEPTIONS
+def broken(imports: set[Import]) -> list[str]:
+    return sorted(
+        str(entry)
+        for entry in imports
+        if (source := part_of(entry.source)) != (target := part_of(entry.target))
+        and target not in MAY_IMPORT[source]
+        and not (source == "edge_runtime.app" and entry.target == BENCH_COMMAND)
+    )
+
+
+def params(names: Iterable[str], open_ones: Iterable[str]) -> list[Any]:
+    """``names`` as parameters; of ``open_ones`` it is known that the code does not do it yet."""
+    mark = pytest.mark.xfail(strict=False, reason="being restructured")
+    return [pytest.param(name, marks=[mark] if name in open_ones else []) for name in names]
+
+
+@pytest.mark.parametrize("part", params(MAY_IMPORT, ["benchmarks"]))
+def test_a_part_imports_only_what_it_may(part: str) -> None:
+    assert not broken({entry for entry in IMPORTS if part_of(entry.source) == part})
+
+
+def graph_of(package: str) -> dict[str, set[str]]:
+    imports = IMPORTS
+    if package == "edge_runtime":  # its __main__ is the app's
+        imports = {entry for entry in IMPORTS if entry.source != "edge_runtime.__main__"}
+    return first_level(package, imports)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_sub_packages_form_no_cycle(package: str) -> None:
+    assert cycles(graph_of(package)) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_first_level_of_a_package_stays_small(package: str) -> None:
+    graph = graph_of(package)
+    assert len(graph) <= MAX_NODES, sorted(graph)
+    assert levels(graph) <= MAX_LEVELS
+
+
+@pytest.mark.parametrize("folder", params((*PACKAGES, "tests"), ["tests"]))
+def test_no_file_is_longer_than_400_lines(folder: str) -> None:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    lengths = {str(file): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    assert len(lengths) > 20
+    assert {name: count for name, count in lengths.items() if count > MAX_LINES} == {}
+
+
+def test_the_rule_finds_what_breaks_it(tmp_path: Path) -> None:
+    files = {
+        "edge_runtime/__init__.py": "",
+        "edge_runtime/engine.py": "def late():\n    from pipelines import camera\n",
+        "edge_runtime/app/__init__.py": "import pipelines.camera\n",
+        "pipelines/__init__.py": "",
+        "pipelines/camera.py": "from edge_runtime import engine\nimport importlib\n"
+        "importlib.import_module('edge_runtime.app')\n",
+        "benchmarks/__init__.py": "",
+        "benchmarks/metric.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import train.sft\n",
+        "train/__init__.py": "",
+        "train/sft.py": "from . import grpo\n",
+        "train/grpo.py": "from .sft import something\nfrom benchmarks.metric import score\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    imports = imports_of(modules_of(tmp_path, ("edge_runtime", "pipelines", "benchmarks", "train")))
+    assert broken(imports) == [
+        "benchmarks.metric imports train.sft",
+        "edge_runtime.engine imports pipelines.camera",
+        "pipelines.camera imports edge_runtime.app",
     ]
-    assert not wrong
+    assert cycles(first_level("train", imports)) == [["grpo", "sft"]]
+
+
+def test_levels_count_the_longest_path() -> None:
+    chain = {"a": {"b", "d"}, "b": {"c"}, "c": set(), "d": {"c"}}
+    assert levels(chain) == 3 and cycles(chain) == []
+    assert levels({**chain, "c": {"b"}}) == 3 and cycles({**chain, "c": {"b"}}) == [["b", "c"]]

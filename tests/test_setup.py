@@ -214,7 +214,7 @@ def test_installs_once(machine: Machine) -> None:
     assert machine.setup("test").returncode == 0
     torch, everything, backbone, *_ = packages(machine.installs())
     assert torch == "-c constraints.txt torch"
-    assert everything == "-c constraints.txt -e .[cpu,train-core,export,bench,dev]"
+    assert everything == "-c constraints.txt -e .[cpu,train-core,export,bench,docs,dev]"
     assert backbone == "-c constraints.txt --no-deps -r scripts/no-deps.txt"
     for narrower in ("demo", "runtime", "test"):
         machine.setup(narrower)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import edge_runtime
+from edge_runtime.events.policy import PolicySettings
 from edge_runtime.video.samples import SAMPLES
 from pipelines.camera import open_camera
 
@@ -49,9 +50,9 @@ def test_on_the_sample_it_says_what_edge_run_says(tmp_path: Path) -> None:
     assert len(said) > 2
 
     printed: list[tuple[object, ...]] = []
-    with edge_runtime.open("nano") as session:
-        session.ask(question)
-        exec(loop(clip), {"session": session, "print": lambda *a: printed.append(a)})
+    with edge_runtime.watch("nano") as watcher:
+        watcher.ask(question)
+        exec(loop(clip), {"watcher": watcher, "print": lambda *a: printed.append(a)})
     assert [line for line in printed if isinstance(line[0], float)] == said
     assert [line[0] for line in printed if isinstance(line[0], str)] == ["connecting", "live", "ended"]
 
@@ -69,10 +70,10 @@ def test_on_a_network_camera(start_rtsp: Callable[..., object], tiny_bundle: Pat
         if len([line for line in printed if isinstance(line[0], float)]) == 2:
             raise Enough
 
-    with edge_runtime.open(tiny_bundle, threads=1, threshold=0.0) as session:
-        session.ask("What does the person do?")
+    with edge_runtime.watch(tiny_bundle, threads=1) as watcher:
+        watcher.ask("What does the person do?", policy=PolicySettings(threshold=0.0, repeat_s=0.0))
         with pytest.raises(Enough):
-            exec(loop(start_rtsp().url), {"session": session, "print": note})
+            exec(loop(start_rtsp().url), {"watcher": watcher, "print": note})
     assert [line[0] for line in printed] == ["connecting", "live", 1.0, 2.0]
 
 

@@ -1,7 +1,7 @@
-"""Every command under "Training your own" in README.md runs, in order, scaled down to minutes.
+"""Every command under "Train `nano` from scratch" in docs/training.md runs, in order, scaled down to minutes.
 
-The commands are the README's; counts of clips are replaced, and the recipes they name are copies with a tiny
-model and a few steps. What a recipe starts from, reads and writes stays as it is.
+The commands are those of the page; counts of clips are replaced, and the recipes they name are copies with a
+tiny model and a few steps. What a recipe starts from, reads and writes stays as it is.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ OPTIONS = {
 
 def commands() -> list[str]:
     """The lines of the section's blocks of shell commands."""
-    section = (
-        (ROOT / "README.md").read_text(encoding="utf-8").split("## Training your own")[1].split("\n## ")[0]
-    )
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    section = page.split("## Train `nano` from scratch")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith(("python -m", "torchrun"))]
@@ -77,7 +76,7 @@ def value_of(value: Any) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with the recipes at the README's paths, scaled down; the code comes from PYTHONPATH."""
+    """A folder with the recipes at the page's paths, scaled down; the code comes from PYTHONPATH."""
     folder = tmp_path / "train" / "recipes"
     folder.mkdir(parents=True)
     for name, changes in SCALED.items():
