@@ -178,7 +178,7 @@ sys.exit(message.type != Gst.MessageType.EOS)
         "export.quantization.vision",
         "benchmarks.external.runtimes.engines.ours",
         "benchmarks.latency.graph_steps",
-        "train.models.smollm, train.models.compact.lite0, train.sft.reporting, onnxruntime",
+        "train.models.smollm, train.models.compact.lite0, train.sft.callbacks, onnxruntime",
     ],
 )
 def test_importing_an_engine_in_the_other_packages(traced: Run, modules: str) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback, WandbCallback
 
+from train.config.errors import RecipeError
 from train.models.base import StreamModel
 from train.progress import Progress
 from train.sft.interrupt import Interrupt
@@ -143,3 +147,32 @@ class TrainingCallback(TrainerCallback):
             f"silence {logs.get('train_silence_recall', math.nan):.3f}  "
             f"text {logs.get('train_text', math.nan):.3f}  {logs['tokens_per_s']:.0f} tokens/s"
         )
+
+
+_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
+
+
+def check_reporting(names: Iterable[str]) -> None:
+    """Raise RecipeError when a package that is asked for is not installed."""
+    for name in names:
+        if importlib.util.find_spec(_PACKAGES[name]) is None:
+            raise RecipeError(f'run.report_to: "{name}" is not installed; run: pip install {_PACKAGES[name]}')
+
+
+def reporters(names: Iterable[str], output: Path) -> list[TrainerCallback]:
+    """Callbacks of transformers; to be added on the main process.
+
+    Weights & Biases takes key, project and mode from its own environment variables (``WANDB_MODE=offline``
+    writes to ``output``/wandb only) and names the run after the output folder.
+    """
+    made: list[TrainerCallback] = []
+    for name in names:
+        if name == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            made.append(TensorBoardCallback(SummaryWriter(str(output / "tensorboard"))))
+        else:
+            os.environ.setdefault("WANDB_DIR", str(output))
+            os.environ.setdefault("WANDB_NAME", output.name)
+            made.append(WandbCallback())
+    return made

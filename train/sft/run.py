@@ -40,10 +40,9 @@ from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
 from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets, AuxiliaryTargetWriter
 from train.sft.attention_targets import turn_truth
-from train.sft.callbacks import TrainingCallback
+from train.sft.callbacks import TrainingCallback, check_reporting, reporters
 from train.sft.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.sft.recipe import LossSettings, SFTRecipe
-from train.sft.reporting import check_reporting, reporters
 from train.sft.resume import disk_errors, state_to_go_on_from
 from train.sft.sharding import sharding_arguments
 from train.sft.trainer import Scorer, StreamTrainer, SupervisedPositions

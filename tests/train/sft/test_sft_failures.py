@@ -21,7 +21,7 @@ from train.data.dataset import EmptyData, Source
 from train.data.features import FeatureCache, FeatureError, write_features
 from train.errors import TrainingError
 from train.models.checkpoint import load_checkpoint
-from train.sft.reporting import check_reporting
+from train.sft.callbacks import check_reporting
 from train.sft.resume import last_state
 from train.sft.run import prepare, run_sft
 
