@@ -103,6 +103,12 @@ class TinyModel:
         return Source(**(parts | changes))
 
 
+@pytest.fixture(autouse=True)
+def _own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test registers as a secret must not vanish from the messages of the next."""
+    monkeypatch.setattr("edge_runtime.redaction._registered", set())
+
+
 @pytest.fixture(scope="session")
 def tiny_model() -> TinyModel:
     return TinyModel()

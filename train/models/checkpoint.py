@@ -167,7 +167,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
     try:
-        backbone_of(str(config.get("family")) if isinstance(config, dict) else repr(config))
+        backbone_of(config.get("family") if isinstance(config, dict) else config)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if not isinstance(config.get("format_version"), int) or config["format_version"] > FORMAT_VERSION:

@@ -55,7 +55,7 @@ BACKBONES: Registry[Backbone] = Registry(
 )
 
 
-def backbone_of(family: str) -> Backbone:
+def backbone_of(family: Any) -> Backbone:
     """The backbone whose checkpoints name ``family``. Raises ConfigError for a family that none has."""
     known: list[str] = []
     for name in BACKBONES.names():
