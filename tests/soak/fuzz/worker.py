@@ -99,7 +99,7 @@ def _read_config(case: Case, scratch: Path) -> Outcome:
 
     path = scratch / case.name
     path.write_bytes(case.data)
-    for problem in (str(finding.problem) for finding in check(path)[1]):
+    for problem in (str(finding) for finding in check(path)[1]):
         if "\n" in problem or _UNEXPECTED.search(problem):
             return Outcome("finding", f"check: {problem}"[:300])
     load_config(path)

@@ -66,14 +66,24 @@ class Browser:
         self._call("/actions", {"actions": [{"type": "key", "id": "keys", "actions": steps}]})
 
     def hover(self, selector: str) -> None:
-        self.js("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
-        x, y = self.js(
-            "const r = document.querySelector(arguments[0]).getBoundingClientRect();"
+        """Move the pointer onto the element once it has stopped moving: what is drawn above it shifts it."""
+        before, place = None, self._place(selector)
+        while place != before:
+            time.sleep(0.2)
+            before, place = place, self._place(selector)
+        move = {"type": "pointerMove", "duration": 0, "x": place[0], "y": place[1]}
+        self._call("/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": [move]}]})
+
+    def _place(self, selector: str) -> list[int]:
+        """The middle of an element, scrolled into view: x and y in pixels of the window."""
+        place: list[int] = self.js(
+            "const e = document.querySelector(arguments[0]);"
+            "e.scrollIntoView({block: 'center'});"
+            "const r = e.getBoundingClientRect();"
             "return [Math.round(r.x + r.width / 2), Math.round(r.y + r.height / 2)]",
             selector,
         )
-        move = {"type": "pointerMove", "duration": 0, "x": x, "y": y}
-        self._call("/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": [move]}]})
+        return place
 
     def choose(self, name: str, value: str | bool) -> None:
         """Set a field of the controls as a user would."""
