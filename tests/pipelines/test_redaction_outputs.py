@@ -205,7 +205,7 @@ def test_several_cameras_with_all_that_is_written_and_checked(
         assert done.returncode == (5 if "--connect" in options else 0), done.stdout
         outputs[" ".join(options)] = done.stdout + done.stderr
     told = outputs["check --connect"]
-    assert b"hook cannot be reached" in told and b"door: " in told and b"yard: no picture came" in told
+    assert b"hook cannot be reached" in told and b"door: " in told and b"yard: no frame came" in told
     for word in (PASSWORD, WRONG, token, key):
         assert leaks(outputs, word) == []
 

@@ -15,10 +15,10 @@ from benchmarks.latency.bench.report.compare import print_comparison
 from benchmarks.latency.bench.report.page import write_page
 from benchmarks.latency.bench.report.schema import read_report
 from benchmarks.latency.bench.report.table import print_report
-from edge_runtime.app.commands.run import Number
 from edge_runtime.atomic_write import write_whole
 from edge_runtime.backends.select import NAMES
 from edge_runtime.backends.spinning import SPINNING
+from edge_runtime.command_line.types import Number
 from edge_runtime.errors import EdgeError, SinkError
 
 SOAK_S = 600.0

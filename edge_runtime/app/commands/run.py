@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +16,15 @@ from edge_runtime.app.run.run_spec import RunSpec
 from edge_runtime.app.run.watch import watch
 from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.command_line.log_options import log_options
+from edge_runtime.command_line.types import Number, Parsed
 from edge_runtime.config.table import MOST
 from edge_runtime.observability.console import Console
 from edge_runtime.video.fingerprint import parse_fingerprint
 from edge_runtime.video.framing import ROTATIONS, parse_crop, parse_polygon
 from edge_runtime.video.sampling import LEAST_FPS
 
-
-class Number(click.FloatRange):
-    """A float range that refuses ``nan`` and ``inf``."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
-
-
 SECONDS = Number(min=0, max=MOST)
 SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
-
-
-class Parsed(click.ParamType):  # type: ignore[type-arg]
-    """An option whose text is read by ``parse``, which raises ValueError."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return self._parse(value)
-        except ValueError as err:
-            self.fail(str(err), param, ctx)
 
 
 @click.command("run", cls=RunCommand, hidden=True)
