@@ -18,6 +18,7 @@ from transformers import Cache, LlamaConfig, LlamaForCausalLM
 
 from train.models.base import UNUSED, StreamModel, Visual
 from train.models.cache_argument import CACHE_ARGUMENT
+from train.models.chunked_attention import CHUNKED_CAUSAL
 from train.models.compact.concept import ConceptToken, name_embeddings
 from train.models.compact.lite0 import Lite0Vision
 from train.models.compact.slots import SlotProjector, SlotVision
@@ -96,7 +97,7 @@ class CompactConfig:
             rope_parameters={"rope_type": "default", "rope_theta": self.rope_theta},
             rms_norm_eps=self.rms_norm_eps,
             tie_word_embeddings=True,
-            attn_implementation="sdpa",  # type: ignore[call-arg]
+            attn_implementation=CHUNKED_CAUSAL,  # type: ignore[call-arg]
         )
 
 
