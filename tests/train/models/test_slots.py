@@ -25,16 +25,17 @@ from train.synthetic.detections.generate import GenerateConfig, generate
 SLOTS = 10
 
 
-def test_a_token_for_every_slot_and_one_for_the_frame() -> None:
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_token_for_every_group_of_slots_and_one_for_the_frame(group: int) -> None:
     torch.manual_seed(0)
-    projector = SlotProjector(SLOTS, 32)
+    projector = SlotProjector(SLOTS, group, 32)
     features = torch.randn(3, SLOTS + 1, width(len(CLASSES)))
     tokens = projector(features)
-    assert tokens.shape == (3, SLOTS + 1, 32)
+    assert tokens.shape == (3, SLOTS // group + 1, 32)
     changed = features.clone()
-    changed[:, 4] += 1
+    changed[:, 5] += 1
     moved = (projector(changed) - tokens).abs().amax((0, 2)) > 1e-6
-    assert moved.nonzero().flatten().tolist() == [4]  # a slot's token depends on that slot alone
+    assert moved.nonzero().flatten().tolist() == [5 // group]  # a token depends on its own slots alone
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,8 @@ def test_a_tiny_model_learns_from_slots_and_is_scored(
     recipe = replace(
         sft_recipe,
         tokenizer=str(tokenizer),
-        model=replace(ONE_LAYER, slots=SLOTS),
-        protocol=replace(sft_recipe.protocol, frame_tokens=SLOTS + 1, max_response_tokens=4),
+        model=replace(ONE_LAYER, slots=SLOTS, slots_per_token=2),
+        protocol=replace(sft_recipe.protocol, frame_tokens=SLOTS // 2 + 1, max_response_tokens=4),
         data=replace(sft_recipe.data, train=(Source(data),)),
         run=replace(sft_recipe.run, batch_size=2, steps=2),
     )
@@ -62,7 +63,7 @@ def test_a_tiny_model_learns_from_slots_and_is_scored(
     folder = recipe.output / "checkpoint"
     checkpoint = load_checkpoint(folder)
     assert checkpoint.config["vision"] == {"name": "nanodet-slots"}
-    assert checkpoint.model.frame_tokens == SLOTS + 1
+    assert checkpoint.model.frame_tokens == SLOTS // 2 + 1
     arguments = ["score", str(folder), str(data), "--judge", "keywords", "--questions", "3", "--json"]
     result = CliRunner().invoke(main, [*arguments, "--cache", str(tmp_path / "cache")])
     assert result.exit_code == 0, result.output

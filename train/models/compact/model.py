@@ -40,7 +40,7 @@ class CompactConfig:
     ``visual_grid`` 3: 3 x 3 regions; 2: 2 x 2; each is a visual token, and ``concept_token`` adds one.
     ``motion``: a region's token is made from the frame before as well, so it can say what moved.
     ``slots``: objects per frame when the frozen vision is a detector (:mod:`train.models.compact.slots`);
-    0: it is EfficientNet-Lite0.
+    0: it is EfficientNet-Lite0. ``slots_per_token``: how many of them share a visual token.
     ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding, never said.
     """
 
@@ -60,12 +60,15 @@ class CompactConfig:
     concept_token: bool = False
     motion: bool = False
     slots: int = 0
+    slots_per_token: int = 1
 
     def __post_init__(self) -> None:
         if self.visual_grid not in _WINDOWS:
             raise ValueError(f"visual_grid must be one of {sorted(_WINDOWS)}, got {self.visual_grid}")
         if not 0 <= self.used_vocab <= self.vocab_size:
             raise ValueError(f"used_vocab must lie in 0..vocab_size, got {self.used_vocab}")
+        if self.slots_per_token < 1 or self.slots % self.slots_per_token:
+            raise ValueError(f"slots_per_token must divide slots ({self.slots}), got {self.slots_per_token}")
 
     @property
     def regions(self) -> int:
@@ -75,7 +78,7 @@ class CompactConfig:
     @property
     def frame_tokens(self) -> int:
         """Visual tokens per frame (V)."""
-        return self.slots + 1 if self.slots else self.regions + self.concept_token
+        return self.slots // self.slots_per_token + 1 if self.slots else self.regions + self.concept_token
 
     def region_centres(self) -> list[float]:
         """Where the regions of one side are centred, as shares of the picture's side."""
@@ -213,7 +216,7 @@ class CompactModel(StreamModel):
         self.decoder = decoder
         self.projector: Any  # a Projector; with slots a SlotProjector
         if config.slots:
-            self.projector = SlotProjector(config.slots, config.hidden_size)
+            self.projector = SlotProjector(config.slots, config.slots_per_token, config.hidden_size)
             self.vision = SlotVision()
         else:
             self.projector = Projector(config)

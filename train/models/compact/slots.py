@@ -24,24 +24,28 @@ _VERSION = "nanodet-slots-1"
 
 
 class SlotProjector(nn.Module):
-    """Map features of slots to visual tokens: one small network for slots, one for the frame's row.
+    """Map features of slots to visual tokens: one small network for groups of slots, one for the frame's row.
 
-    ``slots``: K; ``hidden_size``: the decoder's width D.
+    ``slots``: K; ``group``: slots that share a token, a divisor of K; ``hidden_size``: the decoder's width D.
+    Fewer tokens cost less: with two slots a token a timestep of 17 tokens has 12.
     """
 
-    def __init__(self, slots: int, hidden_size: int) -> None:
+    def __init__(self, slots: int, group: int, hidden_size: int) -> None:
         super().__init__()
         self.slots = slots
-        self.slot = _network(hidden_size)
-        self.frame = _network(hidden_size)
+        self.group = group
+        row = width(len(CLASSES))
+        self.slot = _network(group * row, hidden_size)
+        self.frame = _network(row, hidden_size)
         self.out_norm = nn.RMSNorm(hidden_size, eps=1e-5)
         nn.init.constant_(self.out_norm.weight, 0.1)  # near the scale of freshly made token embeddings
-        self.place = nn.Parameter(torch.randn(slots + 1, hidden_size) * 0.02)
+        self.place = nn.Parameter(torch.randn(slots // group + 1, hidden_size) * 0.02)
         self.concept = None
 
     def forward(self, features: Tensor, streams: Sequence[int] | None = None) -> Tensor:
-        """``features`` [N, K + 1, F] -> visual tokens [N, K + 1, D]. ``streams`` is not used."""
-        tokens = torch.cat([self.slot(features[:, :-1]), self.frame(features[:, -1:])], dim=1)
+        """``features`` [N, K + 1, F] -> visual tokens [N, K / group + 1, D]. ``streams`` is not used."""
+        groups = features[:, :-1].unflatten(1, (self.slots // self.group, self.group))  # [N, K/g, g, F]
+        tokens = torch.cat([self.slot(groups.flatten(2)), self.frame(features[:, -1:])], dim=1)
         return self.out_norm(tokens) + self.place
 
 
@@ -134,9 +138,9 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _network(hidden_size: int) -> nn.Sequential:
+def _network(inputs: int, hidden_size: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(width(len(CLASSES)), 2 * hidden_size),
+        nn.Linear(inputs, 2 * hidden_size),
         nn.GELU(),
         nn.Linear(2 * hidden_size, 2 * hidden_size),
         nn.GELU(),
