@@ -49,7 +49,8 @@ def score(
 ) -> None:
     """Ask CHECKPOINT the questions in FILES, all at once rather than clip by clip, and score what it says.
 
-    F1 is of questions with answers; false alarms per minute are of those without. Choose a
+    A checkpoint that watches for several questions in one session is asked them together and, to compare,
+    apart. F1 is of questions with answers; false alarms per minute are of those without. Choose a
     threshold on validation clips, never on those that are reported.
     """
     from rich.console import Console
@@ -59,17 +60,21 @@ def score(
     from train.rollout.examination import Examination, drawn, figures
 
     loaded = load_checkpoint(checkpoint)
+    together = loaded.stream_format.queries_per_session
     tests = {}
     for file in files:
         examination = Examination(loaded, (file,), cache)
-        asked = drawn(examination.annotations, questions, seed)
+        asked = drawn(examination.annotations, questions, seed, together)
         tests[file] = examination, asked
     found: dict[str, dict[str, Any]] = {str(file): {} for file in files}
     for threshold in sorted(set(thresholds)) or [loaded.stream_format.threshold]:
         for file, (examination, asked) in tests.items():
-            found[str(file)][f"{threshold:g}"] = figures(
-                asked, examination.ask(asked, threshold), open_judge(judge)
-            )
+            modes = [
+                figures(asked, examination.ask(asked, threshold, most), open_judge(judge))
+                for most in dict.fromkeys((together, 1))
+            ]
+            apart = {"queries_per_session": together, "apart": modes[1]} if together > 1 else {}
+            found[str(file)][f"{threshold:g}"] = modes[0] | apart
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -88,12 +93,15 @@ def _table(by_threshold: dict[str, dict[str, Any]]) -> Table:
 
     some = next(iter(by_threshold.values()))
     parts = [part for part in ("W-Avg", *TASKS) if part in some.get("f1", {})]
-    table = Table("threshold", *parts)
+    grouped = "apart" in some
+    table = Table("threshold", *(["questions a session"] if grouped else []), *parts)
     if "false_alarms" in some:
         table.add_column("false alarms/min")
-    for threshold, figures in by_threshold.items():
-        row = [f"{figures['f1'][part]:.1f}" for part in parts]
-        if "false_alarms" in figures:
-            row.append(f"{figures['false_alarms']['per_minute']:.2f}")
-        table.add_row(threshold, *row)
+    for threshold, together in by_threshold.items():
+        for figures in (together, together["apart"]) if grouped else (together,):
+            row = [str(figures.get("queries_per_session", 1))] if grouped else []
+            row += [f"{figures['f1'][part]:.1f}" for part in parts]
+            if "false_alarms" in figures:
+                row.append(f"{figures['false_alarms']['per_minute']:.2f}")
+            table.add_row(threshold, *row)
     return table
