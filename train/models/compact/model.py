@@ -8,7 +8,7 @@ computed once and cached on disk.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from train.models.cache_argument import CACHE_ARGUMENT
 from train.models.compact.concept import ConceptToken, name_embeddings
 from train.models.compact.lite0 import Lite0Vision
 from train.models.compact.slots import SlotProjector, SlotVision
+from train.models.perception.zones import ZONES
 from train.models.vision import FrozenVision
 
 FEATURE_CHANNELS = 320
@@ -40,6 +41,7 @@ class CompactConfig:
     ``motion``: a region's token is made from the frame before as well, so it can say what moved.
     ``slots``: objects per frame when the frozen vision is a detector (:mod:`train.models.compact.slots`);
     0: it is EfficientNet-Lite0.
+    ``zones``: zones of a camera's frame that the slots' tokens tell apart, 0 or 4.
     ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding, never said.
     """
 
@@ -59,10 +61,13 @@ class CompactConfig:
     concept_token: bool = False
     motion: bool = False
     slots: int = 0
+    zones: int = 0
 
     def __post_init__(self) -> None:
         if self.visual_grid not in _WINDOWS:
             raise ValueError(f"visual_grid must be one of {sorted(_WINDOWS)}, got {self.visual_grid}")
+        if self.zones not in (0, ZONES) or (self.zones and not self.slots):
+            raise ValueError(f"zones must be 0, or {ZONES} for a model with slots, got {self.zones}")
         if not 0 <= self.used_vocab <= self.vocab_size:
             raise ValueError(f"used_vocab must lie in 0..vocab_size, got {self.used_vocab}")
 
@@ -212,7 +217,7 @@ class CompactModel(StreamModel):
         self.decoder = decoder
         self.projector: Any  # a Projector; with slots a SlotProjector
         if config.slots:
-            self.projector = SlotProjector(config.slots, config.hidden_size)
+            self.projector = SlotProjector(config.slots, config.hidden_size, config.zones)
             self.vision = SlotVision()
         else:
             self.projector = Projector(config)
@@ -220,6 +225,11 @@ class CompactModel(StreamModel):
     @property
     def frame_tokens(self) -> int:
         return self.config.frame_tokens
+
+    def add_zones(self, zones: int) -> None:
+        """Let a model with slots read ``zones`` zones as well; see :meth:`SlotProjector.add_zones`."""
+        self.config = replace(self.config, zones=zones)  # raises ValueError for a number that cannot be
+        self.projector.add_zones(zones)
 
     def name_concepts(self, tokenizer: Tokenizer) -> None:
         """Give the concept token, if there is one, the class names in the decoder's present embeddings."""

@@ -14,35 +14,56 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from train.errors import TrainingError
 from train.models.perception.detections import Detections
 from train.models.perception.features import width
 from train.models.perception.nanodet import CLASSES, HEADS, SIZE
 from train.models.perception.vision import DETECTOR, SlotHead
 from train.models.vision import Encode
 
-_VERSION = "nanodet-slots-1"
+_VERSION = "nanodet-slots-2"
 
 
 class SlotProjector(nn.Module):
     """Map features of slots to visual tokens: one small network for slots, one for the frame's row.
 
-    ``slots``: K; ``hidden_size``: the decoder's width D.
+    ``slots``: K; ``hidden_size``: the decoder's width D; ``zones``: zones that it reads, 0 for none.
     """
 
-    def __init__(self, slots: int, hidden_size: int) -> None:
+    def __init__(self, slots: int, hidden_size: int, zones: int = 0) -> None:
         super().__init__()
-        self.slots = slots
-        self.slot = _network(hidden_size)
-        self.frame = _network(hidden_size)
+        self.slots, self.zones = slots, zones
+        self.slot = _network(hidden_size, zones)
+        self.frame = _network(hidden_size, zones)
         self.out_norm = nn.RMSNorm(hidden_size, eps=1e-5)
         nn.init.constant_(self.out_norm.weight, 0.1)  # near the scale of freshly made token embeddings
         self.place = nn.Parameter(torch.randn(slots + 1, hidden_size) * 0.02)
         self.concept = None
 
     def forward(self, features: Tensor, streams: Sequence[int] | None = None) -> Tensor:
-        """``features`` [N, K + 1, F] -> visual tokens [N, K + 1, D]. ``streams`` is not used."""
+        """``features`` [N, K + 1, F] -> visual tokens [N, K + 1, D]. ``streams`` is not used.
+
+        Without zones F may be less by their number. Raises TrainingError for features of another width.
+        """
+        wanted, found = width(len(CLASSES), self.zones), features.shape[-1]
+        if found != wanted and (self.zones or found != width(len(CLASSES))):
+            raise TrainingError(
+                f"the clips have {found} features a slot, the model reads {wanted}; generate the clips again"
+            )
+        features = features[..., :wanted]
         tokens = torch.cat([self.slot(features[:, :-1]), self.frame(features[:, -1:])], dim=1)
         return self.out_norm(tokens) + self.place
+
+    @torch.no_grad()
+    def add_zones(self, zones: int) -> None:
+        """Read ``zones`` zones as well. Until they are trained they change nothing: the weights are 0."""
+        for network in (self.slot, self.frame):
+            first = network[0]
+            assert isinstance(first, nn.Linear)
+            more = first.weight.new_zeros(first.out_features, zones - self.zones)
+            first.weight = nn.Parameter(torch.cat([first.weight, more], dim=1))
+            first.in_features = first.weight.shape[1]
+        self.zones = zones
 
 
 @dataclass(frozen=True)
@@ -134,9 +155,9 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _network(hidden_size: int) -> nn.Sequential:
+def _network(hidden_size: int, zones: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(width(len(CLASSES)), 2 * hidden_size),
+        nn.Linear(width(len(CLASSES), zones), 2 * hidden_size),
         nn.GELU(),
         nn.Linear(2 * hidden_size, 2 * hidden_size),
         nn.GELU(),
