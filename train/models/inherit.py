@@ -16,7 +16,8 @@ def inherited(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
     A fine-tuned model then keeps the stream format it was trained under: threshold, window, response tokens.
     An ``init`` that can't be read changes nothing here: loading the model says what is wrong with it.
-    Raises ValueError for a key of ``model`` that differs from the checkpoint's, because it has no effect.
+    Raises ValueError for a key of ``model`` that differs from the checkpoint's, because it has no effect;
+    but ``zones`` can be added to a model that has none.
     """
     result = dict(recipe)
     config = _config(recipe.get("init"))
@@ -28,7 +29,7 @@ def inherited(recipe: Mapping[str, Any]) -> dict[str, Any]:
     result["protocol"] = theirs | own_stream_format
     for key, value in own_model.items():
         found = config["model"].get(key)
-        if found != value:
+        if found != value and not (key == "zones" and not found):
             raise ValueError(
                 f"model.{key} is {value!r}, but the model is that of init ({recipe['init']}), where it is "
                 f'{found!r}: leave the key out, or set init = "scratch"'

@@ -183,7 +183,21 @@ def _from_checkpoint(recipe: SFTRecipe, say: Callable[[str], None]) -> tuple[Str
     _check_stream_format(folder, checkpoint.stream_format, recipe.protocol)
     for line in changes(checkpoint.stream_format, recipe.protocol):
         say(f"{folder}: the recipe changes {line}")
+    _add_zones(checkpoint.model, recipe, say)
     return checkpoint.model.train(), checkpoint.tokenizer
+
+
+def _add_zones(model: StreamModel, recipe: SFTRecipe, say: Callable[[str], None]) -> None:
+    """Let a model that was trained without zones learn them, if the recipe says so."""
+    zones = recipe.model.zones
+    if not zones or zones == getattr(model.config, "zones", 0):
+        return
+    if recipe.lora is not None or not isinstance(model, CompactModel) or not model.config.slots:
+        raise RecipeError(
+            f"model.zones is {zones}: only a model with slots, trained without lora, can learn zones"
+        )
+    model.add_zones(zones)
+    say(f"{recipe.init}: learns {zones} zones; their weights start at zero")
 
 
 def start_from(folder: Path, lora: LoraSettings | None) -> Checkpoint:

@@ -13,10 +13,14 @@ from click.testing import CliRunner
 from tests.train.tiny_config import ONE_LAYER
 from train.__main__ import main
 from train.data.dataset import Source
+from train.errors import TrainingError
 from train.models.checkpoint import load_checkpoint
+from train.models.compact.model import CompactConfig, CompactModel
 from train.models.compact.slots import SlotProjector
+from train.models.inherit import inherited
 from train.models.perception.features import width
 from train.models.perception.nanodet import CLASSES
+from train.models.perception.zones import ZONES
 from train.models.tokenizer import train_tokenizer
 from train.sft.recipe import SFTRecipe
 from train.sft.run import run_sft
@@ -29,13 +33,34 @@ SLOTS = 10
 def test_a_token_for_every_group_of_slots_and_one_for_the_frame(group: int) -> None:
     torch.manual_seed(0)
     projector = SlotProjector(SLOTS, group, 32)
-    features = torch.randn(3, SLOTS + 1, width(len(CLASSES)))
+    features = torch.randn(3, SLOTS + 1, width(len(CLASSES), zones=0))
     tokens = projector(features)
     assert tokens.shape == (3, SLOTS // group + 1, 32)
     changed = features.clone()
     changed[:, 5] += 1
     moved = (projector(changed) - tokens).abs().amax((0, 2)) > 1e-6
     assert moved.nonzero().flatten().tolist() == [5 // group]  # a token depends on its own slots alone
+
+
+def test_zones_that_are_added_change_nothing_at_first() -> None:
+    torch.manual_seed(0)
+    model = CompactModel(replace(ONE_LAYER, slots=SLOTS))
+    features = torch.randn(3, SLOTS + 1, width(len(CLASSES)))
+    before = model.projector(features)
+    model.add_zones(ZONES)
+    assert model.config.zones == ZONES
+    torch.testing.assert_close(model.projector(features), before)
+    model.projector(features).sum().backward()
+    for network in (model.projector.slot, model.projector.frame):
+        assert network[0].weight.grad[:, -ZONES:].abs().max() > 0  # but they can be learned
+    with pytest.raises(TrainingError, match="the clips have 106 features a slot, the model reads 110"):
+        model.projector(features[..., :-ZONES])
+
+
+def test_zones_are_for_slots_alone() -> None:
+    for change in ({"zones": 4}, {"zones": 3, "slots": SLOTS}):
+        with pytest.raises(ValueError, match="zones must be 0, or 4 for a model with slots"):
+            replace(ONE_LAYER, **change)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +93,17 @@ def test_a_tiny_model_learns_from_slots_and_is_scored(
     result = CliRunner().invoke(main, [*arguments, "--cache", str(tmp_path / "cache")])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)[str(data)]
+
+    # A model without zones learns them, by a recipe that says so.
+    wanted = {"init": str(folder), "model": {"zones": ZONES}}
+    assert inherited(wanted)["model"] == {"zones": ZONES}
+    further = replace(
+        recipe, init=str(folder), output=tmp_path / "zones", model=CompactConfig(slots=1, zones=4)
+    )
+    assert run_sft(further)
+    learned = load_checkpoint(tmp_path / "zones" / "checkpoint").model
+    assert learned.config == replace(checkpoint.model.config, zones=ZONES)
+    assert learned.projector.slot[0].weight.shape[1] == 2 * width(len(CLASSES))
+    assert "learns 4 zones; their weights start at zero" in (tmp_path / "zones" / "train.log").read_text()
+    with pytest.raises(ValueError, match=r"model\.zones is 0, but the model is that of init"):
+        inherited({"init": str(tmp_path / "zones" / "checkpoint"), "model": {"zones": 0}})

@@ -8,7 +8,7 @@ computed once and cached on disk.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from train.models.chunked_attention import CHUNKED_CAUSAL
 from train.models.compact.concept import ConceptToken, name_embeddings
 from train.models.compact.lite0 import Lite0Vision
 from train.models.compact.slots import SlotProjector, SlotVision
+from train.models.perception.zones import ZONES
 from train.models.vision import FrozenVision
 
 FEATURE_CHANNELS = 320
@@ -41,6 +42,7 @@ class CompactConfig:
     ``motion``: a region's token is made from the frame before as well, so it can say what moved.
     ``slots``: objects per frame when the frozen vision is a detector (:mod:`train.models.compact.slots`);
     0: it is EfficientNet-Lite0. ``slots_per_token``: how many of them share a visual token.
+    ``zones``: zones of a camera's frame that the slots' tokens tell apart, 0 or 4.
     ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding, never said.
     """
 
@@ -61,10 +63,13 @@ class CompactConfig:
     motion: bool = False
     slots: int = 0
     slots_per_token: int = 1
+    zones: int = 0
 
     def __post_init__(self) -> None:
         if self.visual_grid not in _WINDOWS:
             raise ValueError(f"visual_grid must be one of {sorted(_WINDOWS)}, got {self.visual_grid}")
+        if self.zones not in (0, ZONES) or (self.zones and not self.slots):
+            raise ValueError(f"zones must be 0, or {ZONES} for a model with slots, got {self.zones}")
         if not 0 <= self.used_vocab <= self.vocab_size:
             raise ValueError(f"used_vocab must lie in 0..vocab_size, got {self.used_vocab}")
         if self.slots_per_token < 1 or self.slots % self.slots_per_token:
@@ -216,7 +221,9 @@ class CompactModel(StreamModel):
         self.decoder = decoder
         self.projector: Any  # a Projector; with slots a SlotProjector
         if config.slots:
-            self.projector = SlotProjector(config.slots, config.slots_per_token, config.hidden_size)
+            self.projector = SlotProjector(
+                config.slots, config.slots_per_token, config.hidden_size, config.zones
+            )
             self.vision = SlotVision()
         else:
             self.projector = Projector(config)
@@ -224,6 +231,11 @@ class CompactModel(StreamModel):
     @property
     def frame_tokens(self) -> int:
         return self.config.frame_tokens
+
+    def add_zones(self, zones: int) -> None:
+        """Let a model with slots read ``zones`` zones as well; see :meth:`SlotProjector.add_zones`."""
+        self.config = replace(self.config, zones=zones)  # raises ValueError for a number that cannot be
+        self.projector.add_zones(zones)
 
     def name_concepts(self, tokenizer: Tokenizer) -> None:
         """Give the concept token, if there is one, the class names in the decoder's present embeddings."""

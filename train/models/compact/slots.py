@@ -14,27 +14,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from train.errors import TrainingError
 from train.models.perception.detections import Detections
 from train.models.perception.features import width
 from train.models.perception.nanodet import CLASSES, HEADS, SIZE
 from train.models.perception.vision import DETECTOR, SlotHead
 from train.models.vision import Encode
 
-_VERSION = "nanodet-slots-1"
+_VERSION = "nanodet-slots-2"
 
 
 class SlotProjector(nn.Module):
     """Map features of slots to visual tokens: one small network for groups of slots, one for the frame's row.
 
-    ``slots``: K; ``group``: slots that share a token, a divisor of K; ``hidden_size``: the decoder's width D.
-    Fewer tokens cost less: with two slots a token a timestep of 17 tokens has 12.
+    ``slots``: K; ``group``: slots that share a token, a divisor of K; ``hidden_size``: the decoder's width D;
+    ``zones``: zones that it reads, 0 for none. Fewer tokens cost less: with two slots a token a timestep of
+    17 tokens has 12.
     """
 
-    def __init__(self, slots: int, group: int, hidden_size: int) -> None:
+    def __init__(self, slots: int, group: int, hidden_size: int, zones: int = 0) -> None:
         super().__init__()
-        self.slots = slots
-        self.group = group
-        row = width(len(CLASSES))
+        self.slots, self.group, self.zones = slots, group, zones
+        row = width(len(CLASSES), zones)
         self.slot = _network(group * row, hidden_size)
         self.frame = _network(row, hidden_size)
         self.out_norm = nn.RMSNorm(hidden_size, eps=1e-5)
@@ -43,10 +44,31 @@ class SlotProjector(nn.Module):
         self.concept = None
 
     def forward(self, features: Tensor, streams: Sequence[int] | None = None) -> Tensor:
-        """``features`` [N, K + 1, F] -> visual tokens [N, K / group + 1, D]. ``streams`` is not used."""
+        """``features`` [N, K + 1, F] -> visual tokens [N, K / group + 1, D]. ``streams`` is not used.
+
+        Without zones F may be less by their number. Raises TrainingError for features of another width.
+        """
+        wanted, found = width(len(CLASSES), self.zones), features.shape[-1]
+        if found != wanted and (self.zones or found != width(len(CLASSES))):
+            raise TrainingError(
+                f"the clips have {found} features a slot, the model reads {wanted}; generate the clips again"
+            )
+        features = features[..., :wanted]
         groups = features[:, :-1].unflatten(1, (self.slots // self.group, self.group))  # [N, K/g, g, F]
         tokens = torch.cat([self.slot(groups.flatten(2)), self.frame(features[:, -1:])], dim=1)
         return self.out_norm(tokens) + self.place
+
+    @torch.no_grad()
+    def add_zones(self, zones: int) -> None:
+        """Read ``zones`` zones as well. Until they are trained they change nothing: the weights are 0."""
+        for network, rows in ((self.slot, self.group), (self.frame, 1)):
+            first = network[0]
+            assert isinstance(first, nn.Linear)
+            weight = first.weight.unflatten(1, (rows, -1))  # [2 D, rows, F]
+            more = weight.new_zeros(*weight.shape[:2], zones - self.zones)
+            first.weight = nn.Parameter(torch.cat([weight, more], dim=2).flatten(1))
+            first.in_features = first.weight.shape[1]
+        self.zones = zones
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,31 @@ import torch
 from torch import Tensor
 
 from train.models.perception.tracker import Slots
+from train.models.perception.zones import ZONES, at_feet
 
 SCALARS = 20
 COLOURS = 6
 
 
-def width(classes: int) -> int:
-    """F: numbers in a row."""
-    return SCALARS + COLOURS + classes
+def width(classes: int, zones: int = ZONES) -> int:
+    """F: numbers in a row. Zones come last: a model that does not know them reads the rest (``zones`` 0)."""
+    return SCALARS + COLOURS + classes + zones
 
 
-def describe(slots: Slots, brightness: Tensor) -> Tensor:
-    """Slots [B, K, ...] and the frame's mean brightness [B] (0..1) -> features [B, K + 1, F].
+def describe(slots: Slots, brightness: Tensor, zones: Tensor) -> Tensor:
+    """Slots [B, K, ...] as numbers.
 
     A slot's row: taken, seen now, new, age, missing, centre, size, nearness of the four borders, velocity,
-    growth, score, colours, class scores. The frame's row: how many of each class are seen now, and the
-    brightness.
+    growth, score, colours, class scores, in which zones it stands. The frame's row: how many of each class
+    are seen now, the brightness, and which share of the frame each zone covers.
+
+    Args:
+        slots: what is followed.
+        brightness: mean of the frame [B], 0..1.
+        zones: [B, Z, G, G], as :func:`train.models.perception.zones.at_feet` takes it.
+
+    Returns:
+        Features [B, K + 1, F].
     """
     x1, y1, x2, y2 = slots.boxes.unbind(-1)
     taken = slots.taken
@@ -50,7 +59,8 @@ def describe(slots: Slots, brightness: Tensor) -> Tensor:
         ],
         dim=-1,
     )  # [B, K, SCALARS]
-    rows = torch.cat([scalars, slots.colours, slots.scores], dim=-1)
+    stands = at_feet(zones, slots.boxes) * taken[..., None]  # [B, K, Z]
+    rows = torch.cat([scalars, slots.colours, slots.scores, stands], dim=-1)
     counts = (slots.scores * seen[..., None]).sum(1)  # [B, C]
     batch = taken.shape[0]
     whole = torch.cat(
@@ -61,6 +71,7 @@ def describe(slots: Slots, brightness: Tensor) -> Tensor:
             torch.ones(batch, 1, device=taken.device),
             torch.zeros(batch, COLOURS, device=taken.device),
             counts,
+            zones.mean((2, 3)),
         ],
         dim=-1,
     )

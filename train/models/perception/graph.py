@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from train.models.perception.nanodet import HEADS, MEAN, SIZE, STD
 from train.models.perception.tfjs import OPSET, ConversionError, convert
 from train.models.perception.vision import SlotHead
+from train.models.perception.zones import no_zones
 
 _SEEN = "seen_pixels"
 
@@ -56,7 +57,7 @@ def check_detector(path: Path) -> None:
 
 
 def compose(detector: onnx.ModelProto, head: SlotHead) -> onnx.ModelProto:
-    """Join the detector and the head: ``pixels``, ``previous`` -> ``tokens``, ``trace``."""
+    """Join the detector and the head: ``pixels``, ``previous`` (and ``zones``) -> ``tokens``, ``trace``."""
     seen = onnx.ModelProto()
     seen.CopyFrom(detector)
     seen.graph.node.append(helper.make_node("Identity", ["pixels"], [_SEEN]))
@@ -76,12 +77,15 @@ def export_head(head: SlotHead) -> onnx.ModelProto:
     """Export the head alone, at the detector's opset."""
     shapes = [(1, (SIZE // stride) ** 2, values) for values in (80, 44) for stride in (8, 16, 32)]
     inputs = (*(torch.rand(shape) for shape in shapes), torch.rand(1, 3, SIZE, SIZE) * 255, head.first())
+    names = [*HEADS, "pixels", "previous"]
+    if head.reads_zones:
+        inputs, names = (*inputs, no_zones()), [*names, "zones"]
     program = torch.onnx.export(
         head.eval(),
         inputs,
         dynamo=True,
         opset_version=OPSET,
-        input_names=[*HEADS, "pixels", "previous"],
+        input_names=names,
         output_names=["tokens", "trace"],
         verbose=False,
     )

@@ -15,6 +15,7 @@ from train.models.perception.detections import Detections, half_colours, select
 from train.models.perception.features import describe
 from train.models.perception.nanodet import CLASSES, STRIDES, decode
 from train.models.perception.tracker import Slots, TrackerConfig, track
+from train.models.perception.zones import no_zones
 
 DETECTOR = "detector.onnx"
 """Beside a checkpoint's weights: ``pixels`` [1, 3, SIZE, SIZE], RGB in 0..255, to ``nanodet.HEADS``."""
@@ -28,12 +29,18 @@ class SlotHead(nn.Module):
     """Decode, select and follow what the detector saw.
 
     ``projector``: features [1, K + 1, F] to visual tokens [1, K + 1, D]; without one the features come out.
+    A projector that knows zones makes ``zones`` an input of the exported graph.
     """
 
     def __init__(self, projector: nn.Module | None = None, config: TrackerConfig | None = None) -> None:
         super().__init__()
         self.config = config or TrackerConfig()
         self.projector = projector
+
+    @property
+    def reads_zones(self) -> bool:
+        """Whether the zones of a camera's frame make a difference to what comes out."""
+        return self.projector is None or bool(self.projector.zones)
 
     def first(self) -> Tensor:
         """Return the state before the first frame: no slot is taken."""
@@ -49,6 +56,7 @@ class SlotHead(nn.Module):
         boxes_32: Tensor,
         pixels: Tensor,
         previous: Tensor,
+        zones: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Take one frame.
 
@@ -57,6 +65,8 @@ class SlotHead(nn.Module):
             boxes_8: [1, cells, 4 x BINS] sides of boxes of stride 8; likewise of 16 and 32.
             pixels: [1, 3, SIZE, SIZE] RGB in 0..255, letterboxed.
             previous: [1, K, 16 + C], the state that the frame before left; zeros before the first.
+            zones: [1, Z, G, G], the camera's zones on a grid over the content; None or zeros where there are
+                none.
 
         Returns:
             Visual tokens [1, K + 1, D] (features [1, K + 1, F] without a projector), and the state.
@@ -66,7 +76,8 @@ class SlotHead(nn.Module):
         slots = track(seen, Slots.unpack(previous), self.config)
         # The borders are black: what the whole square sums up to is the content's.
         area = (content[:, 2:] - content[:, :2]).prod(-1)
-        features = describe(slots, (pixels / 255).mean(dim=(1, 2, 3)) / area)
+        light = (pixels / 255).mean(dim=(1, 2, 3)) / area
+        features = describe(slots, light, no_zones() if zones is None else zones)
         return features if self.projector is None else self.projector(features), slots.pack()
 
     def detections(

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from benchmarks.metric.annotations import dump_line
 from edge_runtime.atomic_write import whole_file
 from train.models.perception.detections import Detections
-from train.models.perception.features import describe
+from train.models.perception.features import describe, width
 from train.models.perception.nanodet import CLASSES
 from train.models.perception.tracker import Slots, TrackerConfig, track
+from train.models.perception.zones import no_zones
 from train.progress import Progress
 from train.synthetic.detections.captions import captions
 from train.synthetic.detections.detector import detect
@@ -32,6 +33,8 @@ from train.synthetic.detections.questions import ask_all
 from train.synthetic.detections.scene import look
 from train.synthetic.detections.stories import tell
 from train.synthetic.detections.stories.stage import UNSEEN, USUAL
+from train.synthetic.detections.zone_questions import ask_zones
+from train.synthetic.detections.zones import Zones, draw_zones
 from train.synthetic.sprites.rubrics import write_rubric
 
 SPLITS = ("train", "validation", "test", "paraphrase", "hard", "layouts")
@@ -52,6 +55,10 @@ class GenerateConfig:
     def rng(self, index: int) -> np.random.Generator:
         """Random numbers of one clip; no two clips or splits share a stream."""
         return np.random.default_rng([2605, SPLITS.index(self.split), self.seed, index])
+
+    def zones_rng(self, index: int) -> np.random.Generator:
+        """Those of the clip's zones, apart from the others: the story and what it sees stay as they are."""
+        return np.random.default_rng([2605, SPLITS.index(self.split), self.seed, index, 1])
 
 
 def generate(config: GenerateConfig, workers: int = 1) -> Path:
@@ -82,6 +89,7 @@ def _write_block(config: GenerateConfig, start: int) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     seen: list[Detections] = []
     light: list[NDArray[np.float32]] = []
+    grids: list[NDArray[np.float32]] = []
     paths: list[Path] = []
     for index in indices:
         rng = config.rng(index)
@@ -89,28 +97,48 @@ def _write_block(config: GenerateConfig, start: int) -> list[dict[str, Any]]:
         view = look(scene)
         facts = Facts.of(family, scene, view)
         name = f"{config.split}-{config.seed}-{index:06d}"
-        records += _records(name, facts, _questions(config.split, rng, facts))
+        questions = _questions(config.split, rng, facts)
+        zones_rng = config.zones_rng(index)
+        zones = draw_zones(zones_rng, facts)
+        if zones is not None:
+            questions += _zone_questions(config.split, zones_rng, facts, zones)
+        records += _records(name, facts, questions)
         if config.split == "train":
             records += _records(f"{name}/captions", facts, [captions(facts)], name)
         path = config.out / "clips" / f"{name}.npy"
-        if not path.exists():
+        if not _is_whole(path):
             times = np.arange(1, int(scene.duration * config.fps) + 1) / config.fps
             seen.append(detect(rng, scene, times, TrackerConfig().slots, view=view))
             brightness = scene.brightness.at(times)[:, 0] + rng.normal(0, 0.01, len(times))
             light.append(brightness.clip(0, 1).astype(np.float32))
+            grids.append(no_zones()[0].numpy() if zones is None else zones.grid())
             paths.append(path)
     if paths:
-        for path, features in zip(paths, follow(seen, light), strict=True):
+        for path, features in zip(paths, follow(seen, light, grids), strict=True):
             with whole_file(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, features, allow_pickle=False)
     return records
 
 
-def follow(clips: list[Detections], brightness: list[NDArray[np.float32]]) -> Iterator[NDArray[np.float16]]:
-    """Detections of clips [T, D, ...], T different in each, to features [T, K + 1, F]; clips side by side."""
+def _is_whole(path: Path) -> bool:
+    """Whether the clip is there, with features as they are now: those of an earlier version are narrower."""
+    try:
+        return bool(np.load(path, mmap_mode="r", allow_pickle=False).shape[-1] == width(len(CLASSES)))
+    except FileNotFoundError:
+        return False
+
+
+def follow(
+    clips: list[Detections], brightness: list[NDArray[np.float32]], zones: list[NDArray[np.float32]]
+) -> Iterator[NDArray[np.float16]]:
+    """Detections of clips [T, D, ...], T different in each, to features [T, K + 1, F]; clips side by side.
+
+    ``brightness`` [T] and ``zones`` [Z, G, G] of each clip.
+    """
     config = TrackerConfig()
     lengths = [len(light) for light in brightness]
     slots = Slots.empty(len(clips), config.slots, len(CLASSES))
+    grids = torch.from_numpy(np.stack(zones))
     rows = []
     with torch.no_grad():
         for t in range(max(lengths)):
@@ -118,7 +146,7 @@ def follow(clips: list[Detections], brightness: list[NDArray[np.float32]]) -> It
             seen = Detections(*(torch.stack(parts) for parts in zip(*now, strict=True)))
             light = torch.tensor([b[min(t, n - 1)] for b, n in zip(brightness, lengths, strict=True)])
             slots = track(seen, slots, config)
-            rows.append(describe(slots, light).half())
+            rows.append(describe(slots, light, grids).half())
     features = torch.stack(rows, dim=1).numpy()  # [clips, T, K + 1, F]
     for index, length in enumerate(lengths):
         yield features[index, :length]
@@ -134,6 +162,12 @@ def _questions(split: str, rng: np.random.Generator, facts: Facts) -> list[Quest
         return [question for question in ask_all(rng, facts, most=0, quiet=6) if question.hard]
     quiet = 4 if split == "train" else 2
     return ask_all(rng, facts, most=6, quiet=quiet, paraphrase=split == "paraphrase")
+
+
+def _zone_questions(split: str, rng: np.random.Generator, facts: Facts, zones: Zones) -> list[Question]:
+    if split == "hard":
+        return [question for question in ask_zones(rng, facts, zones, most=0, quiet=1.3) if question.hard]
+    return ask_zones(rng, facts, zones, most=1, quiet=1.0, paraphrase=split == "paraphrase")
 
 
 def _records(prefix: str, facts: Facts, questions: list[Question], clip: str = "") -> list[dict[str, Any]]:

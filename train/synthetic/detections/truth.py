@@ -63,7 +63,7 @@ def seen(scene: Scene, view: View) -> NDArray[np.bool_]:
     clear = np.array([actor.kind.full_px for actor in scene.actors]) * MIN_SIZE
     raw = (view.visible >= MIN_VISIBLE) & (view.pixels >= clear)
     steady = round(STEADY_S / STEP_S)
-    clean = np.stack([_without_short(raw[:, n], steady) for n in range(raw.shape[1])], axis=1)
+    clean = np.stack([without_short(raw[:, n], steady) for n in range(raw.shape[1])], axis=1)
     dark = dark_moments(scene)
     for i in np.flatnonzero(dark):
         # In the dark nobody can tell who comes and goes: what was there last is taken to be there.
@@ -97,9 +97,9 @@ def presence(scene: Scene, view: View, in_view: NDArray[np.bool_]) -> list[Event
         if actor.kind.name not in MOBILE or not moves(actor):
             continue
         for span in spans(in_view[:, n], view.times):
-            if span.start > view.times[0] and not _hidden_before(view, n, span.start):
+            if span.start > view.times[0] and not hidden_before(view, n, span.start):
                 events.append(Event("enters", n, span.start, span.start + 1.0))
-            if span.end < view.times[-1] and not _hidden_before(view, n, span.end + STEP_S):
+            if span.end < view.times[-1] and not hidden_before(view, n, span.end + STEP_S):
                 events.append(Event("leaves", n, max(span.start, span.end - 1.0), span.end))
     return events
 
@@ -125,7 +125,7 @@ def moves(actor: Actor) -> bool:
     return actor.place.varies or actor.there.varies
 
 
-def _hidden_before(view: View, n: int, time: float) -> bool:
+def hidden_before(view: View, n: int, time: float) -> bool:
     """Whether the object was in the picture all the same just before (or from) ``time``, only covered."""
     i = int(np.argmin(np.abs(view.times - time)))
     before = max(0, i - 1)
@@ -165,7 +165,7 @@ def changes(
     return found
 
 
-def _without_short(flags: NDArray[np.bool_], steady: int) -> NDArray[np.bool_]:
+def without_short(flags: NDArray[np.bool_], steady: int) -> NDArray[np.bool_]:
     """Close gaps, then remove stretches, shorter than ``steady`` moments, except at the ends."""
     for value in (False, True):
         flags = flags.copy()

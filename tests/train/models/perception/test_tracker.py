@@ -7,6 +7,7 @@ import torch
 from train.models.perception.detections import Detections
 from train.models.perception.features import COLOURS, SCALARS, describe, width
 from train.models.perception.tracker import Slots, TrackerConfig, track
+from train.models.perception.zones import ZONES
 
 CONFIG = TrackerConfig(slots=4)
 PERSON, CAR = 0, 1
@@ -108,14 +109,18 @@ def test_packed_slots_come_back() -> None:
 
 def test_features_of_a_frame() -> None:
     slots = follow(seen((0.2, 0.5, PERSON)), seen((0.3, 0.5, PERSON), (0.95, 0.5, CAR)))[-1]
-    rows = describe(slots, torch.tensor([0.4]))
-    assert rows.shape == (1, 5, width(3)) and width(3) == SCALARS + COLOURS + 3
+    left = torch.zeros(1, ZONES, 8, 8)
+    left[:, 1, :, :4] = 1
+    rows = describe(slots, torch.tensor([0.4]), left)
+    assert rows.shape == (1, 5, width(3)) and width(3) == SCALARS + COLOURS + 3 + ZONES
     person, car = holder(slots, 0.3), holder(slots, 0.95)
     assert rows[0, person, :3].tolist() == [1, 1, 0] and rows[0, car, :3].tolist() == [1, 1, 1]
     torch.testing.assert_close(rows[0, person, 5:9], torch.tensor([0.3, 0.5, 0.1, 0.1]))
     assert rows[0, car, 11] == 1 and rows[0, car, 9] == 0  # at the right border
     whole = rows[0, -1]
     torch.testing.assert_close(whole[SCALARS - 3 : SCALARS], torch.tensor([0.4, 0.5, 1.0]))
-    torch.testing.assert_close(whole[-3:], torch.tensor([0.8, 0.79, 0.0]), atol=0.01, rtol=0)
+    torch.testing.assert_close(whole[-7:-4], torch.tensor([0.8, 0.79, 0.0]), atol=0.01, rtol=0)
+    assert rows[0, person, -4:].tolist() == [0, 1, 0, 0] and rows[0, car, -4:].tolist() == [0, 0, 0, 0]
+    assert whole[-4:].tolist() == [0, 0.5, 0, 0]
     free = [k for k in range(4) if k not in (person, car)]
     assert rows[0, free].abs().sum() == 0

@@ -16,6 +16,7 @@ from train.synthetic.detections import language
 from train.synthetic.detections.catalog import COLOURS, MOBILE
 from train.synthetic.detections.facts import COUNT_KINDS, EVENT_KINDS, THINGS
 from train.synthetic.detections.language import Name, Subject, ask, fill, of_class, subjects
+from train.synthetic.detections.zone_questions import ZONE_KINDS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,7 +30,7 @@ def table(name: str) -> dict[str, Any]:
 
 PHRASES = table("phrases.toml")
 KINDS = sorted(set(PHRASES) - {"openers", "extras"})
-WORDS = {"event": "a dog comes in", "list": "cup, bowl"}
+WORDS = {"event": "a dog comes in", "list": "cup, bowl", "zone": "zone 1"}
 
 
 def phrasings(kind: str) -> list[str]:
@@ -41,7 +42,7 @@ def phrasings(kind: str) -> list[str]:
 
 def asked_of(kind: str) -> list[Subject]:
     """All subjects that questions of a kind can be about."""
-    classes: dict[str, tuple[str, ...]] = {entry.name: entry.of for entry in EVENT_KINDS}
+    classes: dict[str, tuple[str, ...]] = {entry.name: entry.of for entry in (*EVENT_KINDS, *ZONE_KINDS)}
     classes |= dict.fromkeys([*COUNT_KINDS, "narrate_subject", "when_stay"], (*MOBILE, *THINGS))
     classes |= {"when_missing": THINGS, "enter_colour_person": ("person",)}
     classes |= {"enter_colour": ("car", "truck", "bus", "motorcycle")}

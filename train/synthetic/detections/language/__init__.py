@@ -81,8 +81,8 @@ def ask(
 ) -> str:
     """A question of ``kind`` (a table of phrases.toml) about ``name``.
 
-    ``paraphrase``: in words that training does not use. ``words``: colour, event and list, where the kind
-    needs them.
+    ``paraphrase``: in words that training does not use. ``words``: colour, event, list and zone, where the
+    kind needs them.
     """
     phrases = _read("phrases.toml")
     entry = phrases[kind]
@@ -118,8 +118,11 @@ def fill(phrase: str, name: Name | None = None, **words: str) -> str:
     return phrase.format(**words)
 
 
-def answer(kind: str, who: str, other: str = "") -> str:
-    """The sentence that says that an event of ``kind`` happened to something of the class ``who``."""
+def answer(kind: str, who: str, other: str = "", zone: str = "") -> str:
+    """The sentence that says that an event of ``kind`` happened to something of the class ``who``.
+
+    ``other``: class of the second one; ``zone``: "zone 1", where the event is about one.
+    """
     entry = _read("answers.toml")[kind]
     if who in subjects()["vehicle"].classes and "vehicle" in entry:
         entry = entry | entry["vehicle"]
@@ -134,7 +137,9 @@ def answer(kind: str, who: str, other: str = "") -> str:
         "pl": name.plural,
         "bare": name.bare,
     }
-    return str(entry["text"]).format(**words, other=of_class(other).canonical.a if other else "something")
+    return str(entry["text"]).format(
+        **words, other=of_class(other).canonical.a if other else "something", zone=zone
+    )
 
 
 def keywords(kind: str, who: str) -> list[list[str]]:
