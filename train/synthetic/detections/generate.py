@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.metric.annotations import dump_line
 from edge_runtime.atomic_write import whole_file
+from train.models.checkpoint import KNOWLEDGE
 from train.models.perception.detections import Detections
 from train.models.perception.features import describe
 from train.models.perception.nanodet import CLASSES
@@ -26,6 +27,7 @@ from train.models.perception.tracker import Slots, TrackerConfig, track
 from train.progress import Progress
 from train.synthetic.detections.detector import detect
 from train.synthetic.detections.facts import Facts, Question
+from train.synthetic.detections.knowledge import write_knowledge
 from train.synthetic.detections.questions import ask_all
 from train.synthetic.detections.scene import look
 from train.synthetic.detections.stories import tell
@@ -63,6 +65,8 @@ def generate(config: GenerateConfig, workers: int = 1) -> Path:
             for start, block in zip(starts, blocks, strict=True):
                 records += block
                 progress.advance(min(_BLOCK, config.count - start))
+    with whole_file(config.out / KNOWLEDGE) as temporary:
+        write_knowledge(temporary)
     path = config.out / "annotations.jsonl"
     with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(dump_line(record) for record in records)

@@ -85,6 +85,25 @@ def of_class(name: str) -> Subject:
     return Subject(name, (name,), (_name(text),), ())
 
 
+def subjects_of(name: str) -> list[Subject]:
+    """What a question about this class may have for its subject: the class itself and what is wider."""
+    wider = [
+        subject for subject in subjects().values() if name in subject.classes and len(subject.classes) > 1
+    ]
+    return [of_class(name), *wider]
+
+
+def phrases() -> dict[str, Any]:
+    """How people ask, by kind, with the shared ``openers`` and ``extras``; as phrases.toml has it."""
+    return _read("phrases.toml")
+
+
+def verbs() -> list[str]:
+    """The sentences that name an event, as questions about what follows it do."""
+    entries = _read("answers.toml").values()
+    return [one["text"] for entry in entries for one in (entry, entry.get("vehicle", entry))]
+
+
 def ask(
     rng: np.random.Generator, kind: str, name: Name | None = None, *, paraphrase: bool = False, **words: str
 ) -> str:
