@@ -36,20 +36,46 @@ class Query:
         except EdgeError:
             self.session.close()
             raise
+        self._bundle = model.bundle
+        self.unknown_words: tuple[str, ...] = ()
+        """What the model was not trained for; while there are any it is not watched for, see :meth:`ask`."""
         self._now = datetime.now if live else None
         self.policy = ResponsePolicy(config.policy, self._now)
         self._default_threshold = model.stream_format.threshold
 
     def ask(self) -> None:
-        """Put it into force from the next timestep."""
+        """Put it into force from the next timestep. One outside what the model knows is paused at once: it
+        costs nothing, and who resumes it asks it anyway.
+        """
         self.session.ask(self.config.text, id=self.id)
         self.asked = True
+        self._check()
+
+    def not_trained(self) -> str:
+        """One sentence for a query with ``unknown_words``."""
+        words = ", ".join(f'"{word}"' for word in self.unknown_words)
+        return (
+            f'"{self.config.text}": {self._bundle.name} was not trained for {words}, so it is not asked; '
+            "edge-run questions shows what works, ask_anyway asks it nevertheless"
+        )
+
+    def _check(self) -> None:
+        known = self._bundle.knowledge
+        if known is None or self.config.ask_anyway:
+            self.unknown_words = ()
+        else:
+            self.unknown_words = known.unknown_words(self.config.text)
+        if self.unknown_words:
+            self.config = replace(self.config, paused=True)
 
     def configure(self, config: QueryConfig) -> None:
         """Go on under other settings; the text is the same."""
         if not self.asked:
             self.due = config.at
         self.set_policy(config.policy)
+        if config.ask_anyway and not self.config.ask_anyway and self.unknown_words:
+            config = replace(config, paused=False)
+            self.unknown_words = ()
         if config.paused:
             self.score = None
         self.config = config
@@ -70,7 +96,9 @@ class Query:
         except ConfigError:
             self.session.ask(self.config.text, id=self.id)
             raise
-        self.config = replace(self.config, text=text)
+        resumed = replace(self.config, paused=False) if self.unknown_words else self.config
+        self.config = replace(resumed, text=text)
+        self._check()
 
     def reset(self) -> None:
         """Start again as for a new stream; the query stays asked."""

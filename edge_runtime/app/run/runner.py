@@ -7,6 +7,7 @@ with every frame a timestep needs; the camera sees to both.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,8 @@ from edge_runtime.events.records import Event, EventMaker, Response
 from edge_runtime.observability.telemetry import Telemetry
 from edge_runtime.sinks import ReaderGoneError, Sinks
 from edge_runtime.video.source import Camera, Frame
+
+_log = logging.getLogger(__name__)
 
 
 class Display(Protocol):
@@ -225,7 +228,9 @@ class Runner:
         self._next_index = frame.index + 1
         self._now_s = self.model.stream_format.interval(frame.index)[1]
         for query in self.loop.ask_due(self._now_s):
-            self._emit_query("asked", query, query.due)
+            if query.unknown_words:
+                _log.warning("%s: %s %s", self.stream, query.id, query.not_trained())
+            self._emit_query("not_trained" if query.unknown_words else "asked", query, query.due)
         if live:
             telemetry.add_stage("queue", (taken - start) * 1e3)
 

@@ -19,6 +19,7 @@ from edge_runtime.command_line.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.errors import EdgeError, SinkError, SourceError
 from edge_runtime.observability.console import Console
 from edge_runtime.observability.systemd import ServiceManager
+from edge_runtime.video.samples import SAMPLE
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def watch(spec: RunSpec, console: Console) -> int:
             backend=runtime.backend,
             spinning=runtime.spinning,
         )
+        _warn_of_footage(model, found)
         runners = _runners(spec, found, model, sinks, console)
 
         def stop(cause: str) -> None:
@@ -158,6 +160,23 @@ def _find_cameras(cameras: Sequence[CameraConfig]) -> list[_FoundCamera]:
     if len(found) > 1:
         source_factory.check_distinct([(one.name, one.source) for one in found])
     return found
+
+
+def _warn_of_footage(model: Model, found: Sequence[_FoundCamera]) -> None:
+    """Once, where a model that knows generated clips alone is shown anything but the sample or the test
+    source.
+    """
+    known = model.bundle.knowledge
+    if known is None or known.footage != "generated":
+        return
+    real = [one.name for one in found if one.name != SAMPLE and not one.config.source.startswith("test:")]
+    if real:
+        _log.warning(
+            "%s was trained on generated clips alone: %s Unless %s is one, its responses mean nothing",
+            model.bundle.name,
+            known.domain,
+            ", ".join(real),
+        )
 
 
 def _runners(
