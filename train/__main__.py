@@ -56,8 +56,8 @@ def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
 
     Started again with the same --out, it goes on with the part that was not done.
     """
+    from benchmarks.metric.progress import say
     from train.pretrain.run import run_pretraining
-    from train.progress import say
     from train.sft.recipe import load_recipe
 
     run_pretraining(load_recipe(recipe), out, epochs, words, say)

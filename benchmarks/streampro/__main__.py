@@ -134,7 +134,7 @@ def run(
     if (bundle is None) == (checkpoint is None):
         raise click.UsageError("give exactly one of --bundle, --checkpoint, and --openai-url with --model")
 
-    from benchmarks.metric.progress import RunProgress
+    from benchmarks.metric.progress import Progress, say
     from benchmarks.streampro.resume_log import ResumeLog
     from benchmarks.streampro.runner import Runner
 
@@ -147,16 +147,13 @@ def run(
     }
     with ResumeLog(out, settings) as partial:
         left = [question for question in questions if question.id not in partial.done]
-        console = Console(stderr=True)
         if partial.done:
-            console.print(
-                f"going on after {len(partial.done)} of {len(questions)} questions", highlight=False
-            )
-        with RunProgress(console, len(left), sum(q.duration for q in left)) as progress:
+            say(f"going on after {len(partial.done)} of {len(questions)} questions")
+        with Progress(len(left), "run", unit="question", work=sum(q.duration for q in left)) as progress:
 
             def keep(question: Annotation, prediction: Prediction) -> None:
                 partial.append(prediction)
-                progress.advance(question.duration)
+                progress.advance(work=question.duration)
 
             Runner(model, threshold=threshold, workers=workers).run(left, keep)
         write_metadata(out, settings, model.bundle)

@@ -10,11 +10,10 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 from benchmarks.metric.annotations import Annotation, Prediction, read_annotations
 from benchmarks.metric.llm.budget import DEFAULT_REQUESTS, ApiBudget, Limits, Price
-from benchmarks.metric.progress import RunProgress
+from benchmarks.metric.progress import Progress, say
 from benchmarks.streampro.resume_log import ResumeLog
 from benchmarks.streampro.run_metadata import sha256, write_metadata
 from edge_runtime.errors import EdgeError
@@ -110,7 +109,6 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
         "frame_size": polling.frame_size,
         "extra": extra,
     }
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     with ResumeLog(out, settings) as partial:
         replies = ReplyCache(out.with_name(out.name + ".replies"))
         client = OpenAIClient(
@@ -121,17 +119,17 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
             key_variable=KEY_VARIABLE,
             extra=extra,
             retry=Retry(timeout_s=polling.timeout),
-            notice=lambda line: console.print(line, markup=False),
+            notice=say,
         )
         left = [question for question in questions if question.id not in partial.done]
         if partial.done:
-            console.print(f"going on after {len(partial.done)} of {len(questions)} questions")
+            say(f"going on after {len(partial.done)} of {len(questions)} questions")
         try:
-            with RunProgress(console, len(left), sum(q.duration for q in left)) as progress:
+            with Progress(len(left), "run", unit="question", work=sum(q.duration for q in left)) as progress:
 
                 def keep(question: Annotation, prediction: Prediction) -> None:
                     partial.append(prediction)
-                    progress.advance(question.duration)
+                    progress.advance(work=question.duration)
 
                 PolledRunner(
                     client, frames=polling.frames, frame_size=polling.frame_size, workers=workers
@@ -143,7 +141,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
             raise resumable(error, kept) from error
         finally:
             client.close()
-            console.print(f"{polling.model}: {api_budget}", markup=False)
+            say(f"{polling.model}: {api_budget}")
         write_metadata(out, settings)
         partial.finish(questions)
         replies.path.unlink()

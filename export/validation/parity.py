@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.metric.progress import Progress
 from edge_runtime.backends.base import VisionGraph
 from edge_runtime.bundle.manifest import ModelSpec
 from edge_runtime.engine.decoder import CachedDecoder
@@ -28,7 +29,6 @@ from edge_runtime.kv_cache.window import EvictionPlan
 from export.errors import ExportError
 from export.validation.parity_stream import Step, story_stream
 from export.validation.reference import Reference
-from train.progress import Progress
 
 TIMESTEPS = 512
 

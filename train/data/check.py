@@ -14,8 +14,8 @@ import av
 
 from benchmarks.metric.annotations import Annotation, Answer, FormatError, Response, parse_annotation
 from benchmarks.metric.judges.iou import IouJudge, parse_interval
+from benchmarks.metric.progress import Progress
 from benchmarks.metric.tasks import TASKS
-from train.progress import Progress
 
 DIMENSIONS = ("granularity", "coherence", "coverage")
 INTERVAL_TASKS = ("EU", "TP", "EC", "AC")

@@ -19,13 +19,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.metric.progress import Progress
 from edge_runtime.atomic_write import whole_file
 from edge_runtime.engine.preprocess import letterbox
 from edge_runtime.errors import EdgeError, SourceError
 from edge_runtime.video.sampling import TimestepSampler
 from train.models.compact.lite0 import IMAGE_SIZE, Lite0Vision
 from train.models.vision import Encode, FrozenVision
-from train.progress import Progress
 
 PREPROCESSING_VERSION = 1
 """Raise it whenever sampling, letterbox or normalisation changes what any backbone sees."""

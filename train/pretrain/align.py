@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from benchmarks.metric.progress import Progress
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
-from train.progress import Progress
 from train.synthetic.sprites.scenes.catalog import sprite_table
 from train.synthetic.sprites.scenes.scene import SIZE
 from train.synthetic.sprites.scenes.stage import VERBS

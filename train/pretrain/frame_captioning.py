@@ -19,11 +19,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from benchmarks.metric.progress import Progress
 from edge_runtime.bundle.stream_format import StreamFormat
 from train.data.encode import turn_encoder
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
-from train.progress import Progress
 from train.sft.attention_supervision import attention_layers
 from train.synthetic.sprites.scenes.catalog import ACTORS, sprite_table
 from train.synthetic.sprites.scenes.scene import SIZE

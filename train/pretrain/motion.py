@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.metric.progress import Progress
 from train.config.errors import RecipeError
 from train.data.features import FeatureCache
 from train.models.compact.model import CHANGE_CHANNELS, Projector
-from train.progress import Progress
 from train.synthetic.sprites.scenes.stage import VERBS
 from train.synthetic.sprites.truth import story_of, under_way
 

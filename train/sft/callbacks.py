@@ -14,9 +14,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback, WandbCallback
 
+from benchmarks.metric.progress import Progress
 from train.config.errors import RecipeError
 from train.models.base import StreamModel
-from train.progress import Progress
 from train.sft.interrupt import Interrupt
 from train.sft.resume import disk_errors
 from train.sft.teacher_forced import table

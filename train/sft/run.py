@@ -34,10 +34,10 @@ from train.models.compact.model import CompactModel
 from train.models.inherit import changes
 from train.models.lora import LoraSettings, start_adapters
 from train.models.tokenizer import train_tokenizer
-from train.progress import RunLog
 from train.rollout.evaluation import points, streampro_f1
 from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
+from train.run_log import RunLog
 from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets, AuxiliaryTargetWriter
 from train.sft.attention_targets import turn_truth
 from train.sft.callbacks import TrainingCallback, check_reporting, reporters

@@ -21,7 +21,8 @@ from train.data.encode import OffsetSampling
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig
 from train.sft.losses import DecisionIds
-from train.sft.recipe import Data, LossSettings, Optimizer, Run, load_recipe
+from train.sft.optimizer import Optimizer
+from train.sft.recipe import Data, LossSettings, Run, load_recipe
 from train.sft.run import prepare, run_sft
 from train.sft.schedule import TimedCosine
 from train.sft.teacher_forced import count, rates

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.metric.annotations import dump_line
+from benchmarks.metric.progress import Progress
 from edge_runtime.atomic_write import whole_file
 from train.models.perception.detections import Detections
 from train.models.perception.features import describe
 from train.models.perception.nanodet import CLASSES
 from train.models.perception.tracker import Slots, TrackerConfig, track
-from train.progress import Progress
 from train.synthetic.detections.detector import detect
 from train.synthetic.detections.facts import Facts, Question
 from train.synthetic.detections.questions import ask_all
