@@ -19,7 +19,7 @@ def asked(tiny_model, tmp_path):
     tiny = tiny_model
     save_checkpoint(tmp_path / "tiny", tiny.model, tiny.tokenizer, tiny.stream_format, ["OU"], {}, {})
     cache = FeatureCache(tmp_path / "cache")
-    files = {"answered.jsonl": [], "quiet.jsonl": []}
+    files = {"answered.jsonl": [], "negatives.jsonl": []}
     for i in range(5):
         clip = tmp_path / f"{i}.mp4"
         clip.write_bytes(bytes([i]))
@@ -28,7 +28,7 @@ def asked(tiny_model, tmp_path):
         answers = [{"start": 2.0, "end": 3.0, "text": "nothing"}] if i < 3 else []
         record = {"id": f"q{i}", "video": clip.name, "duration": 7.0, "task": "OU", "answers": answers}
         line = json.dumps({**record, "query": {"time": 1.0, "text": "What?"}})
-        files["answered.jsonl" if answers else "quiet.jsonl"].append(line)
+        files["answered.jsonl" if answers else "negatives.jsonl"].append(line)
     for name, lines in files.items():
         (tmp_path / name).write_text("\n".join(lines))
     paths = [str(tmp_path / name) for name in ("tiny", *files)]
@@ -41,7 +41,7 @@ def test_figures_of_each_file_at_each_threshold(asked, tmp_path):
     )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    quiet = found[str(tmp_path / "quiet.jsonl")]
+    quiet = found[str(tmp_path / "negatives.jsonl")]
     assert quiet["0.999"]["false_alarms"]["responses"] < quiet["0.001"]["false_alarms"]["responses"]
     assert "f1" not in quiet["0.001"] and quiet["0.001"]["questions"] == 2
 
@@ -55,6 +55,6 @@ def test_figures_of_each_file_at_each_threshold(asked, tmp_path):
 def test_table_at_the_checkpoints_own_threshold(asked):
     result = CliRunner().invoke(main, ["score", *asked, "--questions", "1"])
     assert result.exit_code == 0, result.output
-    first, second = result.stdout.split("quiet.jsonl")
+    first, second = result.stdout.split("negatives.jsonl")
     assert "W-Avg" in first and "false alarms" not in first
     assert "false alarms" in second and "W-Avg" not in second and second.count("│ 0.5") == 1

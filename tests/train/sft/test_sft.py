@@ -255,7 +255,7 @@ def write(tmp_path, text):
 GOOD = 'output = "out"\n[data]\ntrain = [{path = "a.jsonl"}]\n'
 
 
-@pytest.mark.parametrize("name", ["nano-align", "nano-pieces", "nano-sft", "nano-more"])
+@pytest.mark.parametrize("name", ["nano-pretrain", "nano-chunks", "nano-sft", "nano-more"])
 def test_the_shipped_recipes_are_of_one_model(name):
     recipe = load_recipe(Path(__file__).parents[3] / "train" / "recipes" / f"{name}.toml")
     assert recipe.model == CompactConfig(motion=True)

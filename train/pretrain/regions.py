@@ -35,7 +35,7 @@ whisper in tokens that shout names, and the decoder does not hear them."""
 
 
 @dataclass(frozen=True)
-class AlignSettings:
+class RegionSettings:
     """``clips_per_step``: all frames of so many clips make a batch."""
 
     epochs: int = 6
@@ -80,12 +80,12 @@ class Reader(nn.Module):
         )
 
 
-def align(
+def pretrain_regions(
     model: CompactModel,
     tokenizer: Tokenizer,
     clips: list[Path],
     cache: FeatureCache,
-    settings: AlignSettings,
+    settings: RegionSettings,
     say: Callable[[str], None],
 ) -> dict[str, float]:
     """Train ``model.projector`` in place on ``clips``, whose features are in ``cache``.
@@ -188,7 +188,7 @@ def _loss(
     reader: Reader,
     clips: list[ClipFeatures],
     truths: list[FrameTruth],
-    settings: AlignSettings,
+    settings: RegionSettings,
 ) -> Tensor:
     reading, truth = _read(model, reader, clips, truths)
 
