@@ -161,7 +161,7 @@ def run(
 
 
 def _open_bundle(bundle: str | None, backend: str) -> tuple[Model, dict[str, str]]:
-    """The model, and what tells it from any other."""
+    """Return the model and what identifies it."""
     import edge_runtime
     from edge_runtime.bundle.manifest import MANIFEST
 

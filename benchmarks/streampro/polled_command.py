@@ -90,7 +90,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     """Poll the model for every question; ``workers``: clips at a time.
 
     Questions answered are kept in OUT.partial and single replies in OUT.replies; both are gone when the
-    predictions are complete. Standard error tells what it cost, also after a failure.
+    predictions are complete. Standard error says what it cost, also after a failure.
     """
     from benchmarks.metric.llm.client import OpenAIClient, Retry, parse_extra, resumable
     from benchmarks.metric.llm.reply_cache import ReplyCache, content_key

@@ -16,7 +16,7 @@ from edge_runtime.atomic_write import write_whole
 from edge_runtime.bundle.manifest import Bundle
 
 MANIFEST_KEYS = ("name", "family", "backbone", "precision", "created", "commit", "license", "parity")
-"""What of a bundle.json tells a reader which model it was."""
+"""The keys of bundle.json that identify the model."""
 
 
 def metadata_path(predictions: Path) -> Path:

@@ -3,7 +3,7 @@
 The bundle runs in the real session of the runtime, from frames to decisions. Beside it, PyTorch in fp32 sees
 the same pixels and the same token ids, with its own vision network, its own embedding table and a growing
 cache from which the same rows are dropped. So every source of difference counts: weights in int8, embeddings
-and vision weights in fp16, caches in place, keys turned again. The bundle's choices drive both, so that one
+and vision weights in fp16, caches in place, keys rotated again. The bundle's choices drive both, so that one
 differing decision does not turn the rest of the stream into a comparison of two stories.
 """
 

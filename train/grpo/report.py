@@ -1,4 +1,4 @@
-"""What people and TensorBoard are told of a GRPO step."""
+"""What people and TensorBoard see of a GRPO step."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class FrameCaptioningSettings:
 class Fact:
     """Something a frame shows: ``query`` asks for it, any of ``answers`` says it.
 
-    ``subject``: who the query names, "" for nobody; ``region``: of the picture where it is seen, or -1.
+    ``subject``: who the query names, "" for nobody; ``region``: of the frame where it is seen, or -1.
     """
 
     clip: int

@@ -1,7 +1,7 @@
 """Pretraining of the projector: it learns to put names and places into visual tokens.
 
 The paper starts from backbones whose projector already speaks the decoder's language; `nano` has none. Here
-every visual token is asked, by a linear reading, which sprites are centred in its region of the picture and
+every visual token is asked, by a linear reading, which sprites are centred in its region of the frame and
 where, how large and how turned each is; a model with ``motion`` is also asked what has been happening there
 since the frame before. Names and doings are read against the embeddings of the words that say them, so that
 seeing a thing and reading its name look alike to the decoder. No decoder runs, so an epoch takes a

@@ -150,7 +150,7 @@ def initial_model(
 ) -> tuple[StreamModel, Tokenizer]:
     """The model that training starts from, and its tokenizer; ``saved``: the tokenizer of a run gone on with.
 
-    ``say`` is told each key of the checkpoint's stream format that the recipe changes.
+    ``say`` gets each key of the checkpoint's stream format that the recipe changes.
 
     Raises RecipeError for a tokenizer or a checkpoint's protocol that does not fit, CheckpointError.
     """

@@ -60,7 +60,7 @@ class JudgeOptions:
 
     @contextmanager
     def open(self) -> Iterator[Judge]:
-        """The judge. That of a server tells on standard error what it spent, also when it failed.
+        """The judge. A server's judge reports its cost on standard error, also after a failure.
 
         Raises ConfigError for options that do not fit together.
         """
