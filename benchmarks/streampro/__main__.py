@@ -21,8 +21,9 @@ from benchmarks.metric.score import score as compute_score
 from benchmarks.streampro import report
 from benchmarks.streampro.page.command import plot
 from benchmarks.streampro.polled_command import Polling, polling_options, run_polled
-from benchmarks.streampro.run_metadata import sha256, write_metadata
+from benchmarks.streampro.run_metadata import write_metadata
 from benchmarks.streampro.sweep import sweep
+from edge_runtime.bundle.verification import file_sha256
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import ConfigError
 
@@ -142,7 +143,7 @@ def run(
     model, identity = _open_checkpoint(checkpoint, backend) if checkpoint else _open_bundle(bundle, backend)
     settings = {
         **identity,
-        "annotations_sha256": sha256(annotations),
+        "annotations_sha256": file_sha256(annotations),
         "threshold": model.stream_format.threshold if threshold is None else threshold,
     }
     with ResumeLog(out, settings) as partial:
@@ -167,7 +168,7 @@ def _open_bundle(bundle: str | None, backend: str) -> tuple[Model, dict[str, str
 
     model = edge_runtime.load(str(bundle), threads=1, backend=backend)
     manifest = model.bundle.path(MANIFEST)
-    return model, {"bundle": model.bundle.name, "bundle_sha256": sha256(manifest)}
+    return model, {"bundle": model.bundle.name, "bundle_sha256": file_sha256(manifest)}
 
 
 def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]:
@@ -178,7 +179,7 @@ def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]
     from benchmarks.reference.model import ReferenceModel
 
     model = ReferenceModel(folder, threads=1)  # the workers are the parallelism
-    files = {f"{Path(name).stem}_sha256": sha256(model.bundle.path(name)) for name in model.bundle.files}
+    files = {f"{Path(name).stem}_sha256": file_sha256(model.bundle.path(name)) for name in model.bundle.files}
     return model, {"checkpoint": model.bundle.name, **files}
 
 

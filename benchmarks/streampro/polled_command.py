@@ -15,7 +15,8 @@ from benchmarks.metric.annotations import Annotation, Prediction, read_annotatio
 from benchmarks.metric.llm.budget import DEFAULT_REQUESTS, ApiBudget, Limits, Price
 from benchmarks.metric.progress import Progress, say
 from benchmarks.streampro.resume_log import ResumeLog
-from benchmarks.streampro.run_metadata import sha256, write_metadata
+from benchmarks.streampro.run_metadata import write_metadata
+from edge_runtime.bundle.verification import file_sha256
 from edge_runtime.errors import EdgeError
 
 KEY_VARIABLE = "STREAMPRO_MODEL_KEY"
@@ -104,7 +105,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     settings = {
         "model": polling.model,
         "prompt_sha256": content_key({"system": SYSTEM_PROMPT}),
-        "annotations_sha256": sha256(annotations),
+        "annotations_sha256": file_sha256(annotations),
         "frames": polling.frames,
         "frame_size": polling.frame_size,
         "extra": extra,
