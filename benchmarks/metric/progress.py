@@ -18,7 +18,8 @@ class Progress:
 
     ``done``: steps of an earlier run that this one goes on from. ``work``: of all steps together, where steps
     differ in length, such as seconds of video; time left follows from it. ``shown``: False in the ranks of a
-    distributed run that stay silent. Lines of one's own beside it: :func:`say`.
+    distributed run that stay silent. ``patient``: no line at the start and the end, for loops
+    that may take a moment only. Lines of one's own beside it: :func:`say`.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Progress:
         done: int = 0,
         work: float | None = None,
         shown: bool = True,
+        patient: bool = False,
         stream: TextIO | None = None,
     ) -> None:
         self._stream = stream or sys.stderr
@@ -38,7 +40,8 @@ class Progress:
         self._work, self._worked = work, 0.0
         self._shown = shown
         self._started = time.monotonic()
-        self._said_at, self._said = -LINE_EVERY_S, done
+        self._patient = patient
+        self._said_at, self._said = self._started if patient else -LINE_EVERY_S, done
         self._text = ""
         self._bar = tqdm(
             total=total,
@@ -75,11 +78,11 @@ class Progress:
         self._text = "  ".join([*parts, f"{self._left_s(now, limit_s) / 60:.1f} min left"])
         self._bar.set_postfix_str(self._text, refresh=False)
         self._bar.update(steps)
-        if self._done == self._total or now - self._said_at >= LINE_EVERY_S:
+        if (self._done == self._total and not self._patient) or now - self._said_at >= LINE_EVERY_S:
             self._line(now)
 
     def close(self) -> None:
-        if self._done != self._said:
+        if self._done != self._said and not self._patient:
             self._line(time.monotonic())
         self._bar.close()
 

@@ -150,7 +150,9 @@ def run(
         left = [question for question in questions if question.id not in partial.done]
         if partial.done:
             say(f"going on after {len(partial.done)} of {len(questions)} questions")
-        with Progress(len(left), "run", unit="question", work=sum(q.duration for q in left)) as progress:
+        with Progress(
+            len(left), "run", unit="question", work=sum(q.duration for q in left), patient=True
+        ) as progress:
 
             def keep(question: Annotation, prediction: Prediction) -> None:
                 partial.append(prediction)

@@ -126,7 +126,9 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
         if partial.done:
             say(f"going on after {len(partial.done)} of {len(questions)} questions")
         try:
-            with Progress(len(left), "run", unit="question", work=sum(q.duration for q in left)) as progress:
+            with Progress(
+                len(left), "run", unit="question", work=sum(q.duration for q in left), patient=True
+            ) as progress:
 
                 def keep(question: Annotation, prediction: Prediction) -> None:
                     partial.append(prediction)

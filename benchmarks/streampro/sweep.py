@@ -35,7 +35,7 @@ def sweep_thresholds(
     reports: dict[float, Report] = {}
     video_s = sum(question.duration for question in questions) * len(thresholds)
     count = len(questions) * len(thresholds)
-    with Progress(count, "sweep", unit="question", work=video_s, shown=shown) as progress:
+    with Progress(count, "sweep", unit="question", work=video_s, shown=shown, patient=True) as progress:
         for threshold in thresholds:
             said: list[Prediction] = []
 

@@ -43,7 +43,7 @@ def ask_side_by_side(
             raise
 
     with (
-        Progress(len(items), unit, unit="request", shown=shown) as progress,
+        Progress(len(items), unit, unit="request", shown=shown, patient=True) as progress,
         ThreadPoolExecutor(workers) as pool,
     ):
         futures = [pool.submit(ask_or_stop, item) for item in items]
