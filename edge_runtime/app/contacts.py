@@ -29,7 +29,7 @@ def contacts(config: Config, environment: Mapping[str, str] = os.environ) -> Ite
 
 
 def _camera(camera: CameraConfig) -> Iterator[Finding]:
-    """Nothing for files, devices and test pictures."""
+    """Nothing for files, devices and test images."""
     scheme = camera.source.partition("://")[0].lower() if "://" in camera.source else ""
     if scheme not in (*_PORTS, "srt"):
         return

@@ -17,7 +17,7 @@ SOURCES = (
     ("sample", "the clip that comes with the program, with its question"),
     ("camera0, /dev/video0", "a camera of this machine; csi://0: one on a CSI connector"),
     ("rtsp://HOST/PATH", "a network camera; also http://, https:// (HLS, MJPEG) and srt://"),
-    ("clip.mp4, FOLDER", "a video file, or a folder of pictures"),
+    ("clip.mp4, FOLDER", "a video file, or a folder of images"),
     ("NAME", "a camera of edge-run.toml"),
     ("test:", "a test pattern"),
 )
