@@ -15,13 +15,15 @@ from edge_runtime.app.live_display import LiveDisplay, NoDisplay
 from edge_runtime.app.run import source_factory
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.summary import show_summaries
+from edge_runtime.command_line.missing_extra import how_to_install
 from edge_runtime.command_line.signals import reload_on_hangup, stop_on_signals
-from edge_runtime.errors import EdgeError, SinkError, SourceError
+from edge_runtime.errors import ConfigError, EdgeError, SinkError, SourceError
 from edge_runtime.observability.console import Console
 from edge_runtime.observability.systemd import ServiceManager
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
+    from edge_runtime.app.run.control import Control
     from edge_runtime.app.run.runner import Display, Runner
     from edge_runtime.engine.model import Model
     from edge_runtime.sinks import Sink, Sinks
@@ -97,7 +99,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
         control.watch(watched)
-        _serve_metrics(spec, watched, opened, stack)
+        _serve(spec, control, watched, opened, stack)
         for one in watched:
             one.runner.begin(one.camera)
         service = ServiceManager()
@@ -209,19 +211,37 @@ def _open_all(
     return watched
 
 
-def _serve_metrics(
-    spec: RunSpec, watched: Sequence[WatchedCamera], sinks: Sequence[Sink], stack: ExitStack
+def _serve(
+    spec: RunSpec,
+    control: Control,
+    watched: Sequence[WatchedCamera],
+    sinks: Sequence[Sink],
+    stack: ExitStack,
 ) -> None:
-    """While ``stack`` lasts, if an address is given. Raises SinkError when it cannot be had."""
-    if spec.config.runtime.metrics is None:
+    """Metrics and page, while ``stack`` lasts, where an address is given. Raises SinkError when it cannot be
+    had, ConfigError for what the page needs.
+    """
+    runtime, web = spec.config.runtime, spec.config.web
+    if runtime.metrics is None and web.address is None:
         return
-    from edge_runtime.observability.metrics import MetricsServer, StreamMetrics
+    from edge_runtime.observability.metrics import MetricsPages, MetricsServer, StreamMetrics
 
     streams = [
         StreamMetrics(one.runner.stream, one.runner.model.stream_format.fps, one.runner.telemetry, one.camera)
         for one in watched
     ]
-    stack.enter_context(closing(MetricsServer(*spec.config.runtime.metrics, streams, sinks)))
+    pages = MetricsPages(streams, sinks)
+    if runtime.metrics is not None:
+        stack.enter_context(closing(MetricsServer(*runtime.metrics, pages)))
+    if web.address is not None:
+        try:
+            from edge_runtime.app.web.event_log import EventLog
+            from edge_runtime.app.web.server import WebServer
+        except ImportError as err:
+            missing = (err.name or "a package").partition(".")[0]
+            raise ConfigError(f"--web: {missing} is not installed; {how_to_install('web')}") from err
+        server = stack.enter_context(closing(WebServer(web, control, EventLog(runtime.events), pages)))
+        _log.info("the page is at %s", server.url)
 
 
 def _close_all(cameras: Sequence[Camera]) -> None:
