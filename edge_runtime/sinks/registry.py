@@ -25,6 +25,7 @@ GROUP = "streampro_edge.sinks"
 BUILT_IN = {
     "webhook": "edge_runtime.sinks.webhook:WebhookConfig",
     "mqtt": "edge_runtime.sinks.mqtt:MqttConfig",
+    "command": "edge_runtime.sinks.command:CommandConfig",
 }
 _OTHER_TABLES = ("runtime", "camera")
 
