@@ -1,13 +1,13 @@
 """One query of one stream: its session, its policy, and how it changes while the stream runs.
 
 The cache of a session is only ever appended to, so ``edge-run`` never edits a query: another text is another
-query with a new session. That one remembers nothing from before, as at the start of a stream. A query whose
-text stays keeps session, memory and policy history, whatever else about it changes.
+query with a new session. That one remembers nothing from before, as at the start of a stream; it may have the
+id of the one that it replaces. A query whose text stays keeps session, memory and policy history, whatever
+else about it changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -28,6 +28,8 @@ class Query:
         self.config = config
         self.due = due
         self.asked = False
+        self.score: float | None = None
+        """Of the last timestep; None before the first one, and while it is paused."""
         self.session = model.session(threshold=config.policy.threshold)
         try:
             self.session.remove(self.session.ask(config.text))
@@ -48,6 +50,8 @@ class Query:
         if not self.asked:
             self.due = config.at
         self.set_policy(config.policy)
+        if config.paused:
+            self.score = None
         self.config = config
 
     def set_policy(self, settings: PolicySettings) -> None:
@@ -86,20 +90,10 @@ class Revision:
     """What each of them will be like."""
     added: tuple[Query, ...]
     removed: tuple[Query, ...]
+    numbered: int
+    """How many ids have been given by then."""
 
     def discard(self) -> None:
         """Free what was made ready: it will not be used."""
         for query in self.added:
             query.session.close()
-
-
-def match(queries: Iterable[Query], configs: Sequence[QueryConfig]) -> tuple[list[Query | None], list[Query]]:
-    """For each configuration the query that has its text already, or None; and the queries left over."""
-    left = list(queries)
-    found: list[Query | None] = []
-    for config in configs:
-        query = next((one for one in left if one.config.text == config.text), None)
-        if query is not None:
-            left.remove(query)
-        found.append(query)
-    return found, left

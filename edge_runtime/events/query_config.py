@@ -15,3 +15,5 @@ class QueryConfig:
     at: float = 0.0
     """Seconds of the stream from which it is watched for."""
     policy: PolicySettings = field(default_factory=PolicySettings)
+    paused: bool = False
+    """Not watched for until that changes; it costs nothing meanwhile, and its memory has a gap there."""

@@ -47,6 +47,7 @@ def watch(spec: RunSpec, console: Console) -> int:
     go on, and the exit code of the first failure is returned at the end.
     """
     import edge_runtime
+    from edge_runtime.app.run.control import Control
     from edge_runtime.app.run.reload import Reloader
     from edge_runtime.app.run.scheduler import round_robin
     from edge_runtime.sinks import FileConfig, ReaderGoneError, SinkContext, Sinks
@@ -57,6 +58,7 @@ def watch(spec: RunSpec, console: Console) -> int:
     errors: list[Exception] = []
     reader_gone = False
     watched: list[WatchedCamera] = []
+    control = Control(wake.set)
     reloader = None
     with ExitStack() as stack:
         if spec.config.path is not None:
@@ -69,8 +71,9 @@ def watch(spec: RunSpec, console: Console) -> int:
         files = [FileConfig(str(runtime.events), runtime.rotation)] if runtime.events else []
         opened = open_sinks(files, context)
         opened += open_sinks(spec.config.sinks, context, needed=spec.config.needs_sinks)
-        sinks = Sinks([*opened, _stdout_sink(spec, console)])
+        sinks = Sinks([*opened, control.sink, _stdout_sink(spec, console)])
         stack.callback(sinks.close)
+        stack.callback(control.close)
         model = edge_runtime.load(
             runtime.bundle,
             threads=runtime.threads,
@@ -93,6 +96,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         signals = stack.enter_context(stop_on_signals(stop))
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
+        control.watch(watched)
         _serve_metrics(spec, watched, opened, stack)
         for one in watched:
             one.runner.begin(one.camera)
@@ -104,11 +108,13 @@ def watch(spec: RunSpec, console: Console) -> int:
             service.alive()
             if reloader is not None:
                 reloader.look()
+            control.carry_out()
 
         try:
             round_robin(runners, wake=wake, between=between, ended=ended)
         except ReaderGoneError:
             reader_gone = True
+        control.close()
         lost = sinks.close()
 
     # After `edge-run ... | head -1` nobody is watching; a source that never came has nothing to sum up.
