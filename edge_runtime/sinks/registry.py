@@ -26,6 +26,7 @@ BUILT_IN = {
     "webhook": "edge_runtime.sinks.webhook:WebhookConfig",
     "mqtt": "edge_runtime.sinks.mqtt:MqttConfig",
     "command": "edge_runtime.sinks.command:CommandConfig",
+    "frigate": "edge_runtime.sinks.frigate:FrigateConfig",
 }
 _OTHER_TABLES = ("runtime", "camera")
 

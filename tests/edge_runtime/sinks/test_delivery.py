@@ -71,6 +71,7 @@ def test_a_full_file(tmp_path):
 
 HOOK = "[[webhook]]\nname = 'a'\n"
 MQTT = "[[mqtt]]\nname = 'a'\nhost = 'h'\n"
+FRIGATE = "[[frigate]]\nname = 'a'\nurl = 'http://h/'\n"
 COMMAND = "[[command]]\nname = 'a'\nrun = ['true']\n"
 
 
@@ -196,7 +197,7 @@ def test_the_reference_names_every_key_of_sinks(tmp_path):
     chosen = [line for line in shown if not line.startswith(("url_env", "url_file"))]
     (tmp_path / "edge-run.toml").write_text("\n".join(["[[webhook]]", *chosen]))
     sinks = load_config(tmp_path / "edge-run.toml").sinks
-    assert [sink.name for sink in sinks] == ["alerts", "home", "speech"]
+    assert [sink.name for sink in sinks] == ["alerts", "home", "speech", "nvr"]
 
 
 def test_the_reference_names_every_key(tmp_path, monkeypatch):
@@ -211,13 +212,13 @@ def test_the_reference_names_every_key(tmp_path, monkeypatch):
     monkeypatch.setattr(Table, "value", noting)
     (tmp_path / "edge-run.toml").write_text(
         "[[camera]]\nname = 'a'\nsource = 'test:'\n[[camera.ask]]\ntext = 'x'\n"
-        "[[webhook]]\nname = 'a'\nurl = 'https://h/'\n" + MQTT + COMMAND
+        "[[webhook]]\nname = 'a'\nurl = 'https://h/'\n" + MQTT + COMMAND + FRIGATE
     )
     load_config(tmp_path / "edge-run.toml")
     text = (ROOT / "docs" / "edge-run.toml").read_text()
     parts = re.split(r"^(?:# )?\[\[?([\w.]+)\]\]?", text, flags=re.M)
     shown = dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert set(shown) == {"runtime", "camera", "camera.ask", "webhook", "mqtt", "command"}
+    assert set(shown) == {"runtime", "camera", "camera.ask", "webhook", "mqtt", "command", "frigate"}
     keys = {(part, key) for part, key in asked if part and f"{part}.{key}" not in shown}
     missing = {(part, key) for part, key in keys if not re.search(rf"\b{key}\b", shown[part])}
     assert missing == set() and len(keys) > 50
