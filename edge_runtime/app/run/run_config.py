@@ -93,6 +93,8 @@ class RunConfig:
     """The configuration file, if there is one."""
     needs_sinks: bool = True
     """A sink that cannot be used ends the run; otherwise it is left out, with a warning."""
+    configured: frozenset[str] = frozenset()
+    """Names of all cameras in the configuration file, watched or not."""
 
 
 def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
@@ -113,6 +115,7 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
         options.config_named
         or any(settings.camera(source) for source in options.sources if source != SAMPLE),
+        configured=frozenset(camera.name for camera in settings.cameras),
     )
 
 

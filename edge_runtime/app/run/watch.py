@@ -22,6 +22,8 @@ from edge_runtime.observability.systemd import ServiceManager
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
+    from edge_runtime.app.run.control import Control
+    from edge_runtime.app.run.home_assistant import HomeAssistant
     from edge_runtime.app.run.runner import Display, Runner
     from edge_runtime.engine.model import Model
     from edge_runtime.sinks import Sink, Sinks
@@ -97,6 +99,9 @@ def watch(spec: RunSpec, console: Console) -> int:
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
         control.watch(watched)
+        bridges = _open_bridges(spec, control)
+        for bridge in bridges:
+            stack.callback(bridge.close)
         _serve_metrics(spec, watched, opened, stack)
         for one in watched:
             one.runner.begin(one.camera)
@@ -115,6 +120,8 @@ def watch(spec: RunSpec, console: Console) -> int:
         except ReaderGoneError:
             reader_gone = True
         control.close()
+        for bridge in bridges:
+            bridge.close()
         lost = sinks.close()
 
     # After `edge-run ... | head -1` nobody is watching; a source that never came has nothing to sum up.
@@ -207,6 +214,27 @@ def _open_all(
             camera = AbsentCamera(one.name, err)
         watched.append(WatchedCamera(one.config, runner, camera))
     return watched
+
+
+def _open_bridges(spec: RunSpec, control: Control) -> list[HomeAssistant]:
+    """One for each broker with ``home_assistant = true``. Raises EdgeError for one that cannot be used."""
+    from edge_runtime.sinks.mqtt import MqttConfig
+
+    brokers = [sink for sink in spec.config.sinks if isinstance(sink, MqttConfig) and sink.home_assistant]
+    if not brokers:
+        return []
+    from edge_runtime.app.run.home_assistant import HomeAssistant
+
+    bridges: list[HomeAssistant] = []
+    for broker in brokers:
+        try:
+            bridges.append(HomeAssistant(broker, control, spec.config.configured))
+        except EdgeError:
+            if spec.config.needs_sinks:  # otherwise its sink has been left out, with a warning
+                for bridge in bridges:
+                    bridge.close()
+                raise
+    return bridges
 
 
 def _serve_metrics(
