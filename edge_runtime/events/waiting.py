@@ -49,6 +49,12 @@ class Waiting(AsyncIterator[_T], Generic[_T]):
         self._wake()
 
     async def __anext__(self) -> _T:
+        while (item := await self.get(3600.0)) is None:
+            pass
+        return item
+
+    async def get(self, timeout_s: float) -> _T | None:
+        """The next item, or None after ``timeout_s``. At the end StopAsyncIteration."""
         while True:
             self._ready.clear()
             with self._lock:
@@ -59,7 +65,10 @@ class Waiting(AsyncIterator[_T], Generic[_T]):
             if over:
                 self.close()
                 raise StopAsyncIteration
-            await self._ready.wait()
+            try:
+                await asyncio.wait_for(self._ready.wait(), timeout_s)
+            except asyncio.TimeoutError:
+                return None
 
     def close(self) -> None:
         """Stop listening."""

@@ -15,10 +15,11 @@ import math
 import re
 import threading
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from edge_runtime.app.run.control import Control, QueryChange, Scores, UnknownCameraError
+from edge_runtime.app.run.run_config import RunConfig
 from edge_runtime.errors import ConfigError, EdgeError
 from edge_runtime.events.records import Event
 from edge_runtime.sinks.home_assistant import (
@@ -279,6 +280,20 @@ class HomeAssistant:
                 return
             self._published[topic] = payload
         self._last = self._client.publish(topic, payload, qos=1, retain=True)
+
+
+def open_all(config: RunConfig, control: Control) -> ExitStack:
+    """One for each broker with ``home_assistant = true``, until the stack is closed. Raises EdgeError."""
+    with ExitStack() as stack:
+        for sink in config.sinks:
+            if not isinstance(sink, MqttConfig) or not sink.home_assistant:
+                continue
+            try:
+                stack.callback(HomeAssistant(sink, control, config.configured).close)
+            except EdgeError:
+                if config.needs_sinks:  # otherwise the sink has been left out, with a warning
+                    raise
+        return stack.pop_all()
 
 
 def read_change(field: str, value: str) -> QueryChange:

@@ -15,15 +15,15 @@ from edge_runtime.app.live_display import LiveDisplay, NoDisplay
 from edge_runtime.app.run import source_factory
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.summary import show_summaries
+from edge_runtime.command_line.missing_extra import how_to_install
 from edge_runtime.command_line.signals import reload_on_hangup, stop_on_signals
-from edge_runtime.errors import EdgeError, SinkError, SourceError
+from edge_runtime.errors import ConfigError, EdgeError, SinkError, SourceError
 from edge_runtime.observability.console import Console
 from edge_runtime.observability.systemd import ServiceManager
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
     from edge_runtime.app.run.control import Control
-    from edge_runtime.app.run.home_assistant import HomeAssistant
     from edge_runtime.app.run.runner import Display, Runner
     from edge_runtime.engine.model import Model
     from edge_runtime.sinks import Sink, Sinks
@@ -50,6 +50,7 @@ def watch(spec: RunSpec, console: Console) -> int:
     """
     import edge_runtime
     from edge_runtime.app.run.control import Control
+    from edge_runtime.app.run.home_assistant import open_all
     from edge_runtime.app.run.reload import Reloader
     from edge_runtime.app.run.scheduler import round_robin
     from edge_runtime.sinks import FileConfig, ReaderGoneError, SinkContext, Sinks
@@ -99,10 +100,8 @@ def watch(spec: RunSpec, console: Console) -> int:
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
         control.watch(watched)
-        bridges = _open_bridges(spec, control)
-        for bridge in bridges:
-            stack.callback(bridge.close)
-        _serve_metrics(spec, watched, opened, stack)
+        home_assistants = stack.enter_context(open_all(spec.config, control))
+        _serve(spec, control, watched, opened, stack)
         for one in watched:
             one.runner.begin(one.camera)
         service = ServiceManager()
@@ -120,8 +119,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         except ReaderGoneError:
             reader_gone = True
         control.close()
-        for bridge in bridges:
-            bridge.close()
+        home_assistants.close()
         lost = sinks.close()
 
     # After `edge-run ... | head -1` nobody is watching; a source that never came has nothing to sum up.
@@ -216,40 +214,37 @@ def _open_all(
     return watched
 
 
-def _open_bridges(spec: RunSpec, control: Control) -> list[HomeAssistant]:
-    """One for each broker with ``home_assistant = true``. Raises EdgeError for one that cannot be used."""
-    from edge_runtime.sinks.mqtt import MqttConfig
-
-    brokers = [sink for sink in spec.config.sinks if isinstance(sink, MqttConfig) and sink.home_assistant]
-    if not brokers:
-        return []
-    from edge_runtime.app.run.home_assistant import HomeAssistant
-
-    bridges: list[HomeAssistant] = []
-    for broker in brokers:
-        try:
-            bridges.append(HomeAssistant(broker, control, spec.config.configured))
-        except EdgeError:
-            if spec.config.needs_sinks:  # otherwise its sink has been left out, with a warning
-                for bridge in bridges:
-                    bridge.close()
-                raise
-    return bridges
-
-
-def _serve_metrics(
-    spec: RunSpec, watched: Sequence[WatchedCamera], sinks: Sequence[Sink], stack: ExitStack
+def _serve(
+    spec: RunSpec,
+    control: Control,
+    watched: Sequence[WatchedCamera],
+    sinks: Sequence[Sink],
+    stack: ExitStack,
 ) -> None:
-    """While ``stack`` lasts, if an address is given. Raises SinkError when it cannot be had."""
-    if spec.config.runtime.metrics is None:
+    """Metrics and page, while ``stack`` lasts, where an address is given. Raises SinkError when it cannot be
+    had, ConfigError for what the page needs.
+    """
+    runtime, web = spec.config.runtime, spec.config.web
+    if runtime.metrics is None and web.address is None:
         return
-    from edge_runtime.observability.metrics import MetricsServer, StreamMetrics
+    from edge_runtime.observability.metrics import MetricsPages, MetricsServer, StreamMetrics
 
     streams = [
         StreamMetrics(one.runner.stream, one.runner.model.stream_format.fps, one.runner.telemetry, one.camera)
         for one in watched
     ]
-    stack.enter_context(closing(MetricsServer(*spec.config.runtime.metrics, streams, sinks)))
+    pages = MetricsPages(streams, sinks)
+    if runtime.metrics is not None:
+        stack.enter_context(closing(MetricsServer(*runtime.metrics, pages)))
+    if web.address is not None:
+        try:
+            from edge_runtime.app.web.event_log import EventLog
+            from edge_runtime.app.web.server import WebServer
+        except ImportError as err:
+            missing = (err.name or "a package").partition(".")[0]
+            raise ConfigError(f"--web: {missing} is not installed; {how_to_install('web')}") from err
+        server = stack.enter_context(closing(WebServer(web, control, EventLog(runtime.events), pages)))
+        _log.info("the page is at %s", server.url)
 
 
 def _close_all(cameras: Sequence[Camera]) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -21,6 +26,7 @@ from edge_runtime.sinks.mqtt import MqttConfig
 from tests.edge_runtime.app.run.test_control import CARS, WHAT, Run, running
 from tests.edge_runtime.mosquitto import MOSQUITTO, Broker, wait_for
 
+ROOT = Path(__file__).resolve().parents[4]
 DISCOVERY = "homeassistant/device/edge-run_door/config"
 NEVER = QueryConfig("What does the person do?", policy=PolicySettings(threshold=1.0))
 
@@ -254,6 +260,54 @@ def test_a_broker_that_is_killed_and_started_again_has_everything_again(model, b
             seen.wait("edge-run/door/q1/threshold", "0.25")
             seen.publish("edge-run/door/q1/threshold/set", "0.5")
             seen.wait("edge-run/door/q1/threshold", "0.5")
+
+
+CONFIG = """\
+[[camera]]
+name = "door"
+source = "test:"
+[[camera.ask]]
+text = "Tell me everything that happens."
+
+[[mqtt]]
+name = "home"
+host = "127.0.0.1"
+port = {}
+home_assistant = true
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.gst
+def test_edge_run_is_steered_by_home_assistant(broker, tmp_path):
+    pytest.importorskip("gi")
+    (tmp_path / "edge-run.toml").write_text(CONFIG.format(broker.port))
+    with home(broker.port) as seen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge_runtime", "door", "--config", "edge-run.toml", "--json"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            wait_for(lambda: seen.text("edge-run/door/watching") == "ON", 60)
+            assert seen.text("edge-run/availability") == "online" and "q1_threshold" in seen.components()
+            seen.publish("edge-run/door/q1/question/set", "Tell me when it is green.")
+            seen.publish("edge-run/door/q1/paused/set", "ON")
+            seen.wait("edge-run/door/q1/question", "Tell me when it is green.")
+            seen.wait("edge-run/door/q1/paused", "ON")
+        finally:
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+        events = [json.loads(line) for line in out.splitlines()]
+        texts = [event["text"] for event in events if event["type"] == "query"]
+        assert "Tell me when it is green." in texts
+        seen.wait("edge-run/availability", "offline")
+        seen.wait("edge-run/door/watching", "OFF")
+        assert "q1_threshold" in seen.components()  # the device stays
 
 
 @pytest.mark.parametrize(
