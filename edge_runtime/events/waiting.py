@@ -76,6 +76,12 @@ class Waiting(AsyncIterator[_T], Generic[_T]):
         self.on_close()
         self.on_close = lambda: None
 
+    def __enter__(self) -> Waiting[_T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _wake(self) -> None:
         """One call at a time waits in the event loop, however much is put."""
         with self._lock:

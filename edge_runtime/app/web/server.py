@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 from contextlib import closing
+from dataclasses import dataclass
 
 import uvicorn
 
@@ -28,38 +30,54 @@ _MOST_MESSAGE = 4096
 _MOST_HEAD = 32 * 1024
 
 
-class WebServer:
-    """Serves from the moment it is made until :meth:`close`. Port 0 takes a free one, see ``url``.
+@dataclass(frozen=True)
+class Address:
+    """An address that is listened at, and who may call it; see :func:`listen`."""
+
+    url: str
+    socket: socket.socket
+    access: Access
+    tls: ssl.SSLContext | None
+
+
+def listen(config: WebConfig) -> Address:
+    """Take the address and read token and certificate, before anything that takes time. Port 0: a free one.
 
     Raises ConfigError for a token or certificate that cannot be used and for a network address without a
     token, SinkError when it cannot listen.
     """
+    assert config.address is not None
+    host, port = config.address
+    token = config.token.read("web")
+    if token is None and not config.on_loopback:
+        raise ConfigError(
+            f"web: {host_and_port(host, port)} can be reached from other machines, so it needs a token; "
+            "give --web-token-file FILE, or token_env or token_file under [web]"
+        )
+    tls = None
+    if config.tls_certificate is not None and config.tls_key is not None:
+        tls = server_context(config.tls_certificate, config.tls_key)
+    access = Access(host, token=token, names=config.hosts, tls=tls is not None)
+    listener = _listen(host, port)
+    bound = host_and_port(host, listener.getsockname()[1])
+    return Address(f"{'http' if tls is None else 'https'}://{bound}/", listener, access, tls)
+
+
+class WebServer:
+    """Serves from the moment it is made until :meth:`close`. Make it before the run begins."""
 
     def __init__(
         self,
-        config: WebConfig,
+        address: Address,
         control: Control,
         log: EventLog,
         metrics: MetricsPages,
         evidence: EvidenceStore | None = None,
     ) -> None:
-        assert config.address is not None
-        host, port = config.address
-        token = config.token.read("web")
-        if token is None and not config.on_loopback:
-            raise ConfigError(
-                f"web: {host_and_port(host, port)} can be reached from other machines, so it needs a token; "
-                "give --web-token-file FILE, or token_env or token_file under [web]"
-            )
-        tls = None
-        if config.tls_certificate is not None and config.tls_key is not None:
-            tls = server_context(config.tls_certificate, config.tls_key)
-        access = Access(host, token=token, names=config.hosts, tls=tls is not None)
-        listener = _listen(host, port)
-        bound = listener.getsockname()[1]
-        self.url = f"{'http' if tls is None else 'https'}://{host_and_port(host, bound)}/"
+        self.url = address.url
+        tls = address.tls
         self._live = Live(control, log)
-        site = Site(control, self._live, evidence or NoEvidence(), metrics, access)
+        site = Site(control, self._live, evidence or NoEvidence(), metrics, address.access)
         for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # a client's mistake is no news of the run
         settings = uvicorn.Config(
@@ -80,7 +98,7 @@ class WebServer:
             ssl_context_factory=None if tls is None else (lambda _config, _default: tls),
         )
         self._server = uvicorn.Server(settings)
-        self._listener = listener
+        self._listener = address.socket
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._thread.start()
 

@@ -20,7 +20,7 @@ from edge_runtime.app.run.scheduler import round_robin
 from edge_runtime.app.web.config import WebConfig
 from edge_runtime.app.web.event_log import EventLog
 from edge_runtime.app.web.evidence import EvidenceStore
-from edge_runtime.app.web.server import WebServer
+from edge_runtime.app.web.server import WebServer, listen
 from edge_runtime.config.cameras import CameraConfig
 from edge_runtime.config.secret import Secret
 from edge_runtime.events.policy import PolicySettings
@@ -77,7 +77,7 @@ class ServedRun:
         self.control.watch([WatchedCamera(CameraConfig("door", "test:"), self.runner, self.camera)])
         self.runner.begin(self.camera)
         streams = [StreamMetrics("door", 1.0, self.runner.telemetry, self.camera)]
-        self.server = WebServer(config, self.control, EventLog(file), MetricsPages(streams), evidence)
+        self.server = WebServer(listen(config), self.control, EventLog(file), MetricsPages(streams), evidence)
         self.url = self.server.url.rstrip("/")
         self.thread = threading.Thread(
             target=round_robin, args=([self.runner],), kwargs={"between": self.control.carry_out}
