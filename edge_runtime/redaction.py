@@ -47,6 +47,11 @@ def known() -> bool:
     return bool(_registered)
 
 
+def is_registered(text: str) -> bool:
+    """Whether ``text`` as a whole is a secret."""
+    return text in _registered
+
+
 def register_url(text: str) -> None:
     """Register what may be a password in ``text``, a source as it was typed, readable or not."""
     for word in possible_passwords(text):

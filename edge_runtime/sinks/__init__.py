@@ -1,4 +1,4 @@
-"""Sinks of events: stdout, a file, and by way of an outbox on disk a webhook or an MQTT broker."""
+"""Sinks of events: stdout, a file, and by way of an outbox on disk webhooks, MQTT, Frigate and programs."""
 
 from edge_runtime.sinks.base import Sink, SinkConfig, SinkContext, Sinks
 from edge_runtime.sinks.file import FileConfig, FileSink, Rotation

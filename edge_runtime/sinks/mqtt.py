@@ -47,24 +47,30 @@ class MqttConfig(RemoteConfig):
     tls: bool = False
     user: str | None = None
     password: Secret = field(default_factory=Secret)
+    home_assistant: bool = False
+    """Cameras and queries are devices of Home Assistant, which can change the queries."""
+    discovery_prefix: str = "homeassistant"
 
     @classmethod
     def read(cls, table: Table, name: str) -> MqttConfig:
         host = table.required_text("host")
         if host is not None and not re.fullmatch(r"[\w.:-]+", host):
             table.wrong("host", "expected a host's name or address alone")
-        topic = table.text("topic", "edge-run")
-        if not topic.strip("/") or re.search(r"[+#\x00]", topic):
-            table.wrong("topic", f"expected a topic without wildcards, got {topic!r}")
+        common = read_common(table, name)
+        home_assistant = table.flag("home_assistant", False)
+        if home_assistant and "response" not in common["types"]:
+            table.wrong("home_assistant", "its event entity needs responses; add response to events")
         forbid_secret(table, "password")
         return cls(
-            **read_common(table, name),
+            **common,
             host=host or "",
             port=table.whole("port", None, lambda port: 0 < port < 65536, "a port from 1 to 65535"),
-            topic=topic.strip("/"),
+            topic=_read_topic(table, "topic", "edge-run"),
             tls=table.flag("tls", False),
             user=table.text("user", None),
             password=read_secret(table, "password"),
+            home_assistant=home_assistant,
+            discovery_prefix=_read_topic(table, "discovery_prefix", "homeassistant"),
         )
 
     @property
@@ -117,7 +123,12 @@ class Mqtt:
         self._connected = threading.Event()
         self._problem = "it cannot be reached"
         self._under_way: tuple[str, MQTTMessageInfo] | None = None
-        self._client = self._make_client(config, password)
+        self._client = make_client(config, password)
+        if announce:
+            self._client.will_set(self._availability, OFFLINE, qos=1, retain=True)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_connect_fail = self._on_connect_fail
         self._client.reconnect_delay_set(1, max(1, int(longest_pause_s)))
         # Not connect(): whether the broker is there at the start must not decide about the run.
         self._client.connect_async(config.host, config.any_port, keepalive=_KEEP_ALIVE_S)
@@ -156,30 +167,7 @@ class Mqtt:
 
     @property
     def _availability(self) -> str:
-        return f"{self._topic}/availability"
-
-    def _make_client(self, config: MqttConfig, password: str | None) -> Client:
-        try:
-            from paho.mqtt.client import Client
-            from paho.mqtt.enums import CallbackAPIVersion
-        except ImportError:
-            raise SinkError(
-                f"{config.label}: paho-mqtt 2 is not installed; pip install 'streampro-edge[mqtt]'"
-            ) from None
-        client = Client(CallbackAPIVersion.VERSION2)
-        if config.user is not None:
-            client.username_pw_set(config.user, password)
-        if config.tls:
-            try:
-                client.tls_set(ca_certs=str(config.ca_file) if config.ca_file else None)
-            except (OSError, ValueError) as err:
-                raise ConfigError(f"{config.label}: ca_file {config.ca_file} cannot be used: {err}") from err
-        if self._announce:
-            client.will_set(self._availability, OFFLINE, qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_connect_fail = self._on_connect_fail
-        return client
+        return availability_topic(self._topic)
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -198,6 +186,37 @@ class Mqtt:
         self._problem = "it cannot be reached"
 
 
+def make_client(config: MqttConfig, password: str | None) -> Client:
+    """A client that can log in, not connected. Raises SinkError and ConfigError as :class:`Mqtt` does."""
+    try:
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+    except ImportError:
+        raise SinkError(
+            f"{config.label}: paho-mqtt 2 is not installed; pip install 'streampro-edge[mqtt]'"
+        ) from None
+    client = Client(CallbackAPIVersion.VERSION2)
+    if config.user is not None:
+        client.username_pw_set(config.user, password)
+    if config.tls:
+        try:
+            client.tls_set(ca_certs=str(config.ca_file) if config.ca_file else None)
+        except (OSError, ValueError) as err:
+            raise ConfigError(f"{config.label}: ca_file {config.ca_file} cannot be used: {err}") from err
+    return client
+
+
+def availability_topic(topic: str) -> str:
+    return f"{topic}/availability"
+
+
 def topic_level(stream: str) -> str:
     """A stream's name as one level of a topic: without separators, wildcards and white space."""
     return _FORBIDDEN.sub("_", stream).lstrip("$") or "_"
+
+
+def _read_topic(table: Table, key: str, default: str) -> str:
+    topic = table.text(key, default)
+    if not topic.strip("/") or re.search(r"[+#\x00]", topic):
+        table.wrong(key, f"expected a topic without wildcards, got {topic!r}")
+    return topic.strip("/")

@@ -25,6 +25,8 @@ GROUP = "streampro_edge.sinks"
 BUILT_IN = {
     "webhook": "edge_runtime.sinks.webhook:WebhookConfig",
     "mqtt": "edge_runtime.sinks.mqtt:MqttConfig",
+    "command": "edge_runtime.sinks.command:CommandConfig",
+    "frigate": "edge_runtime.sinks.frigate:FrigateConfig",
 }
 _OTHER_TABLES = ("runtime", "camera")
 

@@ -36,14 +36,17 @@ class RemoteConfig(SinkConfig):
         Raises ConfigError and SinkError as :meth:`open` does.
         """
 
-    def open(self, context: SinkContext) -> RemoteSink:
-        transport = self.transport()
-        outbox = Outbox(
+    def outbox(self, context: SinkContext) -> Outbox:
+        """Its outbox in the folder of the run. Raises SinkError."""
+        return Outbox(
             context.outbox / f"{self.kind}-{self.name}.sqlite",
             max_bytes=self.outbox_bytes,
             max_age_s=self.outbox_age_s,
         )
-        return RemoteSink(outbox, transport, self.types)
+
+    def open(self, context: SinkContext) -> RemoteSink:
+        transport = self.transport()
+        return RemoteSink(self.outbox(context), transport, self.types)
 
     def connect(self) -> bool:
         transport = self.transport(announce=False)
@@ -54,16 +57,20 @@ class RemoteConfig(SinkConfig):
         return True
 
 
-def read_common(table: Table, name: str) -> dict[str, Any]:
-    """The fields of RemoteConfig."""
-    types = table.items("events") if "events" in table else list(DEFAULT_TYPES)
-    if not types or not all(kind in EVENT_TYPES for kind in types):
-        table.wrong("events", f"expected some of {', '.join(EVENT_TYPES)}, got {types!r}")
+def read_outbox(table: Table, name: str, types: tuple[str, ...] = DEFAULT_TYPES) -> dict[str, Any]:
+    """The fields of RemoteConfig but ``ca_file``; ``types``: what is sent when the table does not say."""
+    named = table.items("events") if "events" in table else list(types)
+    if not named or not all(kind in EVENT_TYPES for kind in named):
+        table.wrong("events", f"expected some of {', '.join(EVENT_TYPES)}, got {named!r}")
     return {
         "name": name,
         "at": table.at,
-        "types": tuple(types),
+        "types": tuple(named),
         "outbox_bytes": int(table.positive("outbox_megabytes", 64.0) * (1 << 20)),
         "outbox_age_s": table.positive("outbox_days", 7.0) * 86400,
-        "ca_file": table.path("ca_file"),
     }
+
+
+def read_common(table: Table, name: str, types: tuple[str, ...] = DEFAULT_TYPES) -> dict[str, Any]:
+    """The fields of RemoteConfig."""
+    return {**read_outbox(table, name, types), "ca_file": table.path("ca_file")}

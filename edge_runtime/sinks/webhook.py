@@ -6,8 +6,7 @@
 
 The key is written ``whsec_<base64>``. See https://www.standardwebhooks.com, which has libraries that verify.
 
-A 2xx response acknowledges; informational responses (1xx) before it are skipped. 408, 425, 429 and everything
-that is not 4xx is retried, not before Retry-After; another 4xx rejects the event itself, which is dropped.
+What answers mean: :mod:`edge_runtime.sinks.http_receiver`.
 """
 
 from __future__ import annotations
@@ -16,30 +15,20 @@ import base64
 import binascii
 import hashlib
 import hmac
-import http.client
-import math
 import os
-import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 
 from edge_runtime import redaction
-from edge_runtime.config.certificates import check_certificates, tls_context
+from edge_runtime.config.certificates import check_certificates
 from edge_runtime.config.secret import Secret, forbid_secret, read_secret
 from edge_runtime.config.table import Table
 from edge_runtime.errors import ConfigError, Finding
+from edge_runtime.sinks.http_receiver import HttpReceiver, check_url, contact, judge
 from edge_runtime.sinks.outbox import OutboxRecord
-from edge_runtime.sinks.remote import PermanentError, RetryableError
 from edge_runtime.sinks.remote_config import RemoteConfig, read_common
-from edge_runtime.video.network_url import AmbiguousUrlError, UnreadableUrlError, host_and_port, read_url
-
-_RETRYABLE = (408, 425, 429)
-_LONGEST_RETRY_AFTER_S = 3600.0
-_MOST_INFORMATIONAL = 16
 
 
 @dataclass(frozen=True)
@@ -87,14 +76,11 @@ class WebhookConfig(RemoteConfig):
 
     def contacts(self, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
         try:
-            url = read_url(self.url_from.read(self.label, environment) or self.url)
+            url = self.url_from.read(self.label, environment) or self.url
         except ConfigError as err:
             yield Finding(self.label, "warn", str(err).partition(": ")[2])
-        except UnreadableUrlError:
-            yield Finding(self.label, "warn", "its address cannot be read")
         else:
-            port = url.port or {"http": 80, "https": 443}.get(url.scheme)
-            yield Finding(self.label, "ok", f"{host_and_port(url.host, port)} ({url.scheme})")
+            yield contact(self.label, url)
 
     def _check_value(
         self, key: str, secret: Secret, environment: Mapping[str, str], check: Callable[[str], str | None]
@@ -107,19 +93,7 @@ class WebhookConfig(RemoteConfig):
                 yield Finding(secret.key(key), "fail", f"its value cannot be used: {problem}")
 
 
-class _FinalResponse(http.client.HTTPResponse):
-    """Skips informational responses (102, 103 ...): the real one follows. http.client knows 100 alone."""
-
-    def _read_status(self) -> tuple[str, int, str]:
-        for _ in range(_MOST_INFORMATIONAL):
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 100 <= status < 200 or status == 101:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-        raise http.client.HTTPException("too many informational answers")
-
-
-class Webhook:
+class Webhook(HttpReceiver):
     """Posts to ``url`` (https, or http within a network you trust). TLS certificates are verified.
 
     ``url`` may hold a token: only its host appears in messages. Raises ConfigError for another address,
@@ -134,66 +108,24 @@ class Webhook:
         secret: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        problem = check_url(url) or (check_secret(secret) if secret else None)
-        if problem:
+        super().__init__(
+            config.label,
+            url,
+            ca_file=config.ca_file,
+            connect_timeout_s=config.connect_timeout_s,
+            read_timeout_s=config.read_timeout_s,
+        )
+        if secret and (problem := check_secret(secret)):
             raise ConfigError(f"{config.label}: {problem}")
-        parts = read_url(url)
-        self.name = f"{config.label} ({parts.host})"
-        self._host, self._port = parts.host, parts.port
-        target = parts.tail.partition("#")[0]
-        self._target = target if target.startswith("/") else f"/{target}"
         self._key = signing_key(secret) if secret else None
-        self._config = config
-        try:
-            self._tls = tls_context(config.ca_file) if parts.scheme == "https" else None
-        except ConfigError as err:
-            raise ConfigError(f"{config.label}: ca_file {err}") from err
         self._now = now
 
     def send(self, record: OutboxRecord) -> None:
         """POST one event. Raises RetryableError and PermanentError."""
         with self._connected() as connection:
-            if connection.sock is not None:
-                connection.sock.settimeout(self._config.read_timeout_s)
             connection.request("POST", self._target, record.body, self._headers(record))
             answer = connection.getresponse()
-            self._judge(answer.status, answer.reason, answer.getheader("Retry-After"))
-
-    def connect(self) -> None:
-        """Resolve the name, connect and verify the certificate, but post nothing. Raises RetryableError."""
-        with self._connected():
-            pass
-
-    @contextmanager
-    def _connected(self) -> Iterator[http.client.HTTPConnection]:
-        """A connection; whatever goes wrong with it is a RetryableError."""
-        connection = self._connection()
-        connection.response_class = _FinalResponse
-        try:
-            connection.connect()
-            yield connection
-        except ssl.SSLCertVerificationError as err:
-            raise RetryableError(f"its certificate is not accepted: {err.verify_message}") from None
-        except socket.gaierror:
-            raise RetryableError("its name cannot be resolved") from None
-        except TimeoutError:
-            raise RetryableError("it did not answer in time") from None
-        except OSError as err:
-            raise RetryableError(err.strerror or type(err).__name__) from None
-        except http.client.HTTPException as err:
-            raise RetryableError(f"it does not speak HTTP ({type(err).__name__})") from None
-        finally:
-            connection.close()
-
-    def close(self) -> None:
-        """Nothing is held between events."""
-
-    def _connection(self) -> http.client.HTTPConnection:
-        if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=self._config.connect_timeout_s)
-        return http.client.HTTPSConnection(
-            self._host, self._port, timeout=self._config.connect_timeout_s, context=self._tls
-        )
+            judge(answer, self._now())
 
     def _headers(self, record: OutboxRecord) -> dict[str, str]:
         timestamp = str(int(self._now()))
@@ -207,16 +139,6 @@ class Webhook:
         if self._key is not None:
             headers["webhook-signature"] = sign(self._key, record.id, timestamp, record.body)
         return headers
-
-    def _judge(self, status: int, reason: str, retry_after: str | None) -> None:
-        if 200 <= status < 300:
-            return
-        problem = f"{status} {http.client.responses.get(status, '')}".strip()
-        if 400 <= status < 500 and status not in _RETRYABLE:
-            raise PermanentError(problem)
-        if 300 <= status < 400:
-            problem += ": redirects are not followed, configure the new address"
-        raise RetryableError(problem, retry_after_s(retry_after, self._now()))
 
 
 def sign(key: bytes, id: str, timestamp: str, body: bytes) -> str:
@@ -242,34 +164,3 @@ def check_secret(secret: str) -> str | None:
         "expected whsec_ and the base64 of 24 to 64 bytes; "
         "make one with: echo whsec_$(openssl rand -base64 32)"
     )
-
-
-def retry_after_s(value: str | None, now: float) -> float:
-    """Seconds that a Retry-After header asks for, at most an hour; 0 when it cannot be read."""
-    if not value:
-        return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, OverflowError):
-            return 0.0
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S) if math.isfinite(seconds) else 0.0
-
-
-def check_url(url: str) -> str | None:
-    """What is wrong with the address, without repeating it (it may hold a token); None if nothing."""
-    if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
-        return "the address holds a space or a character that must be percent-encoded"
-    try:
-        parts = read_url(url)
-    except AmbiguousUrlError:
-        return "the address may hold a user and password; write @ in its path or query as %40"
-    except UnreadableUrlError:
-        return "the address cannot be read; expected https://host/path"
-    if parts.scheme not in ("http", "https"):
-        return "expected an address such as https://host/path"
-    if parts.user is not None:
-        return "the address holds a user or password; give the receiver a secret to check signatures instead"
-    return None

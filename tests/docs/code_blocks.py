@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md")
 PAGES += tuple(sorted((ROOT / "docs").glob("*.md")))
-LANGUAGES = ("sh", "python", "toml", "json", "")
+LANGUAGES = ("sh", "python", "toml", "json", "yaml", "")
 NOTES = ("not run", "prints", "file", "recipe", "recipe part", "comparison")
 
 _FENCE = re.compile(

@@ -104,6 +104,8 @@ class RunConfig:
     needs_sinks: bool = True
     """A sink that cannot be used ends the run; otherwise it is left out, with a warning."""
     web: WebConfig = field(default_factory=WebConfig)
+    configured: frozenset[str] = frozenset()
+    """Names of all cameras in the configuration file, watched or not."""
 
 
 def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
@@ -131,6 +133,7 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         options.config_named
         or any(settings.camera(source) for source in options.sources if source != SAMPLE),
         web,
+        configured=frozenset(camera.name for camera in settings.cameras),
     )
 
 

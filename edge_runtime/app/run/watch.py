@@ -52,6 +52,7 @@ def watch(spec: RunSpec, console: Console) -> int:
     """
     import edge_runtime
     from edge_runtime.app.run.control import Control
+    from edge_runtime.app.run.home_assistant import open_all
     from edge_runtime.app.run.reload import Reloader
     from edge_runtime.app.run.scheduler import round_robin
     from edge_runtime.sinks import FileConfig, ReaderGoneError, SinkContext, Sinks
@@ -103,6 +104,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
         control.watch(watched)
+        home_assistants = stack.enter_context(open_all(spec.config, control))
         _serve(spec, address, control, watched, opened, stack)
         for one in watched:
             one.runner.begin(one.camera)
@@ -121,6 +123,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         except ReaderGoneError:
             reader_gone = True
         control.close()
+        home_assistants.close()
         lost = sinks.close()
 
     # After `edge-run ... | head -1` nobody is watching; a source that never came has nothing to sum up.

@@ -71,6 +71,8 @@ def test_a_full_file(tmp_path):
 
 HOOK = "[[webhook]]\nname = 'a'\n"
 MQTT = "[[mqtt]]\nname = 'a'\nhost = 'h'\n"
+FRIGATE = "[[frigate]]\nname = 'a'\nurl = 'http://h/'\n"
+COMMAND = "[[command]]\nname = 'a'\nrun = ['true']\n"
 
 
 @pytest.mark.parametrize(
@@ -194,8 +196,8 @@ def test_the_reference_names_every_key_of_sinks(tmp_path):
     shown = [line[2:] for line in text.partition("# [[webhook]]")[2].splitlines() if line.startswith("# ")]
     chosen = [line for line in shown if not line.startswith(("url_env", "url_file"))]
     (tmp_path / "edge-run.toml").write_text("\n".join(["[[webhook]]", *chosen]))
-    webhook, mqtt = load_config(tmp_path / "edge-run.toml").sinks
-    assert (webhook.name, mqtt.name) == ("alerts", "home")
+    sinks = load_config(tmp_path / "edge-run.toml").sinks
+    assert [sink.name for sink in sinks] == ["alerts", "home", "speech", "nvr"]
 
 
 def test_the_reference_names_every_key(tmp_path, monkeypatch):
@@ -210,13 +212,14 @@ def test_the_reference_names_every_key(tmp_path, monkeypatch):
     monkeypatch.setattr(Table, "value", noting)
     (tmp_path / "edge-run.toml").write_text(
         "[[camera]]\nname = 'a'\nsource = 'test:'\n[[camera.ask]]\ntext = 'x'\n"
-        "[[webhook]]\nname = 'a'\nurl = 'https://h/'\n" + MQTT
+        "[[webhook]]\nname = 'a'\nurl = 'https://h/'\n" + MQTT + COMMAND + FRIGATE
     )
     load_config(tmp_path / "edge-run.toml")
     text = (ROOT / "docs" / "edge-run.toml").read_text()
     parts = re.split(r"^(?:# )?\[\[?([\w.]+)\]\]?", text, flags=re.M)
     shown = dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert set(shown) == {"runtime", "camera", "camera.ask", "webhook", "mqtt"}
+    tables = {"runtime", "web", "camera", "camera.ask", "webhook", "mqtt", "command", "frigate"}
+    assert set(shown) == tables
     keys = {(part, key) for part, key in asked if part and f"{part}.{key}" not in shown}
     missing = {(part, key) for part, key in keys if not re.search(rf"\b{key}\b", shown[part])}
     assert missing == set() and len(keys) > 50

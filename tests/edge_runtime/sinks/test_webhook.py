@@ -18,9 +18,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.sinks.http_receiver import check_url, retry_after_s
 from edge_runtime.sinks.outbox import Outbox, OutboxRecord
 from edge_runtime.sinks.remote import Backoff, PermanentError, RemoteSink, RetryableError
-from edge_runtime.sinks.webhook import Webhook, WebhookConfig, check_url, retry_after_s, sign, signing_key
+from edge_runtime.sinks.webhook import Webhook, WebhookConfig, sign, signing_key
 
 RECORD = OutboxRecord(1, "id1", "door", "response", b'{"id": "id1"}')
 

@@ -243,4 +243,24 @@ topic = "edge-run"
 tls = false
 user = "edge"
 password_env = "MQTT_PASSWORD"
+home_assistant = true
+discovery_prefix = "homeassistant"
+
+[[command]]
+name = "speech"
+run = ["true", "--stdin"]
+stdin = "text"
+timeout = 30.0
+per_minute = 60
+max_age = 30
+
+[[frigate]]
+name = "nvr"
+url = "https://frigate.lan:8971"
+user = "edge"
+password_env = "FRIGATE_PASSWORD"
+duration = 30
+labels = { q1 = "doorbell" }
+cameras = { door = "front_door" }
+max_age = 60
 """
