@@ -1,4 +1,4 @@
-"""``python -m benchmarks.questions knowledge.json --data DATA/annotations.jsonl``: how often the check is wrong."""
+"""``python -m benchmarks.questions RECORD --data DATA/annotations.jsonl``: how often the check is wrong."""
 
 from __future__ import annotations
 
