@@ -27,9 +27,9 @@ from edge_runtime.app.commands.questions import questions
 from edge_runtime.app.commands.run import run
 from edge_runtime.app.config_file import find_config
 from edge_runtime.app.hide_arguments import hide_passwords
-from edge_runtime.app.runtime_config import DEFAULT_BUNDLE
 from edge_runtime.backends.names import NAMES
 from edge_runtime.backends.no_telemetry import ignore_desktop_settings
+from edge_runtime.bundle.default import DEFAULT_BUNDLE
 from edge_runtime.command_line.log_options import log_options
 from edge_runtime.errors import ConfigError, EdgeError, first_line
 from edge_runtime.observability.console import Console

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.backends.spinning import Spinning, parse_spinning
+from edge_runtime.bundle.default import DEFAULT_BUNDLE
 from edge_runtime.config.table import Table
 from edge_runtime.sinks.file import Rotation, read_rotation
-
-DEFAULT_BUNDLE = "nano"
 
 
 def default_outbox() -> Path:

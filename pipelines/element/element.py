@@ -28,6 +28,7 @@ load()  # caps are made while the class is: GStreamer must be initialised before
 gi.require_version("GstBase", "1.0")
 from gi.repository import GLib, GObject, Gst, GstBase  # noqa: E402
 
+from edge_runtime.bundle.default import DEFAULT_BUNDLE  # noqa: E402
 from edge_runtime.errors import BundleError, ConfigError  # noqa: E402
 from edge_runtime.redaction import scrub  # noqa: E402
 from pipelines.element import messages as results  # noqa: E402
@@ -47,7 +48,13 @@ _PLAYING = int(GObject.ParamFlags.READWRITE) | int(Gst.PARAM_MUTABLE_PLAYING)
 
 # Name: type, nick, blurb, then range and default where the type has them, flags.
 _PROPERTIES: dict[str, Any] = {
-    "bundle": (str, "Bundle", "The model: a shipped bundle's name, or a bundle folder", "nano", _READY),
+    "bundle": (
+        str,
+        "Bundle",
+        "The model: a shipped bundle's name, or a bundle folder",
+        DEFAULT_BUNDLE,
+        _READY,
+    ),
     "query": (str, "Query", "What to watch for; must not be empty", "", _PLAYING),
     "threshold": (
         float,

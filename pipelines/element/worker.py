@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.bundle.default import DEFAULT_BUNDLE
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.numbering import EventIds
 from edge_runtime.events.policy import PolicySettings
@@ -29,7 +30,7 @@ _STOP_TIMEOUT_S = 5.0
 class InferenceSettings:
     """What an element is set to."""
 
-    bundle: str = "nano"
+    bundle: str = DEFAULT_BUNDLE
     query: str = ""
     threshold: float | None = None
     """None for the bundle's own."""

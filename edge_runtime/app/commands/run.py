@@ -14,8 +14,8 @@ from edge_runtime.app.malloc import use_one_arena
 from edge_runtime.app.run.run_config import CliOptions, make_run_config
 from edge_runtime.app.run.run_spec import RunSpec
 from edge_runtime.app.run.watch import watch
-from edge_runtime.app.runtime_config import DEFAULT_BUNDLE
 from edge_runtime.backends.names import MOST_THREADS, NAMES
+from edge_runtime.bundle.default import DEFAULT_BUNDLE
 from edge_runtime.command_line.log_options import log_options
 from edge_runtime.command_line.types import Number, Parsed
 from edge_runtime.config.table import MOST

@@ -23,7 +23,7 @@ from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.sinks.base import SinkConfig
 from edge_runtime.video.framing import Framing, Polygon
-from edge_runtime.video.samples import SAMPLE, SAMPLES
+from edge_runtime.video.samples import SAMPLE, sample_clip
 
 _TLS = ("tls_verify", "tls_ca_file", "tls_fingerprint")
 
@@ -118,6 +118,7 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         raise click.UsageError(
             f"{shown} is given twice; one camera is watched once, with any number of --ask"
         )
+    settings = replace(settings, runtime=replace(settings.runtime, **options.runtime))
     web = _web(options, settings)
     cameras = [_with_options(find_camera(source, settings), options) for source in options.sources]
     idle = next((camera for camera in cameras if not camera.queries), None)
@@ -126,7 +127,7 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         raise click.UsageError(f'{whom}nothing to watch for; add --ask "..."')
     return RunConfig(
         tuple(cameras),
-        replace(settings.runtime, **options.runtime),
+        settings.runtime,
         settings.sinks,
         settings.path,
         # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
@@ -152,7 +153,7 @@ def _web(options: CliOptions, settings: Config) -> WebConfig:
 def find_camera(source: str, settings: Config) -> CameraConfig:
     """The camera that ``source`` means. Raises ConfigError for a name that nothing has."""
     if source == SAMPLE:
-        return _sample()
+        return _sample(settings.runtime.bundle)
     configured = settings.camera(source)
     if configured is not None:
         return configured
@@ -168,9 +169,9 @@ def find_camera(source: str, settings: Config) -> CameraConfig:
     return CameraConfig(name=name, source=source)
 
 
-def _sample() -> CameraConfig:
-    """The clip that comes with the program, with its queries."""
-    clip, about = SAMPLES / "sample.mp4", SAMPLES / "sample.json"
+def _sample(bundle: str) -> CameraConfig:
+    """The clip that comes with the program and suits the bundle, with its queries."""
+    clip, about = sample_clip(bundle)
     try:
         data = json.loads(about.read_text(encoding="utf-8"))
         found = data["queries"] if "queries" in data else [data["query"]]

@@ -109,8 +109,9 @@ def test_duration_ends_a_live_source(edge_run):
 
 def test_the_sample_brings_its_questions(tmp_path, monkeypatch):
     from edge_runtime.app.run import run_config as cameras
+    from edge_runtime.video import samples
 
-    monkeypatch.setattr(cameras, "SAMPLES", tmp_path)
+    monkeypatch.setattr(samples, "SAMPLES", tmp_path)
     with pytest.raises(SourceError, match=r"sample\.json: .*install the program again"):
         cameras.find_camera("sample", Config())
     about = tmp_path / "sample.json"
@@ -120,6 +121,19 @@ def test_the_sample_brings_its_questions(tmp_path, monkeypatch):
     camera = cameras.find_camera("sample", Config())
     assert [ask.text for ask in camera.queries] == ["a", "b"]
     assert (camera.name, camera.source) == ("sample", str(tmp_path / "sample.mp4"))
+
+
+def test_a_bundle_that_knows_real_footage_has_a_real_sample():
+    from edge_runtime.app.run.run_config import CliOptions, make_run_config
+
+    def shown(**runtime):
+        (camera,) = make_run_config(CliOptions(("sample",), runtime=runtime), Config()).cameras
+        return camera
+
+    real = shown(bundle="bundles/scout")
+    assert real.source == str(SAMPLES / "street.mp4") and len(real.queries) == 3
+    assert shown(bundle="nano").source == shown(bundle="elsewhere/own").source == str(SAMPLES / "sample.mp4")
+    assert (SAMPLES / "street.mp4").stat().st_size < 700_000
 
 
 @pytest.mark.gst
