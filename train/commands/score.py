@@ -36,6 +36,16 @@ if TYPE_CHECKING:
 @click.option(
     "--judge", type=click.Choice(["exact", "fields", "keywords"]), default="exact", show_default=True
 )
+@click.option(
+    "--ceiling", is_flag=True, help="Score what the training targets say as well, as if a model said it."
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=2000,
+    show_default=True,
+    help="Draws for intervals.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def score(
     checkpoint: Path,
@@ -45,6 +55,8 @@ def score(
     seed: int,
     cache: Path,
     judge: str,
+    ceiling: bool,
+    bootstrap: int,
     as_json: bool,
 ) -> None:
     """Ask CHECKPOINT the questions in FILES, all at once rather than clip by clip, and score what it says.
@@ -68,7 +80,12 @@ def score(
     for threshold in sorted(set(thresholds)) or [loaded.stream_format.threshold]:
         for file, (examination, asked) in tests.items():
             found[str(file)][f"{threshold:g}"] = figures(
-                asked, examination.ask(asked, threshold), open_judge(judge)
+                asked, examination.ask(asked, threshold), open_judge(judge), bootstrap=bootstrap
+            )
+    if ceiling:
+        for file, (examination, asked) in tests.items():
+            found[str(file)]["ceiling"] = figures(
+                asked, examination.play_back(asked), open_judge(judge), bootstrap=bootstrap
             )
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -93,7 +110,12 @@ def _table(by_threshold: dict[str, dict[str, Any]]) -> Table:
         table.add_column("false alarms/min")
     for threshold, figures in by_threshold.items():
         row = [f"{figures['f1'][part]:.1f}" for part in parts]
+        if "interval" in figures:
+            row[0] += " ({:.1f} to {:.1f})".format(*figures["interval"])
         if "false_alarms" in figures:
-            row.append(f"{figures['false_alarms']['per_minute']:.2f}")
+            alarms = figures["false_alarms"]
+            row.append(f"{alarms['per_minute']:.2f}")
+            if alarms["interval"]:
+                row[-1] += " ({:.2f} to {:.2f})".format(*alarms["interval"])
         table.add_row(threshold, *row)
     return table

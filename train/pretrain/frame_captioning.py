@@ -93,6 +93,7 @@ def train_frame_captioning(
         optimizer, [g["lr"] for g in optimizer.param_groups], total_steps=settings.steps, pct_start=0.1
     )
     model.train()
+    usual = model.decoder.config._attn_implementation
     model.decoder.set_attn_implementation("eager")  # which shows what it attends to
     right: dict[str, list[bool]] = {kind: [] for kind in examples.kinds}
     started = time.monotonic()
@@ -112,7 +113,7 @@ def train_frame_captioning(
             say(f"frame captioning {step}/{settings.steps}  {spent:.0f} s  loss {loss.item():.3f}  {figures}")
     progress.close()
     model.eval()
-    model.decoder.set_attn_implementation("sdpa")
+    model.decoder.set_attn_implementation(usual)
     return _ends(right)
 
 

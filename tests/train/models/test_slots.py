@@ -29,21 +29,23 @@ from train.synthetic.detections.generate import GenerateConfig, generate
 SLOTS = 10
 
 
-def test_a_token_for_every_slot_and_one_for_the_frame() -> None:
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_token_for_every_group_of_slots_and_one_for_the_frame(group: int) -> None:
     torch.manual_seed(0)
-    projector = SlotProjector(SLOTS, 32)
+    projector = SlotProjector(SLOTS, group, 32)
     features = torch.randn(3, SLOTS + 1, width(len(CLASSES), zones=0))
     tokens = projector(features)
-    assert tokens.shape == (3, SLOTS + 1, 32)
+    assert tokens.shape == (3, SLOTS // group + 1, 32)
     changed = features.clone()
-    changed[:, 4] += 1
+    changed[:, 5] += 1
     moved = (projector(changed) - tokens).abs().amax((0, 2)) > 1e-6
-    assert moved.nonzero().flatten().tolist() == [4]  # a slot's token depends on that slot alone
+    assert moved.nonzero().flatten().tolist() == [5 // group]  # a token depends on its own slots alone
 
 
-def test_zones_that_are_added_change_nothing_at_first() -> None:
+@pytest.mark.parametrize("group", [1, 2])
+def test_zones_that_are_added_change_nothing_at_first(group: int) -> None:
     torch.manual_seed(0)
-    model = CompactModel(replace(ONE_LAYER, slots=SLOTS))
+    model = CompactModel(replace(ONE_LAYER, slots=SLOTS, slots_per_token=group))
     features = torch.randn(3, SLOTS + 1, width(len(CLASSES)))
     before = model.projector(features)
     model.add_zones(ZONES)
@@ -51,7 +53,10 @@ def test_zones_that_are_added_change_nothing_at_first() -> None:
     torch.testing.assert_close(model.projector(features), before)
     model.projector(features).sum().backward()
     for network in (model.projector.slot, model.projector.frame):
-        assert network[0].weight.grad[:, -ZONES:].abs().max() > 0  # but they can be learned
+        rows = network[0].weight.unflatten(1, (-1, width(len(CLASSES))))[..., -ZONES:]
+        assert rows.detach().abs().max() == 0
+        grown = network[0].weight.grad.unflatten(1, (-1, width(len(CLASSES))))[..., -ZONES:]
+        assert grown.abs().amax((0, 2)).min() > 0  # but they can be learned, for every slot of a group
     with pytest.raises(TrainingError, match="the clips have 106 features a slot, the model reads 110"):
         model.projector(features[..., :-ZONES])
 
@@ -78,8 +83,8 @@ def test_a_tiny_model_learns_from_slots_and_is_scored(
     recipe = replace(
         sft_recipe,
         tokenizer=str(tokenizer),
-        model=replace(ONE_LAYER, slots=SLOTS),
-        protocol=replace(sft_recipe.protocol, frame_tokens=SLOTS + 1, max_response_tokens=4),
+        model=replace(ONE_LAYER, slots=SLOTS, slots_per_token=2),
+        protocol=replace(sft_recipe.protocol, frame_tokens=SLOTS // 2 + 1, max_response_tokens=4),
         data=replace(sft_recipe.data, train=(Source(data),)),
         run=replace(sft_recipe.run, batch_size=2, steps=2),
     )
@@ -87,7 +92,7 @@ def test_a_tiny_model_learns_from_slots_and_is_scored(
     folder = recipe.output / "checkpoint"
     checkpoint = load_checkpoint(folder)
     assert checkpoint.config["vision"] == {"name": "nanodet-slots"}
-    assert checkpoint.model.frame_tokens == SLOTS + 1
+    assert checkpoint.model.frame_tokens == SLOTS // 2 + 1
     arguments = ["score", str(folder), str(data), "--judge", "keywords", "--questions", "3", "--json"]
     result = CliRunner().invoke(main, [*arguments, "--cache", str(tmp_path / "cache")])
     assert result.exit_code == 0, result.output
@@ -102,7 +107,7 @@ def test_a_tiny_model_learns_from_slots_and_is_scored(
     assert run_sft(further)
     learned = load_checkpoint(tmp_path / "zones" / "checkpoint").model
     assert learned.config == replace(checkpoint.model.config, zones=ZONES)
-    assert learned.projector.slot[0].weight.shape[1] == width(len(CLASSES))
+    assert learned.projector.frame[0].weight.shape[1] == width(len(CLASSES))
     assert "learns 4 zones; their weights start at zero" in (tmp_path / "zones" / "train.log").read_text()
     with pytest.raises(ValueError, match=r"model\.zones is 0, but the model is that of init"):
         inherited({"init": str(tmp_path / "zones" / "checkpoint"), "model": {"zones": 0}})

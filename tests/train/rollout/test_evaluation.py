@@ -13,6 +13,7 @@ from edge_runtime.bundle.stream_format import TurnEncoder
 from train.data.dataset import Source
 from train.data.features import FeatureCache, write_features
 from train.rollout.evaluation import points, predict, spread, streampro_f1
+from train.rollout.play_back import play_back
 from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
 
@@ -71,6 +72,13 @@ def test_score_is_that_of_the_benchmark(tiny_model, rules_at, prompts):
     assert report == score(prompts.annotations, said, ExactJudge(), bootstrap=0)
     assert 0 < points(report)["OU"] <= 100
     assert len(streampro_f1(tiny_model.model, constraints, prompts, questions=2).questions) == 2
+
+
+def test_targets_played_back_score_what_they_deserve(prompts):
+    said = play_back(prompts, prompts.annotations)
+    assert [[(r.time, r.text) for r in p.responses] for p in said] == [[(3.0, "nothing")]] * 4
+    report = score(prompts.annotations, said, ExactJudge(), bootstrap=0)
+    assert points(report)["W-Avg"] == 75.0  # a change at 2 s is seen in the frame that ends at 3 s
 
 
 def _answered(annotation, text):

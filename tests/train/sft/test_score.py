@@ -49,12 +49,13 @@ def test_figures_of_each_file_at_each_threshold(asked, tmp_path):
     examination = Examination(load_checkpoint(tmp_path / "tiny"), [answered], tmp_path / "cache")
     said = examination.ask(examination.annotations, 0.001)
     assert sum(len(prediction.responses) for prediction in said) > 3
-    assert found[str(answered)]["0.001"] == figures(read_annotations(answered), said)
+    assert found[str(answered)]["0.001"] == figures(read_annotations(answered), said, bootstrap=2000)
 
 
 def test_table_at_the_checkpoints_own_threshold(asked):
-    result = CliRunner().invoke(main, ["score", *asked, "--questions", "1"])
+    result = CliRunner().invoke(main, ["score", *asked, "--questions", "1", "--ceiling"])
     assert result.exit_code == 0, result.output
     first, second = result.stdout.split("quiet.jsonl")
     assert "W-Avg" in first and "false alarms" not in first
+    assert first.count("│ ceiling") == 1
     assert "false alarms" in second and "W-Avg" not in second and second.count("│ 0.5") == 1

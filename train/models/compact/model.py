@@ -18,6 +18,7 @@ from transformers import Cache, LlamaConfig, LlamaForCausalLM
 
 from train.models.base import UNUSED, StreamModel, Visual
 from train.models.cache_argument import CACHE_ARGUMENT
+from train.models.chunked_attention import CHUNKED_CAUSAL
 from train.models.compact.concept import ConceptToken, name_embeddings
 from train.models.compact.lite0 import Lite0Vision
 from train.models.compact.slots import SlotProjector, SlotVision
@@ -40,7 +41,7 @@ class CompactConfig:
     ``visual_grid`` 3: 3 x 3 regions; 2: 2 x 2; each is a visual token, and ``concept_token`` adds one.
     ``motion``: a region's token is made from the frame before as well, so it can say what moved.
     ``slots``: objects per frame when the frozen vision is a detector (:mod:`train.models.compact.slots`);
-    0: it is EfficientNet-Lite0.
+    0: it is EfficientNet-Lite0. ``slots_per_token``: how many of them share a visual token.
     ``zones``: zones of a camera's frame that the slots' tokens tell apart, 0 or 4.
     ``used_vocab``: rows of the embedding that are tokens, 0 for all; the rest is padding, never said.
     """
@@ -61,6 +62,7 @@ class CompactConfig:
     concept_token: bool = False
     motion: bool = False
     slots: int = 0
+    slots_per_token: int = 1
     zones: int = 0
 
     def __post_init__(self) -> None:
@@ -70,6 +72,8 @@ class CompactConfig:
             raise ValueError(f"zones must be 0, or {ZONES} for a model with slots, got {self.zones}")
         if not 0 <= self.used_vocab <= self.vocab_size:
             raise ValueError(f"used_vocab must lie in 0..vocab_size, got {self.used_vocab}")
+        if self.slots_per_token < 1 or self.slots % self.slots_per_token:
+            raise ValueError(f"slots_per_token must divide slots ({self.slots}), got {self.slots_per_token}")
 
     @property
     def regions(self) -> int:
@@ -79,7 +83,7 @@ class CompactConfig:
     @property
     def frame_tokens(self) -> int:
         """Visual tokens per frame (V)."""
-        return self.slots + 1 if self.slots else self.regions + self.concept_token
+        return self.slots // self.slots_per_token + 1 if self.slots else self.regions + self.concept_token
 
     def region_centres(self) -> list[float]:
         """Where the regions of one side are centred, as shares of the picture's side."""
@@ -101,7 +105,7 @@ class CompactConfig:
             rope_parameters={"rope_type": "default", "rope_theta": self.rope_theta},
             rms_norm_eps=self.rms_norm_eps,
             tie_word_embeddings=True,
-            attn_implementation="sdpa",  # type: ignore[call-arg]
+            attn_implementation=CHUNKED_CAUSAL,  # type: ignore[call-arg]
         )
 
 
@@ -217,7 +221,9 @@ class CompactModel(StreamModel):
         self.decoder = decoder
         self.projector: Any  # a Projector; with slots a SlotProjector
         if config.slots:
-            self.projector = SlotProjector(config.slots, config.hidden_size, config.zones)
+            self.projector = SlotProjector(
+                config.slots, config.slots_per_token, config.hidden_size, config.zones
+            )
             self.vision = SlotVision()
         else:
             self.projector = Projector(config)

@@ -115,6 +115,19 @@ CUT_OFF_AS: dict[str, tuple[str, ...]] = {
 }
 """What a detector may take somebody for of whom the border shows a part."""
 
+FROM_ABOVE_AS = (
+    "cell phone",
+    "boat",
+    "cell phone",
+    "suitcase",
+    "remote",
+    "mouse",
+    "kite",
+    "airplane",
+    "skateboard",
+)
+"""What a detector that learned from photographs takes a vehicle for that it sees from above."""
+
 VEHICLES = ("car", "truck", "bus", "motorcycle")
 ANIMALS = ("dog", "cat", "bird", "horse", "sheep", "cow", "bear")
 ON_TABLES = (

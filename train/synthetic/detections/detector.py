@@ -16,8 +16,18 @@ import torch
 from train.models.perception.detections import Detections, select
 from train.models.perception.nanodet import CLASSES
 from train.synthetic.detections.camera import Floats
-from train.synthetic.detections.catalog import ANIMALS, CUT_OFF_AS, HALLUCINATIONS, KINDS, VEHICLES
+from train.synthetic.detections.catalog import (
+    ANIMALS,
+    CUT_OFF_AS,
+    FROM_ABOVE_AS,
+    HALLUCINATIONS,
+    KINDS,
+    VEHICLES,
+)
 from train.synthetic.detections.scene import Scene, View, look
+
+STEEP = 0.75
+"""Tilt of a camera, in radians, from which vehicles no longer look as in most photographs."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class Noise:
     above and below."""
     cut_off_confusion: float = 0.3
     """Share of objects that are something else to the detector while a border cuts off most of them."""
+    from_above_confusion: float = 0.6
+    """Share of vehicles that are something else to it when they are seen steeply from above."""
     miss_bursts_per_s: float = 0.006
     miss_burst_s: float = 1.3
     ghosts: float = 0.8
@@ -78,11 +90,12 @@ def detect(
     view = view or look(scene)
     frames = [int(np.argmin(np.abs(view.times - t))) for t in times]
     strength = _strength(rng, scene, view, noise)  # [T, N]
-    individuals = [_class_scores(rng, actor.kind.name) for actor in scene.actors]
+    steep = scene.camera.tilt > STEEP
+    individuals = [_class_scores(rng, actor.kind.name, noise, steep=steep) for actor in scene.actors]
     ghosts = _ghosts(rng, noise, len(times))
     light = scene.brightness.at(view.times)[:, 0]
     jitter = _jitter(scene, view, noise)  # [T, N, 4]
-    cut_off = [_class_scores_cut_off(rng, actor.kind.name, noise) for actor in scene.actors]
+    cut_off = [_class_scores_cut_off(rng, actor.kind.name, noise, steep=steep) for actor in scene.actors]
     seen = []
     for row, t in enumerate(frames):
         frame = _Seen([], [], [])
@@ -146,9 +159,13 @@ def _wander(rng: np.random.Generator, moments: int, spread: float) -> Floats:
     return values
 
 
-def _class_scores(rng: np.random.Generator, kind: str) -> Floats:
-    """Shares of an individual's score for every class [C]; the best is 1."""
+def _class_scores(rng: np.random.Generator, kind: str, noise: Noise, *, steep: bool) -> Floats:
+    """Shares of an individual's score for every class [C]; the best is 1. ``steep``: seen from above."""
     scores = np.zeros(len(CLASSES))
+    if steep and kind in VEHICLES and rng.random() < noise.from_above_confusion:
+        scores[CLASSES.index(kind)] = rng.uniform(0.2, 0.95)
+        scores[CLASSES.index(FROM_ABOVE_AS[int(rng.integers(len(FROM_ABOVE_AS)))])] = 1.0
+        return scores
     scores[CLASSES.index(kind)] = 1.0
     for other, often in KINDS[kind].taken_for:
         if rng.random() < often:
@@ -157,9 +174,9 @@ def _class_scores(rng: np.random.Generator, kind: str) -> Floats:
     return np.asarray(scores / scores.max())
 
 
-def _class_scores_cut_off(rng: np.random.Generator, kind: str, noise: Noise) -> Floats:
+def _class_scores_cut_off(rng: np.random.Generator, kind: str, noise: Noise, *, steep: bool) -> Floats:
     """The same of an individual that a border cuts off: now and then something else comes first."""
-    scores = _class_scores(rng, kind)
+    scores = _class_scores(rng, kind, noise, steep=steep)
     if rng.random() < noise.cut_off_confusion:
         group = kind if kind in CUT_OFF_AS else "vehicle" if kind in VEHICLES else "other"
         among = [name for name in CUT_OFF_AS[group] if name != kind]

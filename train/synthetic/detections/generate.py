@@ -1,8 +1,9 @@
 """Write a data set in detection space: questions as annotations, clips as the features a detector would give.
 
 ``clips/NAME.npy`` holds float16 [T, K + 1, F], one row of slots for every timestep; ``annotations.jsonl``
-names it where other data sets name a video. The same seed gives the same files, and a run that was stopped
-goes on where it was.
+names it where other data sets name a video. ``captions.jsonl``, of the split ``train`` alone, asks for a
+caption of every second (:mod:`train.synthetic.detections.captions`). The same seed gives the same files, and
+a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from train.models.perception.nanodet import CLASSES
 from train.models.perception.tracker import Slots, TrackerConfig, track
 from train.models.perception.zones import no_zones
 from train.progress import Progress
+from train.synthetic.detections.captions import captions
 from train.synthetic.detections.detector import detect
 from train.synthetic.detections.facts import Facts, Question
 from train.synthetic.detections.questions import ask_all
@@ -70,10 +72,16 @@ def generate(config: GenerateConfig, workers: int = 1) -> Path:
             for start, block in zip(starts, blocks, strict=True):
                 records += block
                 progress.advance(min(_BLOCK, config.count - start))
+    if config.split == "train":
+        _write(config.out / "captions.jsonl", [one for one in records if one["kind"] == "captions"])
     path = config.out / "annotations.jsonl"
+    _write(path, [one for one in records if one["kind"] != "captions"])
+    return path
+
+
+def _write(path: Path, records: list[dict[str, Any]]) -> None:
     with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(dump_line(record) for record in records)
-    return path
 
 
 def _write_block(config: GenerateConfig, start: int) -> list[dict[str, Any]]:
@@ -95,6 +103,8 @@ def _write_block(config: GenerateConfig, start: int) -> list[dict[str, Any]]:
         if zones is not None:
             questions += _zone_questions(config.split, zones_rng, facts, zones)
         records += _records(name, facts, questions)
+        if config.split == "train":
+            records += _records(f"{name}/captions", facts, [captions(facts)], name)
         path = config.out / "clips" / f"{name}.npy"
         if not _is_whole(path):
             times = np.arange(1, int(scene.duration * config.fps) + 1) / config.fps
@@ -160,11 +170,12 @@ def _zone_questions(split: str, rng: np.random.Generator, facts: Facts, zones: Z
     return ask_zones(rng, facts, zones, most=1, quiet=1.0, paraphrase=split == "paraphrase")
 
 
-def _records(clip: str, facts: Facts, questions: list[Question]) -> list[dict[str, Any]]:
+def _records(prefix: str, facts: Facts, questions: list[Question], clip: str = "") -> list[dict[str, Any]]:
+    """Annotations of a clip, which ``prefix`` is the name of unless ``clip`` is."""
     return [
         {
-            "id": f"{clip}/q{number}",
-            "video": f"clips/{clip}.npy",
+            "id": f"{prefix}/q{number}",
+            "video": f"clips/{clip or prefix}.npy",
             "duration": facts.scene.duration,
             "task": question.task,
             "query": {"time": question.time, "text": question.text},

@@ -19,7 +19,7 @@ from train.synthetic.detections.facts import (
     Question,
 )
 from train.synthetic.detections.language import Subject, answer, ask, keywords, nouns, of_class, subjects
-from train.synthetic.detections.truth import Event
+from train.synthetic.detections.truth import Event, told_at
 
 MERGE_S = 1.5
 """Answers in the same words that come closer together than this are one."""
@@ -268,8 +268,8 @@ class Asker:
     def _answers(self, events: Sequence[Event], time: float, task: str) -> tuple[Answer, ...]:
         """What is said of the events from ``time`` on; the same words twice in a moment once."""
         made: list[Answer] = []
-        for event in sorted(events, key=self._told_at):
-            start, text = self._told_at(event), self._say(event)
+        for event in sorted(events, key=told_at):
+            start, text = told_at(event), self._say(event)
             if start < time:
                 continue
             last = next((one for one in reversed(made) if one.text == text), None)
@@ -278,20 +278,6 @@ class Asker:
             end = max(event.end, start + 1.0) if task in ("EU", "TP") else start + 1.0
             made.append(Answer(start, end, text, _groups(event.kind, self._facts.kind(event.who))))
         return tuple(made)
-
-    def _told_at(self, event: Event) -> float:
-        """When it can be told: a departure and a theft when they are over, all else at once."""
-        over = event.kind in (
-            "leaves",
-            "is taken away",
-            "is put back",
-            "is put down",
-            "jumps onto",
-            "sits down",
-        )
-        return (
-            event.end if over or event.kind in ("falls", "lies down", "stands up", "gets up") else event.start
-        )
 
     def _say(self, event: Event) -> str:
         other = self._facts.kind(event.other) if event.other is not None else ""

@@ -34,6 +34,14 @@ class Track:
         """Whether it ever has another value than at first."""
         return any(value != self._values[0] for value in self._values)
 
+    @property
+    def first_move(self) -> float:
+        """When it begins to change; its end if it never does."""
+        for i, value in enumerate(self._values):
+            if value != self._values[0]:
+                return self._times[i - 1]
+        return self.end
+
     def hold(self, until: float) -> Track:
         """Stay as it is until ``until`` seconds."""
         return self.go(until, *self.last)

@@ -39,6 +39,17 @@ class Event:
     other: int | None = None
 
 
+_TOLD_WHEN_OVER = (
+    "leaves", "is taken away", "is put back", "is put down", "jumps onto", "sits down", "falls", "lies down",
+    "stands up", "gets up",
+)  # fmt: skip
+
+
+def told_at(event: Event) -> float:
+    """When it can be told: a departure and a theft when they are over, all else at once."""
+    return event.end if event.kind in _TOLD_WHEN_OVER else event.start
+
+
 @dataclass(frozen=True)
 class Span:
     """A stretch of time in seconds."""

@@ -42,7 +42,7 @@ def pixels_of(frame: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def projector() -> SlotProjector:
     torch.manual_seed(0)
-    return SlotProjector(TrackerConfig().slots, 32).eval()
+    return SlotProjector(TrackerConfig().slots, 2, 32).eval()
 
 
 @pytest.fixture(scope="module")

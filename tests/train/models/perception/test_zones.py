@@ -52,7 +52,7 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
 
 def test_zones_are_an_input_of_the_graph() -> None:
     torch.manual_seed(0)
-    projector = SlotProjector(TrackerConfig().slots, 32, zones=ZONES).eval()
+    projector = SlotProjector(TrackerConfig().slots, 1, 32, zones=ZONES).eval()
     graph = compose(blob_detector(), SlotHead(projector))
     run = session(graph)
     assert [(i.name, i.shape) for i in run.get_inputs()][-1] == ("zones", [1, ZONES, GRID, GRID])
@@ -72,5 +72,5 @@ def test_zones_are_an_input_of_the_graph() -> None:
 
 
 def test_a_projector_without_zones_gives_a_graph_without_them() -> None:
-    run = session(compose(blob_detector(), SlotHead(SlotProjector(TrackerConfig().slots, 32).eval())))
+    run = session(compose(blob_detector(), SlotHead(SlotProjector(TrackerConfig().slots, 1, 32).eval())))
     assert [i.name for i in run.get_inputs()] == ["pixels", "previous"]

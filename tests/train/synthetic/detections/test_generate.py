@@ -91,3 +91,16 @@ def test_two_timesteps_a_second(tmp_path: Path) -> None:
     (clip,) = (tmp_path / "clips").iterdir()
     record = json.loads((tmp_path / "annotations.jsonl").read_text().splitlines()[0])
     assert len(np.load(clip)) == int(record["duration"] * 2)
+
+
+def test_captions_of_every_second_for_training_alone(tmp_path: Path) -> None:
+    generate(GenerateConfig("train", 1, 3, tmp_path / "train"))
+    captions = [json.loads(line) for line in (tmp_path / "train" / "captions.jsonl").read_text().splitlines()]
+    assert [record["task"] for record in captions] == ["EC"] * 3
+    for record in captions:
+        assert len(record["answers"]) == int(record["duration"])
+        assert all(answer["text"] for answer in record["answers"])
+    questions = (tmp_path / "train" / "annotations.jsonl").read_text()
+    assert '"captions"' not in questions
+    generate(GenerateConfig("validation", 1, 1, tmp_path / "validation"))
+    assert not (tmp_path / "validation" / "captions.jsonl").exists()

@@ -6,7 +6,18 @@ import numpy as np
 
 from train.synthetic.detections.catalog import BAGS
 from train.synthetic.detections.scene import Actor, Scene
-from train.synthetic.detections.stories.stage import LIE, SIT, STAND, Layout, Stage, act, carried, go, pose
+from train.synthetic.detections.stories.stage import (
+    LIE,
+    SIT,
+    STAND,
+    Layout,
+    Stage,
+    act,
+    carried,
+    go,
+    hide_far_away,
+    pose,
+)
 
 FURNITURE = (
     "chair",
@@ -25,6 +36,7 @@ FURNITURE = (
 def indoors(rng: np.random.Generator, layout: Layout) -> Scene:
     """A camera in a corner, on a shelf or above a door."""
     stage = Stage.make(rng, layout, height_m=(1.0, 3.0), look_at_m=(2.5, 6.5), field_of_view=(55.0, 105.0))
+    stage.along = rng.random() < 0.2  # a corridor
     for _ in range(stage.several(0, 5)):
         what = str(rng.choice(FURNITURE))
         z = float(rng.uniform(0.7, 1.6)) if what in ("tv", "clock", "laptop") else 0.0
@@ -39,6 +51,7 @@ def indoors(rng: np.random.Generator, layout: Layout) -> Scene:
         doings[int(rng.choice(len(doings), p=shares / shares.sum()))][0](stage, start)
     if rng.random() < 0.05:
         stage.cover()
+    hide_far_away(stage.scene)
     return stage.scene
 
 

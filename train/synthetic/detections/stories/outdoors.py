@@ -6,15 +6,29 @@ import numpy as np
 
 from train.synthetic.detections.catalog import VEHICLES
 from train.synthetic.detections.scene import Scene
-from train.synthetic.detections.stories.stage import LIE, STAND, Layout, Stage, act, carried, go, pose
+from train.synthetic.detections.stories.stage import (
+    LIE,
+    STAND,
+    Layout,
+    Stage,
+    act,
+    carried,
+    go,
+    hide_far_away,
+    pose,
+)
 
 
 def outdoors(rng: np.random.Generator, layout: Layout) -> Scene:
     """A fixed camera outdoors, from a doorbell's height to a mast's."""
-    if rng.random() < 0.35:
+    draw = rng.random()
+    if draw < 0.33:
         stage = Stage.make(rng, layout, height_m=(1.2, 2.2), look_at_m=(4.0, 9.0))
-    else:
+    elif draw < 0.88:
         stage = Stage.make(rng, layout, height_m=(2.5, 9.0), look_at_m=(9.0, 26.0))
+    else:  # from a mast or a bridge, steeply down
+        stage = Stage.make(rng, layout, height_m=(5.0, 12.0), look_at_m=(1.5, 6.0))
+    stage.along = rng.random() < 0.3
     for _ in range(stage.several(0, 4)):
         what = str(rng.choice(["car", "car", "truck", "bench", "potted plant", "bicycle", "motorcycle"]))
         stage.add(what, stage.spot(down=(0.3, 0.7)))
@@ -29,6 +43,7 @@ def outdoors(rng: np.random.Generator, layout: Layout) -> Scene:
         doing(stage, start)
     if rng.random() < 0.04:
         stage.cover()
+    hide_far_away(stage.scene)
     return stage.scene
 
 

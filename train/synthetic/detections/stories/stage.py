@@ -10,6 +10,8 @@ from train.synthetic.detections.camera import Camera
 from train.synthetic.detections.scene import Act, Actor, Scene, make_actor
 
 Spot = tuple[float, float]
+FAR_M = 55.0
+"""Where a way that leads to the horizon ends."""
 STAND, SIT, LIE = (1.0, 1.0, 1.0), (1.15, 1.3, 0.72), (2.9, 1.0, 0.24)
 """Shapes of a person, as factors of width, depth and height."""
 
@@ -40,6 +42,8 @@ class Stage:
     rng: np.random.Generator
     scene: Scene
     layout: Layout = USUAL
+    along: bool = False
+    """Whether the way through the scene leads towards the camera and not across."""
 
     @classmethod
     def make(
@@ -104,10 +108,28 @@ class Stage:
         return self.scene.camera.ground(0.5, 0.98)
 
     def beside(self, depth: float, side: int) -> Spot:
-        """A place outside the picture at ``depth`` metres; ``side`` -1: left, 1: right."""
+        """A place outside the picture: ``depth`` metres away on the left (``side`` -1) or the right (1).
+
+        Where the way leads along the line of sight: before the picture (-1), or behind all that is seen (1).
+        """
         camera = self.scene.camera
+        if self.along:
+            return self._below() if side < 0 else self._far()
         reach = 0.5 / camera.focal * float(np.hypot(depth, camera.height_m)) + 2.5
         return side * reach, depth
+
+    def _below(self) -> Spot:
+        """A place that the lower border of the picture cuts off."""
+        x, y = self.scene.camera.ground(float(self.rng.uniform(0.2, 0.8)), 1.0)
+        return x, y - 2.5
+
+    def _far(self) -> Spot:
+        """A place beyond the upper border, or so far away that nobody can be told there."""
+        try:
+            x, y = self.scene.camera.ground(float(self.rng.uniform(0.25, 0.75)), -0.1)
+        except ValueError:  # the horizon is in the picture
+            y = np.inf
+        return (x, y) if y < FAR_M else (float(self.rng.uniform(-0.15, 0.15)) * FAR_M, FAR_M)
 
     def side(self) -> int:
         return -1 if self.rng.random() < 0.5 else 1
@@ -159,3 +181,15 @@ def pose(actor: Actor, start: float, shape: tuple[float, float, float], takes: f
     start = max(start, actor.shape.end)
     actor.shape.hold(start).go(start + takes, *shape)
     return start + takes
+
+
+def hide_far_away(scene: Scene) -> None:
+    """Take those out of a scene who wait at the far end of a way, or have arrived there: behind a corner."""
+    for actor in scene.actors:
+        if actor.there.varies or not actor.place.varies:
+            continue
+        starts, ends = actor.place.first_move, actor.place.end
+        if actor.place.at(np.zeros(1))[0, 1] >= FAR_M - 1:
+            actor.there.go(0.0, 0.0).jump(starts, 1.0)
+        if actor.place.last[1] >= FAR_M - 1 and ends < scene.duration:
+            actor.there.jump(max(ends, actor.there.end), 0.0)
