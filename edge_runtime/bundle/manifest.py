@@ -109,10 +109,19 @@ class Bundle:
 
     @property
     def queries_per_session(self) -> int | None:
-        """Most queries that one trajectory of training held; None when the bundle does not say."""
-        found: Any = self.manifest
-        for key in ("training", "recipe", "data", "questions_per_clip"):
-            found = found.get(key) if isinstance(found, Mapping) else None
+        """Most queries that a session may watch for; None when the bundle does not say.
+
+        That of the stream format where it numbers queries. Else what one trajectory of training held: so
+        many, without numbers.
+        """
+        if self.stream_format.numbers_queries:
+            return self.stream_format.queries_per_session
+        data: Any = self.manifest
+        for key in ("training", "recipe", "data"):
+            data = data.get(key) if isinstance(data, Mapping) else None
+        if not isinstance(data, Mapping):
+            return None
+        found = data.get("queries_per_session", data.get("questions_per_clip"))  # the second: older bundles
         return found if isinstance(found, int) and found > 0 else None
 
     def decoder_for(self, lowerings: Sequence[str]) -> GraphSpec | None:

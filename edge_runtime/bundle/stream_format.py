@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from edge_runtime.bundle.question_numbers import LINE_BREAK, numbered
+
 SILENCE = "</Silence>"
 RESPONSE = "</Response>"
 
@@ -37,6 +39,10 @@ class StreamFormat:
     evict_turns: int = 20
     """Turns evicted at once when the window is full; a block costs one pass over the cache."""
     max_response_tokens: int = 32
+    """Of the answer to one question."""
+    queries_per_session: int = 1
+    """Most queries that one session watches for. With more than one, queries and answers carry numbers
+    (:mod:`edge_runtime.bundle.question_numbers`), also while a session has only one query."""
     threshold: float = 0.5
     """Speak when the probability of ``</Response>`` against ``</Silence>`` reaches it. Class-balanced
     training favours speaking, so a checkpoint may carry the value that did best on its validation clips."""
@@ -55,11 +61,25 @@ class StreamFormat:
             raise ValueError(f"protocol: fps and frame_tokens must be positive, got {got}")
         if not 0.0 <= self.threshold <= 1.0:
             raise ValueError(f"protocol: threshold must lie in 0..1, got {self.threshold}")
+        if not 1 <= self.queries_per_session <= 99:
+            raise ValueError(
+                f"protocol: queries_per_session must lie in 1..99, got {self.queries_per_session}"
+            )
         if not 0 < self.evict_turns <= self.window_turns:
             raise ValueError(
                 f"protocol: evict_turns must lie in 1..window_turns ({self.window_turns}), "
                 f"got {self.evict_turns}"
             )
+
+    @property
+    def numbers_queries(self) -> bool:
+        """Whether queries and answers carry numbers."""
+        return self.queries_per_session > 1
+
+    @property
+    def longest_response(self) -> int:
+        """Tokens of a response in which every query of a session is answered."""
+        return self.max_response_tokens * self.queries_per_session
 
     def interval(self, index: int) -> tuple[float, float]:
         """Start and end in seconds of timestep ``index`` (0 is the first)."""
@@ -104,6 +124,8 @@ class TurnEncoder:
         if not self.response_end_ids:
             raise ValueError("protocol: response_end must not be empty, or a response would never end")
         self.stop_id = self.response_end_ids[0]
+        if stream_format.numbers_queries and not encode(LINE_BREAK):
+            raise ValueError("tokenizer: has no token for a line break, which separates numbered answers")
 
     def _single(self, token: str) -> int:
         ids = self._encode(token)
@@ -117,8 +139,12 @@ class TurnEncoder:
             self.stream_format.prefix_template.format(system=self.stream_format.system_prompt)
         )
 
-    def query_ids(self, text: str) -> list[int]:
-        """Ids of a query, placed before the turn of the first timestep whose end is not before it."""
+    def query_ids(self, text: str, number: int = 1) -> list[int]:
+        """Ids of a query, placed before the turn of the first timestep whose end is not before it.
+
+        ``number``: of the query in its session; without effect where queries carry none.
+        """
+        text = numbered(number, text) if self.stream_format.numbers_queries else text
         return self._encode(self.stream_format.query_template.format(text=_plain(text)))
 
     def turn_ids(self, index: int) -> list[int]:
@@ -137,8 +163,12 @@ class TurnEncoder:
         return [self.silence_id, *self.silence_end_ids]
 
     def response_ids(self, text: str) -> list[int]:
-        """Assistant side of a turn that speaks ``text``."""
-        return [self.response_id, *self._encode(" " + _plain(text)), *self.response_end_ids]
+        """Assistant side of a turn that speaks ``text``; where queries carry numbers, lines that each begin
+        with one (:func:`edge_runtime.bundle.question_numbers.joined`).
+        """
+        lines = text.split(LINE_BREAK) if self.stream_format.numbers_queries else [text]
+        plain = LINE_BREAK.join(map(_plain, lines))
+        return [self.response_id, *self._encode(" " + plain), *self.response_end_ids]
 
 
 def _plain(text: str) -> str:

@@ -61,7 +61,8 @@ def score(
 ) -> None:
     """Ask CHECKPOINT the questions in FILES, all at once rather than clip by clip, and score what it says.
 
-    F1 is of questions with answers; false alarms per minute are of those without. Choose a
+    A checkpoint that watches for several questions in one session is asked them together and, to compare,
+    apart. F1 is of questions with answers; false alarms per minute are of those without. Choose a
     threshold on validation clips, never on those that are reported.
     """
     from rich.console import Console
@@ -71,17 +72,23 @@ def score(
     from train.rollout.examination import Examination, drawn, figures
 
     loaded = load_checkpoint(checkpoint)
+    together = loaded.stream_format.queries_per_session
     tests = {}
     for file in files:
         examination = Examination(loaded, (file,), cache)
-        asked = drawn(examination.annotations, questions, seed)
+        asked = drawn(examination.annotations, questions, seed, together)
         tests[file] = examination, asked
     found: dict[str, dict[str, Any]] = {str(file): {} for file in files}
     for threshold in sorted(set(thresholds)) or [loaded.stream_format.threshold]:
         for file, (examination, asked) in tests.items():
-            found[str(file)][f"{threshold:g}"] = figures(
-                asked, examination.ask(asked, threshold), open_judge(judge), bootstrap=bootstrap
-            )
+            modes = [
+                figures(
+                    asked, examination.ask(asked, threshold, most), open_judge(judge), bootstrap=bootstrap
+                )
+                for most in dict.fromkeys((together, 1))
+            ]
+            apart = {"queries_per_session": together, "apart": modes[1]} if together > 1 else {}
+            found[str(file)][f"{threshold:g}"] = modes[0] | apart
     if ceiling:
         for file, (examination, asked) in tests.items():
             found[str(file)]["ceiling"] = figures(
@@ -105,17 +112,20 @@ def _table(by_threshold: dict[str, dict[str, Any]]) -> Table:
 
     some = next(iter(by_threshold.values()))
     parts = [part for part in ("W-Avg", *TASKS) if part in some.get("f1", {})]
-    table = Table("threshold", *parts)
+    grouped = "apart" in some
+    table = Table("threshold", *(["questions a session"] if grouped else []), *parts)
     if "false_alarms" in some:
         table.add_column("false alarms/min")
-    for threshold, figures in by_threshold.items():
-        row = [f"{figures['f1'][part]:.1f}" for part in parts]
-        if "interval" in figures:
-            row[0] += " ({:.1f} to {:.1f})".format(*figures["interval"])
-        if "false_alarms" in figures:
-            alarms = figures["false_alarms"]
-            row.append(f"{alarms['per_minute']:.2f}")
-            if alarms["interval"]:
-                row[-1] += " ({:.2f} to {:.2f})".format(*alarms["interval"])
-        table.add_row(threshold, *row)
+    for threshold, together in by_threshold.items():
+        for figures in (together, together["apart"]) if "apart" in together else (together,):
+            row = [str(figures.get("queries_per_session", 1))] if grouped else []
+            cells = [f"{figures['f1'][part]:.1f}" for part in parts]
+            if "interval" in figures:
+                cells[0] += " ({:.1f} to {:.1f})".format(*figures["interval"])
+            if "false_alarms" in figures:
+                alarms = figures["false_alarms"]
+                cells.append(f"{alarms['per_minute']:.2f}")
+                if alarms["interval"]:
+                    cells[-1] += " ({:.2f} to {:.2f})".format(*alarms["interval"])
+            table.add_row(threshold, *row, *cells)
     return table

@@ -15,7 +15,7 @@ from benchmarks.metric.annotations import Annotation, read_annotations
 from edge_runtime.errors import ConfigError
 from train.data.encode import IGNORE, Encoded, OffsetSampling, TimelineEncoder
 from train.data.features import FeatureCache
-from train.data.timeline import Timeline, around, build_timeline, chunks, cut, merge
+from train.data.timeline import MIXED, Timeline, around, build_timeline, chunks, cut, merge
 
 
 class EmptyData(ConfigError):
@@ -40,17 +40,22 @@ class Source:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What one trajectory is made of: questions of one clip, by their numbers, and its first turn."""
+    """What one trajectory is made of: questions of one clip, by their place in the files, and its first turn.
+
+    ``numbers``: what the questions are called in the trajectory, rising; the one asked first has the first.
+    """
 
     questions: tuple[int, ...]
     first: int = 0
+    numbers: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True)
 class DatasetOptions:
     """How trajectories are drawn, cut and ordered; see :class:`TrajectoryDataset`.
 
-    ``max_turns``: None for whole clips. ``offsets``: None for clips that start at 0.
+    ``max_turns``: None for whole clips. ``offsets``: None for clips that start at 0. ``queries_per_session``:
+    most questions of one trajectory; above 1 the stream format must number them.
     """
 
     epochs: int = 1
@@ -60,7 +65,7 @@ class DatasetOptions:
     offsets: OffsetSampling | None = None
     max_turns: int | None = None
     around_events: bool = False
-    questions_per_clip: int = 1
+    queries_per_session: int = 1
 
 
 class TrajectoryDataset(Dataset[dict[str, Any]]):
@@ -72,8 +77,12 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
 
     Clips of more than ``max_turns`` timesteps come in overlapping chunks, each time all of them; or, with
     ``around_events``, in one chunk around something that one of the clip's questions is answered at: as often
-    this question as another, so that what is asked decides and not that something happens. Up to
-    ``questions_per_clip`` of the questions an epoch draws about one clip are asked in one trajectory.
+    this question as another, so that what is asked decides and not that something happens.
+
+    With ``queries_per_session`` above 1 the questions that an epoch draws about one clip are grouped: one to
+    so many are asked in one trajectory, which and how many by chance, each at its own time. Their numbers
+    are drawn too, so that all of them are learned and gaps are nothing new: a query that was withdrawn
+    leaves one. Not shuffled, groups are as large as they can be and numbers begin at 1.
 
     An item: ``id``, ``task``, ``input_ids``, ``labels``, ``features`` float16 [n, ...], and what
     ``auxiliary`` makes of it. Raises EmptyData when the sources hold no question.
@@ -89,6 +98,13 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self._cache, self._encoder, self._options = cache, encoder, options
         self._auxiliary, self._max_turns = auxiliary, options.max_turns
+        stream_format = encoder.encoder.stream_format
+        self._numbered = stream_format.numbers_queries
+        if options.queries_per_session > stream_format.queries_per_session:
+            raise ValueError(
+                f"queries_per_session is {options.queries_per_session}, but the stream format has "
+                f"numbers for {stream_format.queries_per_session}"
+            )
         files = [
             [item for item in read_annotations(source.path) if not source.tasks or item.task in source.tasks]
             for source in sources
@@ -113,7 +129,7 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             for source, file in zip(sources, files, strict=True):
                 drawn.append(first + _draw(len(file), source.weight, rng if options.shuffle else None))
                 first += len(file)
-            epoch = self._in_chunks(self._packed(np.concatenate(drawn), options.questions_per_clip, rng), rng)
+            epoch = self._in_chunks(self._packed(np.concatenate(drawn), rng), rng)
             schedule.append(
                 self._bucketed(epoch, options.batch_size, rng) if options.shuffle and len(epoch) else epoch
             )
@@ -124,6 +140,11 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
     @property
     def tasks(self) -> list[str]:
         return sorted({item.task for item in self.annotations})
+
+    @property
+    def row_tasks(self) -> list[str]:
+        """What ``task`` of an item may be."""
+        return [*self.tasks, MIXED] if self._options.queries_per_session > 1 else self.tasks
 
     def __len__(self) -> int:
         return len(self._schedule)
@@ -156,21 +177,26 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
         questions = [self.annotations[i] for i in excerpt.questions]
         timesteps = self._cache.load(questions[0].video_path).timesteps
         timelines = [build_timeline(question, timesteps, self._cache.fps) for question in questions]
-        return timelines[0] if len(timelines) == 1 else merge(timelines)
+        return merge(timelines, excerpt.numbers) if self._numbered else timelines[0]
 
-    def _packed(self, epoch: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-        """Excerpts of up to ``most`` of the epoch's questions, all of one clip and no two the same."""
+    def _packed(self, epoch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Excerpts of one or more of the epoch's questions, all of one clip and no two the same."""
+        most, by_chance = self._options.queries_per_session, self._options.shuffle
         if most == 1:
             return epoch
-        groups: dict[Path, list[list[int]]] = {}
-        for i in rng.permutation(epoch):
+        groups: dict[Path, list[tuple[int, list[int]]]] = {}
+        for i in rng.permutation(epoch) if by_chance else epoch:
             of_clip = groups.setdefault(self.annotations[i].video_path, [])
-            group = next((g for g in of_clip if len(g) < most and i not in g), None)
+            group = next((g for size, g in of_clip if len(g) < size and i not in g), None)
             if group is None:
-                of_clip.append([int(i)])
+                size = int(rng.integers(1, most, endpoint=True)) if by_chance else most
+                of_clip.append((size, [int(i)]))
             else:
                 group.append(int(i))
-        excerpts = [Excerpt(tuple(group)) for of_clip in groups.values() for group in of_clip]
+        excerpts = []
+        for group in (group for of_clip in groups.values() for _, group in of_clip):
+            numbers = rng.permutation(most)[: len(group)] if by_chance else np.arange(len(group))
+            excerpts.append(Excerpt(tuple(group), numbers=tuple(sorted((numbers + 1).tolist()))))
         return self._added(excerpts)
 
     def _in_chunks(self, epoch: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -97,9 +97,9 @@ class TimelineEncoder:
         seconds = offset / self.encoder.stream_format.fps
         first = max(timeline.query_turn, timeline.supervised_from)
         for turn, timestep in enumerate(timeline.timesteps):
-            for asked, query in timeline.queries:
+            for number, (asked, query) in zip(timeline.numbers, timeline.queries, strict=True):
                 if asked == turn:
-                    add(self.encoder.query_ids(query), supervised=False)
+                    add(self.encoder.query_ids(query, number), supervised=False)
             turns.append((len(ids), len(ids) + len(self._turn(timestep + offset))))
             add(self._turn(timestep + offset), supervised=False)
             text = timeline.responses.get(turn)

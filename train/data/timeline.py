@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.metric.annotations import Annotation
+from edge_runtime.bundle.question_numbers import joined
 from train.data.targets import target_time
 
 
@@ -16,9 +17,10 @@ class Timeline:
     """The ideal trajectory over the timesteps of one video for the questions that are asked of it.
 
     ``timesteps``: indices of the timesteps that have a frame, rising. ``queries``: (position in ``timesteps``
-    of the first turn in force, text), in order; the position is their number when the video ends before the
-    query. ``responses``: position in ``timesteps`` -> text. ``grounding``: positions of responses that hold
-    time spans. ``lost``: number of answers that would be due after the last frame and are not asked for.
+    of the first turn in force, text), in order; the position is the number of timesteps when the video ends
+    before the query. ``numbers``: of the queries in their session, in the same order. ``responses``: position
+    in ``timesteps`` -> text. ``grounding``: positions of responses that hold time spans. ``lost``: number of
+    answers that would be due after the last frame and are not asked for.
     ``supervised_from``: turns before it are there to be seen, not to be learned.
     """
 
@@ -29,6 +31,7 @@ class Timeline:
     lost: int
     grounding: frozenset[int] = frozenset()
     supervised_from: int = 0
+    numbers: tuple[int, ...] = (1,)
 
     @property
     def query_turn(self) -> int:
@@ -63,25 +66,30 @@ def build_timeline(annotation: Annotation, timesteps: Sequence[int], fps: float)
     )
 
 
-def merge(timelines: Sequence[Timeline]) -> Timeline:
+MIXED = "mixed"
+"""Task of a trajectory whose questions are of different tasks."""
+
+
+def merge(timelines: Sequence[Timeline], numbers: Sequence[int]) -> Timeline:
     """One timeline of several questions about the same timesteps, as a session with several queries has it.
 
-    Responses due at the same turn become one, in the order in which their questions were asked; what two
-    questions have to be told in the same words is said once.
+    ``numbers``: rising, as many as questions; the question asked first gets the first. Answers carry the
+    number of their question. Those due at the same turn become one response, in the order of their numbers.
     """
     ordered = sorted(timelines, key=lambda timeline: timeline.query_turn)
-    texts: dict[int, list[str]] = {}
-    for timeline in ordered:
+    answers: dict[int, dict[int, str]] = {}
+    for number, timeline in zip(numbers, ordered, strict=True):
         for turn, text in timeline.responses.items():
-            if text not in texts.setdefault(turn, []):
-                texts[turn].append(text)
+            answers.setdefault(turn, {})[number] = text
+    tasks = {timeline.task for timeline in ordered}
     return Timeline(
         ordered[0].timesteps,
-        "+".join(sorted({timeline.task for timeline in ordered})),
+        tasks.pop() if len(tasks) == 1 else MIXED,
         tuple(query for timeline in ordered for query in timeline.queries),
-        {turn: " ".join(parts) for turn, parts in sorted(texts.items())},
+        {turn: joined(texts) for turn, texts in sorted(answers.items())},
         sum(timeline.lost for timeline in ordered),
         frozenset().union(*(timeline.grounding for timeline in ordered)),
+        numbers=tuple(numbers),
     )
 
 
@@ -117,7 +125,8 @@ def cut(timeline: Timeline, first: int, most: int) -> Timeline | None:
     """
     end = min(first + most, len(timeline.timesteps))
     start = first + most - most // 2 if first else 0
-    queries = tuple((max(0, turn - first), text) for turn, text in timeline.queries if turn < end)
+    asked = [i for i, (turn, _) in enumerate(timeline.queries) if turn < end]
+    queries = tuple((max(0, timeline.queries[i][0] - first), timeline.queries[i][1]) for i in asked)
     if not queries or start >= end:
         return None
     return replace(
@@ -127,6 +136,7 @@ def cut(timeline: Timeline, first: int, most: int) -> Timeline | None:
         responses={turn - first: t for turn, t in timeline.responses.items() if first <= turn < end},
         grounding=frozenset(turn - first for turn in timeline.grounding if first <= turn < end),
         supervised_from=start - first,
+        numbers=tuple(timeline.numbers[i] for i in asked),
     )
 
 

@@ -123,10 +123,11 @@ class GRPORecipe:
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it: paths as text.
 
-        With ``data.questions_per_clip``, by which the runtime knows how many queries a session may have.
+        With ``data.queries_per_session``: a rollout has one query. The runtime allows no more in a session
+        where the stream format does not number them.
         """
         tables = asdict(self)
-        tables["data"]["questions_per_clip"] = 1
+        tables["data"]["queries_per_session"] = 1
         return plain(tables)
 
 

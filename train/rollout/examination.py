@@ -19,7 +19,7 @@ from train.data.dataset import Source
 from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.models.checkpoint import Checkpoint
-from train.rollout.evaluation import points, predict
+from train.rollout.evaluation import grouped, points, predict
 from train.rollout.play_back import play_back
 from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
@@ -43,8 +43,14 @@ class Examination:
     def annotations(self) -> list[Annotation]:
         return self._prompts.annotations
 
-    def ask(self, questions: Sequence[Annotation], threshold: float) -> list[Prediction]:
-        """What the model says to ``questions`` when it speaks from ``threshold`` on."""
+    def ask(
+        self, questions: Sequence[Annotation], threshold: float, together: int | None = None
+    ) -> list[Prediction]:
+        """What the model says to ``questions`` when it speaks from ``threshold`` on.
+
+        ``together``: most questions about one clip in one session, by default as many as the checkpoint was
+        trained with.
+        """
         constraints = TokenConstraints(
             turn_encoder(self._stream_format, self._tokenizer),
             self._tokenizer,
@@ -53,7 +59,12 @@ class Examination:
         )
         with _precision(self._device):
             return predict(
-                self._model, constraints, self._prompts, questions, progress=f"threshold {threshold:g}"
+                self._model,
+                constraints,
+                self._prompts,
+                questions,
+                together=together or self._stream_format.queries_per_session,
+                progress=f"threshold {threshold:g}",
             )
 
     def play_back(self, questions: Sequence[Annotation]) -> list[Prediction]:
@@ -61,12 +72,16 @@ class Examination:
         return play_back(self._prompts, questions)
 
 
-def drawn(annotations: list[Annotation], count: int, seed: int) -> list[Annotation]:
-    """``count`` of the questions, 0 for all, in file order."""
-    if not 0 < count < len(annotations):
+def drawn(annotations: list[Annotation], count: int, seed: int, together: int = 1) -> list[Annotation]:
+    """``count`` of the questions, 0 for all, in file order.
+
+    ``together``: questions about one clip that share a session are drawn as one, so about ``count`` come.
+    """
+    sessions, fewer = grouped(annotations, together), -(-count // together)
+    if not 0 < fewer < len(sessions):
         return annotations
-    chosen = np.random.default_rng(seed).permutation(len(annotations))[:count]
-    return [annotations[i] for i in sorted(chosen)]
+    chosen = np.random.default_rng(seed).permutation(len(sessions))[:fewer]
+    return [question for i in sorted(chosen) for question in sessions[i]]
 
 
 def _precision(device: torch.device) -> AbstractContextManager[object]:

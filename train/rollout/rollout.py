@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.metric.annotations import Response
+from edge_runtime.bundle.question_numbers import split_answers
 from edge_runtime.bundle.stream_format import TurnEncoder
 from train.errors import TrainingError
 from train.models.base import StreamModel, Visual
@@ -36,6 +37,7 @@ class _Row:
     places: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     valid: list[bool] = field(default_factory=list)
     text: list[int] = field(default_factory=list)
 
@@ -63,6 +65,7 @@ class _Row:
             log_probs=torch.tensor(self.log_probs),
             responses=tuple(self.responses),
             valid=tuple(self.valid),
+            numbers=tuple(self.numbers),
         )
 
 
@@ -118,8 +121,9 @@ class LockStep:
     def _turn(self, rows: list[_Row], turn: int) -> None:
         """One timestep of these rows: append the chunk, decide, speak."""
         for row in rows:
-            if turn == row.prompt.query_turn:
-                row.write(self._encoder.query_ids(row.prompt.annotation.query.text))
+            for number, query in enumerate(row.prompt.queries, start=1):
+                if turn == query.turn:
+                    row.write(self._encoder.query_ids(query.annotation.query.text, number))
             row.write(self._encoder.turn_ids(row.prompt.timesteps[turn] + row.prompt.offset))
         frames = torch.tensor([row.first_frame + turn for row in rows], device=self._device)
         hidden = self._append(rows, self._visual.select(frames))  # [A, D]
@@ -147,7 +151,7 @@ class LockStep:
 
     def _speak(self, speaking: Sequence[_Row]) -> None:
         """Generate texts token by token until each has ended or is as long as texts may get."""
-        limit = self._encoder.stream_format.max_response_tokens
+        limit = self._encoder.stream_format.longest_response
         while speaking:
             hidden = self._append(speaking, self._no_frames)
             places = [
@@ -173,7 +177,7 @@ class LockStep:
         text = self._constraints.text(row.text)
         time = self._encoder.stream_format.interval(row.prompt.timesteps[turn] + row.prompt.offset)[1]
         if text:
-            row.responses.append(Response(time, text))
+            well_formed = self._attribute(row, turn, time, text)
         elif self._constraints.constrained:
             # Nothing but blanks up to the limit: the runtime takes the response back and is silent.
             used, position = before
@@ -183,7 +187,20 @@ class LockStep:
             del row.sampled[kept:], row.places[kept:], row.log_probs[kept:], row.ids[start:]
             row.pending = []
             row.write(self._encoder.silence_ids())
-        row.valid.append(bool(text) or self._constraints.constrained)
+        row.valid.append(well_formed if text else self._constraints.constrained)
+
+    def _attribute(self, row: _Row, turn: int, time: float, text: str) -> bool:
+        """Keep what ``text`` says to which question; False when part of it names none that is asked."""
+        if not self._encoder.stream_format.numbers_queries:
+            row.responses.append(Response(time, text))
+            row.numbers.append(1)
+            return True
+        queries = enumerate(row.prompt.queries, start=1)
+        answers = split_answers(text, {number for number, asked in queries if asked.turn <= turn})
+        for number, answer in answers.texts.items():
+            row.responses.append(Response(time, answer))
+            row.numbers.append(number)
+        return not answers.unattributed
 
     def _choose(self, rows: Sequence[_Row], hidden: Tensor, places: Sequence[Place]) -> None:
         """One token for each row, from the logits of ``hidden`` [A, D]."""

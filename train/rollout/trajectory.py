@@ -18,11 +18,20 @@ from train.data.features import FeatureCache
 
 
 @dataclass(frozen=True)
+class Beside:
+    """One question of a session and the position of the first turn in which it is in force."""
+
+    annotation: Annotation
+    turn: int
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A question on a clip. ``timesteps``: those that have a frame; ``offset`` is added to every one of them.
 
     ``features``: of each of these frames, [n, ...], as the model's ``visual`` takes them. ``query_turn``:
-    position in ``timesteps`` of the first turn in force.
+    position in ``timesteps`` of the first turn in force. ``beside``: questions asked in the same session, not
+    before this one.
     """
 
     annotation: Annotation
@@ -31,6 +40,12 @@ class Prompt:
     query_turn: int
     offset: int
     fps: float
+    beside: tuple[Beside, ...] = ()
+
+    @property
+    def queries(self) -> list[Beside]:
+        """All questions of the session in the order of their numbers, which begin at 1."""
+        return [Beside(self.annotation, self.query_turn), *self.beside]
 
     @cached_property
     def truth(self) -> Annotation:
@@ -78,7 +93,8 @@ class Trajectory:
     policy chose, rising; ``places`` [M]: where each of them stood
     (:class:`train.rollout.token_constraints.Place`);
     ``log_probs`` float32 [M]: its log-probability when it was chosen. ``responses``: on the clock the model
-    sees. ``valid``: for each timestep from the query on, whether the output was of the format.
+    sees. ``valid``: for each timestep from the query on, whether the output was of the format. ``numbers``:
+    of the question that each of ``responses`` answers.
     """
 
     prompt: Prompt
@@ -88,6 +104,12 @@ class Trajectory:
     log_probs: Tensor
     responses: tuple[Response, ...]
     valid: tuple[bool, ...]
+    numbers: tuple[int, ...] = ()
+
+    def answers(self, number: int) -> tuple[Response, ...]:
+        """The responses to one question of the session."""
+        pairs = zip(self.numbers, self.responses, strict=True)
+        return tuple(response for named, response in pairs if named == number)
 
 
 class Prompts:
@@ -147,6 +169,12 @@ class Prompts:
         assert turn is not None
         features = torch.from_numpy(clip.features.astype(np.float32))
         return Prompt(annotation, features, clip.timesteps, turn, offset, self._cache.fps)
+
+    def prompt_together(self, annotations: Sequence[Annotation]) -> Prompt:
+        """A prompt of several of the questions, all of one clip, numbered in the order they are asked."""
+        prompts = sorted((self.prompt(annotation) for annotation in annotations), key=lambda p: p.query_turn)
+        beside = tuple(Beside(prompt.annotation, prompt.query_turn) for prompt in prompts[1:])
+        return replace(prompts[0], beside=beside)
 
     def _order(self, epoch: int) -> np.ndarray:
         if not self._shuffle:

@@ -21,8 +21,9 @@ class Data:
 
     ``cache``: folder of vision features; ``workers``: processes that compute them. ``max_turns``: a longer
     clip is learned in overlapping chunks of this many turns. ``around_events``: in one chunk instead, where
-    this question or another about the clip has an answer. ``questions_per_clip``: most questions of one
-    clip that are asked in one trajectory, as a session with several queries has them.
+    this question or another about the clip has an answer. ``queries_per_session``: most questions of one
+    clip that are asked in one trajectory, as a session with several queries has them. It is that of
+    ``protocol``: a recipe file needs only one of them, and inherits it from ``init`` when it sets neither.
     """
 
     train: tuple[Source, ...]
@@ -31,11 +32,11 @@ class Data:
     workers: int = 2
     max_turns: int = 200
     around_events: bool = False
-    questions_per_clip: int = 1
+    queries_per_session: int = 1
 
     def __post_init__(self) -> None:
-        if self.max_turns < 2 or self.questions_per_clip < 1:
-            raise ValueError("data: max_turns must be at least 2 and questions_per_clip at least 1")
+        if self.max_turns < 2:
+            raise ValueError(f"data: max_turns must be at least 2, got {self.max_turns}")
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,30 @@ class SFTRecipe:
     run: Run = field(default_factory=Run)
     attention_supervision: AttentionSupervisionSettings | None = None
 
+    def __post_init__(self) -> None:
+        data, protocol = self.data.queries_per_session, self.protocol.queries_per_session
+        if data != protocol:
+            raise ValueError(
+                f"data.queries_per_session is {data} and protocol.queries_per_session {protocol}; set one of "
+                "them, or both to the same number"
+            )
+
     @staticmethod
     def complete(tables: dict[str, Any]) -> dict[str, Any]:
-        """What a recipe file does not say of the stream format it takes from its ``init``."""
-        return inherited(tables)
+        """What a recipe file does not say of the stream format it takes from its ``init``, and
+        ``queries_per_session`` of either table from the other.
+        """
+        own = tables.get("protocol", {})
+        result = inherited(tables)
+        data, protocol = result.get("data", {}), result.get("protocol", {})
+        if not (isinstance(own, dict) and isinstance(data, dict) and isinstance(protocol, dict)):
+            return result  # the reader says what is wrong with them
+        key = "queries_per_session"
+        if key in data and key not in own:
+            result["protocol"] = protocol | {key: data[key]}
+        elif key in protocol and key not in data:
+            result["data"] = data | {key: protocol[key]}
+        return result
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it: paths as text."""

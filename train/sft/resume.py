@@ -18,7 +18,7 @@ from train.errors import TrainingError
 
 FIXED = (
     *("seed", "init", "lora", "model", "protocol", "offsets", "loss", "data.train", "data.max_turns"),
-    *("data.questions_per_clip", "data.around_events"),
+    *("data.queries_per_session", "data.around_events"),
     *("run.batch_size", "run.accumulation", "run.precision", "run.inner_epochs", "run.minibatches"),
     *("rewards", "judge.kind", "judge.model", "rollout.prompts", "rollout.group", "rollout.temperature"),
     *("rollout.constrained", "rollout.threshold"),

@@ -224,8 +224,11 @@ def start_from(folder: Path, lora: LoraSettings | None) -> Checkpoint:
 
 
 def _check_stream_format(folder: Path, found: StreamFormat, wanted: StreamFormat) -> None:
-    """Raise RecipeError when ``found`` turns a stream into other token ids than ``wanted`` does."""
-    free = {"window_turns", "evict_turns", "max_response_tokens", "threshold"}
+    """Raise RecipeError when ``found`` turns a stream into other token ids than ``wanted`` does.
+
+    Numbers of queries are the exception: a model that knows one query a session learns to watch for several.
+    """
+    free = {"window_turns", "evict_turns", "max_response_tokens", "threshold", "queries_per_session"}
     for name in (field.name for field in fields(StreamFormat) if field.name not in free):
         has, asks = getattr(found, name), getattr(wanted, name)
         if has != asks:
@@ -247,14 +250,17 @@ def _datasets(
         offsets=recipe.offsets,
         max_turns=data.max_turns,
         around_events=data.around_events,
-        questions_per_clip=data.questions_per_clip,
+        queries_per_session=data.queries_per_session,
     )
     auxiliary = _auxiliary(recipe, encoder.encoder, model, tokenizer)
     training = TrajectoryDataset(data.train, cache, encoder, options, auxiliary)
     if not data.validation:
         return training, None
     validation = TrajectoryDataset(
-        data.validation, cache, encoder, DatasetOptions(shuffle=False, max_turns=data.max_turns)
+        data.validation,
+        cache,
+        encoder,
+        DatasetOptions(shuffle=False, max_turns=data.max_turns, queries_per_session=data.queries_per_session),
     )
     step = max(1, len(validation) // run.eval_items)  # spread over the file, whatever its order
     return training, Subset(validation, range(0, len(validation), step)[: run.eval_items])
@@ -269,9 +275,9 @@ def _attention_supervision(recipe: SFTRecipe, model: StreamModel) -> AttentionSu
         raise RecipeError(
             f"attention_supervision is for the compact family, not {model.family}; leave it out"
         )
-    if recipe.protocol.fps != 1.0 or data.questions_per_clip != 1:
+    if recipe.protocol.fps != 1.0 or data.queries_per_session != 1:
         raise RecipeError(
-            "attention_supervision needs protocol.fps 1 and data.questions_per_clip 1; leave it out"
+            "attention_supervision needs protocol.fps 1 and data.queries_per_session 1; leave it out"
         )
     if run.fsdp != "no" or run.gradient_checkpointing or recipe.lora is not None:
         raise RecipeError(
@@ -326,9 +332,12 @@ def _scorer(
         raise RecipeError("run.f1_items needs questions to ask: give data.validation, or leave it out")
     cache = FeatureCache(data.cache, recipe.protocol.fps, data.workers, model.vision)
     prompts = Prompts(data.validation, cache, shuffle=False)
+    together = data.queries_per_session
     vocabulary = model.embedding.num_embeddings
     constraints = TokenConstraints(encoder, tokenizer, vocabulary, threshold=recipe.protocol.threshold)
-    return lambda trained: points(streampro_f1(trained, constraints, prompts, questions=questions))
+    return lambda trained: points(
+        streampro_f1(trained, constraints, prompts, questions=questions, together=together)
+    )
 
 
 def _best_f1(folder: Path) -> float | None:

@@ -255,7 +255,7 @@ class StreamTrainer(Trainer):
         loader = DataLoader(Subset(dataset, filled), batch_size=batch_size, collate_fn=self.data_collator)
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        counts = TaskCounts(whole.tasks)
+        counts = TaskCounts(whole.row_tasks)
         progress = Progress(len(loader), "validation", unit="batch", shown=self.accelerator.is_main_process)
         for i, batch in enumerate(loader):
             inputs: dict[str, Any] = self._prepare_inputs(batch)

@@ -42,7 +42,14 @@ def test_seconds_have_no_trailing_zeros():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"fps": 0}, {"frame_tokens": 0}, {"evict_turns": 0}, {"window_turns": 4, "evict_turns": 5}]
+    "wrong",
+    [
+        {"fps": 0},
+        {"frame_tokens": 0},
+        {"evict_turns": 0},
+        {"window_turns": 4, "evict_turns": 5},
+        {"queries_per_session": 0},
+    ],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="protocol"):
@@ -92,3 +99,20 @@ def test_a_decision_token_must_be_one_token(encode):
 def test_a_response_must_be_able_to_end(encode):
     with pytest.raises(ValueError, match="response_end"):
         TurnEncoder(StreamFormat(response_end=""), encode)
+
+
+def test_queries_and_answers_carry_numbers_when_a_session_has_several(encoder, encode):
+    several = TurnEncoder(StreamFormat(queries_per_session=4), encode)
+    assert several.query_ids("Tell me when ...", 3) == encode("<|query|>3: Tell me when ...")
+    assert several.query_ids("one\n2: other") == encode("<|query|>1: one 2: other")  # a query stays one line
+    words = several.response_ids("1: Someone came  in.\n3: A </Silence> car.")
+    body = encode(" 1: Someone came in.\n3: A < /Silence> car.")
+    assert words == [several.response_id, *body, several.stop_id]
+    assert several.stream_format.longest_response == 4 * encoder.stream_format.longest_response
+    assert encoder.query_ids("one", 3) == encode("<|query|>one")
+    assert encoder.response_ids("one\ntwo") == encoder.response_ids("one two")
+
+
+def test_a_tokenizer_without_line_breaks_cannot_number_queries(encode):
+    with pytest.raises(ValueError, match="line break"):
+        TurnEncoder(StreamFormat(queries_per_session=2), lambda text: encode(text.replace("\n", "")))

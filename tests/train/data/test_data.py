@@ -1,6 +1,7 @@
 """From annotations to batches: target times, timelines, ids and labels, features, order."""
 
 import logging
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -9,14 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.metric.annotations import Annotation, Answer, Query
+from edge_runtime.bundle.stream_format import TurnEncoder
 from train.data.encode import IGNORE, OffsetSampling, TimelineEncoder, shift_time_spans
 from train.data.features import FeatureCache, FeatureError, read_frames
 from train.data.targets import target_time
-from train.data.timeline import around, build_timeline, chunks, cut, merge
+from train.data.timeline import MIXED, around, build_timeline, chunks, cut, merge
 
 
 def question(task="EU", query_time=0.0, answers=(), **keys):
     return Annotation("q", "clip.mp4", 10.0, task, Query(query_time, "What?"), tuple(answers), **keys)
+
+
+def numbering(encoder, queries=4):
+    """The encoder, of a stream format that numbers queries."""
+    return TurnEncoder(replace(encoder.stream_format, queries_per_session=queries), encoder._encode)
 
 
 # Target times
@@ -98,11 +105,14 @@ def test_questions_of_one_clip_make_one_timeline():
         question("TG", 2.5, [Answer(1, 3, "1s-3s"), Answer(4, 5, "4s-5s")]), range(8), 1.0
     )
     same = build_timeline(question("EC", 1.0, [Answer(3, 4, "B."), Answer(9, 12, "C.")]), range(8), 1.0)
-    merged = merge([second, first, same])
-    assert merged.queries == ((0, "What?"), (0, "What?"), (2, "What?"))
-    assert merged.responses == {1: "A.", 3: "B. 1s-3s", 5: "4s-5s"}  # told once, though two questions ask it
-    assert merged.grounding == {3, 5} and merged.lost == 1 and merged.task == "EC+TG"
+    merged = merge([second, first, same], (1, 2, 4))
+    assert merged.queries == ((0, "What?"), (0, "What?"), (2, "What?")) and merged.numbers == (1, 2, 4)
+    assert merged.responses == {1: "1: A.", 3: "1: B.\n2: B.\n4: 1s-3s", 5: "4: 4s-5s"}
+    assert merged.grounding == {3, 5} and merged.lost == 1 and merged.task == MIXED
     assert merged.query_turn == 0
+    assert merge([first, same], (2, 3)).task == "EC"
+    late = cut(merge([second, first], (1, 3)), 0, 2)
+    assert late.queries == ((0, "What?"),) and late.numbers == (1,)  # the other comes after the chunk
 
 
 # Clips longer than the window
@@ -170,12 +180,23 @@ def test_two_hundred_turns_with_a_query_in_the_middle(encoder):
 def test_queries_stand_before_their_turns_and_only_time_spans_are_shifted(encoder):
     events = build_timeline(question("EC", 0.0, [Answer(0, 1, "1s-2s")]), range(3), 1.0)
     grounding = build_timeline(question("TG", 1.5, [Answer(0, 1, "0s-1s")]), range(3), 1.0)
-    encoded = TimelineEncoder(encoder).encode(merge([grounding, events]), offset=10)
-    expected = encoder.prefix_ids() + encoder.query_ids("What?") + encoder.turn_ids(10)
-    expected += encoder.response_ids("1s-2s")
-    expected += encoder.query_ids("What?") + encoder.turn_ids(11) + encoder.response_ids("10s-11s")
+    encoder = numbering(encoder)
+    encoded = TimelineEncoder(encoder).encode(merge([grounding, events], (2, 3)), offset=10)
+    expected = encoder.prefix_ids() + encoder.query_ids("What?", 2) + encoder.turn_ids(10)
+    expected += encoder.response_ids("2: 1s-2s")
+    expected += encoder.query_ids("What?", 3) + encoder.turn_ids(11) + encoder.response_ids("3: 10s-11s")
     expected += encoder.turn_ids(12) + encoder.silence_ids()
     assert encoded.input_ids == expected
+
+
+def test_answers_due_together_are_lines_of_one_supervised_response(encoder):
+    encoder = numbering(encoder)
+    asked = [build_timeline(question("EC", answers=[Answer(0, 1, t)]), range(2), 1.0) for t in ("A.", "B.")]
+    encoded = TimelineEncoder(encoder).encode(merge(asked, (1, 2)))
+    words = encoder.response_ids("1: A.\n2: B.")
+    supervised = [label for label in encoded.labels if label != IGNORE]
+    assert supervised == [*words, encoder.silence_id]
+    assert len(words) == len(encoder.response_ids("1: A. 2: B."))  # the break is a token as the space was
 
 
 def test_a_response_that_is_only_to_be_seen_is_not_supervised(encoder):

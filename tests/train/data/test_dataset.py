@@ -1,11 +1,13 @@
 """The order in which training takes trajectories, and batches of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.metric.annotations import FormatError
+from edge_runtime.bundle.stream_format import TurnEncoder
 from train.data.dataset import Collator, DatasetOptions, Source, TrajectoryDataset
 from train.data.encode import IGNORE, TimelineEncoder
 from train.data.features import FeatureCache, write_features
@@ -107,26 +109,71 @@ def test_chunks_around_events_hold_one_and_are_half_about_other_questions(corpus
         assert 15 < sum(n > 0 for n in responses[name]) < 45
 
 
-def test_several_questions_of_a_clip_share_a_trajectory(corpus, encoder, tmp_path):
-    cache, a, b = corpus
-    lines = [json.loads(line) for line in a.read_text().splitlines()]
-    more = [{**line, "id": f"{line['id']}-{k}"} for line in lines for k in range(3)]
-    a.write_text("\n".join(json.dumps(line) for line in more))
-    options = {"epochs": 2, "batch_size": 2, "questions_per_clip": 2, "seed": 1}
-    dataset = made_of([Source(a, 2.0), Source(b)], cache, encoder, **options)
-    ids = order(dataset)
-    # 36 questions on a's clips, nearly all in pairs (never with themselves), four clips of b with one each
-    assert 2 * (18 + 4) <= len(ids) <= 2 * (18 + 4) + 8
-    for name in ids:
-        parts = name.split(" + ")
-        assert len(set(parts)) == len(parts) <= 2 and len({part.split("-")[0] for part in parts}) == 1
-    drawn = sorted(part for name in ids for part in name.split(" + "))
-    assert drawn == sorted([line["id"] for line in more] * 4 + [f"b{i}" for i in range(4)] * 2)
-    pair = next(dataset[i] for i, name in enumerate(ids) if " + " in name)
-    query = encoder.query_ids("What?")
-    assert sum(pair["input_ids"][i : i + len(query)] == query for i in range(len(pair["input_ids"]))) == 2
-    again = made_of([Source(a, 2.0), Source(b)], cache, encoder, **options)
-    assert order(again) == ids
+@pytest.fixture
+def clips_of_five(corpus, encoder):
+    """Four clips with five questions each, and an encoder with four numbers."""
+    cache, _, b = corpus
+    lines = [json.loads(line) for line in b.read_text().splitlines()]
+    tasks = ("EU", "OU", "EU", "TP", "OU")
+    more = [{**line, "id": f"{line['id']}-{k}", "task": t} for line in lines for k, t in enumerate(tasks)]
+    b.write_text("\n".join(json.dumps(line) for line in more))
+    stream_format = replace(encoder.stream_format, queries_per_session=4)
+    return cache, Source(b), TurnEncoder(stream_format, encoder._encode)
+
+
+def test_several_questions_of_a_clip_share_a_trajectory(clips_of_five):
+    cache, source, encoder = clips_of_five
+    options = {"epochs": 30, "batch_size": 2, "queries_per_session": 4, "seed": 1}
+    dataset = made_of([source], cache, encoder, **options)
+    ids = [name.split(" + ") for name in order(dataset)]
+    sizes = {len(parts) for parts in ids}
+    assert sizes == {1, 2, 3, 4}  # alone, too: a session may have one query
+    for parts in ids:
+        assert len(set(parts)) == len(parts) and len({part.split("-")[0] for part in parts}) == 1
+    drawn = sorted(part for parts in ids for part in parts)
+    assert drawn == sorted(f"b{i}-{k}" for i in range(4) for k in range(5) for _ in range(30))
+    assert len(ids[0]) and order(made_of([source], cache, encoder, **options)) == order(dataset)
+    epochs = {frozenset(frozenset(parts) for parts in ids[i : i + 6]) for i in range(0, 120, 6)}
+    assert len(epochs) > 1  # grouped anew in each
+
+
+def test_numbers_are_drawn_and_rise_in_the_order_of_asking(clips_of_five):
+    cache, source, encoder = clips_of_five
+    dataset = made_of([source], cache, encoder, epochs=30, queries_per_session=4, seed=1)
+    asked = [encoder.query_ids("What?", n) for n in (1, 2, 3, 4)]
+    seen = []
+    for i in range(len(dataset)):
+        ids = dataset[i]["input_ids"]
+        found = [n + 1 for at in range(len(ids)) for n, q in enumerate(asked) if ids[at : at + len(q)] == q]
+        assert len(found) == len(dataset[i]["id"].split(" + ")) and found == sorted(set(found))
+        seen += found
+    assert all(seen.count(n) > len(seen) / 8 for n in (1, 2, 3, 4))
+
+
+def test_validation_groups_in_file_order(clips_of_five):
+    cache, source, encoder = clips_of_five
+    dataset = made_of([source], cache, encoder, shuffle=False, queries_per_session=4)
+    assert order(dataset)[:3] == ["b0-0 + b0-1 + b0-2 + b0-3", "b0-4", "b1-0 + b1-1 + b1-2 + b1-3"]
+    assert [dataset[i]["task"] for i in (0, 1)] == ["mixed", "OU"]
+    assert dataset.row_tasks == ["EU", "OU", "TP", "mixed"] and dataset.tasks == ["EU", "OU", "TP"]
+    words = encoder.response_ids("\n".join(f"{n}: The cat enters." for n in (1, 2, 3, 4)))
+    ids = dataset[0]["input_ids"]
+    assert any(ids[at : at + len(words)] == words for at in range(len(ids)))
+
+
+def test_apart_a_question_keeps_its_number(clips_of_five):
+    cache, source, encoder = clips_of_five
+    dataset = made_of([source], cache, encoder, shuffle=False)
+    assert len(dataset) == 20
+    query = encoder.query_ids("What?", 1)
+    ids = dataset[0]["input_ids"]
+    assert any(ids[at : at + len(query)] == query for at in range(len(ids)))
+
+
+def test_groups_need_numbers(clips_of_five, encoder):
+    cache, source, _ = clips_of_five
+    with pytest.raises(ValueError, match="numbers for 1"):
+        made_of([source], cache, encoder, queries_per_session=2)
 
 
 def test_order_is_fixed_by_the_seed_and_shuffled(corpus, encoder):

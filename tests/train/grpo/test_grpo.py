@@ -142,7 +142,7 @@ def test_learns(recipe, rewards):
     assert config["metrics"]["step"] == 25
     assert config["metrics"]["grpo"]["reward"] == means[-1]
     assert (recipe.output / "best" / "config.json").is_file()
-    assert config["recipe"]["data"]["questions_per_clip"] == 1  # by which the runtime refuses more
+    assert config["recipe"]["data"]["queries_per_session"] == 1  # by which the runtime refuses more
 
 
 def test_without_variance_nothing_is_updated(recipe, rewards):

@@ -299,8 +299,11 @@ def test_how_a_batch_is_split_changes_nothing(recipe):
 
 
 def test_bad_recipes_are_told(recipe, sft_recipe, tmp_path):
-    with pytest.raises(RecipeError, match="questions_per_clip 1"):
-        prepare(replace(recipe, data=replace(recipe.data, questions_per_clip=2)))
+    with pytest.raises(RecipeError, match="queries_per_session 1"):
+        several = {
+            part: replace(getattr(recipe, part), queries_per_session=2) for part in ("data", "protocol")
+        }
+        prepare(replace(recipe, **several))
     with pytest.raises(RecipeError, match="gradient_checkpointing"):
         prepare(run_of(recipe, "x", gradient_checkpointing=True))
     save_checkpoint(tmp_path / "start", *initial_model(recipe), recipe.protocol, [], {}, {})

@@ -34,9 +34,7 @@ class SlotProjector(nn.Module):
 
     def __init__(self, slots: int, group: int, hidden_size: int, zones: int = 0) -> None:
         super().__init__()
-        self.slots = slots
-        self.group = group
-        self.zones = zones
+        self.slots, self.group, self.zones = slots, group, zones
         row = width(len(CLASSES), zones)
         self.slot = _network(group * row, hidden_size)
         self.frame = _network(row, hidden_size)
@@ -63,12 +61,13 @@ class SlotProjector(nn.Module):
     @torch.no_grad()
     def add_zones(self, zones: int) -> None:
         """Read ``zones`` zones as well. Until they are trained they change nothing: the weights are 0."""
-        for network in (self.slot, self.frame):
+        for network, rows in ((self.slot, self.group), (self.frame, 1)):
             first = network[0]
             assert isinstance(first, nn.Linear)
-            rows = first.weight.unflatten(1, (-1, width(len(CLASSES), self.zones)))  # [2D, slots, F]
-            wider = nn.functional.pad(rows, (0, zones - self.zones)).flatten(1)
-            first.weight, first.in_features = nn.Parameter(wider), wider.shape[1]
+            weight = first.weight.unflatten(1, (rows, -1))  # [2 D, rows, F]
+            more = weight.new_zeros(*weight.shape[:2], zones - self.zones)
+            first.weight = nn.Parameter(torch.cat([weight, more], dim=2).flatten(1))
+            first.in_features = first.weight.shape[1]
         self.zones = zones
 
 
