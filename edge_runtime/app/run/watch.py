@@ -16,7 +16,7 @@ from edge_runtime.app.run import source_factory
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.summary import show_summaries
 from edge_runtime.command_line.signals import reload_on_hangup, stop_on_signals
-from edge_runtime.errors import EdgeError, SinkError, SourceError
+from edge_runtime.errors import ConfigError, EdgeError, SinkError, SourceError
 from edge_runtime.observability.console import Console
 from edge_runtime.observability.systemd import ServiceManager
 from edge_runtime.video.source import AbsentCamera, Camera
@@ -172,7 +172,7 @@ def _runners(
         identity = source_factory.identity(one.source, model) if one.error is None else None
         runners.append(
             Runner(
-                model.with_fps(one.config.fps or model.stream_format.fps),
+                _model_for(one, model),
                 one.config.queries,
                 EventMaker(one.name, identity),
                 sinks,
@@ -182,6 +182,15 @@ def _runners(
             )
         )
     return runners
+
+
+def _model_for(one: _FoundCamera, model: Model) -> Model:
+    """The model at the camera's rate and with its zones. Raises ConfigError when it knows none."""
+    try:
+        at_its_rate = model.with_fps(one.config.fps or model.stream_format.fps)
+        return at_its_rate.with_zones(one.config.zones, one.config.options.framing)
+    except ConfigError as err:
+        raise ConfigError(f"camera {one.name}: {err}") from err
 
 
 def _open_all(
