@@ -38,7 +38,7 @@ from export.validation.lint import check_graph
 from export.validation.parity import TIMESTEPS, measure_parity
 from export.vision.base import export_vision
 from train.models.base import StreamModel
-from train.models.checkpoint import CheckpointError, load_checkpoint
+from train.models.checkpoint import CheckpointError, load_checkpoint, read_knowledge
 
 KL_LIMITS = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-2, "fp8": 0.1, "int4": 1.0}
 """Mean KL divergence from PyTorch above which something is broken, not rounded. int8 gives about 0.001; int4
@@ -68,7 +68,8 @@ def export_bundle(
     options = options or ExportOptions(parity_timesteps=TIMESTEPS)
     _resolve(options)  # before anything is loaded
     progress("checkpoint")
-    return export_model(open_checkpoint(folder), out, options, progress)
+    source = replace(open_checkpoint(folder), knowledge=read_knowledge(Path(folder)))
+    return export_model(source, out, options, progress)
 
 
 def open_checkpoint(folder: Path) -> Source:
@@ -121,6 +122,8 @@ def export_model(
             "precision": precision,
             "protocol": stream_format.to_dict(),
         }
+        if source.knowledge is not None:
+            manifest["knowledge"] = dict(source.knowledge)
         calibration: Iterable[NDArray[np.uint8]] | None = None
         if vision == "int8":
             calibration = options.calibration or story_frames(stream_format.fps)

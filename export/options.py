@@ -30,6 +30,8 @@ class Source:
     backbone: nn.Module | None = None
     backbone_name: str = "efficientnet-lite0"
     training: Mapping[str, Any] = field(default_factory=dict)
+    knowledge: Mapping[str, Any] | None = None
+    """What the model knows, as the manifest says it."""
 
 
 @dataclass(frozen=True)

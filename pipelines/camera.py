@@ -17,6 +17,7 @@ its reconnects (:mod:`pipelines.supervisor`); frames are handed over through
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -142,6 +143,12 @@ class Camera:
     def description(self) -> str:
         """E.g. ``file clip.mp4, h264 640x360, decoder avdec_h264``; complete once the first frame came."""
         return ", ".join(part for part in (f"{self._source.kind} {self._source.label}", self._detail) if part)
+
+    @property
+    def resolution(self) -> tuple[int, int] | None:
+        """Width and height of the video as decoded; None until the first frame came."""
+        found = re.search(r"\b(\d+)x(\d+)\b", self._detail)
+        return (int(found[1]), int(found[2])) if found else None
 
     @property
     def dropped(self) -> int:

@@ -9,6 +9,7 @@ import click
 
 from edge_runtime.command_line.exit import run_command
 from train.ablation.command import compare
+from train.commands.calibrate import calibrate
 from train.commands.check import check
 from train.commands.init_backbone import init_backbone
 from train.commands.rubrics import rubrics
@@ -28,7 +29,7 @@ def main() -> None:
     """
 
 
-for command in (check, compare, init_backbone, rubrics, score, to_fp16):
+for command in (calibrate, check, compare, init_backbone, rubrics, score, to_fp16):
     main.add_command(command)
 
 

@@ -23,9 +23,11 @@ from edge_runtime.app.commands.check import check
 from edge_runtime.app.commands.help import Commands
 from edge_runtime.app.commands.init import init
 from edge_runtime.app.commands.plugin import plugin
+from edge_runtime.app.commands.questions import questions
 from edge_runtime.app.commands.run import run
 from edge_runtime.app.config_file import find_config
 from edge_runtime.app.hide_arguments import hide_passwords
+from edge_runtime.app.runtime_config import DEFAULT_BUNDLE
 from edge_runtime.backends.names import NAMES
 from edge_runtime.backends.no_telemetry import ignore_desktop_settings
 from edge_runtime.command_line.log_options import log_options
@@ -64,7 +66,9 @@ def commands() -> None:
 
 @commands.command("doctor")
 @click.option(
-    "--bundle", metavar="NAME|FOLDER", help="The model to examine.  [default: the configuration's, or nano]"
+    "--bundle",
+    metavar="NAME|FOLDER",
+    help=f"The model to examine.  [default: the configuration's, or {DEFAULT_BUNDLE}]",
 )
 @click.option(
     "--backend",
@@ -131,6 +135,7 @@ commands.add_command(run)
 commands.add_command(check)
 commands.add_command(init)
 commands.add_command(plugin)
+commands.add_command(questions)
 
 
 def main(args: Sequence[str] | None = None) -> None:

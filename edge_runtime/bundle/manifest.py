@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
+from edge_runtime.bundle.knowledge import Knowledge, read_knowledge
 from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.bundle.verification import verify
 from edge_runtime.errors import BundleError
@@ -101,6 +102,8 @@ class Bundle:
     """The whole of bundle.json, keys unknown to this version included."""
     alternatives: tuple[GraphSpec, ...] = ()
     """The same decoder written for other engines, over the same weights."""
+    knowledge: Knowledge | None = None
+    """What it was trained for; None when the bundle does not say."""
 
     @property
     def visual_shape(self) -> tuple[int, int, int]:
@@ -213,6 +216,7 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:
         alternatives=_alternatives(graphs.section("decoder")),
         files=_files(root.section("files")),
         manifest=manifest,
+        knowledge=read_knowledge(manifest, str(folder / MANIFEST)),
     )
 
 

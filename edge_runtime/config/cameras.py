@@ -203,7 +203,8 @@ def _ask(table: Table, base: PolicySettings) -> QueryConfig:
     if text is not None and not text.strip():
         table.wrong("text", "expected a question, got nothing")
     at = table.seconds("at", 0.0)
-    return QueryConfig(text or "", at, _policy(table, base))
+    policy = _policy(table, base)
+    return QueryConfig(text or "", at, policy, table.flag("ask_anyway", False))
 
 
 def _policy(table: Table, base: PolicySettings) -> PolicySettings:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.engine.model import Model
-from edge_runtime.engine.query import Query, Revision, match
+from edge_runtime.engine.query import Query, Revision
 from edge_runtime.engine.session import Decision
 from edge_runtime.errors import EdgeError
 from edge_runtime.events.numbering import EventIds
@@ -66,6 +66,11 @@ class DecisionLoop:
             self.close()
             raise
 
+    @property
+    def watched(self) -> list[Query]:
+        """Those that are not paused, in order: a timestep costs nothing for the others."""
+        return [query for query in self.queries if not query.config.paused]
+
     def add(self, config: QueryConfig) -> Query:
         """Watch for one more query, from ``config.at`` seconds of the stream."""
         query = self._open(config, self._numbered + 1, config.at)
@@ -81,7 +86,7 @@ class DecisionLoop:
         return due
 
     def step(self, visual_tokens: NDArray[np.float32], index: int, since: float | None = None) -> list[Step]:
-        """Decide on timestep ``index`` for every query.
+        """Decide on timestep ``index`` for every query that is not paused.
 
         ``visual_tokens`` [1, V, D]: see :meth:`StreamSession.push_tokens
         <edge_runtime.engine.session.StreamSession.push_tokens>`. ``since``: when the frame was there, on the
@@ -89,28 +94,36 @@ class DecisionLoop:
         raises.
         """
         start = self._clock() if since is None else since
-        return [self._decide(query, visual_tokens, index, start) for query in self.queries]
+        return [self._decide(query, visual_tokens, index, start) for query in self.watched]
 
-    def prepare(self, configs: Sequence[QueryConfig], now_s: float) -> Revision:
-        """Make ready to watch for ``configs`` instead, new ones from ``now_s`` of the stream at the earliest.
+    def prepare(self, wanted: Sequence[tuple[Query | None, QueryConfig]], now_s: float) -> Revision:
+        """Make ready to watch for these configurations instead, each with the query that it is of.
 
-        Nothing changes until :meth:`revise`. Raises EdgeError if one of them cannot be asked.
+        None stands for a new query, which is asked from ``now_s`` of the stream at the earliest. A query that
+        is to have another text is replaced by one of the same id with a new session. Nothing changes until
+        :meth:`revise`. Raises EdgeError if one of them cannot be asked.
         """
-        found, removed = match(self.queries, configs)
+        numbered = self._numbered
         added: list[Query] = []
         queries: list[Query] = []
         try:
-            for config, query in zip(configs, found, strict=True):
+            for query, config in wanted:
                 if query is None:
-                    number = self._numbered + len(added) + 1
-                    query = self._open(config, number, max(config.at, now_s))
+                    numbered += 1
+                    query = self._open(config, numbered, max(config.at, now_s))
+                    added.append(query)
+                elif query.config.text != config.text:
+                    id = query.id
+                    query = self._open(config, numbered, max(config.at, now_s))
+                    query.id = id
                     added.append(query)
                 queries.append(query)
         except EdgeError:
             for query in added:
                 query.session.close()
             raise
-        return Revision(tuple(queries), tuple(configs), tuple(added), tuple(removed))
+        removed = tuple(query for query in self.queries if query not in queries)
+        return Revision(tuple(queries), tuple(c for _, c in wanted), tuple(added), removed, numbered)
 
     def revise(self, revision: Revision) -> list[tuple[str, Query]]:
         """Take over, between two timesteps. Returns what became of which query: ``removed``, ``added`` or
@@ -125,7 +138,7 @@ class DecisionLoop:
             elif query.config != config:
                 query.configure(config)
                 changes.append(("changed", query))
-        self._numbered += len(revision.added)
+        self._numbered = revision.numbered
         self.queries = list(revision.queries)
         return changes
 
@@ -151,6 +164,7 @@ class DecisionLoop:
             for name in ("decision", "first_token", "total")
             if name in decision.timing
         }
+        query.score = decision.score
         query.policy.observe(decision.speak)
         if not decision.speak:
             return Step(query.id, decision, latency)

@@ -1,13 +1,13 @@
 """One query of one stream: its session, its policy, and how it changes while the stream runs.
 
 The cache of a session is only ever appended to, so ``edge-run`` never edits a query: another text is another
-query with a new session. That one remembers nothing from before, as at the start of a stream. A query whose
-text stays keeps session, memory and policy history, whatever else about it changes.
+query with a new session. That one remembers nothing from before, as at the start of a stream; it may have the
+id of the one that it replaces. A query whose text stays keeps session, memory and policy history, whatever
+else about it changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -28,26 +28,56 @@ class Query:
         self.config = config
         self.due = due
         self.asked = False
+        self.score: float | None = None
+        """Of the last timestep; None before the first one, and while it is paused."""
         self.session = model.session(threshold=config.policy.threshold)
         try:
             self.session.remove(self.session.ask(config.text))
         except EdgeError:
             self.session.close()
             raise
+        self._bundle = model.bundle
+        self.unknown_words: tuple[str, ...] = ()
+        """What the model was not trained for; while there are any it is not watched for, see :meth:`ask`."""
         self._now = datetime.now if live else None
         self.policy = ResponsePolicy(config.policy, self._now)
         self._default_threshold = model.stream_format.threshold
 
     def ask(self) -> None:
-        """Put it into force from the next timestep."""
+        """Put it into force from the next timestep. One outside what the model knows is paused at once: it
+        costs nothing, and who resumes it asks it anyway.
+        """
         self.session.ask(self.config.text, id=self.id)
         self.asked = True
+        self._check()
+
+    def not_trained(self) -> str:
+        """One sentence for a query with ``unknown_words``."""
+        words = ", ".join(f'"{word}"' for word in self.unknown_words)
+        return (
+            f'"{self.config.text}": {self._bundle.name} was not trained for {words}, so it is not asked; '
+            "edge-run questions shows what works, ask_anyway asks it nevertheless"
+        )
+
+    def _check(self) -> None:
+        known = self._bundle.knowledge
+        if known is None or self.config.ask_anyway:
+            self.unknown_words = ()
+        else:
+            self.unknown_words = known.unknown_words(self.config.text)
+        if self.unknown_words:
+            self.config = replace(self.config, paused=True)
 
     def configure(self, config: QueryConfig) -> None:
         """Go on under other settings; the text is the same."""
         if not self.asked:
             self.due = config.at
         self.set_policy(config.policy)
+        if config.ask_anyway and not self.config.ask_anyway and self.unknown_words:
+            config = replace(config, paused=False)
+            self.unknown_words = ()
+        if config.paused:
+            self.score = None
         self.config = config
 
     def set_policy(self, settings: PolicySettings) -> None:
@@ -66,7 +96,9 @@ class Query:
         except ConfigError:
             self.session.ask(self.config.text, id=self.id)
             raise
-        self.config = replace(self.config, text=text)
+        resumed = replace(self.config, paused=False) if self.unknown_words else self.config
+        self.config = replace(resumed, text=text)
+        self._check()
 
     def reset(self) -> None:
         """Start again as for a new stream; the query stays asked."""
@@ -86,20 +118,10 @@ class Revision:
     """What each of them will be like."""
     added: tuple[Query, ...]
     removed: tuple[Query, ...]
+    numbered: int
+    """How many ids have been given by then."""
 
     def discard(self) -> None:
         """Free what was made ready: it will not be used."""
         for query in self.added:
             query.session.close()
-
-
-def match(queries: Iterable[Query], configs: Sequence[QueryConfig]) -> tuple[list[Query | None], list[Query]]:
-    """For each configuration the query that has its text already, or None; and the queries left over."""
-    left = list(queries)
-    found: list[Query | None] = []
-    for config in configs:
-        query = next((one for one in left if one.config.text == config.text), None)
-        if query is not None:
-            left.remove(query)
-        found.append(query)
-    return found, left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,8 @@ from edge_runtime.events.policy import PolicySettings
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Response
 from edge_runtime.video.sampling import TimestepSampler
+
+_log = logging.getLogger(__name__)
 
 
 class Watcher:
@@ -32,13 +35,17 @@ class Watcher:
         self._sampler = TimestepSampler(model.stream_format.fps)
         self._interval = model.stream_format.interval
 
-    def ask(self, text: str, *, at: float = 0.0, policy: PolicySettings | None = None) -> str:
+    def ask(
+        self, text: str, *, at: float = 0.0, policy: PolicySettings | None = None, ask_anyway: bool = False
+    ) -> str:
         """Watch for ``text`` from ``at`` seconds of the stream on, or from now if that is over.
 
-        ``policy``: which responses go out; by default every one that is not a repeat within 5 s. Returns the
-        query's id (``q1``, ``q2``, ...). Raises ConfigError when the query cannot be asked.
+        ``policy``: which responses go out; by default every one that is not a repeat within 5 s. A query
+        outside what the bundle knows is not asked, with one warning in the log, unless ``ask_anyway``.
+        Returns the query's id (``q1``, ``q2``, ...). Raises ConfigError when the query cannot be asked.
         """
-        return self._loop.add(QueryConfig(text, at, policy or PolicySettings())).id
+        config = QueryConfig(text, at, policy or PolicySettings(), ask_anyway)
+        return self._loop.add(config).id
 
     def push(self, frame: Any, t: float) -> list[Response]:
         """Show a frame: uint8 [H, W, 3] RGB of any size, at ``t`` seconds from the start of the stream.
@@ -49,7 +56,12 @@ class Watcher:
         index = self._sampler.take(t)
         if index is None:
             return []
-        self._loop.ask_due(self._interval(index)[1])
+        for query in self._loop.ask_due(self._interval(index)[1]):
+            if query.unknown_words:
+                _log.warning("%s %s", query.id, query.not_trained())
+        if self._loop.queries and not self._loop.watched:
+            self._vision.reset()  # the frame before the next one will be long ago
+            return []
         self._responses = []
         self._loop.step(self._vision.see(frame), index)
         return self._responses

@@ -15,3 +15,7 @@ class QueryConfig:
     at: float = 0.0
     """Seconds of the stream from which it is watched for."""
     policy: PolicySettings = field(default_factory=PolicySettings)
+    ask_anyway: bool = False
+    """Ask it even if it lies outside what the model was trained for."""
+    paused: bool = False
+    """Not watched for until that changes; it costs nothing meanwhile, and its memory has a gap there."""

@@ -78,7 +78,7 @@ class EventMaker:
 
     def query(self, action: str, query: str, text: str, time_s: float) -> Event:
         """A query was ``asked``, ``changed`` or ``removed`` at ``time_s`` of the stream; or ``never_asked``,
-        because the stream ended before.
+        because the stream ended before; or ``not_trained``, because it lies outside what the model knows.
         """
         event = self._start("query", time_s, (action, query, text), query=query)
         return event | self._wall_time() | {"action": action, "text": text}

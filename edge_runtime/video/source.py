@@ -48,6 +48,11 @@ class Camera(Protocol):
         ...
 
     @property
+    def resolution(self) -> tuple[int, int] | None:
+        """Width and height of the video; None until the first frame came."""
+        ...
+
+    @property
     def dropped(self) -> int:
         """Frames that a newer one replaced before they were looked at."""
         ...
@@ -77,6 +82,7 @@ class AbsentCamera:
 
     live = True
     decoder = ""
+    resolution = None
     dropped = 0
     reconnects = 0
 

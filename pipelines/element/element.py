@@ -76,6 +76,7 @@ _PROPERTIES: dict[str, Any] = {
         0.0,
         _PLAYING,
     ),
+    "ask-anyway": (bool, "Ask anyway", "Ask also what the model was not trained for", False, _READY),
     "backend": (
         str,
         "Backend",
@@ -165,6 +166,7 @@ class StreamPro(GstBase.BaseTransform):  # type: ignore[misc]
         return InferenceSettings(
             bundle=values["bundle"],
             query=values["query"],
+            ask_anyway=values["ask-anyway"],
             threshold=None if values["threshold"] < 0 else values["threshold"],
             fps=values["fps"] or None,
             min_gap_s=values["min-gap"],

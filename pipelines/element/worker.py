@@ -38,6 +38,7 @@ class InferenceSettings:
     min_gap_s: float = 0.0
     backend: str = "auto"
     threads: int | None = None
+    ask_anyway: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,14 @@ class InferenceWorker:
             model = edge_runtime.load(settings.bundle, threads=settings.threads, backend=settings.backend)
         model = model.with_fps(settings.fps or model.stream_format.fps)
         policy = PolicySettings(settings.threshold, settings.min_gap_s)
-        query = QueryConfig(settings.query, policy=policy)
+        query = QueryConfig(settings.query, policy=policy, ask_anyway=settings.ask_anyway)
         self._loop = DecisionLoop(model, [query], EventIds("streampro"), self._deliver)
         (self._query,) = self._loop.ask_due(0.0)
         self._text = settings.query
         self._vision = model.open_vision()
         self._on_response, self._on_warning, self._on_error = on_response, on_warning, on_error
+        if self._query.unknown_words:
+            on_warning(self._query.not_trained())
         self._sampler = TimestepSampler(model.stream_format.fps)
         self._origin_ns: int | None = None
         self._segment_ns = self._last_ns = 0
@@ -217,6 +220,9 @@ class InferenceWorker:
             self._loop.reset()
             self._vision.reset()
         self._change_query()
+        if not self._loop.watched:
+            self.counts.decided += 1
+            return
         tokens = self._vision.see(self._scaler.convert(frame.buffer, frame.caps))
         (step,) = self._loop.step(tokens, frame.index, frame.taken_at)
         self.counts.decided += 1
@@ -236,6 +242,8 @@ class InferenceWorker:
             return
         try:
             self._query.reword(text)
+            if self._query.unknown_words:
+                self._on_warning(self._query.not_trained())
         except ConfigError as error:
             self._text = self._query.config.text
             self._on_warning(f"{error}; the query stays {self._text!r}")

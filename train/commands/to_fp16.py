@@ -25,5 +25,5 @@ def to_fp16(checkpoint: Path, out: Path) -> None:
         raise CheckpointError(f"{checkpoint}: is of family {model.family}, which is not stored as float16")
     model.half()
     about = config["tasks"], config["recipe"], config["metrics"]
-    save_checkpoint(out, model, loaded.tokenizer, loaded.stream_format, *about)
+    save_checkpoint(out, model, loaded.tokenizer, loaded.stream_format, *about, loaded.knowledge)
     click.echo(str(out))

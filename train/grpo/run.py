@@ -101,7 +101,7 @@ class GRPOTrainer:
                 module.p = 0.0
         if recipe.run.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
-        self._tokenizer = checkpoint.tokenizer
+        self._tokenizer, self._knowledge = checkpoint.tokenizer, checkpoint.knowledge
         threshold = recipe.rollout.threshold
         self._stream_format = replace(
             checkpoint.stream_format,
@@ -311,6 +311,7 @@ class GRPOTrainer:
                 self._prompts.tasks,
                 self._recipe.to_dict(),
                 metrics,
+                self._knowledge,
             )
 
     def _save(self) -> None:

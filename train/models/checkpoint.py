@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from edge_runtime.atomic_write import replace_folder
+from edge_runtime.bundle.knowledge import read_knowledge as read_record
 from edge_runtime.bundle.stream_format import StreamFormat
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import BundleError, ConfigError
 from train.models.base import StreamModel
 from train.models.lora import (
     Adapters,
@@ -37,6 +38,8 @@ from train.models.weights import INDEX, load_weights, save_weights
 
 FORMAT_VERSION = 1
 WEIGHTS, ADAPTER = "model.safetensors", "adapter.safetensors"
+KNOWLEDGE = "knowledge.json"
+"""What the model knows, as a bundle says it (docs/formats.md); beside training data as well."""
 _TIED = "decoder.lm_head.weight"
 
 
@@ -46,12 +49,16 @@ class CheckpointError(ConfigError, ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint; ``model`` is in eval mode, ``config`` is config.json as written."""
+    """A loaded checkpoint; ``model`` is in eval mode, ``config`` is config.json as written.
+
+    ``knowledge``: what it knows; None when it does not say.
+    """
 
     model: StreamModel
     tokenizer: Tokenizer
     stream_format: StreamFormat
     config: dict[str, Any]
+    knowledge: dict[str, Any] | None = None
 
 
 def save_checkpoint(
@@ -62,6 +69,7 @@ def save_checkpoint(
     tasks: Sequence[str],
     recipe: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    knowledge: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the folder; an older one of that name is replaced only once the new one is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +94,8 @@ def save_checkpoint(
         save_file(weights, temporary / ADAPTER, metadata={"format": "pt"})
     tokenizer.save(str(temporary / "tokenizer.json"))
     model.vision.save(temporary)
+    if knowledge is not None:
+        (temporary / KNOWLEDGE).write_text(json.dumps(knowledge, indent=1) + "\n", encoding="utf-8")
     (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     replace_folder(temporary, folder)
 
@@ -139,7 +149,23 @@ def load_checkpoint(folder: Path, *, merge: bool = True) -> Checkpoint:
         model.float()
     if merge and model.adapters is not None:
         merge_adapters(model)
-    return Checkpoint(model.eval(), tokenizer, stream_format, config)
+    return Checkpoint(model.eval(), tokenizer, stream_format, config, read_knowledge(folder))
+
+
+def read_knowledge(folder: Path) -> dict[str, Any] | None:
+    """What a checkpoint, or training data in ``folder``, says that a model knows; None when it says nothing.
+
+    Raises CheckpointError for a file that cannot be read.
+    """
+    path = folder / KNOWLEDGE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        read_record({"knowledge": found}, str(path))
+    except (OSError, ValueError, BundleError) as error:
+        raise CheckpointError(f"{path}: {error}; write it again or remove it") from error
+    return dict(found)
 
 
 def _load_base(folder: Path, adapters: Adapters) -> StreamModel:

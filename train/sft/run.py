@@ -29,7 +29,7 @@ from train.data.encode import Encoded, TimelineEncoder, turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.models.base import StreamModel
-from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.models.checkpoint import Checkpoint, load_checkpoint, read_knowledge, save_checkpoint
 from train.models.compact.model import CompactModel
 from train.models.inherit import changes
 from train.models.lora import LoraSettings, start_adapters
@@ -131,8 +131,11 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
         scorer=_scorer(recipe, model, encoder, tokenizer) if process.is_main_process else None,
     )
 
+    knowledge = _knowledge(recipe)
+
     def export(folder: Path, model: StreamModel, metrics: dict[str, Any]) -> None:
-        save_checkpoint(folder, model, tokenizer, recipe.protocol, training.tasks, recipe.to_dict(), metrics)
+        about = training.tasks, recipe.to_dict(), metrics, knowledge
+        save_checkpoint(folder, model, tokenizer, recipe.protocol, *about)
 
     callback = TrainingCallback(
         trainer, output, export, say, save_s=recipe.run.save_minutes * 60.0, best=_best_f1(output / "best")
@@ -143,6 +146,12 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
         for reporter in reporters(recipe.run.report_to, output):
             trainer.add_callback(reporter)
     return Prepared(trainer, callback, state)
+
+
+def _knowledge(recipe: SFTRecipe) -> dict[str, Any] | None:
+    """What the model will know: what the first of its training data says that has a knowledge.json."""
+    folders = [Path(data.path).parent for data in recipe.data.train]
+    return next((found for folder in folders if (found := read_knowledge(folder)) is not None), None)
 
 
 def initial_model(

@@ -22,7 +22,7 @@ SOURCES = (
     ("test:", "a test pattern"),
 )
 _GROUPS = (
-    ("What to watch for", ("queries", "ask_at", "threshold", "min_gap", "fps", "duration")),
+    ("What to watch for", ("queries", "ask_at", "ask_anyway", "threshold", "min_gap", "fps", "duration")),
     ("The frame", ("masks", "crop", "rotate", "decoder")),
     ("Network cameras", ("transport", "connect_timeout", "stall_timeout", "give_up")),
     ("Output", ("events", "metrics", "as_json", "quiet", "verbose", "log_level")),

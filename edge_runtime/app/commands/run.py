@@ -14,6 +14,7 @@ from edge_runtime.app.malloc import use_one_arena
 from edge_runtime.app.run.run_config import CliOptions, make_run_config
 from edge_runtime.app.run.run_spec import RunSpec
 from edge_runtime.app.run.watch import watch
+from edge_runtime.app.runtime_config import DEFAULT_BUNDLE
 from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.command_line.log_options import log_options
 from edge_runtime.command_line.types import Number, Parsed
@@ -40,7 +41,8 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     metavar="SECONDS",
     help="When the question is asked; the first --ask-at belongs to the first --ask.  [default: 0]",
 )
-@click.option("--bundle", metavar="NAME|FOLDER", help="The model.  [default: nano]")
+@click.option("--ask-anyway", is_flag=True, help="Ask also what the model was not trained for.")
+@click.option("--bundle", metavar="NAME|FOLDER", help=f"The model.  [default: {DEFAULT_BUNDLE}]")
 @click.option(
     "--fps",
     type=Number(min=LEAST_FPS, max=60),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from edge_runtime.app.run.merge_queries import merge
 from edge_runtime.app.run.run_config import RunConfig
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.engine.query import Revision
@@ -122,7 +123,9 @@ class Reloader:
         try:
             config = self._reread()
             for n in running:
-                revisions.append(self._watched[n].runner.prepare(config.cameras[n].queries))
+                runner = self._watched[n].runner
+                before, after = self._config.cameras[n].queries, config.cameras[n].queries
+                revisions.append(runner.prepare(merge(runner.loop.queries, before, after)))
         except (EdgeError, click.ClickException) as err:
             for revision in revisions:
                 revision.discard()

@@ -56,6 +56,8 @@ class CliOptions:
     """Fields of SourceOptions."""
     runtime: Mapping[str, Any] = field(default_factory=dict)
     """Fields of RuntimeConfig."""
+    ask_anyway: bool = False
+    """Ask also what the model was not trained for."""
     config_named: bool = False
     """The configuration file was named, not found."""
 
@@ -77,6 +79,7 @@ class CliOptions:
             policy=given(_POLICY),
             source_options=given(_SOURCE),
             runtime=given(_RUNTIME),
+            ask_anyway=values["ask_anyway"],
             config_named=values["config"] is not None,
         )
 
@@ -126,7 +129,7 @@ def find_camera(source: str, settings: Config) -> CameraConfig:
     plain = re.fullmatch(r"[\w-]+", source) and not re.fullmatch(r"camera\d*|test", source)
     if plain and not os.path.exists(source):
         names = [camera.name for camera in settings.cameras]
-        known = [*names, SAMPLE, "camera0", "doctor", "check", "init", "plugin", "bench"]
+        known = [*names, SAMPLE, "camera0", "doctor", "check", "init", "questions", "plugin", "bench"]
         near = get_close_matches(source, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "give a file, rtsp://..., camera0 or sample"
         file = f" in {settings.path}" if settings.path else ", and there is no edge-run.toml"
@@ -157,7 +160,12 @@ def _with_options(camera: CameraConfig, options: CliOptions) -> CameraConfig:
         **{name: value for name, value in options.source_options.items() if name not in _TLS},
     )
     queries = tuple(
-        replace(query, policy=replace(query.policy, **options.policy)) for query in _queries(camera, options)
+        replace(
+            query,
+            policy=replace(query.policy, **options.policy),
+            ask_anyway=query.ask_anyway or options.ask_anyway,
+        )
+        for query in _queries(camera, options)
     )
     return replace(camera, fps=options.fps or camera.fps, queries=queries, options=source_options)
 

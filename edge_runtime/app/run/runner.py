@@ -7,6 +7,7 @@ with every frame a timestep needs; the camera sees to both.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +23,8 @@ from edge_runtime.observability.telemetry import Telemetry
 from edge_runtime.sinks import ReaderGoneError, Sinks
 from edge_runtime.video.source import Camera, Frame
 
+_log = logging.getLogger(__name__)
+
 
 class Display(Protocol):
     """Shows a run to people; see :mod:`edge_runtime.observability.console`."""
@@ -33,6 +36,12 @@ class Display(Protocol):
     def clear(self) -> None:
         """Make way for a line on stdout."""
         ...
+
+
+Observer = Callable[[Frame, float, Sequence[Step]], None]
+"""Told of each timestep in the thread that runs the model: the frame, the end of its interval in seconds of
+the stream, and a step for each query that is not paused. It must not block.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,11 @@ class Runner:
         """No step may follow."""
         self.error: Exception | None = None
         """What ended it, if it did not end well."""
+        self.state = ""
+        """What the camera does: connecting, live, stalled, ended, failed, ...; empty before it begins."""
+        self.cause = ""
+        """Why, in words."""
+        self.observer: Observer | None = None
         self.model = model
         self._vision = model.open_vision()
         self._events = events
@@ -94,7 +108,6 @@ class Runner:
         self._clock = clock
         self._stopping = False
         self._ended = ""
-        self._state = ""
         self._now_s = 0.0
         self._next_index = 0
         self._started = self._next_stats = 0.0
@@ -149,7 +162,7 @@ class Runner:
         self._wall_s = self._clock() - self._started
         # A reader that leaves only now changes nothing any more.
         with suppress(ReaderGoneError):
-            if self._state not in ("ended", "failed"):
+            if self.state not in ("ended", "failed"):
                 if error is not None:
                     self._change_state("failed", " ".join(str(error).split()))
                 elif self._stopping:
@@ -180,11 +193,11 @@ class Runner:
             ended=self._ended,
         )
 
-    def prepare(self, configs: Sequence[QueryConfig]) -> Revision:
-        """Make ready to watch for ``configs`` instead. Nothing changes until :meth:`revise`; EdgeError if one
-        of them cannot be asked.
+    def prepare(self, wanted: Sequence[tuple[Query | None, QueryConfig]]) -> Revision:
+        """Make ready to watch for these configurations instead, each with the query that it is of; None for a
+        new one. Nothing changes until :meth:`revise`; EdgeError if one of them cannot be asked.
         """
-        return self.loop.prepare(configs, self._now_s)
+        return self.loop.prepare(wanted, self._now_s)
 
     def revise(self, revision: Revision) -> list[str]:
         """Take over, between two timesteps: in force from the next one. What changed, in words."""
@@ -215,18 +228,14 @@ class Runner:
         self._next_index = frame.index + 1
         self._now_s = self.model.stream_format.interval(frame.index)[1]
         for query in self.loop.ask_due(self._now_s):
-            self._emit_query("asked", query, query.due)
+            if query.unknown_words:
+                _log.warning("%s: %s %s", self.stream, query.id, query.not_trained())
+            self._emit_query("not_trained" if query.unknown_words else "asked", query, query.due)
         if live:
             telemetry.add_stage("queue", (taken - start) * 1e3)
 
-        pixels = self._vision.preprocess(frame.image)
-        preprocessed = self._clock()
-        tokens = self._vision.encode(pixels)
-        telemetry.add_stage("preprocess", (preprocessed - taken) * 1e3)
-        telemetry.add_stage("vision", (self._clock() - preprocessed) * 1e3)
-
-        steps = self.loop.step(tokens, frame.index, start)
-        for query, step in zip(self.loop.queries, steps, strict=True):
+        steps = self._decide(frame, taken, start)
+        for query, step in zip(self.loop.watched, steps, strict=True):
             telemetry.add_stage("append", step.decision.timing["append"])
             if query.asked:
                 telemetry.decision.add(step.latency_ms["decision"])
@@ -237,6 +246,20 @@ class Runner:
         telemetry.timesteps += 1
         telemetry.last_frame = self._clock()
         self._display.step(self._now_s, steps)
+        if self.observer is not None:
+            self.observer(frame, self._now_s, steps)
+
+    def _decide(self, frame: Frame, taken: float, start: float) -> list[Step]:
+        """One step for each query that is not paused; without any, vision does not run either."""
+        if not self.loop.watched:
+            self._vision.reset()  # the frame before the next one will be long ago
+            return []
+        pixels = self._vision.preprocess(frame.image)
+        preprocessed = self._clock()
+        tokens = self._vision.encode(pixels)
+        self.telemetry.add_stage("preprocess", (preprocessed - taken) * 1e3)
+        self.telemetry.add_stage("vision", (self._clock() - preprocessed) * 1e3)
+        return self.loop.step(tokens, frame.index, start)
 
     def _deliver(self, response: Response) -> bool:
         self.telemetry.responses += 1
@@ -251,7 +274,7 @@ class Runner:
         self._emit(self._events.query(action, query.id, query.config.text, time_s))
 
     def _change_state(self, state: str, cause: str) -> None:
-        self._state = state
+        self.state, self.cause = state, cause
         self._emit(self._events.state(state, cause, self._now_s))
         self._display.state(state, cause)
 

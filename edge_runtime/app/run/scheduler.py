@@ -26,27 +26,28 @@ def round_robin(
 ) -> None:
     """Run all, which have begun, to their ends; what ended each is in its ``error``.
 
-    ``wake`` is set by whatever has something to read; only several runners need it. ``between`` is called
-    before each round; a runner that it finished is stepped no more, and an error that it raises ends all.
-    ``ended`` is called once for each runner when it has finished. Raises ReaderGoneError when nobody reads
-    the events any more, after all were stopped.
+    ``wake`` is set by whatever has something to read, or to do between two rounds; one runner alone works
+    without it. ``between`` is called before each round; a runner that it finished is stepped no more, and an
+    error that it raises ends all. ``ended`` is called once for each runner when it has finished. Raises
+    ReaderGoneError when nobody reads the events any more, after all were stopped.
     """
     running = list(runners)
+    waits = wake is not None
     wake = wake or threading.Event()
     try:
         while running:
+            wake.clear()  # first: what sets it from here on is seen in this round or wakes the next
             if between is not None:
                 between()
-            wake.clear()
             came = False
             for runner in list(running):
                 if not runner.over:
-                    came |= _step(runner, POLL_S if len(running) == 1 else 0.0)
+                    came |= _step(runner, 0.0 if waits or len(running) > 1 else POLL_S)
                 if runner.over:
                     running.remove(runner)
                     if ended is not None:
                         ended(runner)
-            if not came and len(running) > 1:
+            if not came and running and (waits or len(running) > 1):
                 wake.wait(POLL_S)
     except ReaderGoneError:
         for runner in running:

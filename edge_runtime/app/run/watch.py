@@ -19,6 +19,7 @@ from edge_runtime.command_line.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.errors import ConfigError, EdgeError, SinkError, SourceError
 from edge_runtime.observability.console import Console
 from edge_runtime.observability.systemd import ServiceManager
+from edge_runtime.video.samples import SAMPLE
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def watch(spec: RunSpec, console: Console) -> int:
     go on, and the exit code of the first failure is returned at the end.
     """
     import edge_runtime
+    from edge_runtime.app.run.control import Control
     from edge_runtime.app.run.reload import Reloader
     from edge_runtime.app.run.scheduler import round_robin
     from edge_runtime.sinks import FileConfig, ReaderGoneError, SinkContext, Sinks
@@ -57,6 +59,7 @@ def watch(spec: RunSpec, console: Console) -> int:
     errors: list[Exception] = []
     reader_gone = False
     watched: list[WatchedCamera] = []
+    control = Control(wake.set)
     reloader = None
     with ExitStack() as stack:
         if spec.config.path is not None:
@@ -69,14 +72,16 @@ def watch(spec: RunSpec, console: Console) -> int:
         files = [FileConfig(str(runtime.events), runtime.rotation)] if runtime.events else []
         opened = open_sinks(files, context)
         opened += open_sinks(spec.config.sinks, context, needed=spec.config.needs_sinks)
-        sinks = Sinks([*opened, _stdout_sink(spec, console)])
+        sinks = Sinks([*opened, control.sink, _stdout_sink(spec, console)])
         stack.callback(sinks.close)
+        stack.callback(control.close)
         model = edge_runtime.load(
             runtime.bundle,
             threads=runtime.threads,
             backend=runtime.backend,
             spinning=runtime.spinning,
         )
+        _warn_of_footage(model, found)
         runners = _runners(spec, found, model, sinks, console)
 
         def stop(cause: str) -> None:
@@ -93,6 +98,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         signals = stack.enter_context(stop_on_signals(stop))
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
+        control.watch(watched)
         _serve_metrics(spec, watched, opened, stack)
         for one in watched:
             one.runner.begin(one.camera)
@@ -104,11 +110,13 @@ def watch(spec: RunSpec, console: Console) -> int:
             service.alive()
             if reloader is not None:
                 reloader.look()
+            control.carry_out()
 
         try:
             round_robin(runners, wake=wake, between=between, ended=ended)
         except ReaderGoneError:
             reader_gone = True
+        control.close()
         lost = sinks.close()
 
     # After `edge-run ... | head -1` nobody is watching; a source that never came has nothing to sum up.
@@ -152,6 +160,23 @@ def _find_cameras(cameras: Sequence[CameraConfig]) -> list[_FoundCamera]:
     if len(found) > 1:
         source_factory.check_distinct([(one.name, one.source) for one in found])
     return found
+
+
+def _warn_of_footage(model: Model, found: Sequence[_FoundCamera]) -> None:
+    """Once, where a model that knows generated clips alone is shown anything but the sample or the test
+    source.
+    """
+    known = model.bundle.knowledge
+    if known is None or known.footage != "generated":
+        return
+    real = [one.name for one in found if one.name != SAMPLE and not one.config.source.startswith("test:")]
+    if real:
+        _log.warning(
+            "%s was trained on generated clips alone: %s Unless %s is one, its responses mean nothing",
+            model.bundle.name,
+            known.domain,
+            ", ".join(real),
+        )
 
 
 def _runners(

@@ -52,6 +52,18 @@ def test_round_trip(tmp_path, tokenizer):
     assert torch.equal(model(*inputs), loaded.model(*inputs))
 
 
+def test_what_it_knows_is_kept_and_checked(folder, tmp_path, tokenizer):
+    assert load_checkpoint(folder).knowledge is None
+    known = {"domain": "Cats.", "classes": [{"name": "cat"}], "kinds": []}
+    save_checkpoint(folder, CompactModel(CONFIG), tokenizer, STREAM_FORMAT, ["EU"], {}, {}, known)
+    assert load_checkpoint(folder).knowledge == known
+    assert CliRunner().invoke(main, ["to-fp16", str(folder), "--out", str(tmp_path / "half")]).exit_code == 0
+    assert load_checkpoint(tmp_path / "half").knowledge == known
+    (folder / "knowledge.json").write_text('{"classes": []}')
+    with pytest.raises(CheckpointError, match=r"knowledge\.json.*write it again or remove it"):
+        load_checkpoint(folder)
+
+
 def test_packed_takes_half_the_space_and_loads_in_float32(folder, tmp_path):
     assert CliRunner().invoke(main, ["to-fp16", str(folder), "--out", str(tmp_path / "half")]).exit_code == 0
     whole, half = (path / "model.safetensors" for path in (folder, tmp_path / "half"))

@@ -33,6 +33,22 @@ def generate_command(split: str, seed: int, count: int, out: Path, fps: float, w
     click.echo(f"{generate(GenerateConfig(split, seed, count, out, fps), workers)}")
 
 
+@main.command("knowledge")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="DATA/knowledge.json or CHECKPOINT/knowledge.json",
+)
+def knowledge_command(out: Path) -> None:
+    """Write what a model knows that is trained on this data; `generate` writes it beside the questions."""
+    from train.synthetic.detections.knowledge import write_knowledge
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_knowledge(out)
+    click.echo(f"{out}")
+
+
 @main.command("measure")
 @click.argument("clips", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--detector", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="For CLIPS.")

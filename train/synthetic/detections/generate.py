@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.metric.annotations import dump_line
 from edge_runtime.atomic_write import whole_file
+from train.models.checkpoint import KNOWLEDGE
 from train.models.perception.detections import Detections
 from train.models.perception.features import describe, width
 from train.models.perception.nanodet import CLASSES
@@ -29,6 +30,7 @@ from train.progress import Progress
 from train.synthetic.detections.captions import captions
 from train.synthetic.detections.detector import detect
 from train.synthetic.detections.facts import Facts, Question
+from train.synthetic.detections.knowledge import write_knowledge
 from train.synthetic.detections.questions import ask_all
 from train.synthetic.detections.scene import look
 from train.synthetic.detections.stories import tell
@@ -74,6 +76,8 @@ def generate(config: GenerateConfig, workers: int = 1) -> Path:
                 progress.advance(min(_BLOCK, config.count - start))
     if config.split == "train":
         _write(config.out / "captions.jsonl", [one for one in records if one["kind"] == "captions"])
+    with whole_file(config.out / KNOWLEDGE) as temporary:
+        write_knowledge(temporary)
     path = config.out / "annotations.jsonl"
     _write(path, [one for one in records if one["kind"] != "captions"])
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import pytest
 import edge_runtime
 from edge_runtime.app.config_file import find_config
 from edge_runtime.app.live_display import NoDisplay
+from edge_runtime.app.run.control import Control, QueryChange
 from edge_runtime.app.run.reload import LOOK_EVERY_S, FileWatch, Reloader
 from edge_runtime.app.run.run_config import CliOptions, make_run_config
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.runner import Runner
 from edge_runtime.app.run.scheduler import round_robin
+from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker
 from edge_runtime.sinks import Sinks
 from tests.edge_runtime.list_sink import ListSink
@@ -302,3 +305,45 @@ def test_the_file_is_looked_at_once_a_second_unless_told_not_to(file, logged):
     ignores.request()
     ignores.look()
     assert len(logged) == 2
+
+
+def test_what_was_changed_while_it_runs_stays_unless_the_file_says_something_else(model, file):
+    """Over HTTP or MQTT: one question asked, one withdrawn, one paused with another threshold."""
+    why, when = ('[[camera.ask]]\ntext = "Why?"\n', '[[camera.ask]]\ntext = "When?"\n')
+    file.write_text(DOOR + WHAT + HOW_MANY + why)
+    options = CliOptions(("door",))
+
+    def reread():
+        return make_run_config(options, find_config(file))
+
+    spec, sink, control = RunSpec(reread(), reread, follow_file=False), ListSink(), Control()
+    config = spec.config.cameras[0]
+    runner = Runner(model, config.queries, EventMaker("door", "identity"), Sinks([sink]), NoDisplay())
+    watched = [WatchedCamera(config, runner, ScriptedCamera({}))]
+    runner.begin(watched[0].camera)
+    control.watch(watched)
+    reloader = Reloader(spec, watched)
+
+    def changed(call: Any) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(call)
+            while not future.done():
+                control.carry_out()
+
+    def texts_after(content: str) -> list[str]:
+        file.write_text(content)
+        reloader.take_over()
+        return [query.text for query in control.queries("door")]
+
+    changed(lambda: control.ask("door", QueryConfig("Who?")))
+    changed(lambda: control.withdraw("door", "q2"))
+    changed(lambda: control.change("door", "q1", QueryChange(threshold=0.7, paused=True)))
+    changed(lambda: control.change("door", "q3", QueryChange(text="Whose?")))
+    first = "What does the person do?"
+    assert texts_after(DOOR + HOW_MANY + WHAT + why) == [first, "Whose?", "Who?"]
+    assert texts_after(DOOR + WHAT + HOW_MANY + when) == [first, "When?", "Whose?", "Who?"]
+    assert control.queries("door")[0].threshold == 0.7
+    assert texts_after(DOOR + WHAT + "threshold = 0.2\n" + when) == [first, "When?", "Whose?", "Who?"]
+    assert control.queries("door")[0].threshold == 0.2 and control.queries("door")[0].paused
+    assert texts_after(DOOR + when + HOW_MANY) == ["When?", "How many red cars passed by?", "Whose?", "Who?"]
+    runner.finish()

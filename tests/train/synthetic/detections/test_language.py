@@ -59,10 +59,12 @@ def names(subject: Subject) -> list[Name]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_phrasing_formats_for_every_subject(kind: str) -> None:
     entry = PHRASES[kind]
-    parts = [*entry.get("own", []), *entry.get("cores", []), *entry.get("whole", []), *entry["held_out"]]
+    shared = [*entry.get("own", []), *entry.get("cores", []), *entry.get("whole", []), *entry["held_out"]]
     colours = COLOURS if "colour" in kind else ["red"]
-    for phrase, colour in itertools.product(parts, colours):
-        for name in [name for subject in asked_of(kind) for name in names(subject)] or [None]:
+    for name in [name for subject in asked_of(kind) for name in names(subject)] or [None]:
+        group = entry.get(name.group, {}) if name else {}
+        parts = [*shared, *group.get("cores", []), *group.get("whole", [])]
+        for phrase, colour in itertools.product(parts, colours):
             text = fill(phrase, name, colour=colour, **WORDS)
             assert "{" not in text and "  " not in text, text
             assert not re.search(
@@ -80,6 +82,26 @@ def test_there_are_at_least_forty_phrasings_and_some_are_held_out(kind: str) -> 
         *known,
         *PHRASES[kind].get("cores", []),
     }
+
+
+def test_phrases_of_a_group_are_asked_of_its_subjects_alone() -> None:
+    groups = {name.group for subject in subjects().values() for name in names(subject)}
+    for kind in KINDS:
+        own = {key for key, entry in PHRASES[kind].items() if isinstance(entry, dict)}
+        assert own <= groups & {name.group for subject in asked_of(kind) for name in names(subject)}, kind
+    rng = np.random.default_rng(0)
+    asked = {
+        key: {ask(rng, "enter", subjects()[key].names[0]) for _ in range(2000)} for key in ("truck", "cat")
+    }
+    assert any("pulls in" in text for text in asked["truck"])
+    assert not any("pulls in" in text for text in asked["cat"])
+
+
+def test_an_opener_may_stand_around_the_core() -> None:
+    rng = np.random.default_rng(0)
+    texts = [ask(rng, "falls", subjects()["person"].names[0]) for _ in range(2000)]
+    assert any(text.startswith("If a person falls, ") for text in texts)
+    assert not any("..." in text or text.endswith("?.") for text in texts)
 
 
 def test_subjects() -> None:

@@ -21,12 +21,16 @@ TYPO_RATE = 0.12
 
 @dataclass(frozen=True)
 class Name:
-    """One way to call a subject: "a dog", "dogs", "the dog", "dog"."""
+    """One way to call a subject: "a dog", "dogs", "the dog", "dog".
+
+    ``group``: whose phrases fit it beside those of all subjects: ``vehicle``, or the subject's key.
+    """
 
     a: str
     plural: str
     the: str
     bare: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,16 @@ def subjects() -> dict[str, Subject]:
         key: Subject(
             key,
             tuple(entry["classes"]),
-            tuple(_name(text) for text in entry["names"]),
-            tuple(_name(text) for text in entry.get("held_out", [])),
+            tuple(_name(text, _group(key, entry["classes"])) for text in entry["names"]),
+            tuple(_name(text, _group(key, entry["classes"])) for text in entry.get("held_out", [])),
         )
         for key, entry in _read("subjects.toml").items()
     }
+
+
+def _group(key: str, classes: list[str]) -> str:
+    vehicles = _read("subjects.toml")["vehicle"]["classes"]
+    return "vehicle" if classes and set(classes) <= set(vehicles) else key
 
 
 @functools.cache
@@ -76,6 +85,25 @@ def of_class(name: str) -> Subject:
     return Subject(name, (name,), (_name(text),), ())
 
 
+def subjects_of(name: str) -> list[Subject]:
+    """What a question about this class may have for its subject: the class itself and what is wider."""
+    wider = [
+        subject for subject in subjects().values() if name in subject.classes and len(subject.classes) > 1
+    ]
+    return [of_class(name), *wider]
+
+
+def phrases() -> dict[str, Any]:
+    """How people ask, by kind, with the shared ``openers`` and ``extras``; as phrases.toml has it."""
+    return _read("phrases.toml")
+
+
+def verbs() -> list[str]:
+    """The sentences that name an event, as questions about what follows it do."""
+    entries = _read("answers.toml").values()
+    return [one["text"] for entry in entries for one in (entry, entry.get("vehicle", entry))]
+
+
 def ask(
     rng: np.random.Generator, kind: str, name: Name | None = None, *, paraphrase: bool = False, **words: str
 ) -> str:
@@ -86,7 +114,9 @@ def ask(
     """
     phrases = _read("phrases.toml")
     entry = phrases[kind]
-    whole, cores, own = (entry.get(key, []) for key in ("whole", "cores", "own"))
+    of_group = entry.get(name.group, {}) if name is not None else {}
+    whole, cores = ([*entry.get(key, []), *of_group.get(key, [])] for key in ("whole", "cores"))
+    own = entry.get("own", [])
     held_out = entry["held_out"]
     openers = phrases["openers"]
     if paraphrase:
@@ -100,7 +130,8 @@ def ask(
         opener = _draw(rng, own or openers[_draw(rng, entry["openers"])])
         if opener.endswith("."):
             core = _upper(core)
-        text = f"{opener} {core}{'' if core.endswith('?') else '.'}"
+        text = opener.replace("...", core) if "..." in opener else f"{opener} {core}"
+        text += "" if text.endswith("?") else "."
     else:
         text = _draw(rng, whole)
     text = fill(text, name, **words)
@@ -188,11 +219,11 @@ def _upper(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _name(text: str) -> Name:
+def _name(text: str, group: str = "") -> Name:
     a, plural, the, *bare = (part.strip() for part in text.split("|"))
     first, _, rest = a.partition(" ")
     plain = rest if rest and first in ("a", "an", "any", "some", "my", "the") else a
-    return Name(a, plural, the, *bare or [plain])
+    return Name(a, plural, the, bare[0] if bare else plain, group)
 
 
 @functools.cache
