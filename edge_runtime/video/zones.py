@@ -31,8 +31,8 @@ class Zone:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w(?:[^\n]*\w)?", self.name) or len(self.name) > LONGEST_NAME:
             raise ValueError(
-                f"name: expected at most {LONGEST_NAME} letters on one line, the first and the last a letter or "
-                f"a digit, got {self.name[: LONGEST_NAME + 1]!r}"
+                f"name: expected at most {LONGEST_NAME} letters on one line, the first and the last a letter "
+                f"or a digit, got {self.name[: LONGEST_NAME + 1]!r}"
             )
         if len(self.polygon) < 3:
             raise ValueError(f"polygon: expected at least 3 corners, got {len(self.polygon)}")
@@ -92,11 +92,7 @@ def contains(polygon: Polygon, x: NDArray[np.float64], y: NDArray[np.float64]) -
 def _framed(polygon: Polygon, framing: Framing) -> Polygon:
     """The corners in shares of the frame after crop and rotation, also outside 0..1."""
     left, top, width, height = framing.crop or (0.0, 0.0, 1.0, 1.0)
-    cropped = [((x - left) / width, (y - top) / height) for x, y in polygon]
-    turned = {
-        0: lambda x, y: (x, y),
-        90: lambda x, y: (1 - y, x),
-        180: lambda x, y: (1 - x, 1 - y),
-        270: lambda x, y: (y, 1 - x),
-    }[framing.rotate]
-    return tuple(turned(x, y) for x, y in cropped)
+    corners = tuple(((x - left) / width, (y - top) / height) for x, y in polygon)
+    for _ in range(framing.rotate // 90):
+        corners = tuple((1 - y, x) for x, y in corners)
+    return corners
