@@ -34,6 +34,8 @@ def inherited(recipe: Mapping[str, Any]) -> dict[str, Any]:
                 f"model.{key} is {value!r}, but the model is that of init ({recipe['init']}), where it is "
                 f'{found!r}: leave the key out, or set init = "scratch"'
             )
+    if "zones" in own_model and "slots" in config["model"]:  # which zones cannot do without
+        result["model"] = {"slots": config["model"]["slots"], **own_model}
     return result
 
 

@@ -96,7 +96,7 @@ def test_a_tiny_model_learns_from_slots_and_is_scored(
 
     # A model without zones learns them, by a recipe that says so.
     wanted = {"init": str(folder), "model": {"zones": ZONES}}
-    assert inherited(wanted)["model"] == {"zones": ZONES}
+    assert inherited(wanted)["model"] == {"slots": SLOTS, "zones": ZONES}
     further = replace(
         recipe, init=str(folder), output=tmp_path / "zones", model=CompactConfig(slots=1, zones=4)
     )
