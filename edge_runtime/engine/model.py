@@ -103,6 +103,12 @@ class Model:
         changed.encoder = ZoneEncoder(self.stream_format, self.tokenizer.encode, changed._zone_names)
         return changed
 
+    @property
+    def zone_names(self) -> tuple[str, ...]:
+        """What questions may call the zones of :meth:`with_zones`, and what the model calls them."""
+        names = self._zone_names.names
+        return (*names, *(f"zone {number}" for number in range(1, len(names) + 1)))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a response, zones called as people call them."""
         return self._zone_names.for_people(self.tokenizer.decode(ids))

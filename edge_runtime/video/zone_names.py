@@ -24,7 +24,7 @@ class ZoneNames:
     """``names``: of zone 1, zone 2 and so on."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names = list(names)
+        self.names = tuple(names)
         self._numbers = {plain_name(name): number for number, name in enumerate(names, start=1)}
         longest_first = sorted(self._numbers, key=len, reverse=True)
         words = "|".join(r"\s+".join(map(re.escape, name.split())) for name in longest_first)
@@ -32,7 +32,7 @@ class ZoneNames:
 
     def for_model(self, text: str) -> str:
         """A question with zones as the model knows them."""
-        if not self._names:
+        if not self.names:
             return text
         return self._named.sub(lambda found: f"zone {self._numbers[plain_name(found[1])]}", text)
 
@@ -42,8 +42,8 @@ class ZoneNames:
 
     def _called(self, found: re.Match[str]) -> str:
         number = int(found[1])
-        if number > len(self._names):
+        if number > len(self.names):
             return found[0]
-        name = self._names[number - 1]
+        name = self.names[number - 1]
         called = f"the {name}" if name[0].islower() and not _ARTICLE.match(name) else name
         return called[0].upper() + called[1:] if found.start() == 0 else called

@@ -76,6 +76,11 @@ def test_questions_and_responses_name_zones(model: Model) -> None:
         assert one.decode(said) == "Someone is in the path." and model.decode(said) == "Someone is in zone 2."
 
 
+def test_names_that_questions_may_use(model: Model) -> None:
+    assert model.zone_names == ()
+    assert model.with_zones([LAWN, PATH]).zone_names == ("lawn", "path", "zone 1", "zone 2")
+
+
 def test_a_bundle_without_zones_says_so(tiny_bundle_fp32: Path) -> None:
     plain = edge_runtime.load(tiny_bundle_fp32, threads=1)
     assert plain.bundle.zones is None
