@@ -2,6 +2,10 @@
 .PHONY: help demo test fast lint docs test-runtime test-latest test-distros test-arm64 lock dist smol clean
 .NOTPARALLEL:
 
+# Processes that run tests. A file stays in one process, so that what its tests share is made once.
+WORKERS ?= 2
+PYTEST := .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 21
 
@@ -10,12 +14,12 @@ demo: ## install what is missing, then watch the sample stream
 	@.venv/bin/edge-run sample
 	@echo 'Next: `. .venv/bin/activate`, then `edge-run camera0 --ask "Tell me what happens."`' >&2
 
-test: lint docs ## install what is missing, then lint, type-check, build the docs and run every test
-	@.venv/bin/python -m pytest
+test: lint docs ## install what is missing, then lint, type-check, build the docs and run every test (WORKERS=2)
+	@$(PYTEST)
 
 fast: ## the tests that take seconds
 	@bash scripts/setup.sh test
-	@.venv/bin/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 lint: ## ruff (rules and format) and mypy
 	@bash scripts/setup.sh test
@@ -29,7 +33,7 @@ docs: ## build the documentation site into build/site; a broken link or referenc
 
 test-runtime: ## the tests of edge_runtime and pipelines, without PyTorch
 	@bash scripts/setup.sh runtime
-	@.venv/bin/python -m pytest tests/edge_runtime tests/pipelines
+	@$(PYTEST) tests/edge_runtime tests/pipelines
 
 test-latest: ## `make test` with the newest packages that pyproject.toml allows
 	@VERSIONS=newest $(MAKE) test

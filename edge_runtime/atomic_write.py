@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -51,6 +52,33 @@ def replace_folder(new: Path, folder: Path) -> None:
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(out: Path) -> None:
+    """Remove what processes that were killed while they wrote ``out`` have left beside it.
+
+    One that was killed between the two renames of :func:`replace_folder` has put the old folder aside and
+    nothing in its place: the old one is put back.
+    """
+    pattern = re.compile(rf"\.{re.escape(out.name)}\.(\d+)(\.old)?")
+    for path in out.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match is None or _alive(int(match[1])):
+            continue
+        if match[2] and not out.exists():
+            os.replace(path, out)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Write the responses into the picture and save it: `streampro`, then `textoverlay`, then an MP4.
+"""Write the responses into the frames and save them: `streampro`, then `textoverlay`, then an MP4.
 
 python examples/overlay.py clip.mp4 "Tell me each step as it is finished." out.mp4
 
-The events that `streampro` sends downstream set the text: they come in order among the pictures.
+The events that `streampro` sends downstream set the text: they come in order among the frames.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gi.repository import Gst  # noqa: E402
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Save a clip with the responses in its picture.")
+    parser = argparse.ArgumentParser(description="Save a clip with the responses in its frames.")
     parser.add_argument("clip")
     parser.add_argument("query")
     parser.add_argument("out")

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from edge_runtime.atomic_write import write_whole
 from edge_runtime.command_line.missing_extra import how_to_install
 from edge_runtime.errors import EdgeError
 
@@ -174,8 +175,7 @@ def parity_command(checkpoint: Path, timesteps: int, only: tuple[str, ...], json
             decisions, kl = row.parity["decision_agreement"], row.parity["kl_mean"]
             progress(f"{row.case}: decisions agree {decisions:.2%}, KL {kl:.2g}")
             if json_out is not None:  # after every row: all of them take a while
-                text = json.dumps([row.to_dict() for row in rows], indent=1)
-                json_out.write_text(text + "\n", encoding="utf-8")
+                write_whole(json_out, [json.dumps([row.to_dict() for row in rows], indent=1), "\n"])
     click.echo(as_table(rows))
     if not all(row.passed for row in rows):
         sys.exit(3)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 
-from edge_runtime.atomic_write import replace_folder
+from edge_runtime.atomic_write import replace_folder, sweep
 from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
-from export.bundle_folder import check_room, describe_files, sweep, write_manifest
+from export.bundle_folder import check_room, describe_files, write_manifest
 from export.decoder.graph import DecoderGraph
 from export.decoder.graph_files import save_graphs
 from export.decoder.targets import LOWERINGS, Target, find_target

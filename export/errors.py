@@ -1,4 +1,4 @@
-"""What can go wrong between a checkpoint and a bundle, told in one line."""
+"""What can go wrong between a checkpoint and a bundle, in one line."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers start with the files that take long, so that none of them is left for the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 class TinyModel:
@@ -148,11 +159,17 @@ def _bundle(request: pytest.FixtureRequest, precision: str, target: str = "ort-c
     else:
         parent = request.getfixturevalue("tmp_path_factory").mktemp("tiny-bundles")
     folder = parent / f"tiny-{target}-{precision}"
+    with open(parent / "lock", "w") as lock:  # two workers need the same bundle
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _export_once(request, folder, precision, target)
+    return folder
+
+
+def _export_once(request: pytest.FixtureRequest, folder: Path, precision: str, target: str) -> None:
     if not (folder / "bundle.json").is_file():
         for package in ("torch", "transformers", "onnxscript", "onnxruntime"):
             pytest.importorskip(package, reason="tiny bundles are made with the packages of [export]")
         request.getfixturevalue("tiny_model").export(folder, precision, target=target)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,8 @@ A part may import what stands to its left, and itself. The one exception is `edg
 
 import subprocess
 import sys
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -106,12 +104,6 @@ def broken(imports: set[Import]) -> list[str]:
     )
 
 
-def params(names: Iterable[str], open_ones: Iterable[str]) -> list[Any]:
-    """``names`` as parameters; of ``open_ones`` it is known that the code does not do it yet."""
-    mark = pytest.mark.xfail(strict=False, reason="being restructured")
-    return [pytest.param(name, marks=[mark] if name in open_ones else []) for name in names]
-
-
 @pytest.mark.parametrize("part", list(MAY_IMPORT))
 def test_a_part_imports_only_what_it_may(part: str) -> None:
     assert not broken({entry for entry in IMPORTS if part_of(entry.source) == part})
@@ -136,7 +128,7 @@ def test_the_first_level_of_a_package_stays_small(package: str) -> None:
     assert levels(graph) <= MAX_LEVELS
 
 
-@pytest.mark.parametrize("folder", params((*PACKAGES, "tests"), ["tests"]))
+@pytest.mark.parametrize("folder", (*PACKAGES, "tests"))
 def test_no_file_is_longer_than_400_lines(folder: str) -> None:
     files = sorted((ROOT / folder).rglob("*.py"))
     lengths = {str(file): len(file.read_text(encoding="utf-8").splitlines()) for file in files}

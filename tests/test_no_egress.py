@@ -14,8 +14,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -52,29 +54,26 @@ class Trace:
     """Left in HOME, without those in OWN_FILES."""
 
 
-Run = Callable[..., Trace]
+class Tracer:
+    """Runs Python under strace, each time in a HOME of its own."""
 
+    def __init__(self, strace: str, folder: Path) -> None:
+        self._strace, self._folder, self._runs = strace, folder, count()
+        # As on a machine where nobody has switched anything off.
+        kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        self._environment = {name: value for name, value in kept.items() if not name.startswith("XDG_")}
 
-@pytest.fixture
-def traced(tmp_path: Path) -> Run:
-    """``traced(arguments of python ...)``"""
-    strace = shutil.which("strace")
-    if strace is None or subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True).returncode:
-        pytest.skip("needs strace (apt-get install strace) and the right to use it")
-    home, log = tmp_path / "home", tmp_path / "strace.log"
-    home.mkdir()
-    # As on a machine where nobody has switched anything off.
-    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    environment = {name: value for name, value in kept.items() if not name.startswith("XDG_")}
-
-    def run(*arguments: str) -> Trace:
+    def __call__(self, *arguments: str) -> Trace:
+        number = next(self._runs)
+        home, log = self._folder / f"home{number}", self._folder / f"strace{number}.log"
+        home.mkdir()
         done = subprocess.run(
             [
-                *(strace, "-f", "-qq", "-s", "200", "-e", "trace=network,openat", "-o", str(log)),
+                *(self._strace, "-f", "-qq", "-s", "200", "-e", "trace=network,openat", "-o", str(log)),
                 *(sys.executable, *arguments),
             ],
             cwd=ROOT,
-            env={**environment, "HOME": str(home)},
+            env={**self._environment, "HOME": str(home)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -82,25 +81,32 @@ def traced(tmp_path: Path) -> Run:
             timeout=240,
         )
         calls = log.read_text(errors="replace").splitlines()
-        contacts = {
-            (match[2] or match[4], int(match[1] or match[3]))
-            for match in map(_SENT_TO.search, calls)
-            if match
-        }
+        sent = filter(None, map(_SENT_TO.search, calls))
         left = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
         return Trace(
             done.returncode,
             done.stdout,
-            contacts,
+            {(match[2] or match[4], int(match[1] or match[3])) for match in sent},
             [call for call in calls if _LOOKUP.search(call)],
             [name for name in left if not name.startswith(OWN_FILES)],
         )
 
-    return run
+    def together(self, *programs: tuple[str, ...]) -> list[Trace]:
+        """All at once: a run that is long enough for a lookup mostly waits."""
+        with ThreadPoolExecutor(len(programs)) as pool:
+            return list(pool.map(lambda arguments: self(*arguments), programs))
 
 
-def edge_run(traced: Run, *arguments: str) -> Trace:
-    return traced("-m", "edge_runtime.app.cli", *arguments)
+@pytest.fixture
+def traced(tmp_path: Path) -> Tracer:
+    """``traced(arguments of python ...)``"""
+    strace = shutil.which("strace")
+    if strace is None or subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True).returncode:
+        pytest.skip("needs strace (apt-get install strace) and the right to use it")
+    return Tracer(strace, tmp_path)
+
+
+EDGE_RUN = ("-m", "edge_runtime.app.cli")
 
 
 def check_silent(trace: Trace) -> None:
@@ -108,7 +114,7 @@ def check_silent(trace: Trace) -> None:
     assert (trace.contacts, trace.lookups, trace.files) == (set(), [], [])
 
 
-def test_the_trace_shows_lookups_connections_and_files(traced: Run) -> None:
+def test_the_trace_shows_lookups_connections_and_files(traced: Tracer) -> None:
     """Otherwise the tests below could not fail."""
     code = """
 import pathlib, socket
@@ -130,27 +136,14 @@ except OSError:
 
 
 @pytest.mark.gst
-def test_the_sample(traced: Run) -> None:
+def test_the_sample(traced: Tracer) -> None:
     pytest.importorskip("gi")
-    trace = edge_run(traced, "sample", "--quiet")
+    trace = traced(*EDGE_RUN, "sample", "--quiet")
     check_silent(trace)
     assert '"type": "response"' in trace.output
 
 
-@pytest.mark.gst
-@pytest.mark.slow
-def test_a_longer_run(traced: Run, tiny_bundle: Path) -> None:
-    pytest.importorskip("gi")
-    options = ("--bundle", str(tiny_bundle), "--quiet", "--duration", str(LOOKUP_S))
-    check_silent(edge_run(traced, "test:", "--ask", QUERY, *options))
-
-
-@pytest.mark.gst
-@pytest.mark.slow
-def test_the_element(traced: Run) -> None:
-    """In a program that knows nothing of this project but the element's loader."""
-    pytest.importorskip("gi")
-    code = f"""
+ELEMENT = f"""
 import runpy, gi
 gi.require_version("Gst", "1.0")
 from gi.repository import Gst
@@ -168,23 +161,30 @@ pipeline.set_state(Gst.State.NULL)
 import onnxruntime, sys
 sys.exit(message.type != Gst.MessageType.EOS)
 """
-    check_silent(traced("-c", code))
+"""A program that knows nothing of this project but the element's loader."""
+
+
+@pytest.mark.gst
+@pytest.mark.slow
+def test_longer_runs_of_edge_run_and_of_the_element(traced: Tracer, tiny_bundle: Path) -> None:
+    pytest.importorskip("gi")
+    options = ("--bundle", str(tiny_bundle), "--quiet", "--duration", str(LOOKUP_S))
+    for trace in traced.together((*EDGE_RUN, "test:", "--ask", QUERY, *options), ("-c", ELEMENT)):
+        check_silent(trace)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "modules",
-    [
+def test_importing_an_engine_in_the_other_packages(traced: Tracer) -> None:
+    pytest.importorskip("torch")
+    modules = (
         "export.quantization.vision",
         "benchmarks.external.runtimes.engines.ours",
         "benchmarks.latency.graph_steps",
         "train.models.smollm, train.models.compact.lite0, train.sft.callbacks, onnxruntime",
-    ],
-)
-def test_importing_an_engine_in_the_other_packages(traced: Run, modules: str) -> None:
-    pytest.importorskip("torch")
-    code = f"import {modules}, sys, time; assert 'onnxruntime' in sys.modules; time.sleep({LOOKUP_S})"
-    check_silent(traced("-c", code))
+    )
+    check = f"import sys, time; assert 'onnxruntime' in sys.modules; time.sleep({LOOKUP_S})"
+    for trace in traced.together(*(("-c", f"import {module}; {check}") for module in modules)):
+        check_silent(trace)
 
 
 @pytest.mark.parametrize("room", ["edge_runtime", "pipelines", "train", "export", "benchmarks"])
@@ -235,7 +235,7 @@ def site() -> Iterator[type[_Site]]:
 @pytest.mark.gst
 @pytest.mark.slow
 def test_source_sink_and_metrics_alone_are_contacted(
-    traced: Run, site: type[_Site], tmp_path: Path, free_port: int
+    traced: Tracer, site: type[_Site], tmp_path: Path, free_port: int
 ) -> None:
     pytest.importorskip("gi")
     port = site.port
@@ -247,7 +247,7 @@ def test_source_sink_and_metrics_alone_are_contacted(
         f'[[webhook]]\nname = "hook"\nurl = "http://127.0.0.1:{port}/in"\n',
         encoding="utf-8",
     )
-    trace = edge_run(traced, "door", "--config", str(config), "--quiet")
+    trace = traced(*EDGE_RUN, "door", "--config", str(config), "--quiet")
     assert trace.code == 0, trace.output
     assert site.posts, trace.output
     assert (trace.contacts, trace.lookups, trace.files) == ({("127.0.0.1", port)}, [], [])

@@ -52,13 +52,13 @@ def sft(recipe: Path, resume: bool) -> None:
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True)
 @click.option("--words", type=click.IntRange(min=0), default=1500, show_default=True, help="Steps; 0: none.")
-def align(recipe: Path, out: Path, epochs: int, words: int) -> None:
+def pretrain(recipe: Path, out: Path, epochs: int, words: int) -> None:
     """Pretrain RECIPE's model on generated clips: to see what moves and what is where, and to say it.
 
     Started again with the same --out, it goes on with the part that was not done.
     """
+    from benchmarks.metric.progress import say
     from train.pretrain.run import run_pretraining
-    from train.progress import say
     from train.sft.recipe import load_recipe
 
     run_pretraining(load_recipe(recipe), out, epochs, words, say)

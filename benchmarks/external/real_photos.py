@@ -26,7 +26,7 @@ from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import ConfigError
 
 SIZE = 320
-"""Pixels of a side of the picture."""
+"""Pixels of a side of a photo."""
 FPS = 10
 PAN_S = 1.0
 REST_S = (4, 7)
@@ -85,14 +85,14 @@ def plan(names: Sequence[str], rng: np.random.Generator) -> list[Shot]:
     return shots
 
 
-def render(shots: Sequence[Shot], pictures: dict[str, Image.Image]) -> Iterator[NDArray[np.uint8]]:
+def render(shots: Sequence[Shot], photos: dict[str, Image.Image]) -> Iterator[NDArray[np.uint8]]:
     """Frames [SIZE, SIZE, 3] RGB at ``FPS``. At rest the camera creeps closer: no frame is as before."""
-    strip = np.concatenate([np.asarray(pictures[shot.name]) for shot in shots], axis=1)  # [SIZE, n SIZE, 3]
+    strip = np.concatenate([np.asarray(photos[shot.name]) for shot in shots], axis=1)  # [SIZE, n SIZE, 3]
     for i in range(round(shots[-1].end * FPS)):
         t = i / FPS
         number = next(n for n, shot in enumerate(shots) if t < shot.end + PAN_S)
         shot = shots[number]
-        left = number + max(0.0, t - shot.end) / PAN_S  # in pictures
+        left = number + max(0.0, t - shot.end) / PAN_S  # in photos
         x = round(left * SIZE)
         frame = Image.fromarray(strip[:, x : x + SIZE])
         inset = 0.06 * SIZE * min(max(t - shot.start, 0.0), shot.end - shot.start) / REST_S[1]
@@ -139,7 +139,7 @@ def questions(clip: str, shots: Sequence[Shot], absent: str) -> Iterator[Annotat
 def main(out: Path, count: int, shots: int, seed: int) -> None:
     """Write clips and annotations.jsonl from the photographs that are installed."""
     rng = np.random.default_rng(seed)
-    pictures = {
+    photos = {
         name: ImageOps.fit(Image.open(photograph(name)).convert("RGB"), (SIZE, SIZE)) for name in PHOTOGRAPHS
     }
     (out / "clips").mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def main(out: Path, count: int, shots: int, seed: int) -> None:
     for number in range(count):
         names = [str(name) for name in rng.permutation(list(PHOTOGRAPHS))]
         clip, planned = f"photos-{seed}-{number:03d}", plan(names[:shots], rng)
-        write_clip(out / "clips" / f"{clip}.mp4", render(planned, pictures))
+        write_clip(out / "clips" / f"{clip}.mp4", render(planned, photos))
         written += questions(clip, planned, names[shots])
     write_annotations(out / "annotations.jsonl", written)
     click.echo(f"{count} clips, {len(written)} questions: {out / 'annotations.jsonl'}")

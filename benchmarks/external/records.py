@@ -1,4 +1,4 @@
-"""Other projects' files: a JSON array of objects, one object, or JSON Lines; which, the file tells."""
+"""Other projects' files: a JSON array of objects, one object, or JSON Lines, found by content."""
 
 from __future__ import annotations
 

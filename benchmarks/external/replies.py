@@ -3,7 +3,7 @@
 Ours (JSON Lines): ``{"id": ..., "responses": [{"time", "text"}]}``. MMDuet's (JSON Lines, written by
 ``test/inference.py`` of MMDuet and ``proactive_eval/inference.py`` of MMDuet2):
 ``{"question_id": ..., "model_response_list": [{"role", "content", "time"}, ...]}``, where turns of the role
-"user" are there for people to read and the content "NO REPLY" is silence. The first record tells which.
+"user" are there for people to read and the content "NO REPLY" is silence. The first record shows which.
 """
 
 from __future__ import annotations

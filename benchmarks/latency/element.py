@@ -6,7 +6,7 @@ Each element in turn lets the same synthetic 1080p video pass, several rounds in
 else the machine does falls on all. Two figures: the time a buffer spends inside the element (from its input
 to its output), and the time from one buffer to the next behind it, with buffers coming at 30 a second.
 `streampro` watches with a real model meanwhile; `facedetect` (gstreamer1.0-opencv) is a native element of the
-same kind, one that looks at the picture and posts messages; its turns are shorter, as it cannot keep up.
+same kind, one that looks at the frame and posts messages; its turns are shorter, as it cannot keep up.
 """
 
 from __future__ import annotations

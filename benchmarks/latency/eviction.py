@@ -5,9 +5,9 @@
 
 A window of turns behind a pinned prompt runs full again and again, and each time a block of turns leaves.
 Sizes are SmolLM2-135M's unless a bundle is named: then it is the bundle's own cache in the engine. With
-M-RoPE a row of a picture is less than a position. A graph has angles for more positions than rows, and keys
+M-RoPE a row of a frame is less than a position. A graph has angles for more positions than rows, and keys
 turn back all at once when they end: that is in the mean and is the largest; ``near`` has no more angles than
-rows, as bundles had before. Settings take turns; processor time is told beside elapsed time, which other
+rows, as bundles had before. Settings take turns; processor time is reported beside elapsed time, which other
 programs share.
 """
 
@@ -43,7 +43,7 @@ TURN = 17
 
 
 class Stream:
-    """A window that runs full; ``begin`` is told where rows are written, ``evict`` what leaves."""
+    """A window that runs full; ``begin`` gets the slots to write, ``evict`` those that leave."""
 
     def __init__(
         self,

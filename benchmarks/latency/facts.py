@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def machine_facts() -> dict[str, Any]:
-    """Processor, cores, memory, system and package versions. What cannot be told is left out."""
+    """Processor, cores, memory, system and package versions. What is not known is left out."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor(),

@@ -1,4 +1,4 @@
-"""Pictures for measurements: another one in every step, because a repeated picture stays warm in the
+"""Frames for measurements: another one in every step, because a repeated frame stays warm in the
 caches.
 """
 
@@ -18,7 +18,7 @@ class Frames:
         self._pool = coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
 
     def __call__(self, k: int) -> NDArray[np.uint8]:
-        picture: NDArray[np.uint8] = np.roll(
+        frame: NDArray[np.uint8] = np.roll(
             self._pool[k % len(self._pool)], (k // len(self._pool), 3 * k), axis=(0, 1)
         )
-        return picture
+        return frame

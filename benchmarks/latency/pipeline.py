@@ -4,9 +4,9 @@
 
 The same clip is decoded to its end, as fast as it goes, by every variant in turns, several rounds
 interleaved: into a fakesink, through `identity` into a fakesink, and by the camera of :mod:`pipelines` at so
-many timesteps a second: choosing the pictures, converting, scaling, copying, handing over. The figure is
+many timesteps a second: choosing the frames, converting, scaling, copying, handing over. The figure is
 processor time of this process for each frame of the clip, less that of decoding alone in the same round: it
-holds every thread, and other programs do not count. Beside it, how long a chosen picture takes from the
+holds every thread, and other programs do not count. Beside it, how long a chosen frame takes from the
 decoder to who reads it.
 """
 
@@ -23,7 +23,7 @@ import av
 import click
 import numpy as np
 
-from benchmarks.latency.bench.load.pictures import WORLD_CLIP, LoopedClip
+from benchmarks.latency.bench.load.clip import WORLD_CLIP, LoopedClip
 from benchmarks.latency.facts import machine_facts, write_json
 from benchmarks.latency.quantiles import summarise
 from edge_runtime.command_line.exit import run_command
@@ -45,7 +45,7 @@ DECODING, IDENTITY = "decoding alone", "identity"
     multiple=True,
     default=(1, 10, 30),
     show_default=True,
-    help="Chosen pictures a second; may be repeated.",
+    help="Chosen frames a second; may be repeated.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result here as JSON.")
 def main(
@@ -90,14 +90,14 @@ def main(
 
 
 def write_clip(path: Path, size: tuple[int, int], fps: int, frames: int) -> None:
-    """``frames`` pictures of the clip that comes with the program, enlarged to ``size`` (width, height)."""
+    """``frames`` of them from the clip that comes with the program, enlarged to ``size`` (width, height)."""
     clip = LoopedClip(WORLD_CLIP)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps), options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for _ in range(frames):
-            picture = av.VideoFrame.from_ndarray(clip.next(), format="rgb24")
-            container.mux(stream.encode(picture.reformat(*size, format="yuv420p")))
+            frame = av.VideoFrame.from_ndarray(clip.next(), format="rgb24")
+            container.mux(stream.encode(frame.reformat(*size, format="yuv420p")))
         container.mux(stream.encode(None))
 
 
@@ -125,7 +125,7 @@ def _play(clip: Path, through: str | None) -> None:
 
 
 def _watch(clip: Path, rate: int) -> list[float]:
-    """Read every chosen picture; milliseconds each took from the decoder to here."""
+    """Read every chosen frame; milliseconds each took from the decoder to here."""
     from pipelines.camera import Frame, open_camera
 
     waited = []

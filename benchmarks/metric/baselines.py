@@ -1,6 +1,6 @@
 """Trivial baselines: what a score is worth shows only beside what can be had without watching the video.
 
-All of them see the question's task, its time and the length of the clip, and nothing of the picture. What
+All of them see the question's task, its time and the length of the clip, and nothing of its frames. What
 they say is the most frequent answer of the task in a file of annotations (:class:`Prior`).
 """
 

@@ -2,7 +2,7 @@
 
 StreamPro-F1 says nothing about questions without a true answer: there it is 0 whatever is done. Here these
 questions are all that counts. The rate is responses per minute watched, from the query to the clip's end,
-over all such questions; its 95 % interval is a bootstrap over clips, whose questions share their pictures.
+over all such questions; its 95 % interval is a bootstrap over clips, whose questions share their frames.
 """
 
 from __future__ import annotations

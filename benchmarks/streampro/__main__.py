@@ -21,8 +21,9 @@ from benchmarks.metric.score import score as compute_score
 from benchmarks.streampro import report
 from benchmarks.streampro.page.command import plot
 from benchmarks.streampro.polled_command import Polling, polling_options, run_polled
-from benchmarks.streampro.run_metadata import sha256, write_metadata
+from benchmarks.streampro.run_metadata import write_metadata
 from benchmarks.streampro.sweep import sweep
+from edge_runtime.bundle.verification import file_sha256
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import ConfigError
 
@@ -134,7 +135,7 @@ def run(
     if (bundle is None) == (checkpoint is None):
         raise click.UsageError("give exactly one of --bundle, --checkpoint, and --openai-url with --model")
 
-    from benchmarks.metric.progress import RunProgress
+    from benchmarks.metric.progress import Progress, say
     from benchmarks.streampro.resume_log import ResumeLog
     from benchmarks.streampro.runner import Runner
 
@@ -142,21 +143,20 @@ def run(
     model, identity = _open_checkpoint(checkpoint, backend) if checkpoint else _open_bundle(bundle, backend)
     settings = {
         **identity,
-        "annotations_sha256": sha256(annotations),
+        "annotations_sha256": file_sha256(annotations),
         "threshold": model.stream_format.threshold if threshold is None else threshold,
     }
     with ResumeLog(out, settings) as partial:
         left = [question for question in questions if question.id not in partial.done]
-        console = Console(stderr=True)
         if partial.done:
-            console.print(
-                f"going on after {len(partial.done)} of {len(questions)} questions", highlight=False
-            )
-        with RunProgress(console, len(left), sum(q.duration for q in left)) as progress:
+            say(f"going on after {len(partial.done)} of {len(questions)} questions")
+        with Progress(
+            len(left), "run", unit="question", work=sum(q.duration for q in left), patient=True
+        ) as progress:
 
             def keep(question: Annotation, prediction: Prediction) -> None:
                 partial.append(prediction)
-                progress.advance(question.duration)
+                progress.advance(work=question.duration)
 
             Runner(model, threshold=threshold, workers=workers).run(left, keep)
         write_metadata(out, settings, model.bundle)
@@ -164,13 +164,13 @@ def run(
 
 
 def _open_bundle(bundle: str | None, backend: str) -> tuple[Model, dict[str, str]]:
-    """The model, and what tells it from any other."""
+    """Return the model and what identifies it."""
     import edge_runtime
     from edge_runtime.bundle.manifest import MANIFEST
 
     model = edge_runtime.load(str(bundle), threads=1, backend=backend)
     manifest = model.bundle.path(MANIFEST)
-    return model, {"bundle": model.bundle.name, "bundle_sha256": sha256(manifest)}
+    return model, {"bundle": model.bundle.name, "bundle_sha256": file_sha256(manifest)}
 
 
 def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]:
@@ -181,7 +181,7 @@ def _open_checkpoint(folder: Path, backend: str) -> tuple[Model, dict[str, str]]
     from benchmarks.reference.model import ReferenceModel
 
     model = ReferenceModel(folder, threads=1)  # the workers are the parallelism
-    files = {f"{Path(name).stem}_sha256": sha256(model.bundle.path(name)) for name in model.bundle.files}
+    files = {f"{Path(name).stem}_sha256": file_sha256(model.bundle.path(name)) for name in model.bundle.files}
     return model, {"checkpoint": model.bundle.name, **files}
 
 

@@ -13,7 +13,7 @@ from benchmarks.metric.annotations import Annotation, Prediction
 
 
 class _Stopped(Exception):
-    """The run was told to stop."""
+    """The run was asked to stop."""
 
 
 class ClipPool(ABC):
@@ -34,7 +34,7 @@ class ClipPool(ABC):
         self._stop.set()
 
     def check(self) -> None:
-        """Ends this thread's clip when the run has been told to stop."""
+        """Ends this thread's clip when the run has been asked to stop."""
         if self._stop.is_set():
             raise _Stopped
 

@@ -14,7 +14,7 @@ from edge_runtime.video.sampling import TimestepSampler
 
 
 def timestep_frames(clip: Path, fps: float) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Index of each timestep and the picture that closes it, uint8 [H, W, 3] RGB.
+    """Index of each timestep and the frame that closes it, uint8 [H, W, 3] RGB.
 
     ``fps``: timesteps per second. Times count from the clip's first frame; frames that close no timestep are
     never converted to RGB. Raises SourceError for a clip that cannot be opened or decoded.

@@ -1,6 +1,6 @@
 """Draws what a model saw, decided and said on one clip: frames, the score over time, responses.
 
-python -m benchmarks.streampro.filmstrip --bundle nano --clip clip.mp4 --ask "..." --out picture.png
+python -m benchmarks.streampro.filmstrip --bundle nano --clip clip.mp4 --ask "..." --out strip.png
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ def watch(model: Model, clip: Path, question: str, at: float) -> list[Watched]:
     sampler = TimestepSampler(model.stream_format.fps)
     vision = model.open_vision()
     with model.session() as session, av.open(str(clip)) as container:
-        for picture in container.decode(video=0):
-            index = sampler.take(picture.time)
+        for decoded in container.decode(video=0):
+            index = sampler.take(decoded.time)
             if index is None:
                 continue
             if not session.queries and model.stream_format.interval(index)[1] >= at:
                 session.ask(question)
-            frame = picture.to_ndarray(format="rgb24")
+            frame = decoded.to_ndarray(format="rgb24")
             seen.append(Watched(frame, session.push_tokens(vision.see(frame), index)))
     return seen
 
 
 def draw(seen: list[Watched], question: str, threshold: float, out: Path) -> None:
-    """Write the picture (format by the ending of ``out``)."""
+    """Write the image (format by the ending of ``out``)."""
     import matplotlib
 
     matplotlib.use("Agg")

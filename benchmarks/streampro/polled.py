@@ -52,7 +52,7 @@ STREAM_FORMAT = StreamFormat(fps=1.0)
 
 @dataclass(frozen=True)
 class Frame:
-    """One timestep: the seconds it ends at, its label and its picture as a data URL."""
+    """One timestep: the seconds it ends at, its label and its frame as a data URL."""
 
     end: float
     label: str
@@ -62,7 +62,7 @@ class Frame:
 class PolledRunner(ClipPool):
     """Answers questions with a server's model. ``frames``: how many of the last frames each request holds.
 
-    ``frame_size``: longer side in pixels from which pictures are shrunk. ``workers``: clips at a time; the
+    ``frame_size``: longer side in pixels from which frames are shrunk. ``workers``: clips at a time; the
     questions of one clip are asked one after the other.
     """
 
@@ -83,9 +83,9 @@ class PolledRunner(ClipPool):
     ) -> Iterator[tuple[Annotation, Prediction]]:
         """Each question on one clip with its prediction, in order. Raises as ``OpenAIClient.ask`` does."""
         frames: list[Frame] = []
-        for index, picture in timestep_frames(clip, STREAM_FORMAT.fps):
+        for index, frame in timestep_frames(clip, STREAM_FORMAT.fps):
             self.check()
-            url = data_url(picture, self._frame_size)
+            url = data_url(frame, self._frame_size)
             frames.append(Frame(STREAM_FORMAT.interval(index)[1], STREAM_FORMAT.label(index), url))
         for question in questions:
             yield question, self._answer(question, frames)
@@ -126,9 +126,9 @@ def read_answer(reply: str) -> str | None:
     return None if normalise(said) in ("", "wait") else said
 
 
-def data_url(picture: NDArray[np.uint8], longest: int) -> str:
-    """A picture, uint8 [H, W, 3] RGB, as a JPEG data URL, its longer side at most ``longest`` pixels."""
-    image = Image.fromarray(picture)
+def data_url(frame: NDArray[np.uint8], longest: int) -> str:
+    """A frame, uint8 [H, W, 3] RGB, as a JPEG data URL, its longer side at most ``longest`` pixels."""
+    image = Image.fromarray(frame)
     image.thumbnail((longest, longest), Image.Resampling.BICUBIC)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=JPEG_QUALITY)

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 from benchmarks.metric.annotations import Annotation, Prediction, read_annotations
 from benchmarks.metric.llm.budget import DEFAULT_REQUESTS, ApiBudget, Limits, Price
-from benchmarks.metric.progress import RunProgress
+from benchmarks.metric.progress import Progress, say
 from benchmarks.streampro.resume_log import ResumeLog
-from benchmarks.streampro.run_metadata import sha256, write_metadata
+from benchmarks.streampro.run_metadata import write_metadata
+from edge_runtime.bundle.verification import file_sha256
 from edge_runtime.errors import EdgeError
 
 KEY_VARIABLE = "STREAMPRO_MODEL_KEY"
@@ -91,7 +91,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     """Poll the model for every question; ``workers``: clips at a time.
 
     Questions answered are kept in OUT.partial and single replies in OUT.replies; both are gone when the
-    predictions are complete. Standard error tells what it cost, also after a failure.
+    predictions are complete. Standard error says what it cost, also after a failure.
     """
     from benchmarks.metric.llm.client import OpenAIClient, Retry, parse_extra, resumable
     from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
@@ -105,12 +105,11 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     settings = {
         "model": polling.model,
         "prompt_sha256": content_key({"system": SYSTEM_PROMPT}),
-        "annotations_sha256": sha256(annotations),
+        "annotations_sha256": file_sha256(annotations),
         "frames": polling.frames,
         "frame_size": polling.frame_size,
         "extra": extra,
     }
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     with ResumeLog(out, settings) as partial:
         replies = ReplyCache(out.with_name(out.name + ".replies"))
         client = OpenAIClient(
@@ -121,17 +120,19 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
             key_variable=KEY_VARIABLE,
             extra=extra,
             retry=Retry(timeout_s=polling.timeout),
-            notice=lambda line: console.print(line, markup=False),
+            notice=say,
         )
         left = [question for question in questions if question.id not in partial.done]
         if partial.done:
-            console.print(f"going on after {len(partial.done)} of {len(questions)} questions")
+            say(f"going on after {len(partial.done)} of {len(questions)} questions")
         try:
-            with RunProgress(console, len(left), sum(q.duration for q in left)) as progress:
+            with Progress(
+                len(left), "run", unit="question", work=sum(q.duration for q in left), patient=True
+            ) as progress:
 
                 def keep(question: Annotation, prediction: Prediction) -> None:
                     partial.append(prediction)
-                    progress.advance(question.duration)
+                    progress.advance(work=question.duration)
 
                 PolledRunner(
                     client, frames=polling.frames, frame_size=polling.frame_size, workers=workers
@@ -143,7 +144,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
             raise resumable(error, kept) from error
         finally:
             client.close()
-            console.print(f"{polling.model}: {api_budget}", markup=False)
+            say(f"{polling.model}: {api_budget}")
         write_metadata(out, settings)
         partial.finish(questions)
         replies.path.unlink()

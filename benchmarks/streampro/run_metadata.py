@@ -5,7 +5,6 @@ The file is for people and for the head of a page; a score does not depend on it
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from edge_runtime.atomic_write import write_whole
 from edge_runtime.bundle.manifest import Bundle
 
 MANIFEST_KEYS = ("name", "family", "backbone", "precision", "created", "commit", "license", "parity")
-"""What of a bundle.json tells a reader which model it was."""
+"""The keys of bundle.json that identify the model."""
 
 
 def metadata_path(predictions: Path) -> Path:
@@ -50,8 +49,3 @@ def read_metadata(predictions: Path) -> dict[str, dict[str, Any]] | None:
     if not isinstance(data, dict) or not all(isinstance(data.get(key), dict) for key in ("run", "bundle")):
         raise FormatError(f"{path}: expected an object with 'run' and 'bundle'; remove the file")
     return {"run": data["run"], "bundle": data["bundle"]}
-
-
-def sha256(path: Path) -> str:
-    """Of a whole file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.metric.annotations import Annotation, Prediction, read_annotations
 from benchmarks.metric.judges import open_judge
-from benchmarks.metric.progress import RunProgress
+from benchmarks.metric.progress import Progress
 from benchmarks.metric.score import Report, score
 from benchmarks.streampro.runner import Runner
 from edge_runtime.engine.model import Model
@@ -26,20 +26,22 @@ def sweep_thresholds(
     questions: list[Annotation],
     thresholds: list[float],
     workers: int,
-    console: Console | None = None,
+    shown: bool = False,
 ) -> dict[float, Report]:
-    """Answer every question at every threshold; StreamPro-F1 (exact answers) of each, without intervals."""
+    """Answer every question at every threshold; StreamPro-F1 (exact answers) of each, without intervals.
+
+    ``shown``: report progress on stderr.
+    """
     reports: dict[float, Report] = {}
-    console = console or Console(stderr=True, quiet=True)
-    with RunProgress(
-        console, len(questions) * len(thresholds), sum(q.duration for q in questions) * len(thresholds)
-    ) as progress:
+    video_s = sum(question.duration for question in questions) * len(thresholds)
+    count = len(questions) * len(thresholds)
+    with Progress(count, "sweep", unit="question", work=video_s, shown=shown, patient=True) as progress:
         for threshold in thresholds:
             said: list[Prediction] = []
 
             def keep(question: Annotation, prediction: Prediction, said: list[Prediction] = said) -> None:
                 said.append(prediction)
-                progress.advance(question.duration)
+                progress.advance(work=question.duration)
 
             Runner(model, threshold=threshold, workers=workers).run(questions, keep)
             reports[threshold] = score(questions, said, open_judge("exact"), bootstrap=0)
@@ -58,7 +60,7 @@ def sweep(bundle: str, annotations: Path, thresholds: tuple[float, ...], workers
     chosen = sorted(set(thresholds)) or [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
     questions = read_annotations(annotations)
     model = edge_runtime.load(bundle, threads=1)
-    reports = sweep_thresholds(model, questions, chosen, workers, Console(stderr=True))
+    reports = sweep_thresholds(model, questions, chosen, workers, shown=True)
     table = Table("threshold", "W-Avg F1", "precision", "recall", *next(iter(reports.values())).tasks)
     for threshold, report in reports.items():
         whole = report.weighted

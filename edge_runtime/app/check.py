@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edge_runtime.app.config_file import Config, read_config
 from edge_runtime.app.run import source_factory
+from edge_runtime.app.web.certificate import server_context
 from edge_runtime.bundle.manifest import load_bundle
 from edge_runtime.config.certificates import check_certificates
 from edge_runtime.config.key_lines import KeyPath
@@ -28,7 +29,7 @@ def check(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Conf
     config, mistakes = read_config(path)
     findings = list(mistakes)
     if config.file is not None:  # it is TOML
-        for examine in (_bundle, _zones, _outputs, _cameras, _sinks):
+        for examine in (_bundle, _zones, _outputs, _web, _cameras, _sinks):
             findings += examine(config, environment)
     return config, sorted(findings, key=lambda finding: finding.line or 0)
 
@@ -74,6 +75,20 @@ def _outputs(config: Config, environment: Mapping[str, str]) -> Iterator[Finding
         yield from _within(config, ("runtime", "events"), FileConfig(str(runtime.events)).check())
     if any(sink.uses_outbox for sink in config.sinks) and (problem := _unusable_folder(runtime.outbox)):
         yield _fail(config, ("runtime", "outbox"), SinkError(f"{runtime.outbox}: {problem}"))
+
+
+def _web(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """The token; that there is one where it is needed, and that the certificate can be used."""
+    web, at = config.web, ("web",)
+    yield from _within(config, at, web.token.check("token", environment))
+    if web.address is not None and not web.on_loopback and not web.token:
+        text = "can be reached from other machines, so it needs token_env or token_file"
+        yield note(config, ("web", "address"), "fail", text)
+    if web.tls_certificate is not None and web.tls_key is not None:
+        try:
+            server_context(web.tls_certificate, web.tls_key)
+        except ConfigError as err:
+            yield _fail(config, ("web", "tls_certificate"), err)
 
 
 def _cameras(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.app.runtime_config import RuntimeConfig, parse_address, read_runtime
+from edge_runtime.app.web.config import WebConfig, read_web
 from edge_runtime.config.cameras import TRANSPORTS, CameraConfig, SourceOptions, read_cameras
 from edge_runtime.config.key_lines import key_lines
 from edge_runtime.config.table import Table, TomlFile
@@ -62,6 +63,7 @@ class Config:
 
     path: Path | None = None
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    web: WebConfig = field(default_factory=WebConfig, kw_only=True)
     cameras: tuple[CameraConfig, ...] = ()
     sinks: tuple[SinkConfig, ...] = ()
     """Those with a table of their own, by their kind in the order of the registry."""
@@ -123,6 +125,7 @@ def _read(path: Path, text: str, data: dict[str, Any]) -> tuple[Config, tuple[Fi
     file = TomlFile(path, key_lines(text))
     root = Table(data, (), file)
     runtime = root.table("runtime", read_runtime)
-    config = Config(path, runtime, read_cameras(root), read_sinks(root), file)
+    web = root.table("web", read_web)
+    config = Config(path, runtime, read_cameras(root), read_sinks(root), file, web=web)
     root.close()
     return config, file.in_order()

@@ -24,12 +24,14 @@ def contacts(config: Config, environment: Mapping[str, str] = os.environ) -> Ite
     if config.runtime.metrics is not None:
         host, port = config.runtime.metrics
         yield Finding("metrics", "ok", f"listens on {host_and_port(host, port)}")
+    if config.web.address is not None:
+        yield Finding("web", "ok", f"listens on {host_and_port(*config.web.address)}")
     if any(camera.source.lower().startswith(("http://", "https://")) for camera in config.cameras):
         yield from _proxies(environment)
 
 
 def _camera(camera: CameraConfig) -> Iterator[Finding]:
-    """Nothing for files, devices and test pictures."""
+    """Nothing for files, devices and test images."""
     scheme = camera.source.partition("://")[0].lower() if "://" in camera.source else ""
     if scheme not in (*_PORTS, "srt"):
         return

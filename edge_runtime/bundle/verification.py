@@ -26,15 +26,21 @@ def verify(folder: Path, name: str, sha256: str, size: int) -> None:
         raise BundleError(f"{folder / 'bundle.json'}: file {name} lies outside the bundle's folder; refused")
     if not path.is_file():
         raise BundleError(f"{path}: missing; copy the bundle again, every file of it")
-    digest = hashlib.sha256()
     try:
         found = path.stat().st_size
         if found != size:
             raise BundleError(f"{path}: {found} bytes, but bundle.json says {size}; {_AGAIN}")
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        digest = file_sha256(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    if digest.hexdigest() != sha256:
+    if digest != sha256:
         raise BundleError(f"{path}: sha256 differs from bundle.json; {_AGAIN}")
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file without holding all of it in memory; hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

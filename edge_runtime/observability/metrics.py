@@ -65,13 +65,11 @@ class StreamMetrics:
         return max(READY_AT_LEAST_S, READY_TIMESTEPS / self.fps)
 
 
-class MetricsServer:
-    """Serves until :meth:`close`. Port 0 takes a free one, see ``address``. SinkError if it cannot listen."""
+class MetricsPages:
+    """What is answered, whoever serves it."""
 
     def __init__(
         self,
-        host: str,
-        port: int,
         streams: Sequence[StreamMetrics],
         sinks: Sequence[Sink] = (),
         *,
@@ -80,23 +78,6 @@ class MetricsServer:
         self._streams = streams
         self._sinks = sinks
         self._clock = clock
-        try:
-            self._server = _server_class(host)((host, port), _handler(self))
-        except (OSError, UnicodeError) as err:
-            reason = getattr(err, "strerror", None) or str(err)
-            raise SinkError(
-                f"cannot serve metrics at {host}:{port}: {reason}; give --metrics another address"
-            ) from err
-        self.address = f"{host}:{self._server.server_address[1]}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.2,), name="metrics", daemon=True
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def answer(self, path: str) -> tuple[int, str]:
         """Status and text for a request's path."""
@@ -128,6 +109,29 @@ class MetricsServer:
             elif (age := self._clock() - seen) > within_s(stream):
                 lines.append(f"{stream.name}: {problem} for {age:.0f} s")
         return (503, "\n".join([*lines, ""])) if lines else (200, "ok\n")
+
+
+class MetricsServer:
+    """Serves until :meth:`close`. Port 0 takes a free one, see ``address``. SinkError if it cannot listen."""
+
+    def __init__(self, host: str, port: int, pages: MetricsPages) -> None:
+        try:
+            self._server = _server_class(host)((host, port), _handler(pages))
+        except (OSError, UnicodeError) as err:
+            reason = getattr(err, "strerror", None) or str(err)
+            raise SinkError(
+                f"cannot serve metrics at {host}:{port}: {reason}; give --metrics another address"
+            ) from err
+        self.address = f"{host}:{self._server.server_address[1]}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.2,), name="metrics", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
 
 
 def render(streams: Iterable[StreamMetrics], sinks: Iterable[Sink], now: float) -> str:
@@ -223,7 +227,7 @@ def _server_class(host: str) -> type[ThreadingHTTPServer]:
     return Server
 
 
-def _handler(server: MetricsServer) -> type[BaseHTTPRequestHandler]:
+def _handler(pages: MetricsPages) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = _REQUEST_TIMEOUT_S
         server_version, sys_version = "edge-run", ""
@@ -236,7 +240,7 @@ def _handler(server: MetricsServer) -> type[BaseHTTPRequestHandler]:
 
         def _send_head(self) -> bytes:
             """Status and headers; the body that belongs to them, which HEAD leaves out."""
-            status, text = server.answer(self.path)
+            status, text = pages.answer(self.path)
             body = text.encode("utf-8", "replace")
             self.send_response(status)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,8 @@ from export.decoder.parts import DecoderParts
 from export.errors import ExportError
 
 ROPE_TABLE_FACTOR = 4
-"""Positions a graph has angles for, in rows of its cache: an eviction then lets positions grow on, and turns
-all keys back only when three caches full have passed (:mod:`edge_runtime.kv_cache.placement`)."""
+"""Positions a graph has angles for, in rows of its cache: an eviction then lets positions grow on, and
+rotates all keys back only when three caches full have passed (:mod:`edge_runtime.kv_cache.placement`)."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,33 @@ class DecoderShape:
         return asdict(self)
 
 
+class Chunk(NamedTuple):
+    """Where a chunk of S tokens goes, and the angles of all positions."""
+
+    write_index: Tensor
+    """[1]: the row of its first token."""
+    position_ids: Tensor
+    """[1, 1, S], or [3, 1, S] with ``pair_axes``."""
+    cos: Tensor
+    """[P, Dh / 2], as ``sin``."""
+    sin: Tensor
+    pair_axes: Tensor | None
+    """M-RoPE: the axis of each rotated pair [Dh / 2]."""
+
+    @property
+    def length(self) -> int:
+        return self.position_ids.shape[2]
+
+    def rotation(self) -> tuple[Tensor, Tensor]:
+        """cos and sin [S, Dh / 2] of the chunk's own positions."""
+        if self.pair_axes is None:
+            positions = self.position_ids[0, 0]  # [S]
+            return self.cos.index_select(0, positions), self.sin.index_select(0, positions)
+        # [S, Dh / 2], each pair by its own axis
+        positions = self.position_ids[:, 0].index_select(0, self.pair_axes).T
+        return self.cos.gather(0, positions), self.sin.gather(0, positions)
+
+
 class Lowering(ABC):
     """How one inference engine attends over a static cache and adds to the residual stream."""
 
@@ -80,20 +107,8 @@ class Lowering(ABC):
     """PyTorch operators of the lowering, and what makes the ONNX nodes of each."""
 
     @abstractmethod
-    def start(
-        self,
-        write_index: Tensor,
-        position_ids: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        pair_axes: Tensor | None,
-        shape: DecoderShape,
-    ) -> Any:
-        """Compute what all layers share (rotations, mask) once a call; :meth:`attention` gets it.
-
-        ``write_index`` [1]; ``position_ids`` [1, 1, S], or [3, 1, S] with ``pair_axes`` [Dh / 2] (M-RoPE);
-        ``cos``, ``sin`` [P, Dh / 2].
-        """
+    def start(self, chunk: Chunk, shape: DecoderShape) -> Any:
+        """Compute what all layers share (rotations, mask) once a call; :meth:`attention` gets it."""
 
     @abstractmethod
     def attention(
@@ -134,20 +149,9 @@ def split_heads(qkv: Tensor, shape: DecoderShape) -> tuple[Tensor, Tensor, Tenso
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (i, i + Dh / 2) of ``x`` [..., S, Dh] by the angles of ``cos``, ``sin`` [S, Dh / 2]."""
+    """Rotate pairs (i, i + Dh / 2) of ``x`` [..., S, Dh] by the angles of ``cos``, ``sin`` [S, Dh / 2]."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-
-
-def chunk_rotation(
-    position_ids: Tensor, cos: Tensor, sin: Tensor, pair_axes: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """cos and sin [S, Dh / 2] of a chunk's positions, from tables of all positions; as of ``start``."""
-    if pair_axes is None:
-        positions = position_ids[0, 0]  # [S]
-        return cos.index_select(0, positions), sin.index_select(0, positions)
-    positions = position_ids[:, 0].index_select(0, pair_axes).T  # [S, Dh / 2], each pair by its own axis
-    return cos.gather(0, positions), sin.gather(0, positions)
 
 
 def rotary_tables(shape: DecoderShape) -> tuple[Tensor, Tensor]:
@@ -197,8 +201,8 @@ class DecoderLayer(nn.Module):
             return qkv
         heads = qkv.unflatten(-1, (-1, self.shape.head_dim))  # [1, S, H + 2K, Dh]
         values = self.shape.num_kv_heads
-        turned, kept = heads.split([heads.shape[2] - values, values], dim=2)
-        return torch.cat([rms_norm(turned, self.head_norm, self.eps), kept], dim=2).flatten(2)
+        rotated, kept = heads.split([heads.shape[2] - values, values], dim=2)
+        return torch.cat([rms_norm(rotated, self.head_norm, self.eps), kept], dim=2).flatten(2)
 
     def mlp(self, x: Tensor) -> Tensor:
         gate, up = torch.matmul(x, self.gate_up).chunk(2, dim=-1)
@@ -272,13 +276,12 @@ class DecoderGraph(nn.Module):
         """``inputs_embeds`` [1, S, D] float32; ``position_ids`` [1, 1, S], or [3, 1, S] with M-RoPE;
         ``write_index`` [1]; ``cache``: keys and values of each layer in turn, [1, K, C, Dh] each;
         ``deepstack`` [n, 1, S, D] float32: added after each of the first n layers, zeros where there is no
-        picture.
+        image.
 
         Returns logits [1, vocab] float32 of the last position and what the lowering gives.
         """
-        shared = self.lowering.start(
-            write_index, position_ids, self.cos, self.sin, self.pair_axes, self.shape
-        )
+        chunk = Chunk(write_index, position_ids, self.cos, self.sin, self.pair_axes)
+        shared = self.lowering.start(chunk, self.shape)
         written: list[tuple[Tensor, Tensor]] = []
         residual = inputs_embeds.to(self.dtype)
         x = rms_norm(residual, self.norms[0], self.eps)

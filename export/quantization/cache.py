@@ -2,7 +2,7 @@
 
 GroupQueryAttention writes and reads such a cache itself, with one scale for each channel of each head. Scales
 are fixed when the bundle is made: the largest keys and values of a stream through the bundle's own decoder,
-with its cache still in fp32. Keys lie there turned, and turn again in evictions, so the two channels of a
+with its cache still in fp32. Keys lie there rotated, and rotate again in evictions, so the two channels of a
 rotated pair have one scale, by which the pair's length fits at any angle.
 """
 

@@ -153,12 +153,12 @@ def _attention_fp32(graph: _Graph) -> Iterator[Finding]:
             yield Finding("attention-fp32", _name(node), problem, "use fp16 or bf16, or the legacy graph")
 
 
-def _dynamic_picture(graph: _Graph) -> Iterator[Finding]:
+def _dynamic_size(graph: _Graph) -> Iterator[Finding]:
     for value in graph.inputs:
         shape = graph.shape(value.name)
-        is_picture = value.name == "pixels" or (len(shape) == 4 and shape[1] == 3)
-        if is_picture and None in shape:
-            problem = "the picture's size varies, so that the grid of patches would too"
+        is_image = value.name == "pixels" or (len(shape) == 4 and shape[1] == 3)
+        if is_image and None in shape:
+            problem = "the image size varies, so that the grid of patches would too"
             yield Finding("dynamic-vision-grid", value.name, problem, "export one graph for each resolution")
 
 
@@ -202,7 +202,7 @@ RULES: tuple[tuple[Rule, frozenset[str]], ...] = (
     (_causal, _TENSORRT),
     (_attention_outputs, _TENSORRT),
     (_attention_fp32, _TENSORRT),
-    (_dynamic_picture, _TENSORRT),
+    (_dynamic_size, _TENSORRT),
     (_data_dependent, _TENSORRT),
 )
 

@@ -3,7 +3,7 @@
 The bundle runs in the real session of the runtime, from frames to decisions. Beside it, PyTorch in fp32 sees
 the same pixels and the same token ids, with its own vision network, its own embedding table and a growing
 cache from which the same rows are dropped. So every source of difference counts: weights in int8, embeddings
-and vision weights in fp16, caches in place, keys turned again. The bundle's choices drive both, so that one
+and vision weights in fp16, caches in place, keys rotated again. The bundle's choices drive both, so that one
 differing decision does not turn the rest of the stream into a comparison of two stories.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.metric.progress import Progress
 from edge_runtime.backends.base import VisionGraph
 from edge_runtime.bundle.manifest import ModelSpec
 from edge_runtime.engine.decoder import CachedDecoder
@@ -28,7 +29,6 @@ from edge_runtime.kv_cache.window import EvictionPlan
 from export.errors import ExportError
 from export.validation.parity_stream import Step, story_stream
 from export.validation.reference import Reference
-from train.progress import Progress
 
 TIMESTEPS = 512
 

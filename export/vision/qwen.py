@@ -1,11 +1,11 @@
-"""The vision tower and mergers of Qwen2.5-VL and Qwen3-VL as one graph for pictures of one size.
+"""The vision tower and mergers of Qwen2.5-VL and Qwen3-VL as one graph for frames of one size.
 
 In transformers the grid of patches is data: positions, windows and interpolation are computed from it in each
 call, with shapes that depend on it. Here the size is fixed, so all of them are computed once, by
 transformers' own functions, and are constants of the graph.
 
-A frame is a picture that stands still: both slices of the temporal patch hold it, and the patch embedding
-becomes one convolution of the picture, normalisation included.
+A frame is an image that stands still: both slices of the temporal patch hold it, and the patch embedding
+becomes one convolution of the image, normalisation included.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Block(nn.Module):
         alike = len(set(lengths)) == 1
         self.windows = len(lengths) if alike else 1
         window = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-        # Windows at the picture's edge are smaller: then all patches are scored, and most blocked.
+        # Windows at the edge of the image are smaller: then all patches are scored, and most blocked.
         self.register_buffer("mask", None if alike else window[:, None] == window[None, :])  # [N, N]
         self.register_buffer("cos", cos)
         self.register_buffer("sin", sin)
@@ -144,7 +144,7 @@ class _Block(nn.Module):
 
 
 def _patch_convolution(embed: nn.Conv3d, mean: Sequence[float], std: Sequence[float]) -> nn.Conv2d:
-    """``embed`` over two slices that are the same picture, of pixels 0 to 1 that are not normalised."""
+    """``embed`` over two slices that are the same image, of pixels 0 to 1 that are not normalised."""
     weight = embed.weight.detach().double().sum(2)  # [C, 3, P, P]
     weight = weight / torch.tensor(std, dtype=torch.float64)[:, None, None]
     bias = -(weight * torch.tensor(mean, dtype=torch.float64)[:, None, None]).sum((1, 2, 3))

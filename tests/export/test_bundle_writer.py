@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 import edge_runtime  # noqa: E402
+from edge_runtime.atomic_write import sweep  # noqa: E402
 from edge_runtime.bundle.manifest import load_bundle  # noqa: E402
 from edge_runtime.bundle.stream_format import TurnEncoder  # noqa: E402
 from export import bundle_folder, bundle_writer  # noqa: E402
@@ -236,10 +237,10 @@ def test_what_a_killed_export_leaves_is_swept_and_never_used(tmp_path, when):
     command = [sys.executable, "-c", KILLED, str(out), when]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
-    bundle_folder.sweep(out)  # it still lives: nothing of it is touched
+    sweep(out)  # it still lives: nothing of it is touched
     assert len(list(tmp_path.iterdir())) == 2
     process.kill()
     process.communicate()
-    bundle_folder.sweep(out)
+    sweep(out)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     assert (out / "bundle.json").read_text() == "the old one"

@@ -99,7 +99,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(checkpoint, tmp_pat
 def test_an_export_killed_in_the_middle_leaves_the_old_bundle(checkpoint, tiny_bundle, tmp_path):
     """A real process, killed while it writes; the next export clears away what it left."""
     pytest.importorskip("geffnet")
-    from export.bundle_folder import sweep
+    from edge_runtime.atomic_write import sweep
 
     out = tmp_path / "bundle"
     out.mkdir()

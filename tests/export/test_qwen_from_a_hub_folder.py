@@ -48,8 +48,10 @@ def test_a_base_is_made_exported_and_run(hub: tuple[Path, tuple[int, int]], tmp_
     folder, picture = hub
     options = ("--from", folder, "--out", "base", "--picture", *picture)
     run("train", "init-backbone", "qwen", *options, cwd=tmp_path)
-    # The window is 200 timesteps: parity needs more, or nothing is evicted.
-    run("export", "base", "--out", "bundle", "--precision", "fp32", "--parity-timesteps", 230, cwd=tmp_path)
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    config["protocol"] |= {"window_turns": 24, "evict_turns": 8}  # few timesteps of parity evict then
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    run("export", "base", "--out", "bundle", "--precision", "fp32", "--parity-timesteps", 40, cwd=tmp_path)
     parity = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["parity"]
     assert parity["decision_agreement"] > 0.99 and parity["evictions"] > 0
     pytest.importorskip("gi")

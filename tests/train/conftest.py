@@ -51,7 +51,8 @@ def sft_recipe(tmp_path: Path) -> SFTRecipe:
     from train.data.dataset import Source
     from train.data.encode import OffsetSampling
     from train.models.tokenizer import train_tokenizer
-    from train.sft.recipe import Data, Optimizer, Run, SFTRecipe
+    from train.sft.optimizer import Optimizer
+    from train.sft.recipe import Data, Run, SFTRecipe
 
     write_corpus(tmp_path)
     train_tokenizer(["It is on.", "When?"], 1300).save(str(tmp_path / "tokenizer.json"))

@@ -32,13 +32,13 @@ GRPO: dict[str, Any] = {"rollout": {"prompts": 2, "group": 2, "rows": 4}}
 GRPO |= {"run": {"steps": 1, "max_minutes": 0, "eval_steps": 1, "eval_questions": 2}}
 ABLATION: dict[str, Any] = {"changes": {"run": {"steps": 1}}}
 SCALED = {
-    **dict.fromkeys(("nano-align", "nano-pieces", "nano-sft", "nano-more"), SFT),
+    **dict.fromkeys(("nano-pretrain", "nano-chunks", "nano-sft", "nano-more"), SFT),
     "nano-grpo": GRPO,
     "ablation-loss": merged(ABLATION, {"seeds": [1], "changes": {"run": {"epochs": 12}}}),
     "ablation-reward": merged(ABLATION, {"changes": {"rollout": {"prompts": 2}}}),
 }
 OPTIONS = {
-    "python -m train align": "--epochs 1 --words 3",
+    "python -m train pretrain": "--epochs 1 --words 3",
     # An untrained model decides by a hair; int8 would round it over.
     "python -m export": "--precision fp32 --parity-timesteps 90",
 }
@@ -89,7 +89,18 @@ def project(tmp_path: Path) -> Path:
 
 def test_the_section_holds_every_stage() -> None:
     found = "\n".join(commands())
-    for stage in ("generate", "quiet", "align", "sft", "grpo", "export", "run", "score", "plot", "compare"):
+    for stage in (
+        "generate",
+        "negatives",
+        "pretrain",
+        "sft",
+        "grpo",
+        "export",
+        "run",
+        "score",
+        "plot",
+        "compare",
+    ):
         assert f" {stage} " in found or f"-m {stage} " in found, stage
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.metric.annotations import read_annotations
+from benchmarks.metric.progress import Progress, say
 from train.ablation.plan import Comparison, Trial
 from train.ablation.report import write_report
 from train.ablation.trial import read_result
@@ -21,7 +22,6 @@ from train.errors import TrainingError
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.lite0 import Lite0Vision
 from train.models.vision import FrozenVision
-from train.progress import Progress, say
 from train.sft.recipe import SFTRecipe
 
 LOG = "console.log"

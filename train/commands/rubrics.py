@@ -44,16 +44,15 @@ def rubrics(
     workers: int,
 ) -> None:
     """Have a language model write the checkpoints of the trajectory reward for each question."""
-    from rich.console import Console
 
     from benchmarks.metric.annotations import read_annotations, write_annotations
     from benchmarks.metric.llm.budget import ApiBudget, Limits, Price
     from benchmarks.metric.llm.client import OpenAIClient, parse_extra
     from benchmarks.metric.llm.reply_cache import ReplyCache
+    from benchmarks.metric.progress import say
     from train.data.rubric_writer import REQUEST_FIELDS, write_rubrics
 
     questions = read_annotations(annotations)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     api_budget = ApiBudget(Limits.parse(budget), Price.parse(price) if price else None)
     client = OpenAIClient(
         endpoint,
@@ -62,13 +61,13 @@ def rubrics(
         api_budget=api_budget,
         key_variable=KEY_VARIABLE,
         extra={**REQUEST_FIELDS, **(parse_extra(extra) if extra else {})},
-        notice=lambda line: console.print(line, markup=False),
+        notice=say,
     )
     try:
         wanted = [question for question in questions if anew or not question.rubric]
-        written = write_rubrics(wanted, client, workers=workers, console=console)
+        written = write_rubrics(wanted, client, workers=workers, shown=True)
     finally:
         client.close()
-        console.print(f"rubrics: {api_budget}", markup=False)
+        say(f"rubrics: {api_budget}")
     write_annotations(out, [replace(q, rubric=written.get(q.id, q.rubric)) for q in questions])
     click.echo(f"{out}: {len(written)} rubrics written, {len(questions) - len(wanted)} kept")

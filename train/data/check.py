@@ -14,8 +14,8 @@ import av
 
 from benchmarks.metric.annotations import Annotation, Answer, FormatError, Response, parse_annotation
 from benchmarks.metric.judges.iou import IouJudge, parse_interval
+from benchmarks.metric.progress import Progress
 from benchmarks.metric.tasks import TASKS
-from train.progress import Progress
 
 DIMENSIONS = ("granularity", "coherence", "coverage")
 INTERVAL_TASKS = ("EU", "TP", "EC", "AC")
@@ -93,7 +93,7 @@ def probe(path: Path) -> Clip:
             stream = container.streams.video[0]
             first = next(container.decode(stream), None)
             if first is None:
-                return Clip(reason="holds no picture that can be decoded")
+                return Clip(reason="holds no frame that can be decoded")
             base = stream.time_base or Fraction(0)
             last = origin = float((stream.start_time or 0) * base)
             container.seek(0)

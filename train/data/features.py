@@ -19,13 +19,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.metric.progress import Progress
 from edge_runtime.atomic_write import whole_file
 from edge_runtime.engine.preprocess import letterbox
 from edge_runtime.errors import EdgeError, SourceError
 from edge_runtime.video.sampling import TimestepSampler
 from train.models.compact.lite0 import IMAGE_SIZE, Lite0Vision
 from train.models.vision import Encode, FrozenVision
-from train.progress import Progress
 
 PREPROCESSING_VERSION = 1
 """Raise it whenever sampling, letterbox or normalisation changes what any backbone sees."""
@@ -151,7 +151,7 @@ class FeatureCache:
 def read_frames(
     clip: Path, fps: float, size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """(timestep, picture [height, width, 3] RGB) for every timestep of a clip that has a frame.
+    """(timestep, frame [height, width, 3] RGB) for every timestep of a clip that has a frame.
 
     Raises ValueError when the file holds no video, and what PyAV raises for a file it can't read.
     """
@@ -166,29 +166,29 @@ def read_frames(
                 raise ValueError("a frame has no time stamp")
             timestep = sampler.take(frame.time - origin)
             if timestep is not None:
-                picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-                yield timestep, letterbox(picture, size=size)
+                image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                yield timestep, letterbox(image, size=size)
 
 
 _encode: Encode | None = None
-_picture = (0, 0)
+_size = (0, 0)
 
 
 def _start_worker(vision: FrozenVision, folder: Path) -> None:
-    global _encode, _picture
-    _encode, _picture = vision.load(folder), vision.picture
+    global _encode, _size
+    _encode, _size = vision.load(folder), vision.picture
 
 
 def _compute_clip(clip: str, target: str, fps: float) -> str | None:
     """Write one clip's features. Returns the reason, in words, when the clip can't be used."""
     try:
         assert _encode is not None
-        frames = list(read_frames(Path(clip), fps, _picture))
+        frames = list(read_frames(Path(clip), fps, _size))
         if not frames:
             return f"shorter than one timestep at {fps:g} per second"
-        pictures = np.stack([picture for _, picture in frames])
-        starts = range(0, len(pictures), _BATCH)
-        blocks = [_encode(pictures[i : i + _BATCH], first=i == 0) for i in starts]
+        images = np.stack([image for _, image in frames])
+        starts = range(0, len(images), _BATCH)
+        blocks = [_encode(images[i : i + _BATCH], first=i == 0) for i in starts]
     except (av.FFmpegError, EdgeError, ValueError, OSError) as error:
         return str(error)
     write_features(Path(target), clip, fps, [timestep for timestep, _ in frames], np.concatenate(blocks))

@@ -10,8 +10,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.metric.annotations import Annotation
 from benchmarks.metric.llm.client import Message, OpenAIClient
 from benchmarks.metric.llm.json_reply import read_json_object
@@ -54,7 +52,7 @@ Rubric = tuple[dict[str, Any], ...]
 
 
 def write_rubrics(
-    questions: Sequence[Annotation], client: OpenAIClient, *, workers: int = 4, console: Console | None = None
+    questions: Sequence[Annotation], client: OpenAIClient, *, workers: int = 4, shown: bool = False
 ) -> dict[str, Rubric]:
     """Rubrics by question id, asked for side by side.
 
@@ -65,7 +63,7 @@ def write_rubrics(
         questions,
         lambda question: _ask(client, question),
         workers=workers,
-        console=console or Console(quiet=True),
+        shown=shown,
         unit="rubrics",
         done="rubrics are written",
     )

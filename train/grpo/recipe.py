@@ -16,6 +16,7 @@ from train.models.lora import LoraSettings
 from train.rewards.base import RewardSettings
 from train.rewards.settings import JudgeSettings
 from train.rewards.weighted_sum import PAPER
+from train.sft.optimizer import AdamW
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,14 @@ class RolloutSettings:
 
 
 @dataclass(frozen=True)
-class PolicyOptimizer:
-    """AdamW with a linear warm-up and a cosine to ``final_lr_share`` of the peak."""
+class PolicyOptimizer(AdamW):
+    """Smaller steps than supervised training takes."""
 
     lr: float = 1e-6
     warmup_steps: int = 5
     final_lr_share: float = 0.1
     weight_decay: float = 0.0
-    beta1: float = 0.9
     beta2: float = 0.999
-    grad_clip: float = 1.0
 
 
 @dataclass(frozen=True)

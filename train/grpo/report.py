@@ -1,4 +1,4 @@
-"""What people and TensorBoard are told of a GRPO step."""
+"""What people and TensorBoard see of a GRPO step."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from train.grpo.update import UpdateStats, sum_over_ranks
-from train.progress import RunLog
 from train.rewards.weighted_sum import Score
 from train.rollout.trajectory import Trajectory
+from train.run_log import RunLog
 
 
 @dataclass(frozen=True)

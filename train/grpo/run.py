@@ -27,6 +27,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from benchmarks.metric.annotations import Prediction
+from benchmarks.metric.progress import Progress
 from benchmarks.metric.score import score
 from edge_runtime.errors import first_line
 from train.config.errors import RecipeError
@@ -40,7 +41,6 @@ from train.grpo.report import StepReporter, step_report
 from train.grpo.update import PolicySample, PolicyUpdate, UpdateStats, sum_over_ranks
 from train.models.checkpoint import save_checkpoint
 from train.models.inherit import changes
-from train.progress import Progress
 from train.rewards.base import Judges
 from train.rewards.judges import open_judge, open_rubric_judge
 from train.rewards.weighted_sum import Score, WeightedSum
@@ -51,7 +51,6 @@ from train.rollout.trajectory import Prompts, Trajectory
 from train.sft.interrupt import Interrupt
 from train.sft.resume import disk_errors, last_state, put_in_place, state_to_go_on_from, temporary
 from train.sft.run import start_from
-from train.sft.schedule import TimedCosine
 
 
 def run_grpo(recipe: GRPORecipe, *, resume: bool = False) -> bool:
@@ -116,14 +115,8 @@ class GRPOTrainer:
 
         o, run = recipe.optimizer, recipe.run
         self._steps = run.steps or math.ceil(len(self._prompts) / recipe.rollout.prompts)
-        self._clock = TimedCosine(self._steps, o.warmup_steps, o.final_lr_share, run.max_minutes * 60.0)
-        matrices = [p for p in self.model.parameters() if p.requires_grad and p.ndim >= 2]
-        vectors = [p for p in self.model.parameters() if p.requires_grad and p.ndim < 2]
-        self._optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": o.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=o.lr,
-            betas=(o.beta1, o.beta2),
-        )
+        self._clock = o.clock(self._steps, run.max_minutes * 60.0)
+        self._optimizer = o.build(self.model.named_parameters())
         reference = copy.deepcopy(self.model).requires_grad_(False) if recipe.loss.kl else None
         self._update = PolicyUpdate(
             self.model,

@@ -1,4 +1,4 @@
-"""ChatML, the chat format of SmolLM2 and Qwen, as the turns of a stream; and the tokens it lacks."""
+"""ChatML, the chat format of SmolLM2 and Qwen, as the turns of a stream; and the tokens it needs."""
 
 from __future__ import annotations
 

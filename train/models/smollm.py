@@ -37,7 +37,7 @@ def smol_stream_format(frame_tokens: int = 10) -> StreamFormat:
 
     A timestep costs its tokens. SmolLM2 spends one on every digit and letter of ``<11s-12s>``: with the two
     messages that ChatML makes of a silent turn, 21 beside the visual ones, and up to 27 at ten turns a
-    second. So a turn tells the end of its interval alone, and its decision follows at once: 6 and, at ten, up
+    second. So a turn names the end of its interval alone, and its decision follows at once: 6 and, at ten, up
     to 9.
     """
     chat = chatml(

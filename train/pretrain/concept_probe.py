@@ -1,4 +1,4 @@
-"""What the concept token tells a language model that was never trained on pictures.
+"""What the concept token says to a language model that was never trained on images.
 
     python -m benchmarks.external.real_photos --out data/photos
     python -m train.pretrain.concept_probe runs/smol-base data/photos/annotations.jsonl
@@ -39,7 +39,7 @@ _BATCH = 32
 class Found:
     """``probability``: mean of what is in view, all names together being 1; ``first``: share of frames in
     which the top-1 name is in view, ``first_corrected``: where a name's own frequency, which the prompt
-    without the token tells, is divided out. ``auc``: chance that a name is likelier in a frame that shows it
+    without the token knows, is divided out. ``auc``: chance that a name is likelier in a frame that shows it
     than in one that does not; without the token it is 0.5. ``by_chance``: ``first`` of a drawn name.
     """
 
@@ -59,7 +59,7 @@ def name_log_probs(
     model: CompactModel, tokenizer: Tokenizer, features: Tensor | None, names: Sequence[str]
 ) -> Tensor:
     """``features`` [N, 320, 7, 7] -> log-probabilities of ``names`` among themselves, by their first tokens,
-    [N, K]; [1, K] without a picture.
+    [N, K]; [1, K] without a frame.
     """
     firsts = _first_tokens(tokenizer, names)
     embed = model.embedding

@@ -19,11 +19,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from benchmarks.metric.progress import Progress
 from edge_runtime.bundle.stream_format import StreamFormat
 from train.data.encode import turn_encoder
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
-from train.progress import Progress
 from train.sft.attention_supervision import attention_layers
 from train.synthetic.sprites.scenes.catalog import ACTORS, sprite_table
 from train.synthetic.sprites.scenes.scene import SIZE
@@ -56,7 +56,7 @@ class FrameCaptioningSettings:
 class Fact:
     """Something a frame shows: ``query`` asks for it, any of ``answers`` says it.
 
-    ``subject``: who the query names, "" for nobody; ``region``: of the picture where it is seen, or -1.
+    ``subject``: who the query names, "" for nobody; ``region``: of the frame where it is seen, or -1.
     """
 
     clip: int

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.metric.progress import Progress
 from train.config.errors import RecipeError
 from train.data.features import FeatureCache
 from train.models.compact.model import CHANGE_CHANNELS, Projector
-from train.progress import Progress
 from train.synthetic.sprites.scenes.stage import VERBS
 from train.synthetic.sprites.truth import story_of, under_way
 
@@ -41,7 +41,7 @@ class MotionPretrainingSettings:
 
 
 class _Verdict(nn.Module):
-    """What changed anywhere in the picture -> which event kind it is."""
+    """What changed anywhere in the frame -> which event kind it is."""
 
     def __init__(self, projector: Projector, dropout: float) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def pretrain_motion(
 ) -> dict[str, float]:
     """Train the comparing part of ``projector`` in place; its input statistics are measured first.
 
-    The last tenth of the clips is held out; returns ``motion``, the share of its pairs told rightly.
+    The last tenth of the clips is held out; returns ``motion``, the share of its pairs classified rightly.
     """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)

@@ -12,9 +12,9 @@ from train.config.errors import RecipeError
 from train.data.features import FeatureCache
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 from train.models.compact.model import CompactModel
-from train.pretrain.align import AlignSettings, align
 from train.pretrain.frame_captioning import FrameCaptioningSettings, train_frame_captioning
 from train.pretrain.motion import MotionPretrainingSettings, pretrain_motion
+from train.pretrain.regions import RegionSettings, pretrain_regions
 from train.sft.recipe import SFTRecipe
 from train.sft.run import initial_model
 
@@ -40,7 +40,7 @@ def run_pretraining(
         return pretrain_motion(model.projector, clips, cache, MotionPretrainingSettings(seed=seed), say)
 
     def regions() -> dict[str, float]:
-        return align(model, tokenizer, clips, cache, AlignSettings(epochs=epochs, seed=seed), say)
+        return pretrain_regions(model, tokenizer, clips, cache, RegionSettings(epochs=epochs, seed=seed), say)
 
     def captioning() -> dict[str, float]:
         settings = FrameCaptioningSettings(steps=words, names_first=words // 5, seed=seed)

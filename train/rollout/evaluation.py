@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from benchmarks.metric.annotations import Annotation, Prediction
 from benchmarks.metric.judges import ExactJudge, Judge
+from benchmarks.metric.progress import Progress
 from benchmarks.metric.score import Report, score
 from train.models.base import StreamModel
-from train.progress import Progress
 from train.rollout.rollout import rollout
 from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts, Trajectory

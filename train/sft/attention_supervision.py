@@ -25,13 +25,13 @@ from train.sft.attention_targets import DOINGS, IDLE, NAMES, PHASES, TurnTruth
 from train.sft.recipe import AttentionSupervisionSettings
 
 _AS_FAR_AS_THE_VERB = 4
-"""Tokens of a turn that look at what is told: decision, article, name, verb."""
+"""Tokens of a turn that look at what the text names: decision, article, name, verb."""
 _LONGEST_INTERVAL = 16
 """Tokens in which both numbers of an interval stand."""
 _IDLE_WEIGHT = 0.3
 """Of turns in which nothing happens, which are most, in the auxiliary loss."""
 _SAME_WEIGHT = 0.15
-"""Of turns like the one before in the loss of reading the one before, which the present one tells there."""
+"""Of turns like the one before in the loss of reading the one before, which the present one names there."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class AuxiliaryTargets:
 HEADS = ("name", "verb", "region", "before", "time", "event")
 """Name: the region of the one that is asked about looks at its name in the query. Region: decision and answer
 look at that region. Before: a decision looks at the one before it. Time: the answer of temporal grounding
-looks at the labels of the turns its interval begins and ends in. Where the query tells an event, after which
-something else is asked for: verb, a decision looks at what is told to be done; event, at the decisions of
+looks at the labels of the turns its interval begins and ends in. Where the query names an event, after which
+something else is asked for: verb, a decision looks at the action named; event, at the decisions of
 earlier turns that showed it."""
 
 

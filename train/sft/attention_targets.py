@@ -1,6 +1,6 @@
 """What a decoder should look at and know in every turn of a generated clip.
 
-The truth behind :mod:`train.sft.attention_supervision`: where in the picture the one that a question is
+The truth behind :mod:`train.sft.attention_supervision`: where in the frame the one that a question is
 about is to be seen, what it is doing there, and how far the thing that is waited for has come.
 """
 
@@ -41,7 +41,7 @@ _EVERYTHING = ("EU", "TP", "AA")
 
 @dataclass(frozen=True)
 class TurnTruth:
-    """By turn [n]: ``region`` of the picture to look at (-1: none); ``doing``, ``name`` and ``phase``,
+    """By turn [n]: ``region`` of the frame to look at (-1: none); ``doing``, ``name`` and ``phase``,
     indices of DOINGS, NAMES and PHASES (IGNORE: not to be learned).
 
     ``subject``: who the question names, "" for nobody. ``interval``: turns in which the interval that is
@@ -150,7 +150,7 @@ class _Clip:
         return region, _DOING[now or ("still" if sprite else "absent")]
 
     def _of_anybody(self, task: str, turn: int) -> tuple[int, int, int]:
-        """Region, doing and name of whoever is doing something, or of an anomaly."""
+        """Region, doing and name of the actor that does something, or of an anomaly."""
         if task == "AA":
             shown = [sprite for sprite in self._seen[turn] if sprite in catalog.ANOMALIES]
             name, doing = (shown[0] if shown else "nobody"), "still"

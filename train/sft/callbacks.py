@@ -1,4 +1,4 @@
-"""What watches over a training: when it stops, when it is saved, what people are told."""
+"""Callbacks of a training: when it stops, when it is saved, what it logs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback, WandbCallback
 
+from benchmarks.metric.progress import Progress
 from train.config.errors import RecipeError
 from train.models.base import StreamModel
-from train.progress import Progress
 from train.sft.interrupt import Interrupt
 from train.sft.resume import disk_errors
 from train.sft.teacher_forced import table
@@ -26,7 +26,7 @@ Export = Callable[[Path, StreamModel, dict[str, Any]], None]
 
 
 class TrainingCallback(TrainerCallback):
-    """Stops by the clock or by a signal, saves every few minutes, tells people how it goes.
+    """Stops by the clock or by a signal, saves every few minutes, logs progress.
 
     The first SIGINT or SIGTERM ends training after the running step, with its state saved; a second one
     interrupts at once. ``export`` writes a model with its metrics as a checkpoint folder: after every save

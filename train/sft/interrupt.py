@@ -16,7 +16,7 @@ ECHO_S = 2.0
 
 
 class Interrupt:
-    """While open, the first SIGINT or SIGTERM sets ``asked`` and tells so; a later one interrupts at
+    """While open, the first SIGINT or SIGTERM sets ``asked`` and logs it; a later one interrupts at
     once.
     """
 

@@ -13,6 +13,7 @@ from train.data.encode import OffsetSampling
 from train.models.compact.model import CompactConfig
 from train.models.inherit import inherited
 from train.models.lora import LoraSettings
+from train.sft.optimizer import Optimizer
 
 
 @dataclass(frozen=True)
@@ -63,25 +64,6 @@ class AttentionSupervisionSettings:
     def __post_init__(self) -> None:
         if min(self.attention, self.grounding, self.auxiliary) < 0:
             raise ValueError("attention_supervision: weights must not be negative")
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """AdamW with a linear warm-up and a cosine to ``final_lr_share`` of the peak.
-
-    ``projector_lr``, ``embedding_lr``: peaks of the projector and of the (tied) embedding; ``lr`` when
-    absent.
-    """
-
-    lr: float = 2e-3
-    projector_lr: float | None = None
-    embedding_lr: float | None = None
-    warmup_steps: int = 100
-    final_lr_share: float = 0.02
-    weight_decay: float = 0.05
-    beta1: float = 0.9
-    beta2: float = 0.98
-    grad_clip: float = 1.0
 
 
 @dataclass(frozen=True)

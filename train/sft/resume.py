@@ -31,7 +31,7 @@ _ABSENT = object()
 """In place of the value of a key that a recipe does not have; null is a value."""
 
 _FAILED_WRITES = ("StreamWriter", "iostream error", "write failed")
-"""How torch tells of them: as a RuntimeError without a number."""
+"""torch raises them as a RuntimeError without a number."""
 _TEMPORARY = ".saving"
 
 

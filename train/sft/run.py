@@ -34,10 +34,10 @@ from train.models.compact.model import CompactModel
 from train.models.inherit import changes
 from train.models.lora import LoraSettings, start_adapters
 from train.models.tokenizer import train_tokenizer
-from train.progress import RunLog
 from train.rollout.evaluation import points, streampro_f1
 from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
+from train.run_log import RunLog
 from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets, AuxiliaryTargetWriter
 from train.sft.attention_targets import turn_truth
 from train.sft.callbacks import TrainingCallback, check_reporting, reporters
@@ -159,7 +159,7 @@ def initial_model(
 ) -> tuple[StreamModel, Tokenizer]:
     """The model that training starts from, and its tokenizer; ``saved``: the tokenizer of a run gone on with.
 
-    ``say`` is told each key of the checkpoint's stream format that the recipe changes.
+    ``say`` gets each key of the checkpoint's stream format that the recipe changes.
 
     Raises RecipeError for a tokenizer or a checkpoint's protocol that does not fit, CheckpointError.
     """

@@ -21,13 +21,13 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from benchmarks.metric.progress import Progress
 from train.data.encode import IGNORE
 from train.errors import TrainingError
 from train.models.base import StreamModel
-from train.progress import Progress
 from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets
 from train.sft.losses import Counts, DecisionIds, Loss, count_tokens
-from train.sft.recipe import Optimizer
+from train.sft.optimizer import Optimizer
 from train.sft.resume import disk_errors, put_in_place, temporary
 from train.sft.schedule import TimedCosine
 from train.sft.sharding import gather_optimizer, gather_weights, scatter_optimizer, shard_on_cpu
@@ -142,32 +142,12 @@ class StreamTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW; matrices decay, vectors do not; projector and embedding may have rates of their own."""
         if self.optimizer is None:
-            s = self._settings
-            rates = {"projector": s.projector_lr, "embed_tokens": s.embedding_lr}
-            groups: dict[tuple[float, bool], list[Tensor]] = {}
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    own = next((rate for part, rate in rates.items() if part in name), None)
-                    rate = s.lr if own is None else own
-                    groups.setdefault((rate, parameter.ndim >= 2), []).append(parameter)
-            self.optimizer = torch.optim.AdamW(
-                [
-                    {
-                        "params": parameters,
-                        "lr": rate,
-                        "weight_decay": s.weight_decay if matrix else 0.0,
-                    }
-                    for (rate, matrix), parameters in groups.items()
-                ],
-                betas=(s.beta1, s.beta2),
-                eps=1e-8,
-            )
+            self.optimizer = self._settings.build(self.model.named_parameters())
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
-            s = self._settings
-            self.clock = TimedCosine(num_training_steps, s.warmup_steps, s.final_lr_share, self.clock_limit_s)
+            self.clock = self._settings.clock(num_training_steps, self.clock_limit_s)
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.clock)
         return self.lr_scheduler
 

@@ -79,7 +79,7 @@ _PATH: Any = click.Path(exists=True, path_type=Path)
 @click.option("--rounds", type=click.IntRange(1), default=15, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=default_threads, help="Of every engine.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result here as JSON.")
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Write a plot here (png, svg).")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="Write a plot here (png, svg).")
 def main(
     ours: tuple[Path, ...],
     spinning: tuple[Spinning, ...],
@@ -92,7 +92,7 @@ def main(
     rounds: int,
     threads: int,
     out: Path | None,
-    picture: Path | None,
+    plot_path: Path | None,
 ) -> None:
     facts = machine_facts()
     rows = max(*contexts, PREFIX + positions) + CHUNK
@@ -143,8 +143,8 @@ def main(
     }
     Console(width=140).print(render(result))
     write_json(out, result)
-    if picture is not None:
-        plot(result, picture)
+    if plot_path is not None:
+        plot(result, plot_path)
 
 
 def numbered(specs: Sequence[EngineSpec]) -> list[EngineSpec]:

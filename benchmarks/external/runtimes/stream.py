@@ -57,7 +57,7 @@ _PATH: Any = click.Path(exists=True, path_type=Path)
 @click.option("--threads", type=click.IntRange(1), default=default_threads, help="Of every side.")
 @click.option("--max-cache-mb", type=float, default=4000.0, show_default=True, help="Of the growing cache.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result here as JSON.")
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Write a plot here (png, svg).")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="Write a plot here (png, svg).")
 def main(
     bundle: str,
     checkpoint: Path,
@@ -68,7 +68,7 @@ def main(
     threads: int,
     max_cache_mb: float,
     out: Path | None,
-    picture: Path | None,
+    plot_path: Path | None,
 ) -> None:
     from benchmarks.reference.stream import EagerStream  # here, so that --help is quick
 
@@ -125,8 +125,8 @@ def main(
     }
     Console(width=120).print(render(result))
     write_json(out, result)
-    if picture is not None:
-        plot(result, picture)
+    if plot_path is not None:
+        plot(result, plot_path)
 
 
 def timesteps(seconds: Sequence[int], fps: float, rounds: int) -> list[int]:

@@ -48,7 +48,7 @@ _PLAN = Plan()
     default=_PLAN.source,
     show_default=True,
     help="world: the clip that comes with the program. Clips are decoded (FFmpeg, software) as they are "
-    "shown, looped, and changed from lap to lap so that no picture comes twice. A camera sets its own pace.",
+    "shown, looped, and changed from lap to lap so that no frame comes twice. A camera sets its own pace.",
 )
 @click.option(
     "--rate",

@@ -11,8 +11,8 @@ from typing import Any
 
 import edge_runtime
 from benchmarks.latency.bench.load.cameras import run_cameras
-from benchmarks.latency.bench.load.pictures import WORLD, WORLD_CLIP, LoopedClip
-from benchmarks.latency.bench.load.run import Picture, Run, run_open_loop
+from benchmarks.latency.bench.load.clip import WORLD, WORLD_CLIP, LoopedClip
+from benchmarks.latency.bench.load.run import NextFrame, Run, run_open_loop
 from benchmarks.latency.bench.load.search import Trial, highest_rate, highest_streams, judge
 from benchmarks.latency.bench.load.warm_up import WarmUp, warm_up
 from benchmarks.latency.bench.load.watcher import Watcher
@@ -57,11 +57,11 @@ class Plan:
 
 @dataclass
 class Sources:
-    """The streams' pictures, opened as they are needed."""
+    """The streams' frames, opened as they are needed."""
 
     source: str
     size: tuple[int, int]
-    """Height and width of the model's pictures."""
+    """Height and width of the model's frames."""
     clips: list[LoopedClip] = field(default_factory=list)
 
     @property
@@ -74,14 +74,14 @@ class Sources:
             self.clips.append(LoopedClip(path, first_lap=100 * len(self.clips)))
         return self.clips[stream]
 
-    def warm_up_pictures(self, stream: int) -> Picture:
+    def warm_up_frames(self, stream: int) -> NextFrame:
         """A camera's warm-up shows noise: its own frames come at its own pace."""
         if not self.live:
             return self.clip(stream).next
         frames, numbers = Frames(self.size), iter(range(1 << 60))
         return lambda: frames(next(numbers))
 
-    def picture_size(self) -> tuple[int, ...]:
+    def frame_size(self) -> tuple[int, ...]:
         """Width and height as they reach the model's preprocessing."""
         return (self.size[1], self.size[0]) if self.live else self.clip(0).size
 
@@ -119,7 +119,7 @@ Say = Callable[[str], None]
 
 
 def measure(plan: Plan, say: Say) -> dict[str, Any]:
-    """Run ``plan``; ``say`` is told what is going on. Ctrl-C during the run ends it early, with a report.
+    """Run ``plan``; ``say`` gets a line for each phase. Ctrl-C during the run ends it early, with a report.
 
     Raises BundleError, BackendError, SourceError or ConfigError.
     """
@@ -137,7 +137,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
     watcher = Watcher(model, plan.speak_every)
     try:
         watcher.add_stream()
-        first_ms = watcher.show(0, sources.warm_up_pictures(0)()).decision_ms
+        first_ms = watcher.show(0, sources.warm_up_frames(0)()).decision_ms
         warm = _warm_up(plan, watcher, sources, say)
         at_start, rows_before = resident_mb(), watcher.rows(plan.streams)
         sensors.start()
@@ -174,7 +174,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
         model,
         Settings(
             plan.source,
-            sources.picture_size(),
+            sources.frame_size(),
             plan.rate,
             plan.streams,
             plan.duration_s,
@@ -205,9 +205,9 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
 def _warm_up(plan: Plan, watcher: Watcher, sources: Sources, say: Say) -> WarmUp:
     """The first stream until it is steady, the others until their windows are full."""
     say("warming up until steady, with a full window")
-    picture = sources.warm_up_pictures(0)
+    frame = sources.warm_up_frames(0)
     warm = warm_up(
-        lambda: watcher.show(0, picture()).decision_ms,
+        lambda: watcher.show(0, frame()).decision_ms,
         watcher.full_after,
         plan.warm_up_s,
         time.monotonic,
@@ -222,9 +222,9 @@ def _add_streams(streams: int, watcher: Watcher, sources: Sources, say: Say) -> 
         stream = watcher.streams
         say(f"filling the window of stream {stream + 1} of {streams}")
         watcher.add_stream()
-        picture = sources.warm_up_pictures(stream)
+        frame = sources.warm_up_frames(stream)
         for _ in range(watcher.full_after):
-            watcher.show(stream, picture())
+            watcher.show(stream, frame())
 
 
 def _run(plan: Plan, watcher: Watcher, sources: Sources, say: Say) -> Run:
@@ -238,8 +238,8 @@ def _run(plan: Plan, watcher: Watcher, sources: Sources, say: Say) -> Run:
         return run_cameras(
             plan.source, plan.rate, plan.streams, plan.duration_s, (width, height), watcher.step, on_second
         )
-    pictures = [sources.clip(stream).next for stream in range(plan.streams)]
-    return run_open_loop(plan.rate, plan.duration_s, pictures, watcher.step, on_second)
+    frames = [sources.clip(stream).next for stream in range(plan.streams)]
+    return run_open_loop(plan.rate, plan.duration_s, frames, watcher.step, on_second)
 
 
 def find_maximum(plan: Plan, watcher: Watcher, sources: Sources, say: Say) -> Maximum:
@@ -253,9 +253,9 @@ def find_maximum(plan: Plan, watcher: Watcher, sources: Sources, say: Say) -> Ma
         for _ in range(2):
             say(f"searching: {streams} streams at {rate:.2f} fps")
             watcher.next_run()
-            pictures = [sources.clip(stream).next for stream in range(streams)]
+            frames = [sources.clip(stream).next for stream in range(streams)]
             duration_s = max(plan.trial_s, TRIAL_FRAMES / (rate * streams))
-            run = run_open_loop(rate, duration_s, pictures, watcher.step)
+            run = run_open_loop(rate, duration_s, frames, watcher.step)
             if run.interrupted:
                 raise KeyboardInterrupt
             trials.append(judge(run))

@@ -118,7 +118,7 @@ def roofline(
     """
     moved = step_bytes(bundle, decoder, rows, chunk)
     flops = step_flops(bundle, decoder, rows, chunk)
-    told: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "rows_in_cache": rows,
         "rows_per_step": chunk,
         "bytes_per_step": moved,
@@ -131,25 +131,25 @@ def roofline(
         "weights_fit_last_cache": NOT_MEASURED,
     }
     if measured_ms:
-        told["achieved_gb_s"] = round(moved["total"] / measured_ms / 1e6, 3)
+        figures["achieved_gb_s"] = round(moved["total"] / measured_ms / 1e6, 3)
     if not cpu:
-        return told
+        return figures
     bandwidth, arithmetic = measure_bandwidth(threads), measure_arithmetic()
     floors = {"bytes": moved["total"] / bandwidth / 1e6}
     if isinstance(flops, dict):
         floors["operations"] = flops["total"] / arithmetic / 1e6
     by = max(floors, key=lambda name: floors[name])
-    told.update(
+    figures.update(
         bandwidth_gb_s=round(bandwidth, 2),
         arithmetic_gflop_s=round(arithmetic, 1),
         floor_ms=round(floors[by], 4),
         floor_by=by,
     )
     if measured_ms:
-        told["share_of_floor"] = round(floors[by] / measured_ms, 4)
+        figures["share_of_floor"] = round(floors[by] / measured_ms, 4)
     if (cache := last_cache_bytes()) is not None:
-        told["weights_fit_last_cache"] = moved["weights"] <= cache
-    return told
+        figures["weights_fit_last_cache"] = moved["weights"] <= cache
+    return figures
 
 
 def _file_bytes(bundle: Bundle, graph: GraphSpec) -> int:

@@ -1,8 +1,7 @@
-"""Temperature, clocks, power and throttling while a benchmark runs, from whoever on this machine tells.
+"""Temperature, clocks, power and throttling while a benchmark runs, from the sources that this machine has.
 
-Linux tells through files under /sys; NVIDIA's cards through NVML (package nvidia-ml-py, module ``pynvml``,
-used when it is installed); a Jetson's power through the program ``tegrastats``. What nobody tells is not
-measured.
+Those are files under /sys on Linux, NVML for NVIDIA's cards (package nvidia-ml-py, module ``pynvml``, used
+when it is installed), and the program ``tegrastats`` for a Jetson's power. What none reports is not measured.
 """
 
 from __future__ import annotations
@@ -58,10 +57,10 @@ class Sensors:
         if self._tegrastats is not None:
             self._tegrastats.terminate()
             self._tegrastats.wait(5.0)
-        told = summarise_readings(self.readings)
+        read = summarise_readings(self.readings)
         if self._nvml is not None:
             self._nvml.nvmlShutdown()
-        return {**told, "throttled": self._throttled()}
+        return {**read, "throttled": self._throttled()}
 
     def _throttled(self) -> bool | str:
         after = throttle_counts(self.sysfs)
@@ -148,7 +147,7 @@ def throttle_counts(root: Path) -> dict[str, int]:
 
 
 def read_nvml(nvml: Any, card: Any) -> Reading:
-    """What the card tells; a figure it does not support is left out."""
+    """Read the card; a figure it does not support is left out."""
     reading: Reading = {}
 
     def take(name: str, read: Callable[[], float]) -> None:
@@ -187,11 +186,11 @@ FIGURES = (
 
 def summarise_readings(readings: list[Reading]) -> dict[str, Any]:
     """First, lowest, mean, highest and last of each figure."""
-    told: dict[str, Any] = {}
+    read: dict[str, Any] = {}
     for name in FIGURES:
         values = [reading[name] for reading in readings if name in reading]
         if not values:
-            told[name] = NOT_MEASURED
+            read[name] = NOT_MEASURED
             continue
         row = {
             "first": values[0],
@@ -200,8 +199,8 @@ def summarise_readings(readings: list[Reading]) -> dict[str, Any]:
             "max": max(values),
             "last": values[-1],
         }
-        told[name] = {key: round(value, 2) for key, value in row.items()}
-    return told
+        read[name] = {key: round(value, 2) for key, value in row.items()}
+    return read
 
 
 def _text(path: Path) -> str:

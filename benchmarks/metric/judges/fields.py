@@ -1,4 +1,4 @@
-"""A judge of the generated world: what share of an answer's facts a response has right.
+"""A judge of generated clips: what share of an answer's facts a response has right.
 
 The world speaks in a few sentence forms, so an answer is a handful of slots: in "The lock is now open." the
 subject and the state. Right object and wrong state is half right, where the exact judge says wrong. Note
@@ -16,7 +16,7 @@ ACTIONS = (
     *("enters", "leaves", "appears", "fades away", "passes by", "grows", "shrinks", "spins", "jumps"),
     *("moves left", "moves right", "moves up", "moves down", "falls over", "gets up"),
 )
-"""Everything that an actor does. A sentence with another verb is not of the generated world."""
+"""Everything that an actor does. A sentence with another verb is not from generated clips."""
 
 WORDS = r"(?!the )\S+(?: (?!the )\S+){0,3}"
 """A name or a state: at most four words and no article, so that two sentences are never read as one."""

@@ -12,8 +12,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.metric.annotations import Annotation, Answer, Response
 from benchmarks.metric.judges.base import Case, normalise
 from benchmarks.metric.llm.client import Message, OpenAIClient
@@ -51,11 +49,11 @@ REQUEST_FIELDS: dict[str, Any] = {
 
 
 class LlmJudge:
-    """Judges with a client. ``workers``: requests at a time. ``console``: shows the progress, if given."""
+    """Judges with a client. ``workers``: requests at a time. ``shown``: report progress on stderr."""
 
-    def __init__(self, client: OpenAIClient, *, workers: int = 8, console: Console | None = None) -> None:
+    def __init__(self, client: OpenAIClient, *, workers: int = 8, shown: bool = False) -> None:
         self._client, self._workers = client, workers
-        self._console = console or Console(quiet=True)
+        self._shown = shown
         self._points: dict[str, int] = {}  # by the text of the request
 
     @property
@@ -76,7 +74,7 @@ class LlmJudge:
             left,
             self._judge,
             workers=self._workers,
-            console=self._console,
+            shown=self._shown,
             unit="answers judged",
             done="answers are judged",
         )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from benchmarks.metric.judges import JUDGES, Judge, open_judge
 from benchmarks.metric.llm.budget import DEFAULT_REQUESTS, ApiBudget, Limits, Price
@@ -61,7 +60,7 @@ class JudgeOptions:
 
     @contextmanager
     def open(self) -> Iterator[Judge]:
-        """The judge. That of a server tells on standard error what it spent, also when it failed.
+        """The judge. A server's judge reports its cost on standard error, also after a failure.
 
         Raises ConfigError for options that do not fit together.
         """
@@ -77,8 +76,8 @@ class JudgeOptions:
         from benchmarks.metric.judges import llm
         from benchmarks.metric.llm.client import OpenAIClient, parse_extra
         from benchmarks.metric.llm.reply_cache import ReplyCache
+        from benchmarks.metric.progress import say
 
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
         api_budget = ApiBudget(budget, price)
         client = OpenAIClient(
             self.url,
@@ -87,13 +86,13 @@ class JudgeOptions:
             api_budget=api_budget,
             key_variable=KEY_VARIABLE,
             extra={**llm.REQUEST_FIELDS, **(parse_extra(self.extra) if self.extra else {})},
-            notice=lambda line: console.print(line, markup=False),
+            notice=say,
         )
         try:
-            yield llm.LlmJudge(client, workers=self.workers, console=console)
+            yield llm.LlmJudge(client, workers=self.workers, shown=True)
         finally:
             client.close()
-            console.print(f"judge: {api_budget}", markup=False)
+            say(f"judge: {api_budget}")
 
 
 def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -47,7 +47,7 @@ class LlmError(BackendError):
 
 
 class Stopped(LlmError):
-    """The client was told to stop; why, another error says."""
+    """The client was asked to stop; another error gives the reason."""
 
 
 class _Again(Exception):

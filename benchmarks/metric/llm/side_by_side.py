@@ -10,10 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
-from rich.console import Console
-
 from benchmarks.metric.llm.client import OpenAIClient, Stopped, resumable
-from benchmarks.metric.progress import RunProgress
+from benchmarks.metric.progress import Progress
 from edge_runtime.errors import EdgeError
 
 Item = TypeVar("Item")
@@ -26,14 +24,14 @@ def ask_side_by_side(
     ask: Callable[[Item], Value],
     *,
     workers: int,
-    console: Console,
+    shown: bool = True,
     unit: str,
     done: str,
 ) -> list[Value]:
     """``ask`` of each item, in the order of ``items``; it asks ``client``, in one of ``workers`` threads.
 
-    ``unit``: what progress counts, such as "rubrics"; ``done``: what the error says of those that are done,
-    such as "rubrics are written". Raises the error of the first request that failed (see
+    ``shown``: report progress on stderr. ``unit``: what it counts, such as "rubrics"; ``done``: what the
+    error says of those that are done. Raises the error of the first request that failed (see
     :meth:`OpenAIClient.ask`), with how far it came; the client is of no use afterwards.
     """
 
@@ -45,14 +43,14 @@ def ask_side_by_side(
             raise
 
     with (
-        RunProgress(console, len(items), len(items), unit=unit) as progress,
+        Progress(len(items), unit, unit="request", shown=shown, patient=True) as progress,
         ThreadPoolExecutor(workers) as pool,
     ):
         futures = [pool.submit(ask_or_stop, item) for item in items]
         try:
             for future in as_completed(futures):
                 future.result()
-                progress.advance(1.0)
+                progress.advance()
         except BaseException as error:
             client.stop()
             pool.shutdown(cancel_futures=True)

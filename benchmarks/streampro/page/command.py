@@ -13,7 +13,8 @@ from benchmarks.metric.judges.options import JudgeOptions, judge_options
 from benchmarks.metric.score import score
 from benchmarks.streampro.page.data import Scored, build
 from benchmarks.streampro.page.render import write_page
-from benchmarks.streampro.run_metadata import read_metadata, sha256
+from benchmarks.streampro.run_metadata import read_metadata
+from edge_runtime.bundle.verification import file_sha256
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -63,8 +64,8 @@ def plot(
             prior_source=source,
             facts=[
                 *_model_facts(recorded),
-                ("predictions", f"{predictions.name}, sha256 {sha256(predictions)[:12]}"),
-                ("annotations", f"{annotations.name}, sha256 {sha256(annotations)[:12]}"),
+                ("predictions", f"{predictions.name}, sha256 {file_sha256(predictions)[:12]}"),
+                ("annotations", f"{annotations.name}, sha256 {file_sha256(annotations)[:12]}"),
                 ("judge", judge.name),
             ],
             threshold=float(threshold) if isinstance(threshold, (int, float)) else None,
@@ -99,6 +100,6 @@ def _model_facts(recorded: dict[str, dict[str, Any]] | None) -> list[tuple[str, 
 
 def _remarks(run: dict[str, Any], annotations: Path) -> list[str]:
     asked = run.get("annotations_sha256")
-    if asked is None or asked == sha256(annotations):
+    if asked is None or asked == file_sha256(annotations):
         return []
     return [f"the run answered another version of the annotations than {annotations.name}"]

@@ -17,7 +17,7 @@ SOURCES = (
     ("sample", "the clip that comes with the program, with its question"),
     ("camera0, /dev/video0", "a camera of this machine; csi://0: one on a CSI connector"),
     ("rtsp://HOST/PATH", "a network camera; also http://, https:// (HLS, MJPEG) and srt://"),
-    ("clip.mp4, FOLDER", "a video file, or a folder of pictures"),
+    ("clip.mp4, FOLDER", "a video file, or a folder of images"),
     ("NAME", "a camera of edge-run.toml"),
     ("test:", "a test pattern"),
 )
@@ -25,7 +25,7 @@ _GROUPS = (
     ("What to watch for", ("queries", "ask_at", "ask_anyway", "threshold", "min_gap", "fps", "duration")),
     ("The frame", ("masks", "crop", "rotate", "decoder")),
     ("Network cameras", ("transport", "connect_timeout", "stall_timeout", "give_up")),
-    ("Output", ("events", "metrics", "as_json", "quiet", "verbose", "log_level")),
+    ("Output", ("events", "web", "web_token_file", "metrics", "as_json", "quiet", "verbose", "log_level")),
     ("Model and configuration", ("bundle", "backend", "threads", "config", "no_reload")),
 )
 _RANGE = re.compile(r"\s*\[[^\[\]]*\bx\b[^\[\]]*\]$")

@@ -110,6 +110,18 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     help="Serve Prometheus metrics and /health there.  [default: off; of a PORT alone, loopback]",
 )
 @click.option(
+    "--web",
+    type=Parsed("address", parse_address),
+    metavar="[HOST:]PORT",
+    help="Serve the live page and the calls there.  [default: off; of a PORT alone, loopback]",
+)
+@click.option(
+    "--web-token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The token that --web asks for; needed unless its HOST is this machine.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,

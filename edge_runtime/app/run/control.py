@@ -143,6 +143,13 @@ class Control:
     def queries(self, camera: str) -> tuple[QueryStatus, ...]:
         return tuple(_query_status(query) for query in self._find(camera).runner.loop.queries)
 
+    def query(self, camera: str, query_id: str) -> QueryStatus:
+        return _query_status(_find_query(self._find(camera).runner, query_id))
+
+    def default_policy(self, camera: str) -> PolicySettings:
+        """What a new question of that camera starts from."""
+        return self._find(camera).config.policy
+
     def ask(self, camera: str, query: QueryConfig) -> QueryStatus:
         """Watch for one more query: from now on, or from ``query.at`` seconds of the stream if that comes
         later.

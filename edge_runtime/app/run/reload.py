@@ -165,6 +165,8 @@ def needs_restart(running: RunConfig, new: RunConfig) -> list[str]:
     for kind in dict.fromkeys(sink.kind for sink in (*running.sinks, *new.sinks)):
         if _of_kind(kind, running) != _of_kind(kind, new):
             keys.append(kind)
+    if running.web != new.web:
+        keys.append("web")
     for old, camera in zip(running.cameras, new.cameras, strict=True):
         changed = _differing(old, camera, _CAMERA_KEYS)
         changed += _differing(old.options, camera.options, _OPTION_KEYS)

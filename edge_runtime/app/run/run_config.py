@@ -16,7 +16,9 @@ from typing import Any
 import click
 
 from edge_runtime.app.config_file import CameraConfig, Config, RuntimeConfig
+from edge_runtime.app.web.config import WebConfig
 from edge_runtime.bundle.tokenizer import is_unicode
+from edge_runtime.config.secret import Secret
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.sinks.base import SinkConfig
@@ -58,6 +60,9 @@ class CliOptions:
     """Fields of RuntimeConfig."""
     ask_anyway: bool = False
     """Ask also what the model was not trained for."""
+    web: tuple[str, int] | None = None
+    """Where the page is served."""
+    web_token_file: Path | None = None
     config_named: bool = False
     """The configuration file was named, not found."""
 
@@ -80,6 +85,8 @@ class CliOptions:
             source_options=given(_SOURCE),
             runtime=given(_RUNTIME),
             ask_anyway=values["ask_anyway"],
+            web=values["web"],
+            web_token_file=values["web_token_file"],
             config_named=values["config"] is not None,
         )
 
@@ -96,6 +103,7 @@ class RunConfig:
     """The configuration file, if there is one."""
     needs_sinks: bool = True
     """A sink that cannot be used ends the run; otherwise it is left out, with a warning."""
+    web: WebConfig = field(default_factory=WebConfig)
 
 
 def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
@@ -108,15 +116,34 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         raise click.UsageError(
             f"{shown} is given twice; one camera is watched once, with any number of --ask"
         )
+    web = _web(options, settings)
+    cameras = [_with_options(find_camera(source, settings), options) for source in options.sources]
+    idle = next((camera for camera in cameras if not camera.queries), None)
+    if idle is not None and web.address is None:  # else it can be asked on the page
+        whom = f"{idle.name}: " if idle.name else ""
+        raise click.UsageError(f'{whom}nothing to watch for; add --ask "..."')
     return RunConfig(
-        tuple(_with_options(find_camera(source, settings), options) for source in options.sources),
+        tuple(cameras),
         replace(settings.runtime, **options.runtime),
         settings.sinks,
         settings.path,
         # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
         options.config_named
         or any(settings.camera(source) for source in options.sources if source != SAMPLE),
+        web,
     )
+
+
+def _web(options: CliOptions, settings: Config) -> WebConfig:
+    """The command line's address and token in place of the file's."""
+    web = settings.web
+    if options.web is not None:
+        web = replace(web, address=options.web)
+    if options.web_token_file is not None:
+        if web.address is None:
+            raise click.UsageError("--web-token-file is for the page; give --web as well")
+        web = replace(web, token=Secret(file=options.web_token_file))
+    return web
 
 
 def find_camera(source: str, settings: Config) -> CameraConfig:
@@ -167,7 +194,10 @@ def _with_options(camera: CameraConfig, options: CliOptions) -> CameraConfig:
         )
         for query in _queries(camera, options)
     )
-    return replace(camera, fps=options.fps or camera.fps, queries=queries, options=source_options)
+    policy = replace(camera.policy, **options.policy)  # of questions that are asked later
+    return replace(
+        camera, fps=options.fps or camera.fps, policy=policy, queries=queries, options=source_options
+    )
 
 
 def _trust(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,9 +223,6 @@ def _queries(camera: CameraConfig, options: CliOptions) -> tuple[QueryConfig, ..
         if not is_unicode(text):
             shown = text.encode("utf-8", "replace").decode()
             raise click.UsageError(f'--ask "{shown}" is not UTF-8; write it in UTF-8')
-    if not texts and not camera.queries:
-        whom = f"{camera.name}: " if camera.name else ""
-        raise click.UsageError(f'{whom}nothing to watch for; add --ask "..."')
     times = (*times, *[0.0] * (len(texts) - len(times)))
     asked = tuple(QueryConfig(text, at, camera.policy) for text, at in zip(texts, times, strict=True))
     return asked or camera.queries

@@ -15,6 +15,7 @@ from edge_runtime.app.live_display import LiveDisplay, NoDisplay
 from edge_runtime.app.run import source_factory
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.summary import show_summaries
+from edge_runtime.command_line.missing_extra import how_to_install
 from edge_runtime.command_line.signals import reload_on_hangup, stop_on_signals
 from edge_runtime.errors import ConfigError, EdgeError, SinkError, SourceError
 from edge_runtime.observability.console import Console
@@ -23,7 +24,9 @@ from edge_runtime.video.samples import SAMPLE
 from edge_runtime.video.source import AbsentCamera, Camera
 
 if TYPE_CHECKING:
+    from edge_runtime.app.run.control import Control
     from edge_runtime.app.run.runner import Display, Runner
+    from edge_runtime.app.web.server import Address
     from edge_runtime.engine.model import Model
     from edge_runtime.sinks import Sink, Sinks
 
@@ -67,6 +70,7 @@ def watch(spec: RunSpec, console: Console) -> int:
             reloader = Reloader(spec, watched)
             stack.enter_context(reload_on_hangup(reloader.request))
         found = _find_cameras(spec.config.cameras)
+        address = _listen(spec, stack)  # what it lacks is said before the model is loaded
         # stdout last: when its reader goes away, the file has the event already.
         context = SinkContext(runtime.outbox)
         files = [FileConfig(str(runtime.events), runtime.rotation)] if runtime.events else []
@@ -99,7 +103,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         watched += _open_all(found, runners, wake.set)
         stack.callback(_close_all, [one.camera for one in watched])
         control.watch(watched)
-        _serve_metrics(spec, watched, opened, stack)
+        _serve(spec, address, control, watched, opened, stack)
         for one in watched:
             one.runner.begin(one.camera)
         service = ServiceManager()
@@ -237,19 +241,51 @@ def _open_all(
     return watched
 
 
-def _serve_metrics(
-    spec: RunSpec, watched: Sequence[WatchedCamera], sinks: Sequence[Sink], stack: ExitStack
+def _listen(spec: RunSpec, stack: ExitStack) -> Address | None:
+    """At the address of the page; None without one. Raises SinkError when it cannot be had, ConfigError for
+    what it lacks: a package, a token, a certificate.
+    """
+    if spec.config.web.address is None:
+        return None
+    try:
+        from edge_runtime.app.web.server import listen
+    except ImportError as err:
+        missing = (err.name or "a package").partition(".")[0]
+        raise ConfigError(f"--web: {missing} is not installed; {how_to_install('web')}") from err
+    address = listen(spec.config.web)
+    stack.callback(address.socket.close)
+    return address
+
+
+def _serve(
+    spec: RunSpec,
+    address: Address | None,
+    control: Control,
+    watched: Sequence[WatchedCamera],
+    sinks: Sequence[Sink],
+    stack: ExitStack,
 ) -> None:
-    """While ``stack`` lasts, if an address is given. Raises SinkError when it cannot be had."""
-    if spec.config.runtime.metrics is None:
+    """Metrics and page, while ``stack`` lasts, where an address is given. Raises SinkError when that of the
+    metrics cannot be had.
+    """
+    runtime = spec.config.runtime
+    if runtime.metrics is None and address is None:
         return
-    from edge_runtime.observability.metrics import MetricsServer, StreamMetrics
+    from edge_runtime.observability.metrics import MetricsPages, MetricsServer, StreamMetrics
 
     streams = [
         StreamMetrics(one.runner.stream, one.runner.model.stream_format.fps, one.runner.telemetry, one.camera)
         for one in watched
     ]
-    stack.enter_context(closing(MetricsServer(*spec.config.runtime.metrics, streams, sinks)))
+    pages = MetricsPages(streams, sinks)
+    if runtime.metrics is not None:
+        stack.enter_context(closing(MetricsServer(*runtime.metrics, pages)))
+    if address is not None:
+        from edge_runtime.app.web.event_log import EventLog
+        from edge_runtime.app.web.server import WebServer
+
+        stack.enter_context(closing(WebServer(address, control, EventLog(runtime.events), pages)))
+        _log.info("the page is at %s", address.url)
 
 
 def _close_all(cameras: Sequence[Camera]) -> None:

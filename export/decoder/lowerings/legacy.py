@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from export.decoder.graph import DecoderShape, Lowering, chunk_rotation, rotate, split_heads
+from export.decoder.graph import Chunk, DecoderShape, Lowering, rotate, split_heads
 
 _BLOCKED = -30_000.0
 """Added to a score that must not count: beyond any score, and within the range of fp16."""
@@ -22,21 +22,13 @@ class LegacyLowering(Lowering):
     name = "legacy-kv"
     opset = 17
 
-    def start(
-        self,
-        write_index: Tensor,
-        position_ids: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        pair_axes: Tensor | None,
-        shape: DecoderShape,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def start(self, chunk: Chunk, shape: DecoderShape) -> tuple[Tensor, Tensor, Tensor]:
         rows = torch.arange(shape.context_rows)
-        chunk = rows[: position_ids.shape[2]]  # [S]
-        cached = rows[None, :] < write_index[:, None]  # [1, C]
-        own = chunk[None, :] <= chunk[:, None]  # [S, S]
-        blocked = torch.cat([~cached.expand(chunk.shape[0], -1), ~own], dim=1)  # [S, C + S]
-        return *chunk_rotation(position_ids, cos, sin, pair_axes), blocked.to(cos.dtype) * _BLOCKED
+        new = rows[: chunk.length]  # [S]
+        cached = rows[None, :] < chunk.write_index[:, None]  # [1, C]
+        own = new[None, :] <= new[:, None]  # [S, S]
+        blocked = torch.cat([~cached.expand(new.shape[0], -1), ~own], dim=1)  # [S, C + S]
+        return *chunk.rotation(), blocked.to(chunk.cos.dtype) * _BLOCKED
 
     def attention(
         self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: tuple[Tensor, ...], shape: DecoderShape

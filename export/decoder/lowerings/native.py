@@ -13,7 +13,7 @@ import torch
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
-from export.decoder.graph import DecoderShape, Lowering, chunk_rotation, rotate, split_heads
+from export.decoder.graph import Chunk, DecoderShape, Lowering, rotate, split_heads
 
 _ONNX = Opset("", 24)
 
@@ -65,19 +65,11 @@ class NativeLowering(Lowering):
         torch.ops.edge_export.masked_attention.default: _masked_attention_onnx,
     }
 
-    def start(
-        self,
-        write_index: Tensor,
-        position_ids: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        pair_axes: Tensor | None,
-        shape: DecoderShape,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def start(self, chunk: Chunk, shape: DecoderShape) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = torch.arange(shape.context_rows)
-        last = write_index + rows[: position_ids.shape[2]]  # [S], the row that each position is written to
+        last = chunk.write_index + rows[: chunk.length]  # [S], the row that each position is written to
         mask = rows[None, :] <= last[:, None]  # [S, C]
-        return *chunk_rotation(position_ids, cos, sin, pair_axes), write_index, mask[None, None]
+        return *chunk.rotation(), chunk.write_index, mask[None, None]
 
     def attention(
         self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: tuple[Tensor, ...], shape: DecoderShape

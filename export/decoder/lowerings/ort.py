@@ -20,7 +20,7 @@ from onnxscript import opset18 as op
 from onnxscript.values import Op, Opset
 from torch import Tensor, nn
 
-from export.decoder.graph import DecoderShape, Lowering, chunk_rotation, rotate
+from export.decoder.graph import Chunk, DecoderShape, Lowering, rotate
 
 _MS = Opset("com.microsoft", 1)
 
@@ -63,17 +63,8 @@ def cached_attention(
 
 
 @cached_attention.register_fake
-def _(
-    qkv: Tensor,
-    past_k: Tensor,
-    past_v: Tensor,
-    write_index: Tensor,
-    position_ids: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    num_heads: int,
-    num_kv_heads: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(qkv: Tensor, past_k: Tensor, past_v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *_, num_heads, _ = rest
     out = qkv.new_empty(1, qkv.shape[1], num_heads * past_k.shape[-1])
     return out, torch.empty_like(past_k), torch.empty_like(past_v)
 
@@ -96,14 +87,7 @@ def rotated_attention(
 
 @rotated_attention.register_fake
 def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    past_k: Tensor,
-    past_v: Tensor,
-    write_index: Tensor,
-    num_heads: int,
-    num_kv_heads: int,
+    q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(q), torch.empty_like(past_k), torch.empty_like(past_v)
 
@@ -250,19 +234,11 @@ class OrtLowering(Lowering):
     opset = 18
     translations: ClassVar = TRANSLATIONS
 
-    def start(
-        self,
-        write_index: Tensor,
-        position_ids: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        pair_axes: Tensor | None,
-        shape: DecoderShape,
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    def start(self, chunk: Chunk, shape: DecoderShape) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """The second is None when the tables are the chunk's own: queries and keys are rotated first."""
-        if pair_axes is None:
-            return write_index, position_ids[0], cos, sin
-        return write_index, None, *chunk_rotation(position_ids, cos, sin, pair_axes)
+        if chunk.pair_axes is None:
+            return chunk.write_index, chunk.position_ids[0], chunk.cos, chunk.sin
+        return chunk.write_index, None, *chunk.rotation()
 
     def attention(
         self, qkv: Tensor, past_k: Tensor, past_v: Tensor, shared: tuple[Any, ...], shape: DecoderShape

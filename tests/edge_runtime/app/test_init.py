@@ -43,7 +43,12 @@ def test_what_it_writes_can_be_run_as_it_is_and_with_all_of_it_switched_on(edge_
 
     file = tmp_path / "edge-run.toml"
     file.write_text(re.sub(r"^#(?=[\w\[])", "", file.read_text(), flags=re.M))
-    secrets = {"DOOR_PASSWORD": "x", "ALERTS_SECRET": f"whsec_{'A' * 40}", "MQTT_PASSWORD": "x"}
+    secrets = {
+        "DOOR_PASSWORD": "x",
+        "ALERTS_SECRET": f"whsec_{'A' * 40}",
+        "MQTT_PASSWORD": "x",
+        "WEB_TOKEN": "x",
+    }
     done = edge_run("check", **secrets)
     assert (done.returncode, done.stdout) == (0, "edge-run.toml: can be run\n")
     config = load_config(file)

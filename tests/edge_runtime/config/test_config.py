@@ -289,3 +289,26 @@ def test_numbers_that_no_clock_can_count_are_refused_with_what_is_allowed(write,
     }
     with pytest.raises(ConfigError, match=rf"{table}\.{key}: expected .*(to|at most) 1e\+0[69], got 1e\+"):
         load_config(write(f"{head[table]}\n{key} = {value}\n"))
+
+
+def test_where_the_page_is_served(tmp_path):
+    path = tmp_path / "edge-run.toml"
+    path.write_text(
+        '[web]\naddress = "0.0.0.0:8080"\ntoken_file = "web.token"\nhosts = ["cams.lan"]\n'
+        'tls_certificate = "web.pem"\ntls_key = "web.key"\n'
+    )
+    web = load_config(path).web
+    assert web.address == ("0.0.0.0", 8080) and web.token.file == tmp_path / "web.token"
+    assert web.hosts == ("cams.lan",) and not web.on_loopback
+    assert (web.tls_certificate, web.tls_key) == (tmp_path / "web.pem", tmp_path / "web.key")
+    for wrong, said in (
+        ('address = "8080:x"', "expected HOST:PORT"),
+        ('token = "secret"', "secrets do not belong in this file"),
+        ('tls_key = "web.key"', "tls_certificate: expected beside the other one"),
+        ("hosts = [1]", "expected a list of names"),
+        ('adress = "1"', "did you mean address"),
+    ):
+        path.write_text(f"[web]\n{wrong}\n")
+        with pytest.raises(ConfigError, match=said):
+            load_config(path)
+    assert Config().web.address is None

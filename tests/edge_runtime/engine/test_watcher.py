@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from itertools import count
+
 import numpy as np
 import pytest
 
 import edge_runtime
 from edge_runtime import PolicySettings
 from edge_runtime.errors import ConfigError
+from edge_runtime.events.waiting import Waiting
 
 ALWAYS = PolicySettings(threshold=0.0, repeat_s=0.0)
 
@@ -69,3 +75,74 @@ def test_the_session_decides_the_same(watcher, tiny_bundle):
 def test_a_query_that_cannot_be_asked_is_refused_at_once(watcher):
     with pytest.raises(ConfigError, match="query: "):
         watcher.ask("word " * 2000)
+
+
+def test_questions_change_while_another_thread_pushes(tiny_bundle):
+    with edge_runtime.watch(tiny_bundle, threads=1) as watcher:
+        first = watcher.ask("What does the person do?", policy=ALWAYS)
+        heard, over = [], threading.Event()
+        unsubscribe = watcher.on_response(heard.append)
+
+        def push() -> None:
+            for t in count(1):
+                if over.is_set():
+                    return
+                watcher.push(np.full((64, 64, 3), 37 * t % 256, np.uint8), float(t))
+
+        thread = threading.Thread(target=push)
+        thread.start()
+        try:
+            for number in range(50):
+                id = watcher.ask(f"Question {number}?", policy=ALWAYS)
+                watcher.change(id, text="How many red cars passed by?", paused=True)
+                watcher.change(id, policy=PolicySettings(), paused=False)
+                watcher.withdraw(id)
+            until = time.monotonic() + 20
+            while len(heard) < 5 and time.monotonic() < until:
+                time.sleep(0.01)
+        finally:
+            over.set()
+            thread.join()
+        times = [response.time for response in heard if response.query == first]
+        assert len(times) >= 5 and times == [float(n) for n in range(1, len(times) + 1)]
+        assert watcher.queries == {first: "What does the person do?"}
+        unsubscribe()
+        said = len(heard)
+        assert watcher.push(np.zeros((64, 64, 3), np.uint8), 1e6) and len(heard) == said
+        with pytest.raises(ConfigError, match=r"query q99: no such query .there are: q1.$"):
+            watcher.withdraw("q99")
+        with pytest.raises(ConfigError):
+            watcher.change(first, text=" ")
+        watcher.change(first, paused=True)
+        assert watcher.push(np.zeros((64, 64, 3), np.uint8), 1e6 + 1) == []
+
+
+def test_responses_can_be_waited_for_in_an_event_loop(tiny_bundle):
+    async def listen(watcher) -> list[float]:
+        events = watcher.events()
+        pushed = asyncio.to_thread(push, watcher)
+        task = asyncio.create_task(pushed)
+        times = [response.time async for response in events]
+        await task
+        return times
+
+    def push(watcher) -> None:
+        for t in range(1, 6):
+            watcher.push(np.full((64, 64, 3), 37 * t, np.uint8), float(t))
+        watcher.close()
+
+    with edge_runtime.watch(tiny_bundle, threads=1) as watcher:
+        watcher.ask("What does the person do?", policy=ALWAYS)
+        assert asyncio.run(listen(watcher)) == [1, 2, 3, 4, 5]
+        assert watcher._streams == [] and watcher._feed._receivers == ()
+
+
+def test_who_does_not_read_loses_the_oldest_and_holds_up_nobody():
+    async def fill() -> tuple[list[int], int]:
+        waiting = Waiting[int](3)
+        for number in range(10):
+            waiting.put(number)
+        waiting.end()
+        return [number async for number in waiting], waiting.dropped
+
+    assert asyncio.run(fill()) == ([7, 8, 9], 7)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import SinkError
-from edge_runtime.observability.metrics import MetricsServer, StreamMetrics, render
+from edge_runtime.observability.metrics import MetricsPages, MetricsServer, StreamMetrics, render
 from edge_runtime.observability.telemetry import Histogram, Telemetry
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,7 +80,7 @@ def stream():
 
 def test_what_is_served(stream):
     clock = Clock()
-    server = MetricsServer("127.0.0.1", 0, [stream], [Hook()], clock=clock)
+    server = MetricsServer("127.0.0.1", 0, MetricsPages([stream], [Hook()], clock=clock))
     try:
         status, text = get(server.address, "/metrics")
         assert status == 200
@@ -111,7 +111,7 @@ def test_what_is_served(stream):
 
 def test_ready_means_that_frames_flow_and_live_that_the_loop_turns(stream):
     clock = Clock()
-    server = MetricsServer("127.0.0.1", 0, [stream], clock=clock)
+    server = MetricsServer("127.0.0.1", 0, MetricsPages([stream], clock=clock))
     try:
         assert get(server.address, "/health/live")[0] == 503
         assert get(server.address, "/health/ready") == (503, 'do"or: no frames yet\n')
@@ -129,7 +129,7 @@ def test_ready_means_that_frames_flow_and_live_that_the_loop_turns(stream):
 def test_of_several_streams_one_that_ended_is_no_trouble_and_one_that_failed_is(stream):
     other = StreamMetrics("hall", 1.0, Telemetry(), Camera())
     clock = Clock()
-    server = MetricsServer("127.0.0.1", 0, [stream, other], clock=clock)
+    server = MetricsServer("127.0.0.1", 0, MetricsPages([stream, other], clock=clock))
     try:
         for one in (stream, other):
             one.telemetry.last_step = one.telemetry.last_frame = 100.0
@@ -150,7 +150,7 @@ def test_a_slow_stream_is_given_its_time():
 
 
 def test_a_client_that_says_nothing_holds_up_nobody(stream):
-    server = MetricsServer("127.0.0.1", 0, [stream])
+    server = MetricsServer("127.0.0.1", 0, MetricsPages([stream]))
     host, _, port = server.address.rpartition(":")
     try:
         with socket.create_connection((host, int(port))):
@@ -163,7 +163,7 @@ def test_an_address_that_is_taken_is_an_error(stream):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SinkError, match=f"127.0.0.1:{port}: .*--metrics"):
-            MetricsServer("127.0.0.1", port, [stream])
+            MetricsServer("127.0.0.1", port, MetricsPages([stream]))
 
 
 def test_without_a_frame_nothing_is_made_up():

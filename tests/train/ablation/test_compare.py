@@ -41,7 +41,7 @@ path = "{folder}/a.jsonl"
 questions = 5
 [[tests]]
 name = "quiet"
-path = "{folder}/quiet.jsonl"
+path = "{folder}/negatives.jsonl"
 """
 
 
@@ -51,7 +51,7 @@ def spec(tmp_path, sft_recipe, as_toml):
     as_toml(replace(sft_recipe, run=replace(sft_recipe.run, epochs=2)), "base")
     questions = read_annotations(tmp_path / "a.jsonl")
     write_annotations(
-        tmp_path / "quiet.jsonl", [replace(q, id=f"{q.id}/quiet", answers=()) for q in questions]
+        tmp_path / "negatives.jsonl", [replace(q, id=f"{q.id}/quiet", answers=()) for q in questions]
     )
     path = tmp_path / "comparison.toml"
     path.write_text(SPEC.format(folder=tmp_path))

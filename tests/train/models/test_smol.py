@@ -137,7 +137,7 @@ ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "train" / "recipes"
 
 
-@pytest.mark.parametrize("name", ["smol-align", "smol-pieces", "smol-sft"])
+@pytest.mark.parametrize("name", ["smol-pretrain", "smol-chunks", "smol-sft"])
 def test_the_shipped_recipes_speak_smols_protocol_and_train_the_same_adapters(name):
     recipe = load_recipe(RECIPES / f"{name}.toml")
     assert recipe.protocol == smol_stream_format()

@@ -15,7 +15,7 @@ def asked(tiny_model, tmp_path):
     tiny = tiny_model
     save_checkpoint(tmp_path / "tiny", tiny.model, tiny.tokenizer, tiny.stream_format, ["OU"], {}, {})
     cache = FeatureCache(tmp_path / "cache")
-    files = {"answered.jsonl": [], "quiet.jsonl": []}
+    files = {"answered.jsonl": [], "negatives.jsonl": []}
     for i in range(5):
         clip = tmp_path / f"{i}.mp4"
         clip.write_bytes(bytes([i]))
@@ -24,7 +24,7 @@ def asked(tiny_model, tmp_path):
         answers = [{"start": 2.0, "end": 3.0, "text": "nothing"}] if i < 3 else []
         record = {"id": f"q{i}", "video": clip.name, "duration": 7.0, "task": "OU", "answers": answers}
         line = json.dumps({**record, "query": {"time": 1.0, "text": "What?"}})
-        files["answered.jsonl" if answers else "quiet.jsonl"].append(line)
+        files["answered.jsonl" if answers else "negatives.jsonl"].append(line)
     for name, lines in files.items():
         (tmp_path / name).write_text("\n".join(lines))
     paths = [str(tmp_path / name) for name in ("tiny", *files)]

@@ -14,8 +14,8 @@ import termios
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.metric.progress import Progress
 from train import progress
-from train.progress import Progress
 from train.sft.run import run_sft
 
 ROOT = Path(__file__).parents[3]
@@ -82,7 +82,7 @@ def test_short_trainings_show_their_loss(sft_recipe, capsys):
 def test_a_line_does_not_break_the_bar():
     """In a real terminal: the bar is wiped before the line and drawn again below it."""
     code = (
-        "from train.progress import Progress, say\n"
+        "from benchmarks.metric.progress import Progress, say\n"
         "with Progress(2, 'sft') as shown:\n"
         "    shown.advance(loss=1.0)\n"
         "    say('validation')\n"

@@ -16,7 +16,7 @@ def test_figures_of_each_file_at_each_threshold(asked, tmp_path):
     )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    quiet = found[str(tmp_path / "quiet.jsonl")]
+    quiet = found[str(tmp_path / "negatives.jsonl")]
     assert quiet["0.999"]["false_alarms"]["responses"] < quiet["0.001"]["false_alarms"]["responses"]
     assert "f1" not in quiet["0.001"] and quiet["0.001"]["questions"] == 2
 
@@ -30,7 +30,7 @@ def test_figures_of_each_file_at_each_threshold(asked, tmp_path):
 def test_table_at_the_checkpoints_own_threshold(asked):
     result = CliRunner().invoke(main, ["score", *asked, "--questions", "1", "--ceiling"])
     assert result.exit_code == 0, result.output
-    first, second = result.stdout.split("quiet.jsonl")
+    first, second = result.stdout.split("negatives.jsonl")
     assert "W-Avg" in first and "false alarms" not in first
     assert first.count("│ ceiling") == 1
     assert "false alarms" in second and "W-Avg" not in second and second.count("│ 0.5") == 1

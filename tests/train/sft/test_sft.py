@@ -21,7 +21,8 @@ from train.data.encode import OffsetSampling
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig
 from train.sft.losses import DecisionIds
-from train.sft.recipe import Data, LossSettings, Optimizer, Run, load_recipe
+from train.sft.optimizer import Optimizer
+from train.sft.recipe import Data, LossSettings, Run, load_recipe
 from train.sft.run import prepare, run_sft
 from train.sft.schedule import TimedCosine
 from train.sft.teacher_forced import count, rates
@@ -254,7 +255,7 @@ def write(tmp_path, text):
 GOOD = 'output = "out"\n[data]\ntrain = [{path = "a.jsonl"}]\n'
 
 
-@pytest.mark.parametrize("name", ["nano-align", "nano-pieces", "nano-sft", "nano-more"])
+@pytest.mark.parametrize("name", ["nano-pretrain", "nano-chunks", "nano-sft", "nano-more"])
 def test_the_shipped_recipes_are_of_one_model(name):
     recipe = load_recipe(Path(__file__).parents[3] / "train" / "recipes" / f"{name}.toml")
     assert recipe.model == CompactConfig(motion=True)

@@ -7,7 +7,7 @@ import pytest
 
 from train.config.errors import RecipeError
 from train.models.checkpoint import load_checkpoint
-from train.sft.recipe import Optimizer
+from train.sft.optimizer import Optimizer
 from train.sft.run import prepare, run_sft
 
 

@@ -137,14 +137,24 @@ def test_annotation_lines_are_json(tmp_path):
         assert json.loads(line)["rubric"][0]["check"]["kind"]
 
 
-def test_quiet_questions_ask_for_what_the_clip_never_shows(tmp_path):
+def test_negatives_ask_for_what_the_clip_never_shows(tmp_path):
     done = CliRunner().invoke(
         main,
-        ["quiet", "--split", "test", "--seed", "3", "--count", "40", "--out", str(tmp_path / "quiet.jsonl")],
+        [
+            "negatives",
+            "--split",
+            "test",
+            "--seed",
+            "3",
+            "--count",
+            "40",
+            "--out",
+            str(tmp_path / "negatives.jsonl"),
+        ],
         catch_exceptions=False,
     )
     assert done.exit_code == 0
-    asked = read_annotations(tmp_path / "quiet.jsonl")
+    asked = read_annotations(tmp_path / "negatives.jsonl")
     assert {a.task for a in asked} == {"EU", "OU", "AA", "TP", "TG"}
     for question in asked:
         index = int(question.id.split("/")[0].rpartition("-")[2])

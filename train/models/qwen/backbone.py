@@ -16,11 +16,12 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from edge_runtime.bundle.verification import file_sha256
 from edge_runtime.errors import first_line
 from train.models.chat_template import plain
 from train.models.checkpoint import save_checkpoint
 from train.models.qwen.model import WHOLE, QwenConfig, QwenModel, qwen_stream_format, take_apart
-from train.models.qwen.vision import TOWER, QwenVision, file_sha256, tower_weights
+from train.models.qwen.vision import TOWER, QwenVision, tower_weights
 from train.models.registry import OUT, Backbone, BackboneError, known_fields
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from edge_runtime.bundle.verification import file_sha256
 from train.models.vision import Encode
 
 TOWER = "vision.safetensors"
@@ -130,14 +131,6 @@ def tower_weights(tower: nn.Module) -> dict[str, Tensor]:
         for name, tensor in tower.state_dict().items()
         if not name.startswith(("merger.", "deepstack_merger_list."))
     }
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 24):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class _Side(nn.Module):

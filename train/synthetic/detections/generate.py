@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.metric.annotations import dump_line
+from benchmarks.metric.progress import Progress
 from edge_runtime.atomic_write import whole_file
 from train.models.checkpoint import KNOWLEDGE
 from train.models.perception.detections import Detections
@@ -26,7 +27,6 @@ from train.models.perception.features import describe, width
 from train.models.perception.nanodet import CLASSES
 from train.models.perception.tracker import Slots, TrackerConfig, track
 from train.models.perception.zones import no_zones
-from train.progress import Progress
 from train.synthetic.detections.captions import captions
 from train.synthetic.detections.detector import detect
 from train.synthetic.detections.facts import Facts, Question

@@ -50,7 +50,7 @@ def generate_command(
     click.echo(str(path))
 
 
-@main.command("quiet")
+@main.command("negatives")
 @click.option("--seed", type=click.IntRange(min=0), required=True, help="Of the clips.")
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Number of clips.")
 @click.option("--split", type=click.Choice(SPLITS), default="train", show_default=True)

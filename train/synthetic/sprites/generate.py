@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.metric.progress import Progress
 from edge_runtime.atomic_write import write_whole
-from train.progress import Progress
 from train.synthetic.sprites.questions import ask_all
 from train.synthetic.sprites.scenes import catalog
 from train.synthetic.sprites.scenes.kitchen import kitchen_story

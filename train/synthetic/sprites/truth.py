@@ -1,6 +1,6 @@
 """What the frames of a generated clip show: sprites with their places, and what actors are doing.
 
-A clip is told by its name, from which its story can be made again.
+A clip is identified by its name, from which its story can be made again.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from benchmarks.latency.bench.load.watcher import Sample
 
 _POLL_S = 0.2
 _PATIENCE_S = 20.0
-"""How long a camera may take to its first picture, and be away later."""
+"""How long a camera may take to its first frame, and be away later."""
 
 
 def run_cameras(
@@ -26,9 +26,9 @@ def run_cameras(
     step: Callable[[Arrival], Sample],
     on_second: OnSecond = lambda elapsed, done: None,
 ) -> Run:
-    """Watch ``address`` over ``streams`` connections for ``duration_s`` from the first picture of all on.
+    """Watch ``address`` over ``streams`` connections for ``duration_s`` from the first frame of all on.
 
-    ``size``: width and height of the pictures. Raises SourceError when the camera fails or stays away.
+    ``size``: width and height of the frames. Raises SourceError when the camera fails or stays away.
     """
     from pipelines.camera import CameraOptions, Frame, open_camera
 

@@ -49,7 +49,7 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """A picture that came. Times are clock seconds; a stage that cannot be told is None."""
+    """A frame that came. Times are clock seconds; a stage that is not known is None."""
 
     stream: int
     number: int
@@ -122,7 +122,7 @@ class Slots:
 def feed(
     schedule: Schedule,
     stream: int,
-    picture: Callable[[], NDArray[np.uint8]],
+    frame: Callable[[], NDArray[np.uint8]],
     slots: Slots,
     clock: Callable[[], float],
     wait: Callable[[float], Any],
@@ -142,5 +142,5 @@ def feed(
         if started > schedule.end + grace_s:
             slots.never_came(stream, due)
             continue
-        image = picture()
+        image = frame()
         slots.put(Arrival(stream, number, due, clock(), image, started))

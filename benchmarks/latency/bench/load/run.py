@@ -17,7 +17,7 @@ from benchmarks.latency.facts import resident_mb
 _POLL_S = 0.2
 """How long the model waits for a frame before it looks whether there will be any more."""
 
-Picture = Callable[[], NDArray[np.uint8]]
+NextFrame = Callable[[], NDArray[np.uint8]]
 Feeder = Callable[[int, Slots, threading.Event], None]
 OnSecond = Callable[[float, int], None]
 """Is called about once a second with the seconds since the start and the decisions so far."""
@@ -65,20 +65,20 @@ class Run:
 def run_open_loop(
     rate: float,
     duration_s: float,
-    pictures: Sequence[Picture],
+    frames: Sequence[NextFrame],
     step: Callable[[Arrival], Sample],
     on_second: OnSecond = lambda elapsed, done: None,
 ) -> Run:
-    """Load ``step`` with one stream per entry of ``pictures``; each entry is called in a thread of its own.
+    """Load ``step`` with one stream per entry of ``frames``; each entry is called in a thread of its own.
 
-    Ctrl-C ends the run early and keeps what was measured. Errors of ``pictures`` and ``step`` are raised.
+    Ctrl-C ends the run early and keeps what was measured. Errors of ``frames`` and ``step`` are raised.
     """
     # A moment ahead, so that the threads stand ready when the first frame is due.
-    schedule = Schedule(rate, len(pictures), time.monotonic() + 0.05, duration_s)
+    schedule = Schedule(rate, len(frames), time.monotonic() + 0.05, duration_s)
     grace_s = max(1.0, 2 / rate)
 
     def feeder(stream: int, slots: Slots, stop: threading.Event) -> None:
-        feed(schedule, stream, pictures[stream], slots, time.monotonic, stop.wait, grace_s)
+        feed(schedule, stream, frames[stream], slots, time.monotonic, stop.wait, grace_s)
 
     return run_feeders(schedule, feeder, step, on_second, schedule.offered)
 

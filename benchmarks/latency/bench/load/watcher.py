@@ -1,4 +1,4 @@
-"""The timestep that is measured: what ``edge-run`` does with a picture, each stage timed by itself."""
+"""The timestep that is measured: what ``edge-run`` does with a frame, each stage timed by itself."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Watcher:
         }
         if "evict" in timing:
             stages["evict"] = evict
-        if arrival.started is None:  # capture, transport and decoding are one to whoever gets the picture
+        if arrival.started is None:  # capture, transport and decoding are one value here
             stages["decode"] = (arrival.ready - arrival.due) * 1e3
         else:
             stages["late"] = (arrival.started - arrival.due) * 1e3

@@ -38,8 +38,8 @@ CRITERION = (
 @dataclass(frozen=True)
 class Settings:
     source: str
-    picture: tuple[int, ...]
-    """Width and height of the source's pictures."""
+    frame_size: tuple[int, ...]
+    """Width and height of the source's frames."""
     rate: float
     streams: int
     duration_s: float
@@ -100,7 +100,7 @@ def build_report(found: Measurement) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": {**asked, "picture": list(found.settings.picture)},
+        "settings": {**asked, "frame_size": list(found.settings.frame_size)},
         "device": found.device,
         "model": bundle_facts(model.bundle),
         "engine": model.backend,
@@ -149,29 +149,33 @@ def build_report(found: Measurement) -> dict[str, Any]:
 
 def remarks(report: dict[str, Any]) -> list[str]:
     """What a reader must know before he believes the numbers."""
-    told = []
+    notes = []
     n, load, device = report["latency"]["decision_ms"]["n"], report["load"], report["device"]
     if n < TAIL_NEEDS:
-        told.append(f"p99 is not measured: it needs {TAIL_NEEDS} decisions, there are {n}; run it longer")
+        notes.append(f"p99 is not measured: it needs {TAIL_NEEDS} decisions, there are {n}; run it longer")
     if not report["warm_up"]["steady"]:
-        told.append("the machine did not become steady in the warm-up: expect other numbers the next time")
+        notes.append("the machine did not become steady in the warm-up: expect other numbers the next time")
     busy = (device.get("load_before") or [0.0])[0]
     if busy > 0.5 * device.get("cores", 1):
-        told.append(f"the machine was busy beforehand (load {busy:.1f} on {device['cores']} cores)")
+        notes.append(f"the machine was busy beforehand (load {busy:.1f} on {device['cores']} cores)")
     if report["sensors"]["throttled"] is True:
-        told.append("the machine was throttled while it was measured: the numbers are those of a hot machine")
+        notes.append(
+            "the machine was throttled while it was measured: the numbers are those of a hot machine"
+        )
     if load["interrupted"]:
-        told.append("stopped before its end")
+        notes.append("stopped before its end")
     share = report["roofline"]["share_of_floor"]
     if isinstance(share, float) and share > 1:
-        told.append("faster than the floor: the machine was slower when its rates were measured")
+        notes.append("faster than the floor: the machine was slower when its rates were measured")
     if report["roofline"]["weights_fit_last_cache"] is True:
-        told.append("the weights fit into the processor's last cache: memory bandwidth need not bound a step")
+        notes.append(
+            "the weights fit into the processor's last cache: memory bandwidth need not bound a step"
+        )
     if report["latency"]["clock"] == CLOCK[True]:
-        told.append("decode is the time from capture to picture: transport, buffering and decoding together")
+        notes.append("decode is the time from capture to frame: transport, buffering and decoding together")
     if report["settings"]["source"] == "world":
-        told.append("world is the clip that comes with the program, looped and changed from lap to lap")
-    return told
+        notes.append("world is the clip that comes with the program, looped and changed from lap to lap")
+    return notes
 
 
 def _mb(value: float | None) -> float | str:

@@ -78,7 +78,7 @@ def _row(name: str, a: float | str, b: float | str) -> Row:
 
 
 def _warnings(a: dict[str, Any], b: dict[str, Any], ratio: float | None) -> list[str]:
-    told = []
+    notes = []
     facts = {
         "device": lambda r: r["device"].get("device") or r["device"].get("processor"),
         "cores": lambda r: r["device"].get("cores"),
@@ -96,26 +96,26 @@ def _warnings(a: dict[str, Any], b: dict[str, Any], ratio: float | None) -> list
     }
     for name, read in facts.items():
         if read(a) != read(b):
-            told.append(f"different {name}: {_words(read(a))} and {_words(read(b))}")
+            notes.append(f"different {name}: {_words(read(a))} and {_words(read(b))}")
     for label, report in (("A", a), ("B", b)):
         n = report["latency"]["decision_ms"]["n"]
         if n < TAIL_NEEDS:
-            told.append(f"{label} has {n} decisions: p90 and max are few values, p99 is not measured")
-        told += [
+            notes.append(f"{label} has {n} decisions: p90 and max are few values, p99 is not measured")
+        notes += [
             f"{label}: {remark}" for remark in report["remarks"] if "busy" in remark or "steady" in remark
         ]
         if report["sensors"]["throttled"] is True:
-            told.append(f"{label} was measured on a throttled machine")
+            notes.append(f"{label} was measured on a throttled machine")
         if report["load"]["dropped"]:
-            told.append(f"{label} dropped frames: its latencies are those of an overloaded machine")
+            notes.append(f"{label} dropped frames: its latencies are those of an overloaded machine")
     spreads = [spread for spread in (noise(a), noise(b)) if spread is not None]
     if len(spreads) < 2:
-        told.append("too short to tell noise from change; measure both for longer")
+        notes.append("too short to tell noise from change; measure both for longer")
     elif ratio is not None and abs(ratio - 1) <= sum(spreads):
-        told.append(
+        notes.append(
             f"the p50 ratio {ratio:.2f} lies within the noise of the two runs (+-{100 * sum(spreads):.0f} %)"
         )
-    return told
+    return notes
 
 
 def _words(value: Any) -> str:

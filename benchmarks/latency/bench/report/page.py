@@ -110,7 +110,7 @@ def _device_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("system", str(device.get("system", NOT_MEASURED))),
         ("packages", packages or NOT_MEASURED),
         ("model", f"{model['name']} {model['precision']}, sha256 {model['sha256_of_manifest'][:12]}"),
-        ("picture", f"{width} x {height}, {model['tokens_per_frame']} tokens a frame"),
+        ("frame", f"{width} x {height}, {model['tokens_per_frame']} tokens a frame"),
         ("commit", str(device.get("commit", NOT_MEASURED))[:12]),
         ("measured", report["created"]),
     ]
@@ -133,9 +133,9 @@ def _table(report: dict[str, Any]) -> str:
 
 def _histograms(report: dict[str, Any]) -> str:
     return "".join(
-        f"<figure><h3>{_text(name)}</h3>{draw_histogram(told['edges_ms'], told['counts'])}</figure>"
-        for name, told in report["histograms"].items()
-        if told["counts"]
+        f"<figure><h3>{_text(name)}</h3>{draw_histogram(histogram['edges_ms'], histogram['counts'])}</figure>"
+        for name, histogram in report["histograms"].items()
+        if histogram["counts"]
     )
 
 

@@ -21,11 +21,11 @@ _BUCKETS_PER_DECADE = 20
 
 def statistic(values: Sequence[float]) -> dict[str, float | int | str]:
     """n, mean, p50, p90, p99 (only of 1000 values and more) and max; ``not measured`` for what is missing."""
-    told = summarise(values)
+    figures = summarise(values)
     row: dict[str, float | int | str] = {"n": len(values)}
     row["mean"] = round(float(np.mean(values)), 3) if len(values) else NOT_MEASURED
     for key in ("p50", "p90", "p99", "max"):
-        value = told.get(key)
+        value = figures.get(key)
         row[key] = NOT_MEASURED if value is None else value
     return row
 

@@ -59,7 +59,7 @@ def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     roof, cold, warm = report["roofline"], report["cold_start"], report["warm_up"]
     sensors, maximum, soak = report["sensors"], report["maximum"], report["soak"]
     steady = "steady" if warm["steady"] else "not steady"
-    told = [
+    rows = [
         (
             "frames",
             f"{load['offered']} offered, {load['processed']} processed, {load['dropped']} dropped (longest "
@@ -89,14 +89,14 @@ def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
             f"{maximum['rate_one_stream'] or 'not even 1'} fps on one stream; "
             f"{maximum['streams_at_rate'] or 'not even 1'} streams at {report['settings']['rate']:g} fps"
         )
-        told.append(("highest load", text))
+        rows.append(("highest load", text))
     if soak != NOT_MEASURED:
         text = (
             f"p50 of the last {soak['span_s']:g} s / first: {_cell(soak['last_over_first_p50'])}, memory "
             f"grew by {_with(soak['rss_growth_mb'], 'MB')}"
         )
-        told.append(("soak", text))
-    return told
+        rows.append(("soak", text))
+    return rows
 
 
 def _cell(value: float | str) -> str:

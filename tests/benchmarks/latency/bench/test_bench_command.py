@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from benchmarks.latency.bench import measure as measure_module
-from benchmarks.latency.bench.load.pictures import WORLD_CLIP, LoopedClip
+from benchmarks.latency.bench.load.clip import WORLD_CLIP, LoopedClip
 from benchmarks.latency.bench.load.run import Run
 from benchmarks.latency.bench.load.watcher import STAGES, Sample
 from benchmarks.latency.bench.measure import Plan, Sources, find_maximum, measure
@@ -315,7 +315,7 @@ def test_a_file_as_source_and_no_speech(tiny_bundle):
         threads=1,
     )
     report = measure(plan, lambda line: None)
-    assert report["settings"]["picture"] == [224, 224]
+    assert report["settings"]["frame_size"] == [224, 224]
     assert report["latency"]["first_token_ms"]["n"] == 0
     assert report["latency"]["first_token_ms"]["p50"] == "not measured"
     assert report["soak"] == report["maximum"] == "not measured"

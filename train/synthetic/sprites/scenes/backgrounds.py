@@ -47,10 +47,10 @@ def still(rng: np.random.Generator) -> Callable[[float, float], Image.Image]:
         mix = 0.3 * ((x // period + y // period) % 2)
     else:  # clouds, leaves, marble
         mix = 0.5 + 0.5 * _noise(rng, int(rng.integers(3, 9)), width, SIZE)
-    picture = a + (b - a) * mix[..., None]
-    picture += rng.uniform(0, 14) * _noise(rng, int(rng.integers(4, 40)), width, SIZE)[..., None]
-    picture += rng.normal(0, rng.uniform(0, 4), picture.shape)
-    whole = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    image = a + (b - a) * mix[..., None]
+    image += rng.uniform(0, 14) * _noise(rng, int(rng.integers(4, 40)), width, SIZE)[..., None]
+    image += rng.normal(0, rng.uniform(0, 4), image.shape)
+    whole = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
 
     def backdrop(t: float, pan: float) -> Image.Image:
         left = MARGIN + round(float(np.clip(pan, -MARGIN, MARGIN)))
@@ -79,9 +79,9 @@ def walking(rng: np.random.Generator, speed: float) -> Callable[[float, float], 
     period, strength = rng.uniform(0.8, 1.6), rng.uniform(10, 26)
 
     def backdrop(t: float, pan: float) -> Image.Image:
-        picture = base.copy()
+        image = base.copy()
         lines = (((depth + speed * t) / period) % 1.0 < 0.15) & (rows >= HORIZON) & (depth < 12)
-        picture[lines] -= strength
-        return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+        image[lines] -= strength
+        return Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
 
     return backdrop

@@ -42,7 +42,7 @@ STATEFUL: dict[str, dict[str, str]] = {
     "hand": {"a fist": "✊", "open": "✋", "a thumbs up": "👍"},
     "heart": {"whole": "❤️", "broken": "💔"},
 }
-"""Objects and the pictures of their states; an answer says "The lock is now open."."""
+"""Objects and the images of their states; an answer says "The lock is now open."."""
 
 ANOMALIES: dict[str, str] = {
     "fire": "🔥", "explosion": "💥", "intruder": "🥷", "leak": "💧", "ghost": "👻", "meteor": "☄️",

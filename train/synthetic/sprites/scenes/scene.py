@@ -74,7 +74,7 @@ class Actor:
     looks: list[tuple[float, str]] = field(default_factory=list)
     """(time, sprite key) from when on it looks so; the name itself when empty."""
     bob: float = 0.0
-    """Phase of the idle bobbing, so that nothing but the named events tells actors apart from a still."""
+    """Phase of the idle bobbing, so that nothing but the named events sets actors apart from a still."""
 
     @classmethod
     def make(
@@ -90,14 +90,14 @@ class Actor:
         return current
 
     def visible(self, t: float) -> bool:
-        """At least about half of it is on the picture and it is opaque enough to be seen."""
+        """At least about half of it is on the frame and it is opaque enough to be seen."""
         inside = -4 <= self.x.at(t) <= SIZE + 4 and -4 <= self.y.at(t) <= SIZE + 4
         return inside and self.opacity.at(t) > 0.5 and self.size.at(t) >= 12
 
 
 @dataclass
 class Scene:
-    """What a clip shows. ``backdrop(t, camera_x)`` is the picture behind the actors, RGB, SIZE x SIZE."""
+    """What a clip shows. ``backdrop(t, camera_x)`` is the image behind the actors, RGB, SIZE x SIZE."""
 
     duration: float
     backdrop: Callable[[float, float], Image.Image]

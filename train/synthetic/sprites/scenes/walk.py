@@ -1,7 +1,7 @@
 """A walk: obstacles come nearer along a path, some in the way, some passing by at the side.
 
 With time to contact ``c`` an obstacle lies ``1 + NEARNESS * c`` contact distances away, so its size on the
-picture is ``contact size / (1 + NEARNESS * c)``: the true perspective of an approach at constant speed.
+frame is ``contact size / (1 + NEARNESS * c)``: the true perspective of an approach at constant speed.
 """
 
 from __future__ import annotations
@@ -59,6 +59,6 @@ def _approach(rng: np.random.Generator, name: str, contact: float, nearness: flo
                 track.jump_to(when, value)
             else:
                 track.reach(when, value)
-    # At contact a hazard is stepped around: it slips off the picture to the side.
+    # At contact a hazard is stepped around: it slips off the frame to the side.
     actor.x.glide(max(contact, first), max(contact, first) + 0.4, SIZE / 2 + (side or 1.0) * 320)
     return actor

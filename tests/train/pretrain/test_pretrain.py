@@ -16,13 +16,13 @@ from train.data.features import ClipFeatures, FeatureCache
 from train.models.checkpoint import load_checkpoint
 from train.models.compact.model import CompactConfig, CompactModel
 from train.models.tokenizer import train_tokenizer
-from train.pretrain.align import AlignSettings, align
 from train.pretrain.frame_captioning import (
     FrameCaptioningSettings,
     attention_layers,
     facts_of,
     train_frame_captioning,
 )
+from train.pretrain.regions import RegionSettings, pretrain_regions
 from train.pretrain.run import run_pretraining
 from train.sft.recipe import Data, SFTRecipe
 from train.synthetic.sprites.generate import WorldConfig, generate, make_story
@@ -153,7 +153,9 @@ def test_both_halves_learn(tmp_path):
     tokenizer = train_tokenizer(corpus(), 2048)
     torch.manual_seed(0)
     model = CompactModel(CompactConfig(num_layers=2, motion=True))
-    seen = align(model, tokenizer, clips, cache, AlignSettings(epochs=15, clips_per_step=1), lambda _: None)
+    seen = pretrain_regions(
+        model, tokenizer, clips, cache, RegionSettings(epochs=15, clips_per_step=1), lambda _: None
+    )
     assert seen["recall"] > 0.1 and "doing_recall" in seen
     lines: list[str] = []
     settings = FrameCaptioningSettings(steps=120, names_first=70, batch_size=16)

@@ -1,7 +1,7 @@
 """Pretraining of the projector: it learns to put names and places into visual tokens.
 
 The paper starts from backbones whose projector already speaks the decoder's language; `nano` has none. Here
-every visual token is asked, by a linear reading, which sprites are centred in its region of the picture and
+every visual token is asked, by a linear reading, which sprites are centred in its region of the frame and
 where, how large and how turned each is; a model with ``motion`` is also asked what has been happening there
 since the frame before. Names and doings are read against the embeddings of the words that say them, so that
 seeing a thing and reading its name look alike to the decoder. No decoder runs, so an epoch takes a
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from benchmarks.metric.progress import Progress
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.compact.model import CompactModel
-from train.progress import Progress
 from train.synthetic.sprites.scenes.catalog import sprite_table
 from train.synthetic.sprites.scenes.scene import SIZE
 from train.synthetic.sprites.scenes.stage import VERBS
@@ -35,7 +35,7 @@ whisper in tokens that shout names, and the decoder does not hear them."""
 
 
 @dataclass(frozen=True)
-class AlignSettings:
+class RegionSettings:
     """``clips_per_step``: all frames of so many clips make a batch."""
 
     epochs: int = 6
@@ -80,12 +80,12 @@ class Reader(nn.Module):
         )
 
 
-def align(
+def pretrain_regions(
     model: CompactModel,
     tokenizer: Tokenizer,
     clips: list[Path],
     cache: FeatureCache,
-    settings: AlignSettings,
+    settings: RegionSettings,
     say: Callable[[str], None],
 ) -> dict[str, float]:
     """Train ``model.projector`` in place on ``clips``, whose features are in ``cache``.
@@ -188,7 +188,7 @@ def _loss(
     reader: Reader,
     clips: list[ClipFeatures],
     truths: list[FrameTruth],
-    settings: AlignSettings,
+    settings: RegionSettings,
 ) -> Tensor:
     reading, truth = _read(model, reader, clips, truths)
 

@@ -1,6 +1,6 @@
-"""Where the pictures come from: a clip, decoded while it is measured, looped, never the same picture twice.
+"""Where the frames come from: a clip, decoded while it is measured, looped, never the same frame twice.
 
-A picture that is shown again finds its values in the caches and measures too well. So each lap over the clip
+A frame that is shown again finds its values in the caches and measures too well. So each lap over the clip
 is shifted by a few pixels and a little brighter or darker than the one before.
 """
 
@@ -23,7 +23,7 @@ WORLD_CLIP = SAMPLES / "sample.mp4"
 
 
 class LoopedClip:
-    """``next()``: the next picture of the clip, uint8 [H, W, 3] RGB. For one thread at a time.
+    """``next()``: the next frame of the clip, uint8 [H, W, 3] RGB. For one thread at a time.
 
     ``first_lap``: streams that show the same clip start at different laps, so that they differ as well.
     """
@@ -31,18 +31,18 @@ class LoopedClip:
     def __init__(self, path: Path, first_lap: int = 0) -> None:
         self._path = path
         self._lap = first_lap
-        self._pictures: Iterator[NDArray[np.uint8]] = iter(())
+        self._frames: Iterator[NDArray[np.uint8]] = iter(())
         self.size = self._look()
 
     def next(self) -> NDArray[np.uint8]:
         """Raises SourceError for a clip that cannot be decoded."""
         for _ in range(2):  # the rest of this lap, or the next one
-            picture = next(self._pictures, None)
-            if picture is not None:
-                return changed(picture, self._lap)
+            frame = next(self._frames, None)
+            if frame is not None:
+                return changed(frame, self._lap)
             self._lap += 1
-            self._pictures = self._decode()
-        raise SourceError(f"{self._path}: no picture could be decoded; choose another --source")
+            self._frames = self._decode()
+        raise SourceError(f"{self._path}: no frame could be decoded; choose another --source")
 
     def _look(self) -> tuple[int, int]:
         """Width and height. Raises SourceError when there is nothing to decode."""
@@ -68,9 +68,9 @@ class LoopedClip:
         return SourceError(f"{self._path}: cannot be decoded ({reason}); choose another --source")
 
 
-def changed(picture: NDArray[np.uint8], lap: int) -> NDArray[np.uint8]:
-    """The picture as lap ``lap`` shows it: shifted, and its brightness moved within +-8 of 255."""
-    shifted = np.roll(picture, (lap * 3, lap * 5), axis=(0, 1))
+def changed(frame: NDArray[np.uint8], lap: int) -> NDArray[np.uint8]:
+    """The frame as lap ``lap`` shows it: shifted, and its brightness moved within +-8 of 255."""
+    shifted = np.roll(frame, (lap * 3, lap * 5), axis=(0, 1))
     offset = lap * 7 % 17 - 8
     # Saturating: a wrapped value would turn white into black.
     if offset >= 0:

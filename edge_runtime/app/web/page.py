@@ -1,0 +1,21 @@
+"""The page at ``/`` and its files at ``/static/``, from the folder ``static`` beside this module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+STATIC = Path(__file__).parent / "static"
+
+
+def add_page(app: FastAPI, static: Path = STATIC) -> None:
+    """Serve ``index.html`` of ``static`` at ``/``, and all of its files."""
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(static / "index.html", headers={"cache-control": "no-cache"})
+
+    app.mount("/static", StaticFiles(directory=static), name="static")
