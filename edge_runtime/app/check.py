@@ -19,6 +19,7 @@ from edge_runtime.bundle.manifest import load_bundle
 from edge_runtime.config.certificates import check_certificates
 from edge_runtime.config.key_lines import KeyPath
 from edge_runtime.config.secret import Secret
+from edge_runtime.engine.zones import zone_grid
 from edge_runtime.errors import BundleError, ConfigError, EdgeError, Finding, SinkError, Status
 from edge_runtime.sinks.file import FileConfig
 
@@ -28,7 +29,7 @@ def check(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Conf
     config, mistakes = read_config(path)
     findings = list(mistakes)
     if config.file is not None:  # it is TOML
-        for examine in (_bundle, _outputs, _web, _cameras, _sinks):
+        for examine in (_bundle, _zones, _outputs, _web, _cameras, _sinks):
             findings += examine(config, environment)
     return config, sorted(findings, key=lambda finding: finding.line or 0)
 
@@ -49,6 +50,22 @@ def _bundle(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]
         load_bundle(config.runtime.bundle)
     except BundleError as err:
         yield _fail(config, ("runtime", "bundle"), err)
+
+
+def _zones(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """That the bundle knows zones, and that each lies in what its camera shows."""
+    if not any(camera.zones for camera in config.cameras):
+        return
+    try:
+        bundle = load_bundle(config.runtime.bundle)
+    except BundleError:
+        return  # said already
+    for index, camera in enumerate(config.cameras):
+        try:
+            if camera.zones:
+                zone_grid(bundle, camera.zones, camera.options.framing)
+        except EdgeError as err:
+            yield _fail(config, ("camera", index, "zone"), err)
 
 
 def _outputs(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:

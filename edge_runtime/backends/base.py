@@ -21,27 +21,33 @@ class VisionGraph(Protocol):
     """Frames to visual tokens. Remembers nothing: safe to call from several threads."""
 
     def run(
-        self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
+        self,
+        pixels: NDArray[np.float32],
+        previous: NDArray[np.float32] | None,
+        zones: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """``pixels`` [1, 3, H, W] -> ``tokens`` [1, V, D] and this frame's features.
 
         ``previous``: the features of the frame before, None for the first of a stream. A graph that looks at
-        one frame alone ignores them and gives None. Raises BackendError.
+        one frame alone ignores them and gives None. ``zones`` [1, Z, G, G]: the camera's zones, None for
+        none; ignored by a graph that takes none. Raises BackendError.
         """
         ...
 
 
-def initial_features(graph: GraphSpec) -> NDArray[np.float32] | None:
+def initial_features(graph: GraphSpec, name: str = "previous") -> NDArray[np.float32] | None:
     """The previous features of a stream's first frame: zeros; None for a graph that takes none.
+
+    ``name``: that of another input, whose zeros are what it is without anything.
 
     Raises BundleError when their shape is not all numbers.
     """
-    wanted = [tensor for tensor in graph.inputs if tensor.name == "previous"]
+    wanted = [tensor for tensor in graph.inputs if tensor.name == name]
     if not wanted:
         return None
     shape = [size for size in wanted[0].shape if isinstance(size, int)]
     if len(shape) != len(wanted[0].shape):
-        raise BundleError(f"graph {graph.file}: input previous must have a fixed shape; export it again")
+        raise BundleError(f"graph {graph.file}: input {name} must have a fixed shape; export it again")
     return np.zeros(shape, dtype=np.float32)
 
 

@@ -90,14 +90,20 @@ class OrtVision:
     def __init__(self, session: onnxruntime.InferenceSession, graph: GraphSpec) -> None:
         self._session = session
         self._initial = initial_features(graph)
+        self._no_zones = initial_features(graph, "zones")
         self._outputs = ["tokens"] if self._initial is None else ["tokens", "trace"]
 
     def run(
-        self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
+        self,
+        pixels: NDArray[np.float32],
+        previous: NDArray[np.float32] | None,
+        zones: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         inputs = {"pixels": pixels}
         if self._initial is not None:
             inputs["previous"] = self._initial if previous is None else previous
+        if self._no_zones is not None:
+            inputs["zones"] = self._no_zones if zones is None else zones
         try:
             tokens, *features = self._session.run(self._outputs, inputs)
         except Exception as error:

@@ -127,6 +127,21 @@ class Bundle:
         found = data.get("queries_per_session", data.get("questions_per_clip"))  # the second: older bundles
         return found if isinstance(found, int) and found > 0 else None
 
+    @property
+    def zones(self) -> tuple[int, int] | None:
+        """Zones of a camera's frame that the vision graph takes, and cells of a side of their grid; None when
+        it takes none.
+        """
+        shape = next((tensor.shape for tensor in self.vision.inputs if tensor.name == "zones"), None)
+        if shape is None:
+            return None
+        if len(shape) != 4 or shape[2] != shape[3] or not all(isinstance(size, int) for size in shape):
+            raise BundleError(
+                f"{self.path(MANIFEST)}: input zones of {self.vision.file} has the shape {list(shape)}, "
+                "expected [1, zones, cells, cells]; export the bundle again"
+            )
+        return int(shape[1]), int(shape[2])
+
     def decoder_for(self, lowerings: Sequence[str]) -> GraphSpec | None:
         """The decoder an engine takes that runs ``lowerings``, its preferred one first; None without one."""
         graphs = {graph.lowering: graph for graph in (*self.alternatives, self.decoder)}

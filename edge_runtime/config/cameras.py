@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_runtime.config.secret import Secret, read_secret
 from edge_runtime.config.table import Table
+from edge_runtime.config.zones import read_zones
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings, parse_quiet_hours
 from edge_runtime.events.query_config import QueryConfig
@@ -17,6 +18,7 @@ from edge_runtime.video.fingerprint import parse_fingerprint
 from edge_runtime.video.framing import Framing, Polygon
 from edge_runtime.video.network_url import AmbiguousUrlError, UnreadableUrlError, read_url
 from edge_runtime.video.sampling import LEAST_FPS
+from edge_runtime.video.zones import Zone
 
 TRANSPORTS = ("tcp", "udp", "auto")
 """Of RTSP."""
@@ -53,6 +55,7 @@ class CameraConfig:
     queries: tuple[QueryConfig, ...] = ()
     options: SourceOptions = field(default_factory=SourceOptions)
     password_file: Path | None = None
+    zones: tuple[Zone, ...] = ()
 
     @property
     def has_credentials(self) -> bool:
@@ -100,6 +103,7 @@ def _camera(table: Table, names: set[str]) -> CameraConfig:
         user=table.text("user", None),
         password_env=password.env,
         password_file=password.file,
+        zones=read_zones(table),
         policy=policy,
         queries=tuple(table.tables("ask", partial(_ask, base=policy))),
         options=_source_options(table),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 from edge_runtime.backends.select import select_backend
 from edge_runtime.backends.spinning import Spinning
 from edge_runtime.bundle.manifest import EMBEDDING, TOKENIZER, Bundle, load_bundle
-from edge_runtime.bundle.stream_format import TurnEncoder
 from edge_runtime.bundle.tokenizer import Tokenizer
 from edge_runtime.engine.decoder import CachedDecoder
 from edge_runtime.engine.session import StreamSession
 from edge_runtime.engine.vision import VisionStream
+from edge_runtime.engine.zones import ZoneEncoder, zone_grid
 from edge_runtime.errors import BundleError
+from edge_runtime.video.framing import Framing
+from edge_runtime.video.zone_names import ZoneNames
+from edge_runtime.video.zones import Zone
 
 
 class Model:
@@ -38,8 +42,10 @@ class Model:
         self.stream_format = self.bundle.stream_format
         self.tokenizer = Tokenizer(self.bundle.path(TOKENIZER))
         self.embedding = _load_embedding(self.bundle)
+        self._zone_names = ZoneNames(())
+        self._zones: NDArray[np.float32] | None = None
         try:
-            self.encoder = TurnEncoder(self.stream_format, self.tokenizer.encode)
+            self.encoder = ZoneEncoder(self.stream_format, self.tokenizer.encode, self._zone_names)
         except ValueError as error:
             raise BundleError(f"{self.bundle.path(TOKENIZER)}: {error}; export the bundle again") from error
         if self.tokenizer.vocab_size > self.bundle.model.vocab_size:
@@ -80,12 +86,36 @@ class Model:
             return self
         changed = copy.copy(self)
         changed.stream_format = replace(self.stream_format, fps=fps)
-        changed.encoder = TurnEncoder(changed.stream_format, self.tokenizer.encode)
+        changed.encoder = ZoneEncoder(changed.stream_format, self.tokenizer.encode, self._zone_names)
         return changed
+
+    def with_zones(self, zones: Sequence[Zone], framing: Framing | None = None) -> Model:
+        """The same loaded model for the streams of one camera, whose questions may name ``zones``.
+
+        ``framing``: how its frames are cropped and rotated before they are pushed. Raises ConfigError when
+        the bundle knows no zones, or fewer.
+        """
+        if not zones:
+            return self
+        changed = copy.copy(self)
+        changed._zones = zone_grid(self.bundle, zones, framing or Framing())
+        changed._zone_names = ZoneNames([zone.name for zone in zones])
+        changed.encoder = ZoneEncoder(self.stream_format, self.tokenizer.encode, changed._zone_names)
+        return changed
+
+    @property
+    def zone_names(self) -> tuple[str, ...]:
+        """What questions may call the zones of :meth:`with_zones`, and what the model calls them."""
+        names = self._zone_names.names
+        return (*names, *(f"zone {number}" for number in range(1, len(names) + 1)))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of a response, zones called as people call them."""
+        return self._zone_names.for_people(self.tokenizer.decode(ids))
 
     def open_vision(self) -> VisionStream:
         """Frames of a new stream to visual tokens, for several sessions at a time."""
-        return VisionStream(self._vision, self.bundle.model)
+        return VisionStream(self._vision, self.bundle.model, self._zones)
 
     def open_decoder(self) -> CachedDecoder:
         """A decoder with an empty cache of its own."""

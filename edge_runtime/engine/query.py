@@ -37,6 +37,7 @@ class Query:
             self.session.close()
             raise
         self._bundle = model.bundle
+        self._zone_names = model.zone_names
         self.unknown_words: tuple[str, ...] = ()
         """What the model was not trained for; while there are any it is not watched for, see :meth:`ask`."""
         self._now = datetime.now if live else None
@@ -64,7 +65,7 @@ class Query:
         if known is None or self.config.ask_anyway:
             self.unknown_words = ()
         else:
-            self.unknown_words = known.unknown_words(self.config.text)
+            self.unknown_words = known.unknown_words(self.config.text, self._zone_names)
         if self.unknown_words:
             self.config = replace(self.config, paused=True)
 

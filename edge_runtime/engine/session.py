@@ -349,7 +349,7 @@ class StreamSession:
 
     def _speak(self, begin: float, timing: dict[str, float]) -> tuple[str | None, tuple[int, ...], list[int]]:
         """Text, its ids and what is pending after it; silence when nothing but blanks comes."""
-        encoder, decode = self._encoder, self._model.tokenizer.decode
+        encoder, decode = self._encoder, self._model.decode
         generated = self._decoder.generate(
             encoder.response_id,
             self._window.slots,

@@ -20,10 +20,13 @@ class VisionStream:
     """Frames of one stream to visual tokens. For one thread at a time.
 
     For several sessions on one stream: see each frame once here, then ``push_tokens`` to every session.
+    ``zones`` [1, Z, G, G]: where the camera's zones lie (:mod:`edge_runtime.video.zones`).
     """
 
-    def __init__(self, graph: VisionGraph, model: ModelSpec) -> None:
-        self._graph, self._model = graph, model
+    def __init__(
+        self, graph: VisionGraph, model: ModelSpec, zones: NDArray[np.float32] | None = None
+    ) -> None:
+        self._graph, self._model, self._zones = graph, model, zones
         self.previous: NDArray[np.float32] | None = None
         """Features of the last frame; None before the first one, and for graphs that look at one frame alone.
         May be set back to undo a frame."""
@@ -42,7 +45,7 @@ class VisionStream:
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """``pixels`` of the next frame -> visual tokens [1, V, D]. Raises BackendError."""
-        tokens, self.previous = self._graph.run(pixels, self.previous)
+        tokens, self.previous = self._graph.run(pixels, self.previous, self._zones)
         return tokens
 
     def reset(self) -> None:

@@ -40,6 +40,7 @@ _RUNTIME_KEYS = {
     "metrics": "metrics",
 }
 _CAMERA_KEYS = {name: name for name in ("source", "fps", "user", "password_env", "password_file")}
+_CAMERA_KEYS["zones"] = "zone"
 _OPTION_KEYS = {
     "transport": "transport",
     "decoder": "decoder",

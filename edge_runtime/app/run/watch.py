@@ -204,7 +204,7 @@ def _runners(
         identity = source_factory.identity(one.source, model) if one.error is None else None
         runners.append(
             Runner(
-                model.with_fps(one.config.fps or model.stream_format.fps),
+                _model_for(one, model),
                 one.config.queries,
                 EventMaker(one.name, identity),
                 sinks,
@@ -214,6 +214,15 @@ def _runners(
             )
         )
     return runners
+
+
+def _model_for(one: _FoundCamera, model: Model) -> Model:
+    """The model at the camera's rate and with its zones. Raises ConfigError when it knows none."""
+    try:
+        at_its_rate = model.with_fps(one.config.fps or model.stream_format.fps)
+        return at_its_rate.with_zones(one.config.zones, one.config.options.framing)
+    except ConfigError as err:
+        raise ConfigError(f"camera {one.name}: {err}") from err
 
 
 def _open_all(

@@ -109,6 +109,7 @@ class TensorRTVision:
         check_names(f"{graph.file}: its tensors", (*graph.inputs, *graph.outputs), engine.tensors)
         self._cuda, self._engine = cuda, engine
         self._initial = initial_features(graph)
+        self._no_zones = initial_features(graph, "zones")
         self._context = engine.context()
         self._stream = cuda.stream()
         self._lock = threading.Lock()
@@ -120,11 +121,16 @@ class TensorRTVision:
             self._context.set_tensor_address(name, address)
 
     def run(
-        self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
+        self,
+        pixels: NDArray[np.float32],
+        previous: NDArray[np.float32] | None,
+        zones: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         inputs = {"pixels": pixels}
         if self._initial is not None:
             inputs["previous"] = self._initial if previous is None else previous
+        if self._no_zones is not None:
+            inputs["zones"] = self._no_zones if zones is None else zones
         with self._lock:
             for name, array in inputs.items():
                 self._host[name][:] = array

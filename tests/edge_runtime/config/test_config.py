@@ -10,6 +10,7 @@ from edge_runtime.app.config_file import Config, find_config, find_path, load_co
 from edge_runtime.config.key_lines import key_lines
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings
+from edge_runtime.video.zones import Zone
 
 GOOD = """\
 [runtime]
@@ -61,6 +62,38 @@ def test_a_full_file(write, tmp_path):
     assert door.queries[1].at == 10.0
     assert config.camera("clip").source == str(tmp_path / "clips/tent.mp4")
     assert config.camera("window") is None
+
+
+ZONE = "[[camera]]\nname = 'a'\nsource = 'test:'\n[[camera.zone]]\n"
+
+
+def test_zones(write):
+    text = ZONE + "name = 'lawn'\npolygon = [[0, 0.5], [1, 0.5], [1, 1]]\n"
+    (camera,) = load_config(write(text)).cameras
+    assert camera.zones == (Zone("lawn", ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0))),)
+
+
+@pytest.mark.parametrize(
+    ("zone", "line", "said"),
+    [
+        ("name = 'lawn'\n", 4, "camera.zone.polygon: is missing; give the corners"),
+        ("polygon = [[0, 0], [1, 0], [1, 1]]\n", 4, "camera.zone.name: is missing"),
+        ("name = 'lawn'\npolygon = [[0, 0], [1, 0]]\n", 6, "expected at least 3 corners, got 2"),
+        ("name = 'lawn'\npolygon = [[0, 0], [1, 0], [1, 2]]\n", 6, "corners are shares of the frame"),
+        ("name = 'lawn'\npolygon = [[0, 0], [1, 0], 3]\n", 6, "expected a list in brackets, got 3"),
+        ("name = '?'\npolygon = [[0, 0], [1, 0], [1, 1]]\n", 5, "expected at most 40 letters"),
+        ("name = 'zone 2'\npolygon = [[0, 0], [1, 0], [1, 1]]\n", 5, "the name of another zone"),
+        (
+            "name = 'The Lawn'\npolygon = [[0, 0], [1, 0], [1, 1]]\n"
+            "[[camera.zone]]\nname = 'lawn'\npolygon = [[0, 0], [1, 0], [1, 1]]\n",
+            8,
+            "'lawn' is taken by an earlier zone",
+        ),
+    ],
+)
+def test_mistakes_in_zones_name_line_and_key(write, zone, line, said):
+    _, problems = read_config(write(ZONE + zone))
+    assert [problem.line for problem in problems] == [line] and said in str(problems[0])
 
 
 def test_passwords_come_from_the_environment(write):

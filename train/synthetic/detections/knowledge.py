@@ -11,6 +11,7 @@ from typing import Any
 from train.synthetic.detections.catalog import COLOURS, KINDS, MOBILE, VEHICLES
 from train.synthetic.detections.facts import COUNT_KINDS, EVENT_KINDS, THINGS
 from train.synthetic.detections.language import Name, fill, of_class, phrases, subjects, subjects_of, verbs
+from train.synthetic.detections.zone_questions import ZONE_KINDS
 
 DOMAIN = (
     "People, vehicles, animals and things on tables, as an object detector sees them: who or what comes, "
@@ -56,7 +57,7 @@ def _about() -> dict[str, tuple[str, ...]]:
     """Each kind of question with the classes it is asked of."""
     everything = (*MOBILE, *THINGS)
     return {
-        **{kind.name: kind.of for kind in EVENT_KINDS},
+        **{kind.name: kind.of for kind in (*EVENT_KINDS, *ZONE_KINDS)},
         **dict.fromkeys(COUNT_KINDS, everything),
         "enter_colour": VEHICLES,
         "enter_colour_person": ("person",),
@@ -78,6 +79,7 @@ def _kind(name: str, about: tuple[str, ...]) -> dict[str, Any]:
         text for part in tables for key in ("own", "cores", "whole", "held_out") for text in part.get(key, [])
     ]
     extra = [*COLOURS] if "colour" in name else [*verbs(), *KINDS] if name == "next" else []
+    extra += ["zone one two three four"] if name.startswith("zone_") else []
     return {
         "name": name,
         "examples": _examples(name, entry, about),
@@ -93,7 +95,7 @@ def _examples(kind: str, entry: dict[str, Any], about: tuple[str, ...]) -> list[
         names = [of_class(about[0]).canonical, of_class(second).canonical]
         if about[0] == "person":
             names[0] = next(name for name in subjects()["person"].names if name.a == "someone")
-    words = {"colour": "red", "event": "someone comes in", "list": "plate, fork, knife"}
+    words = {"colour": "red", "event": "someone comes in", "list": "plate, fork, knife", "zone": "zone 1"}
     opener = entry.get("own", ["Tell me when"])[0]
     asked = [
         f"{opener} {entry['cores'][0]}" if "cores" in entry else entry["whole"][0],

@@ -210,12 +210,13 @@ def test_a_reload_takes_all_or_nothing(model, file):
 
 def test_what_needs_a_restart_is_named_and_the_rest_is_taken_over(model, file):
     other = DOOR.replace('"test:"', '"test:snow"') + 'fps = 2\ntransport = "udp"\nrotate = 90\n'
+    other += '[[camera.zone]]\nname = "lawn"\npolygon = [[0, 0], [1, 0], [1, 1]]\n'
     hook = '[[webhook]]\nname = "alerts"\nurl = "https://example.com/in"\n'
     changed = '[runtime]\nbundle = "other"\nmetrics = "9464"\n' + other + WHAT + HOW_MANY + hook
     run = watch(model, file, DOOR + WHAT, {3: changed, 5: DOOR + WHAT})
     assert run.warned == [
         f"{file}: runtime.bundle, runtime.metrics, webhook, door: source, door: fps, "
-        "door: transport, door: rotate take effect after a restart"
+        "door: zone, door: transport, door: rotate take effect after a restart"
     ]
     assert run.said("q2") == [4, 5]
 
