@@ -161,13 +161,14 @@ def _resolve(options: ExportOptions) -> tuple[Target, str, str]:
 def rows_for(encoder: TurnEncoder) -> int:
     """Cache rows with which the window of turns, not the cache, decides what is forgotten.
 
-    A quarter of the turns may hold the longest response. Memory is the only price: time depends on the rows
-    in use.
+    A quarter of the turns may hold the longest answer to each query of a session. Memory is the only price:
+    time depends on the rows in use.
     """
     stream_format = encoder.stream_format
+    queries = stream_format.queries_per_session
     turns = stream_format.window_turns * (len(encoder.turn_ids(_LATE_TURN)) + len(encoder.silence_ids()))
     responses = -(-stream_format.window_turns // 4) * stream_format.max_response_tokens
-    rows = len(encoder.prefix_ids()) + _QUERY_ROWS + turns + responses
+    rows = len(encoder.prefix_ids()) + turns + queries * (_QUERY_ROWS + responses)
     return -(-rows // 128) * 128
 
 

@@ -1,8 +1,9 @@
-"""One query of one stream: its session, its policy, and how it changes while the stream runs.
+"""One query of one stream: its place in a session, its policy, and how it changes while the stream runs.
 
 The cache of a session is only ever appended to, so ``edge-run`` never edits a query: another text is another
-query with a new session. That one remembers nothing from before, as at the start of a stream. A query whose
-text stays keeps session, memory and policy history, whatever else about it changes.
+query. One that has a session of its own remembers nothing from before, as at the start of a stream; one that
+joins others (:mod:`edge_runtime.engine.shared_session`) knows what their session has seen. A query whose text
+stays keeps session, memory and policy history, whatever else about it changes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from edge_runtime.engine.model import Model
-from edge_runtime.errors import ConfigError, EdgeError
+from edge_runtime.engine.session import StreamSession
+from edge_runtime.engine.shared_session import SharedSession
+from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings, ResponsePolicy
 from edge_runtime.events.query_config import QueryConfig
 
@@ -20,27 +23,37 @@ from edge_runtime.events.query_config import QueryConfig
 class Query:
     """A query that is being watched, or will be from ``due`` seconds of the stream.
 
-    ``live``: the policy keeps quiet hours. Raises EdgeError when it cannot be asked: now, not when due.
+    ``open_ones``: sessions that it may join. ``live``: the policy keeps quiet hours. Raises EdgeError when it
+    cannot be asked: now, not when due.
     """
 
-    def __init__(self, model: Model, id: str, config: QueryConfig, *, live: bool, due: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        id: str,
+        config: QueryConfig,
+        *,
+        live: bool,
+        due: float,
+        open_ones: Iterable[SharedSession] = (),
+    ) -> None:
         self.id = id
         self.config = config
         self.due = due
         self.asked = False
-        self.session = model.session(threshold=config.policy.threshold)
-        try:
-            self.session.remove(self.session.ask(config.text))
-        except EdgeError:
-            self.session.close()
-            raise
+        self.shared = SharedSession.with_place(model, id, config.text, config.policy.threshold, open_ones)
+        self._model = model
         self._now = datetime.now if live else None
         self.policy = ResponsePolicy(config.policy, self._now)
-        self._default_threshold = model.stream_format.threshold
+
+    @property
+    def session(self) -> StreamSession:
+        """The session it is asked in, perhaps with others."""
+        return self.shared.session
 
     def ask(self) -> None:
         """Put it into force from the next timestep."""
-        self.session.ask(self.config.text, id=self.id)
+        self.shared.ask(self.id)
         self.asked = True
 
     def configure(self, config: QueryConfig) -> None:
@@ -52,26 +65,33 @@ class Query:
 
     def set_policy(self, settings: PolicySettings) -> None:
         """Change when responses go out, from the next timestep on. Any thread."""
-        self.session.threshold = self._default_threshold if settings.threshold is None else settings.threshold
+        self.session.set_threshold(self.id, settings.threshold)
         self.policy.settings = settings
         self.config = replace(self.config, policy=settings)
 
     def reword(self, text: str) -> None:
-        """Ask something else on the same session, which remembers the stream. Raises ConfigError when that
-        cannot be asked: then the old text stays.
+        """Ask something else, on the same session, which remembers the stream, as long as that has a number
+        left; then on a new one. Raises ConfigError when that cannot be asked: then the old text stays.
         """
-        self.session.remove(self.id)  # first: a model may watch for one query at a time
+        threshold = self.config.policy.threshold
         try:
-            self.session.ask(text, id=self.id)
+            self.shared.replace(self.id, text, threshold)
         except ConfigError:
-            self.session.ask(self.config.text, id=self.id)
-            raise
+            if not self.shared.grouped:
+                raise
+            another = SharedSession.with_place(self._model, self.id, text, threshold, [])
+            another.ask(self.id)
+            self.shared.leave(self.id)
+            self.shared = another
         self.config = replace(self.config, text=text)
 
     def reset(self) -> None:
-        """Start again as for a new stream; the query stays asked."""
-        self.session.reset(keep_queries=True)
+        """Start again as for a new stream, with the session's; the query stays asked."""
         self.policy = ResponsePolicy(self.policy.settings, self._now)
+
+    def withdraw(self) -> None:
+        """Give up its place, from the next timestep on."""
+        self.shared.leave(self.id)
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,7 @@ class Revision:
     def discard(self) -> None:
         """Free what was made ready: it will not be used."""
         for query in self.added:
-            query.session.close()
+            query.withdraw()
 
 
 def match(queries: Iterable[Query], configs: Sequence[QueryConfig]) -> tuple[list[Query | None], list[Query]]:

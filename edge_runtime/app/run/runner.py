@@ -16,6 +16,7 @@ from typing import Protocol
 from edge_runtime.engine.decision_loop import DecisionLoop, Step
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision
+from edge_runtime.events.policy import UNATTRIBUTED
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker, Response
 from edge_runtime.observability.telemetry import Telemetry
@@ -227,9 +228,12 @@ class Runner:
 
         steps = self.loop.step(tokens, frame.index, start)
         for query, step in zip(self.loop.queries, steps, strict=True):
-            telemetry.add_stage("append", step.decision.timing["append"])
-            if query.asked:
-                telemetry.decision.add(step.latency_ms["decision"])
+            if step.leads:  # the others' decision is the same one
+                telemetry.add_stage("append", step.decision.timing["append"])
+                for _ in step.decision.unattributed:
+                    telemetry.suppress(UNATTRIBUTED)
+                if query.asked:
+                    telemetry.decision.add(step.latency_ms["decision"])
             if step.decision.speak:
                 telemetry.first_text.add(step.latency_ms["first_token"])
             if step.suppressed is not None:
