@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from edge_runtime.atomic_write import replace_folder
-from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION
+from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION, INT8_CACHE_VERSION
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from export.bundle_folder import check_room, describe_files, sweep, write_manifest
 from export.decoder.graph import DecoderGraph
@@ -121,6 +121,8 @@ def export_model(
             "precision": precision,
             "protocol": stream_format.to_dict(),
         }
+        if stream_format.numbers_queries:  # an older runtime would hand numbers out as part of the text
+            manifest["format_version"] = FORMAT_VERSION
         calibration: Iterable[NDArray[np.uint8]] | None = None
         if vision == "int8":
             calibration = options.calibration or story_frames(stream_format.fps)
@@ -258,7 +260,7 @@ def _with_small_cache(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     quantize_cache(decoder)
     onnx.save(decoder, folder / file)
     return manifest | {
-        "format_version": FORMAT_VERSION,
+        "format_version": max(manifest["format_version"], INT8_CACHE_VERSION),
         "kv": "int8",
         "graphs": graphs | {"decoder": graphs["decoder"] | _tensors(decoder)},
         "files": describe_files(folder, leave_out=("bundle.json",)),
