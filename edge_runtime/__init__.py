@@ -27,8 +27,9 @@ from edge_runtime.backends import no_telemetry
 
 if TYPE_CHECKING:
     from edge_runtime.backends.spinning import Spinning
+    from edge_runtime.engine.decision import Decision
     from edge_runtime.engine.model import Model
-    from edge_runtime.engine.session import Decision, StreamSession
+    from edge_runtime.engine.session import StreamSession
     from edge_runtime.engine.watcher import Watcher
     from edge_runtime.errors import EdgeError
     from edge_runtime.events.policy import PolicySettings
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Decision": "engine.session",
+    "Decision": "engine.decision",
     "EdgeError": "errors",
     "Model": "engine.model",
     "PolicySettings": "events.policy",

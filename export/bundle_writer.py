@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from edge_runtime.atomic_write import replace_folder, sweep
-from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION
+from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION, INT8_CACHE_VERSION
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from export.bundle_folder import check_room, describe_files, write_manifest
 from export.decoder.graph import DecoderGraph
@@ -124,6 +124,8 @@ def export_model(
         }
         if source.knowledge is not None:
             manifest["knowledge"] = dict(source.knowledge)
+        if stream_format.numbers_queries:  # an older runtime would hand numbers out as part of the text
+            manifest["format_version"] = FORMAT_VERSION
         calibration: Iterable[NDArray[np.uint8]] | None = None
         if vision == "int8":
             calibration = options.calibration or story_frames(stream_format.fps)
@@ -164,13 +166,14 @@ def _resolve(options: ExportOptions) -> tuple[Target, str, str]:
 def rows_for(encoder: TurnEncoder) -> int:
     """Cache rows with which the window of turns, not the cache, decides what is forgotten.
 
-    A quarter of the turns may hold the longest response. Memory is the only price: time depends on the rows
-    in use.
+    A quarter of the turns may hold the longest answer to each query of a session. Memory is the only price:
+    time depends on the rows in use.
     """
     stream_format = encoder.stream_format
+    queries = stream_format.queries_per_session
     turns = stream_format.window_turns * (len(encoder.turn_ids(_LATE_TURN)) + len(encoder.silence_ids()))
     responses = -(-stream_format.window_turns // 4) * stream_format.max_response_tokens
-    rows = len(encoder.prefix_ids()) + _QUERY_ROWS + turns + responses
+    rows = len(encoder.prefix_ids()) + turns + queries * (_QUERY_ROWS + responses)
     return -(-rows // 128) * 128
 
 
@@ -260,7 +263,7 @@ def _with_small_cache(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     quantize_cache(decoder)
     onnx.save(decoder, folder / file)
     return manifest | {
-        "format_version": FORMAT_VERSION,
+        "format_version": max(manifest["format_version"], INT8_CACHE_VERSION),
         "kv": "int8",
         "graphs": graphs | {"decoder": graphs["decoder"] | _tensors(decoder)},
         "files": describe_files(folder, leave_out=("bundle.json",)),

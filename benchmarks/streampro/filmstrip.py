@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 import edge_runtime
 from edge_runtime.command_line.exit import run_command
+from edge_runtime.engine.decision import Decision
 from edge_runtime.engine.model import Model
-from edge_runtime.engine.session import Decision
 from edge_runtime.errors import EdgeError
 from edge_runtime.video.sampling import TimestepSampler
 

@@ -19,9 +19,10 @@ from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.bundle.verification import verify
 from edge_runtime.errors import BundleError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Newest that is read. 2: M-RoPE and DeepStack (``model.visual_grid``, ``model.deepstack``). 3: a cache in
-int8 (``cache_scales.npy``)."""
+int8 (``cache_scales.npy``). 4: numbered queries (``protocol.queries_per_session`` above 1)."""
+INT8_CACHE_VERSION = 3
 MANIFEST = "bundle.json"
 EMBEDDING = "embedding.npy"
 CACHE_SCALES = "cache_scales.npy"

@@ -2,8 +2,9 @@
 
 ``edge-run`` (:mod:`edge_runtime.app.run.runner`), the GStreamer element and :class:`Watcher
 <edge_runtime.engine.watcher.Watcher>` run this one loop; they differ in where frames come from and where
-responses go. A frame's visual tokens are computed once and given to one session per query, so that each
-response names its query with certainty.
+responses go. A frame's visual tokens are computed once and given to every session. Queries share a session
+as far as the bundle allows (:mod:`edge_runtime.engine.shared_session`): each response names its query with
+certainty, and a text that names none is dropped and counted.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.engine.decision import Decision
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision
-from edge_runtime.engine.session import Decision
+from edge_runtime.engine.shared_session import SharedSession
 from edge_runtime.errors import EdgeError
 from edge_runtime.events.numbering import EventIds
 from edge_runtime.events.query_config import QueryConfig
@@ -37,6 +39,16 @@ class Step:
     """None while it is silent, and when the policy suppressed what it said."""
     suppressed: str | None = None
     """The policy's reason."""
+    leads: bool = True
+    """False when the decision is that of an earlier query's step, whose session this query shares."""
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """A session's decision, and the milliseconds from the frame to the start of its push."""
+
+    before_ms: float
+    decision: Decision
 
 
 class DecisionLoop:
@@ -73,7 +85,7 @@ class DecisionLoop:
 
     def add(self, config: QueryConfig) -> Query:
         """Watch for one more query, from ``config.at`` seconds of the stream."""
-        query = self._open(config, self._numbered + 1, config.at)
+        query = self._open(config, f"q{self._numbered + 1}", config.at, self._sessions())
         self._numbered += 1
         self.queries.append(query)
         return query
@@ -94,7 +106,16 @@ class DecisionLoop:
         raises.
         """
         start = self._clock() if since is None else since
-        return [self._decide(query, visual_tokens, index, start) for query in self.watched]
+        decided: dict[SharedSession, _Decided] = {}
+        steps = []
+        for query in self.watched:
+            leads = query.shared not in decided
+            if leads:
+                before_ms = (self._clock() - start) * 1e3
+                decision = query.session.push_tokens(visual_tokens, index)
+                decided[query.shared] = _Decided(before_ms, decision)
+            steps.append(self._react(query, decided[query.shared], leads))
+        return steps
 
     def prepare(self, wanted: Sequence[tuple[Query | None, QueryConfig]], now_s: float) -> Revision:
         """Make ready to watch for these configurations instead, each with the query that it is of.
@@ -104,23 +125,25 @@ class DecisionLoop:
         :meth:`revise`. Raises EdgeError if one of them cannot be asked.
         """
         numbered = self._numbered
+        open_ones = self._sessions()
         added: list[Query] = []
         queries: list[Query] = []
         try:
             for query, config in wanted:
                 if query is None:
                     numbered += 1
-                    query = self._open(config, numbered, max(config.at, now_s))
+                    query = self._open(config, f"q{numbered}", max(config.at, now_s), open_ones)
                     added.append(query)
                 elif query.config.text != config.text:
-                    id = query.id
-                    query = self._open(config, numbered, max(config.at, now_s))
-                    query.id = id
+                    # Not in the session that the old one is in: a session has an id once.
+                    others = [shared for shared in open_ones if shared is not query.shared]
+                    query = self._open(config, query.id, max(config.at, now_s), others)
                     added.append(query)
+                    open_ones = list(dict.fromkeys([*open_ones, query.shared]))
                 queries.append(query)
         except EdgeError:
             for query in added:
-                query.session.close()
+                query.withdraw()
             raise
         removed = tuple(query for query in self.queries if query not in queries)
         return Revision(tuple(queries), tuple(c for _, c in wanted), tuple(added), removed, numbered)
@@ -131,7 +154,7 @@ class DecisionLoop:
         """
         changes = [("removed", query) for query in revision.removed]
         for query in revision.removed:
-            query.session.close()
+            query.withdraw()
         for query, config in zip(revision.queries, revision.configs, strict=True):
             if query in revision.added:
                 changes.append(("added", query))
@@ -144,6 +167,8 @@ class DecisionLoop:
 
     def reset(self) -> None:
         """Start again as for a new stream; queries that were asked stay asked."""
+        for shared in self._sessions():
+            shared.session.reset(keep_queries=True)
         for query in self.queries:
             query.reset()
 
@@ -152,30 +177,34 @@ class DecisionLoop:
         for query in self.queries:
             query.session.close()
 
-    def _open(self, config: QueryConfig, number: int, due: float) -> Query:
-        return Query(self._model, f"q{number}", config, live=self._ids.live, due=due)
+    def _sessions(self) -> list[SharedSession]:
+        return list(dict.fromkeys(query.shared for query in self.queries))
 
-    def _decide(self, query: Query, visual_tokens: NDArray[np.float32], index: int, start: float) -> Step:
-        before_ms = (self._clock() - start) * 1e3
-        decision = query.session.push_tokens(visual_tokens, index)
+    def _open(self, config: QueryConfig, id: str, due: float, open_ones: list[SharedSession]) -> Query:
+        return Query(self._model, id, config, live=self._ids.live, due=due, open_ones=open_ones)
+
+    def _react(self, query: Query, decided: _Decided, leads: bool) -> Step:
+        decision = decided.decision
         # The session counts from its push; latencies count from the frame.
         latency: dict[str, float] = {
-            name: before_ms + decision.timing[name]
+            name: decided.before_ms + decision.timing[name]
             for name in ("decision", "first_token", "total")
             if name in decision.timing
         }
         query.score = decision.score
+        if query.shared.grouped:
+            decision = decision.about(query.id)
         query.policy.observe(decision.speak)
         if not decision.speak:
-            return Step(query.id, decision, latency)
+            return Step(query.id, decision, latency, leads=leads)
         text = decision.text or ""
         reason = query.policy.review(decision.time, text)
         if reason is not None:
-            return Step(query.id, decision, latency, suppressed=reason)
+            return Step(query.id, decision, latency, suppressed=reason, leads=leads)
         id = self._ids.next("response", decision.time, (query.id, query.config.text))
         response = Response(
             id, query.id, query.config.text, decision.time, decision.interval, text, decision.score, latency
         )
         if self._deliver(response):
             query.policy.delivered(decision.time, text)
-        return Step(query.id, decision, latency, response)
+        return Step(query.id, decision, latency, response, leads=leads)

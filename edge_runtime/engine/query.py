@@ -1,18 +1,22 @@
-"""One query of one stream: its session, its policy, and how it changes while the stream runs.
+"""One query of one stream: its place in a session, its policy, and how it changes while the stream runs.
 
 The cache of a session is only ever appended to, so ``edge-run`` never edits a query: another text is another
-query with a new session. That one remembers nothing from before, as at the start of a stream; it may have the
-id of the one that it replaces. A query whose text stays keeps session, memory and policy history, whatever
-else about it changes.
+query. One that has a session of its own remembers nothing from before, as at the start of a stream; one that
+joins others (:mod:`edge_runtime.engine.shared_session`) knows what their session has seen. It may have the id
+of the one that it replaces. A query whose text stays keeps session, memory and policy history, whatever else
+about it changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from edge_runtime.engine.model import Model
-from edge_runtime.errors import ConfigError, EdgeError
+from edge_runtime.engine.session import StreamSession
+from edge_runtime.engine.shared_session import SharedSession
+from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings, ResponsePolicy
 from edge_runtime.events.query_config import QueryConfig
 
@@ -20,54 +24,74 @@ from edge_runtime.events.query_config import QueryConfig
 class Query:
     """A query that is being watched, or will be from ``due`` seconds of the stream.
 
-    ``live``: the policy keeps quiet hours. Raises EdgeError when it cannot be asked: now, not when due.
+    ``open_ones``: sessions that it may join. ``live``: the policy keeps quiet hours. Raises EdgeError when it
+    cannot be asked: now, not when due.
     """
 
-    def __init__(self, model: Model, id: str, config: QueryConfig, *, live: bool, due: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        id: str,
+        config: QueryConfig,
+        *,
+        live: bool,
+        due: float,
+        open_ones: Iterable[SharedSession] = (),
+    ) -> None:
         self.id = id
         self.config = config
         self.due = due
         self.asked = False
         self.score: float | None = None
         """Of the last timestep; None before the first one, and while it is paused."""
-        self.session = model.session(threshold=config.policy.threshold)
-        try:
-            self.session.remove(self.session.ask(config.text))
-        except EdgeError:
-            self.session.close()
-            raise
-        self._bundle = model.bundle
-        self._zone_names = model.zone_names
+        self.shared = SharedSession.with_place(model, id, config.text, config.policy.threshold, open_ones)
+        self._in_force = False
+        self._model = model
         self.unknown_words: tuple[str, ...] = ()
         """What the model was not trained for; while there are any it is not watched for, see :meth:`ask`."""
         self._now = datetime.now if live else None
         self.policy = ResponsePolicy(config.policy, self._now)
-        self._default_threshold = model.stream_format.threshold
+
+    @property
+    def session(self) -> StreamSession:
+        """The session it is asked in, perhaps with others."""
+        return self.shared.session
+
+    @property
+    def threshold(self) -> float:
+        """From which score on it responds: its own, or the model's."""
+        own = self.config.policy.threshold
+        return self._model.stream_format.threshold if own is None else own
 
     def ask(self) -> None:
-        """Put it into force from the next timestep. One outside what the model knows is paused at once: it
+        """Put it into force from the next timestep. One outside what the model knows is paused instead: it
         costs nothing, and who resumes it asks it anyway.
         """
-        self.session.ask(self.config.text, id=self.id)
         self.asked = True
         self._check()
+        self._enforce()
 
     def not_trained(self) -> str:
         """One sentence for a query with ``unknown_words``."""
         words = ", ".join(f'"{word}"' for word in self.unknown_words)
         return (
-            f'"{self.config.text}": {self._bundle.name} was not trained for {words}, so it is not asked; '
-            "edge-run questions shows what works, ask_anyway asks it nevertheless"
+            f'"{self.config.text}": {self._model.bundle.name} was not trained for {words}, so it is not '
+            "asked; edge-run questions shows what works, ask_anyway asks it nevertheless"
         )
 
     def _check(self) -> None:
-        known = self._bundle.knowledge
+        known = self._model.bundle.knowledge
         if known is None or self.config.ask_anyway:
             self.unknown_words = ()
         else:
-            self.unknown_words = known.unknown_words(self.config.text, self._zone_names)
+            self.unknown_words = known.unknown_words(self.config.text, self._model.zone_names)
         if self.unknown_words:
             self.config = replace(self.config, paused=True)
+
+    def _enforce(self) -> None:
+        if self.asked and not self._in_force and not self.unknown_words:
+            self.shared.ask(self.id)
+            self._in_force = True
 
     def configure(self, config: QueryConfig) -> None:
         """Go on under other settings; the text is the same."""
@@ -76,35 +100,49 @@ class Query:
         self.set_policy(config.policy)
         if config.ask_anyway and not self.config.ask_anyway and self.unknown_words:
             config = replace(config, paused=False)
-            self.unknown_words = ()
         if config.paused:
             self.score = None
+        else:
+            self.unknown_words = ()
         self.config = config
+        self._enforce()
 
     def set_policy(self, settings: PolicySettings) -> None:
         """Change when responses go out, from the next timestep on. Any thread."""
-        self.session.threshold = self._default_threshold if settings.threshold is None else settings.threshold
+        self.session.set_threshold(self.id, settings.threshold)
         self.policy.settings = settings
         self.config = replace(self.config, policy=settings)
 
     def reword(self, text: str) -> None:
-        """Ask something else on the same session, which remembers the stream. Raises ConfigError when that
-        cannot be asked: then the old text stays.
+        """Ask something else, on the same session, which remembers the stream, as long as that has a number
+        left; then on a new one. Raises ConfigError when that cannot be asked: then the old text stays.
         """
-        self.session.remove(self.id)  # first: a model may watch for one query at a time
-        try:
-            self.session.ask(text, id=self.id)
-        except ConfigError:
-            self.session.ask(self.config.text, id=self.id)
-            raise
+        if not (self._in_force and self._replaced(text)):
+            another = SharedSession.with_place(self._model, self.id, text, self.config.policy.threshold, [])
+            self.shared.leave(self.id)
+            self.shared, self._in_force = another, False
         resumed = replace(self.config, paused=False) if self.unknown_words else self.config
         self.config = replace(resumed, text=text)
         self._check()
+        self._enforce()
+
+    def _replaced(self, text: str) -> bool:
+        """Ask ``text`` in the session it is in; False when that has no number left."""
+        try:
+            self.shared.replace(self.id, text, self.config.policy.threshold)
+        except ConfigError:
+            if not self.shared.grouped:
+                raise
+            return False
+        return True
 
     def reset(self) -> None:
-        """Start again as for a new stream; the query stays asked."""
-        self.session.reset(keep_queries=True)
+        """Start again as for a new stream, with the session's; the query stays asked."""
         self.policy = ResponsePolicy(self.policy.settings, self._now)
+
+    def withdraw(self) -> None:
+        """Give up its place, from the next timestep on."""
+        self.shared.leave(self.id)
 
 
 @dataclass(frozen=True)
@@ -125,4 +163,4 @@ class Revision:
     def discard(self) -> None:
         """Free what was made ready: it will not be used."""
         for query in self.added:
-            query.session.close()
+            query.withdraw()

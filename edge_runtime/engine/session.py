@@ -4,6 +4,11 @@ A timestep appends one chunk: [decision of the previous turn] + [queries just as
 and assistant start. The logits after it, all but the two decision tokens masked, are the decision. Silence
 costs nothing now: its token is part of the next chunk. A response is generated greedily up to its end token.
 
+Where the stream format numbers queries, a session watches for several and a response names those it answers.
+Its score is for all of them: it speaks when the score reaches the lowest of their thresholds, and then each
+answer counts when the score reaches the threshold of its own query. A number is given once in a session:
+earlier turns hold answers that name it.
+
 A session never looks at the clock: time is what is pushed, so a recorded stream gives the same decisions as
 the live one did.
 """
@@ -13,6 +18,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import TracebackType
@@ -21,7 +27,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.bundle.tokenizer import is_unicode
+from edge_runtime.bundle.question_numbers import LINE_BREAK
+from edge_runtime.engine.decision import Decision
+from edge_runtime.engine.session_queries import SessionQueries
 from edge_runtime.errors import BundleError, ConfigError, EdgeError, SourceError
 from edge_runtime.kv_cache.window import KVWindow
 from edge_runtime.video.sampling import TimestepSampler
@@ -36,38 +44,13 @@ _QUERY_SHARE = 4
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What the model decided at the end of one timestep."""
+class _AssistantSide:
+    """What a turn ends with. ``pending``: ids that are not in the cache yet."""
 
-    time: float
-    """End of the interval in seconds of the stream; the moment the decision is about."""
-    interval: tuple[float, float]
-    score: float
-    """Probability of speaking (softmax over the two decision tokens); 0.0 while no query is active."""
-    speak: bool
-    text: str | None = None
-    """The response, never empty; None for silence."""
-    query: str | None = None
-    """Id of the query in force: the one asked last when there are several; None when there is none."""
+    pending: list[int]
     tokens: tuple[int, ...] = ()
-    """Ids of the text's tokens."""
-    timing: dict[str, float] = field(default_factory=dict, compare=False)
-    """Milliseconds. Durations: ``preprocess`` and ``vision`` (absent with
-    :meth:`StreamSession.push_tokens`), ``evict`` (only when slots moved), ``append``. From the start of the
-    push: ``decision``, ``first_token`` (only when it speaks), ``total``.
-    """
-
-    @property
-    def response(self) -> bool:
-        """True when the model speaks."""
-        return self.speak
-
-
-@dataclass(frozen=True)
-class _Query:
-    id: str
-    text: str
-    ids: tuple[int, ...]
+    answers: Mapping[str, str] = field(default_factory=dict)
+    unattributed: tuple[str, ...] = ()
 
 
 class StreamSession:
@@ -89,13 +72,15 @@ class StreamSession:
             model.bundle.model.context_rows, self._format.window_turns, self._format.evict_turns
         )
         self._pending: list[int] = []  # decision of the last turn, not in the cache yet
-        self._active: dict[str, _Query] = {}
-        self._queued: list[_Query] = []  # active queries not in the cache yet
-        self._asked = 0
         self._closed = False
 
         prefix = self._encoder.prefix_ids()
-        self._query_slots = self._slots_for_queries(len(prefix))
+        self._queries = SessionQueries(
+            self._encoder,
+            self._slots_for_queries(len(prefix)),
+            model.queries_per_session,
+            model.bundle.name,
+        )
         self._vision = model.open_vision()
         self._decoder = model.open_decoder()
         self._decoder.append(prefix, 0)
@@ -104,19 +89,26 @@ class StreamSession:
 
     @property
     def threshold(self) -> float:
-        """Speak when the score reaches it, 0..1. May be changed between timesteps."""
-        return self._threshold
+        """Speak when the score reaches it, 0..1: the lowest of the active queries' thresholds. Set it between
+        timesteps, for queries without one of their own.
+        """
+        return min(self._queries.thresholds(self._threshold).values(), default=self._threshold)
 
     @threshold.setter
     def threshold(self, value: float) -> None:
-        if not 0.0 <= value <= 1.0:  # NaN is refused as well
-            raise ConfigError(f"threshold {value}: must lie in 0..1")
-        self._threshold = float(value)
+        self._threshold = _checked(value)
+
+    def set_threshold(self, query_id: str, value: float | None) -> None:
+        """Speak about one query when the score reaches ``value``; None for the session's threshold.
+
+        Any thread, also before the query is asked; :meth:`remove` forgets it.
+        """
+        self._queries.set_threshold(query_id, None if value is None else _checked(value))
 
     @property
     def queries(self) -> dict[str, str]:
         """Active queries, id to text, in the order they were asked."""
-        return {query.id: query.text for query in self._active.values()}
+        return {query.id: query.text for query in self._queries.active.values()}
 
     @property
     def slots(self) -> int:
@@ -129,33 +121,27 @@ class StreamSession:
 
         In force from the next timestep pushed. Raises ConfigError for a text that is empty, too long or not
         Unicode (lone surrogates), for an id in use, and for more queries than the model was trained to watch
-        for at a time: it would miss most events.
+        for: it would miss most events. Where queries are numbered those removed count too.
         """
         with self._lock:
             self._check_open()
-            ids = self._query_ids(text, id)
-            if id is None:
-                self._asked += 1
-                while f"q{self._asked}" in self._active:
-                    self._asked += 1
-                id = f"q{self._asked}"
-            query = self._active[id] = _Query(id, text, ids)
-            self._queued.append(query)
-            return id
+            return self._queries.ask(text, id)
+
+    def check(self, text: str, beside: Sequence[str] = ()) -> None:
+        """Raise ConfigError when ``text`` could not be asked now. ``beside``: texts yet to be asked, too."""
+        with self._lock:
+            self._check_open()
+            self._queries.check(text, tuple(beside))
 
     def remove(self, query_id: str) -> None:
         """Withdraw a query; the model forgets its text at once. Raises ConfigError for an unknown id."""
         with self._lock:
             self._check_open()
-            if query_id not in self._active:
-                known = ", ".join(self._active) or "none"
-                raise ConfigError(f"query {query_id}: no such query is active (active: {known})")
-            if not any(query.id == query_id for query in self._queued):
+            if self._queries.is_cached(query_id):
                 plan = self._window.plan_remove(query_id)
                 self._decoder.evict(plan)
                 self._window.apply(plan)
-            self._queued = [query for query in self._queued if query.id != query_id]
-            del self._active[query_id]
+            self._queries.forget(query_id)
 
     def push(self, frame: Any, t: float) -> Decision | None:
         """Show a frame: uint8 [H, W, 3] RGB of any size, at ``t`` seconds from the start of the stream.
@@ -210,10 +196,7 @@ class StreamSession:
             self._sampler.reset()
             self._vision.reset()
             self._last_index = -1
-            if not keep_queries:
-                self._active = {}
-                self._asked = 0
-            self._queued = list(self._active.values())
+            self._queries.restart(keep=keep_queries)
 
     def close(self) -> None:
         """Free the cache. Closing twice is harmless."""
@@ -236,7 +219,7 @@ class StreamSession:
 
     def _slots_for_queries(self, prefix: int) -> int:
         """Most slots that queries may take beside a prompt of ``prefix`` tokens. Raises BundleError."""
-        most_text = self._format.max_response_tokens + len(self._encoder.response_end_ids)
+        most_text = self._format.longest_response + len(self._encoder.response_end_ids)
         largest_turn = len(self._encoder.turn_ids(_FAR_INDEX)) + 1 + most_text
         capacity = self._window.capacity
         # Two turns always fit: the one appended and the one before it.
@@ -248,30 +231,6 @@ class StreamSession:
                 "export with more"
             )
         return slots
-
-    def _query_ids(self, text: str, id: str | None) -> tuple[int, ...]:
-        """Token ids of a query that may be asked now. Raises ConfigError, see :meth:`ask`."""
-        if not text.strip():
-            raise ConfigError("query: the text is empty; say what to watch for")
-        if not is_unicode(text):
-            raise ConfigError("query: the text is not UTF-8; write it in UTF-8")
-        if id in self._active:
-            raise ConfigError(f"query {id}: the id is in use; remove that query first or choose another id")
-        most, active = self._model.queries_per_session, len(self._active)
-        if most is not None and active >= most:
-            raise ConfigError(
-                f"query: {self._model.bundle.name} was trained with {most} at a time and has {active} "
-                f"({', '.join(self._active)}); open one session per question (model.session()), or remove a "
-                "query first"
-            )
-        ids = tuple(self._encoder.query_ids(text))
-        free = self._query_slots - sum(len(query.ids) for query in self._active.values())
-        if len(ids) > free:
-            others = f" beside {active} active queries" if active else ""
-            raise ConfigError(
-                f"query: {len(ids)} tokens, but at most {free} fit{others}; shorten it or remove a query"
-            )
-        return ids
 
     def _step(
         self, visual_tokens: NDArray[np.float32], index: int, begin: float, timing: dict[str, float]
@@ -289,14 +248,14 @@ class StreamSession:
             self._window.restore(before)
             raise
         self._pending = pending
-        self._queued = []
+        self._queries.queued = []
         self._last_index = index
         return decision
 
     def _make_room(self, turn: list[int], timing: dict[str, float]) -> None:
         """Evict until the chunk and the longest response fit."""
-        slots = len(self._pending) + sum(len(query.ids) for query in self._queued) + len(turn)
-        plan = self._window.plan_turn(slots + 1 + self._format.max_response_tokens)
+        slots = len(self._pending) + sum(len(query.ids) for query in self._queries.queued) + len(turn)
+        plan = self._window.plan_turn(slots + 1 + self._format.longest_response)
         if plan is None:
             return
         started = perf_counter()
@@ -318,21 +277,33 @@ class StreamSession:
         started = perf_counter()
         logits = self._append(turn, visual, index)
         margin = float(logits[self._encoder.silence_id]) - float(logits[self._encoder.response_id])
-        score = 1.0 / (1.0 + math.exp(min(margin, 700.0))) if self._active else 0.0
+        score = 1.0 / (1.0 + math.exp(min(margin, 700.0))) if self._queries.active else 0.0
         decided = perf_counter()
         timing["append"] = (decided - started) * 1e3
         timing["decision"] = (decided - begin) * 1e3
 
-        text: str | None = None
-        tokens: tuple[int, ...] = ()
-        pending = self._encoder.silence_ids()
-        if self._active and score >= self._threshold:
-            text, tokens, pending = self._speak(begin, timing)
+        turn_side = _AssistantSide(self._encoder.silence_ids())
+        thresholds = self._queries.thresholds(self._threshold)
+        if thresholds and score >= min(thresholds.values()):
+            turn_side = self._speak(
+                {id for id, lowest in thresholds.items() if score >= lowest}, begin, timing
+            )
         timing["total"] = (perf_counter() - begin) * 1e3
         interval = self._format.interval(index)
-        query = next(reversed(self._active), None)
-        decision = Decision(interval[1], interval, score, text is not None, text, query, tokens, timing)
-        return decision, pending
+        answers = turn_side.answers
+        decision = Decision(
+            interval[1],
+            interval,
+            score,
+            speak=bool(answers),
+            text=LINE_BREAK.join(answers.values()) if answers else None,
+            query=next(iter(answers), self._queries.last),
+            tokens=turn_side.tokens,
+            timing=timing,
+            answers=answers,
+            unattributed=turn_side.unattributed,
+        )
+        return decision, turn_side.pending
 
     def _append(self, turn: list[int], visual: NDArray[np.float32], index: int) -> NDArray[np.float32]:
         """Append the chunk of one timestep: pending decision, queued queries, turn. The logits after it."""
@@ -340,31 +311,39 @@ class StreamSession:
         chunk = list(self._pending)
         if self._pending:
             self._window.extend(len(self._pending))
-        for query in self._queued:
+        for query in self._queries.queued:
             chunk += query.ids
             self._window.add("query", len(query.ids), query.id)
         chunk += turn
         self._window.add("turn", len(turn), str(index))
         return self._decoder.append(chunk, start, visual)
 
-    def _speak(self, begin: float, timing: dict[str, float]) -> tuple[str | None, tuple[int, ...], list[int]]:
-        """Text, its ids and what is pending after it; silence when nothing but blanks comes."""
+    def _speak(self, heard: set[str], begin: float, timing: dict[str, float]) -> _AssistantSide:
+        """Generate a response. ``heard``: queries whose threshold the score reaches.
+
+        Silence when nothing but blanks comes, and when all that is answered is to be silent at this score.
+        Neither is committed: the model goes on as one that was silent. Lines that name no active query are
+        committed, or the model would write them again at every timestep that follows.
+        """
         encoder, decode = self._encoder, self._model.decode
         generated = self._decoder.generate(
             encoder.response_id,
             self._window.slots,
             stop_id=encoder.stop_id,
-            max_tokens=self._format.max_response_tokens,
+            max_tokens=self._format.longest_response,
             bias=self._model.text_bias,
             is_blank=lambda ids: not decode(ids),
         )
         text = decode(generated.ids)
-        if not text:  # a response must say something: these slots are not committed
-            return None, (), encoder.silence_ids()
+        said, unattributed = self._queries.attributed(text) if text else ({}, ())
+        answers = {id: words for id, words in said.items() if id in heard}
+        if not answers and not unattributed:
+            return _AssistantSide(encoder.silence_ids())
         timing["first_token"] = (generated.first_token_at - begin) * 1e3
         self._window.extend(generated.slots)
         unwritten = [] if generated.stopped else [generated.ids[-1]]
-        return text, generated.ids, [*unwritten, *encoder.response_end_ids]
+        pending = [*unwritten, *encoder.response_end_ids]
+        return _AssistantSide(pending, generated.ids, answers, unattributed)
 
     def _check_tokens(self, visual_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
         expected = self._model.bundle.visual_shape
@@ -372,3 +351,9 @@ class StreamSession:
             got = list(np.shape(visual_tokens))
             raise ConfigError(f"visual tokens: expected shape {list(expected)}, got {got}")
         return visual_tokens[0] if expected[0] == 1 else visual_tokens
+
+
+def _checked(threshold: float) -> float:
+    if not 0.0 <= threshold <= 1.0:  # NaN is refused as well
+        raise ConfigError(f"threshold {threshold}: must lie in 0..1")
+    return float(threshold)

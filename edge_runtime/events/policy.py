@@ -33,6 +33,8 @@ REPEAT = "repeat"
 DEBOUNCE = "debounce"
 BUDGET = "budget"
 QUIET_HOURS = "quiet_hours"
+UNATTRIBUTED = "unattributed"
+"""Not a policy: a session of several queries gave a text that names none of them."""
 
 _HOUR_S = 3600.0
 

@@ -36,6 +36,10 @@ class _WatchedModel(Model):
 
     decoder: CachedDecoder
 
+    @property
+    def queries_per_session(self) -> int | None:
+        return None  # a question per story, one after another, on one session
+
     def open_decoder(self) -> CachedDecoder:
         self.decoder = super().open_decoder()
         return self.decoder

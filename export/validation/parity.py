@@ -164,8 +164,9 @@ def measure_parity(
     """Stream ``timesteps`` through the bundle in ``folder`` and through the model it came from.
 
     ``open_reference``: see :func:`export.families.registry.reference_of`.
-    ``steps``: frames and questions, generated stories by default; the last two questions are in force. Every
-    ``response_every``-th timestep has to speak, so that words are compared too, the others do as they decide.
+    ``steps``: frames and questions, generated stories by default; the last two questions are in force, or as
+    many as a session may have. Every ``response_every``-th timestep has to speak, so that words are compared
+    too, the others do as they decide.
     ``backend``: as of :func:`edge_runtime.load`; the CPU runs every lowering.
     ``threads``: for each of the two; chunks are so small that more of them mostly wait for each other.
     Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
@@ -173,11 +174,12 @@ def measure_parity(
     watched = _WatchedModel(Path(folder), open_reference, threads, backend)
     stream_format = watched.stream_format
     source = iter(steps) if steps is not None else story_stream(stream_format.fps)
+    in_force = max(2, stream_format.queries_per_session)
     progress = Progress(timesteps, "parity", unit="timestep")
     with _torch_threads(threads), watched.session() as session, progress:
         for index, step in zip(range(timesteps), source, strict=False):
             if step.query is not None:
-                if len(session.queries) > 1:
+                if len(session.queries) >= in_force:
                     session.remove(next(iter(session.queries)))
                 session.ask(step.query)
             forced = index % response_every == response_every - 1

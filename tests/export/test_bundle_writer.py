@@ -21,7 +21,9 @@ from export import bundle_folder, bundle_writer  # noqa: E402
 from export.bundle_writer import check_parity, export_model  # noqa: E402
 from export.errors import ExportError  # noqa: E402
 from export.families.reference.decoder import full_logits  # noqa: E402
+from export.families.registry import reference_of  # noqa: E402
 from export.options import ExportOptions  # noqa: E402
+from export.validation.parity import measure_parity  # noqa: E402
 
 
 def test_manifest_describes_the_graphs(tiny_bundle, tiny_model):
@@ -75,6 +77,26 @@ def test_default_capacity_lets_the_window_fill_before_the_cache(tiny_model):
     rows = bundle_writer.rows_for(encoder)
     assert rows % 128 == 0
     assert rows >= len(encoder.prefix_ids()) + 100 * turn + 25 * 20 + 128 > rows - 128
+
+
+def test_a_bundle_states_how_many_queries_share_a_session(tiny_model, tmp_path):
+    several = replace(tiny_model.stream_format, queries_per_session=3)
+    export(tiny_model, tmp_path / "three", stream_format=several)
+    manifest = json.loads((tmp_path / "three" / "bundle.json").read_text())
+    assert manifest["protocol"]["queries_per_session"] == 3 and manifest["format_version"] == 4
+    model = edge_runtime.load(tmp_path / "three", threads=1)
+    assert model.queries_per_session == 3
+    parity = measure_parity(
+        tmp_path / "three", reference_of(tiny_model.model, tiny_model.backbone), timesteps=40
+    )
+    assert parity["decision_agreement"] > 0.9 and parity["kl_mean"] < 0.01 and parity["evictions"]
+
+
+def test_capacity_has_room_for_the_answers_to_all_queries_of_a_session(tiny_model):
+    encode = tiny_model.tokenizer.encode
+    formats = [replace(tiny_model.stream_format, queries_per_session=n) for n in (1, 4)]
+    one, four = (bundle_writer.rows_for(TurnEncoder(f, lambda text: encode(text).ids)) for f in formats)
+    assert four - one >= 3 * 128
 
 
 def export(tiny_model, out, **changes):

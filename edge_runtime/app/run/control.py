@@ -285,5 +285,5 @@ def _camera_status(one: WatchedCamera) -> CameraStatus:
 def _query_status(query: Query) -> QueryStatus:
     config = query.config
     return QueryStatus(
-        query.id, config.text, query.session.threshold, config.paused, query.asked, config.policy, query.score
+        query.id, config.text, query.threshold, config.paused, query.asked, config.policy, query.score
     )

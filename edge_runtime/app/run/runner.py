@@ -17,6 +17,7 @@ from typing import Protocol
 from edge_runtime.engine.decision_loop import DecisionLoop, Step
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision
+from edge_runtime.events.policy import UNATTRIBUTED
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker, Response
 from edge_runtime.observability.telemetry import Telemetry
@@ -236,9 +237,12 @@ class Runner:
 
         steps = self._decide(frame, taken, start)
         for query, step in zip(self.loop.watched, steps, strict=True):
-            telemetry.add_stage("append", step.decision.timing["append"])
-            if query.asked:
-                telemetry.decision.add(step.latency_ms["decision"])
+            if step.leads:  # the others' decision is the same one
+                telemetry.add_stage("append", step.decision.timing["append"])
+                for _ in step.decision.unattributed:
+                    telemetry.suppress(UNATTRIBUTED)
+                if query.asked:
+                    telemetry.decision.add(step.latency_ms["decision"])
             if step.decision.speak:
                 telemetry.first_text.add(step.latency_ms["first_token"])
             if step.suppressed is not None:

@@ -97,10 +97,14 @@ class Guard:
                 await _refuse(Refusal(500, "unexpected error; see the log of edge-run"), send_with_headers)
 
 
+MOST_HEAD = 32 * 1024
 _TOO_LARGE = Refusal(413, f"the body is larger than {MOST_BODY} bytes")
 
 
 def _declared_too_large(scope: Scope) -> Refusal | None:
+    # The HTTP library bounds only a head that arrives in pieces.
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEAD:
+        return Refusal(431, f"the headers are larger than {MOST_HEAD} bytes")
     for name, value in scope["headers"]:
         if name.lower() == b"content-length" and int(value) > MOST_BODY:  # h11 lets digits alone pass
             return _TOO_LARGE

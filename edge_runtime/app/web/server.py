@@ -27,7 +27,6 @@ from edge_runtime.video.network_url import host_and_port
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
 _MOST_MESSAGE = 4096
-_MOST_HEAD = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class WebServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            h11_max_incomplete_event_size=_MOST_HEAD,
+            h11_max_incomplete_event_size=MOST_HEAD,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=1,
             ssl_context_factory=None if tls is None else (lambda _config, _default: tls),

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from edge_runtime.app.live_display import LiveDisplay
+from edge_runtime.engine.decision import Decision
 from edge_runtime.engine.decision_loop import Step
-from edge_runtime.engine.session import Decision
 from edge_runtime.observability.console import Console
 
 

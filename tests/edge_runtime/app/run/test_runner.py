@@ -20,6 +20,7 @@ from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker, encode
 from edge_runtime.sinks import ReaderGoneError, Sinks
 from tests.edge_runtime.list_sink import ListSink
+from tests.edge_runtime.several_queries import load_with, script
 
 ALWAYS = PolicySettings(threshold=0.0, repeat_s=0.0)
 NEVER = PolicySettings(threshold=1.0)
@@ -105,6 +106,23 @@ def run(runner: Runner, camera: ScriptedCamera) -> RunReport:
 
 def of_type(events: list[Event], kind: str) -> list[Event]:
     return [event for event in events if event["type"] == kind]
+
+
+def test_questions_that_share_a_session_have_events_of_their_own(tiny_bundle, tmp_path, monkeypatch):
+    model = load_with(tiny_bundle, tmp_path / "two", 2)
+    script(monkeypatch, model, ["1: One.\n2: Two.", "2: Two.", "Three.\n2: Two.", "9: Nine."])
+    events, report, _ = watch(
+        model,
+        ScriptedCamera(pictures(0, 1, 2, 3)),
+        QueryConfig("What does the person do?", 0.0, ALWAYS),
+        QueryConfig("How many red cars passed by?", 0.0, ALWAYS),
+    )
+    said = [(event["query"], event["time"], event["text"]) for event in of_type(events, "response")]
+    assert said == [("q1", 1.0, "One."), *(("q2", time, "Two.") for time in (1.0, 2.0, 3.0))]
+    telemetry = report.telemetry
+    assert telemetry.suppressed == {"unattributed": 2}  # dropped, counted, and nobody's answer
+    assert of_type(events, "stats")[-1]["suppressed"] == {"unattributed": 2}
+    assert telemetry.timesteps == telemetry.decision.count == telemetry.stages["append"].count == 4
 
 
 def test_each_response_names_its_question_and_vision_runs_once_a_frame(model, monkeypatch):
