@@ -18,6 +18,7 @@ import click
 from edge_runtime.app.config_file import CameraConfig, Config, RuntimeConfig
 from edge_runtime.bundle.tokenizer import is_unicode
 from edge_runtime.errors import ConfigError, SourceError
+from edge_runtime.events.evidence_config import EvidenceConfig
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.sinks.base import SinkConfig
 from edge_runtime.video.framing import Framing, Polygon
@@ -56,6 +57,8 @@ class CliOptions:
     """Fields of SourceOptions."""
     runtime: Mapping[str, Any] = field(default_factory=dict)
     """Fields of RuntimeConfig."""
+    evidence: Path | None = None
+    """The folder of evidence."""
     config_named: bool = False
     """The configuration file was named, not found."""
 
@@ -77,6 +80,7 @@ class CliOptions:
             policy=given(_POLICY),
             source_options=given(_SOURCE),
             runtime=given(_RUNTIME),
+            evidence=values["evidence"],
             config_named=values["config"] is not None,
         )
 
@@ -93,6 +97,7 @@ class RunConfig:
     """The configuration file, if there is one."""
     needs_sinks: bool = True
     """A sink that cannot be used ends the run; otherwise it is left out, with a warning."""
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
 
 def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
@@ -105,6 +110,9 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         raise click.UsageError(
             f"{shown} is given twice; one camera is watched once, with any number of --ask"
         )
+    evidence = settings.evidence
+    if options.evidence is not None:
+        evidence = replace(evidence, folder=options.evidence)
     return RunConfig(
         tuple(_with_options(find_camera(source, settings), options) for source in options.sources),
         replace(settings.runtime, **options.runtime),
@@ -113,13 +121,14 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
         options.config_named
         or any(settings.camera(source) for source in options.sources if source != SAMPLE),
+        evidence=evidence,
     )
 
 
 def find_camera(source: str, settings: Config) -> CameraConfig:
     """The camera that ``source`` means. Raises ConfigError for a name that nothing has."""
     if source == SAMPLE:
-        return _sample()
+        return replace(_sample(), evidence=settings.evidence.settings)
     configured = settings.camera(source)
     if configured is not None:
         return configured
@@ -132,7 +141,7 @@ def find_camera(source: str, settings: Config) -> CameraConfig:
         file = f" in {settings.path}" if settings.path else ", and there is no edge-run.toml"
         raise ConfigError(f"{source}: no such file, and no camera of that name{file}; {hint}")
     name = Path(source).name if "://" not in source and os.path.isfile(source) else ""
-    return CameraConfig(name=name, source=source)
+    return CameraConfig(name=name, source=source, evidence=settings.evidence.settings)
 
 
 def _sample() -> CameraConfig:

@@ -16,6 +16,7 @@ from typing import Protocol
 from edge_runtime.engine.decision_loop import DecisionLoop, Step
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision
+from edge_runtime.events.evidence import CameraEvidence
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker, Response
 from edge_runtime.observability.telemetry import Telemetry
@@ -100,6 +101,8 @@ class Runner:
         self._started = self._next_stats = 0.0
         self._wall_s = 0.0
         self._camera: Camera
+        self._evidence: CameraEvidence | None = None
+        self._frame: Frame | None = None
         self.loop = DecisionLoop(model, queries, events.ids, self._deliver, clock=clock)
 
     def stop(self, cause: str) -> None:
@@ -107,9 +110,10 @@ class Runner:
         self._ended = self._ended or cause
         self._stopping = True  # no lock: a signal handler may run anywhere
 
-    def begin(self, camera: Camera) -> None:
-        """Watch this camera from now on, once; the caller closes it."""
+    def begin(self, camera: Camera, evidence: CameraEvidence | None = None) -> None:
+        """Watch this camera from now on, once; the caller closes it. ``evidence`` is kept of responses."""
         self._camera = camera
+        self._evidence = evidence
         self._started = self._clock()
         self._next_stats = self._started + self._stats_every_s
 
@@ -225,7 +229,9 @@ class Runner:
         telemetry.add_stage("preprocess", (preprocessed - taken) * 1e3)
         telemetry.add_stage("vision", (self._clock() - preprocessed) * 1e3)
 
+        self._frame = frame
         steps = self.loop.step(tokens, frame.index, start)
+        self._frame = None  # what its evidence is made from is held no longer than needed
         for query, step in zip(self.loop.queries, steps, strict=True):
             telemetry.add_stage("append", step.decision.timing["append"])
             if query.asked:
@@ -240,7 +246,10 @@ class Runner:
 
     def _deliver(self, response: Response) -> bool:
         self.telemetry.responses += 1
-        return self._emit(self._events.response(response))
+        event = self._events.response(response)
+        if self._evidence is not None and self._frame is not None:
+            event |= self._evidence.keep(response.id, self._frame.moment)
+        return self._emit(event)
 
     def _emit_never_asked(self) -> None:
         for query in self.loop.queries:
