@@ -25,7 +25,7 @@ _GROUPS = (
     ("What to watch for", ("queries", "ask_at", "threshold", "min_gap", "fps", "duration")),
     ("The frame", ("masks", "crop", "rotate", "decoder")),
     ("Network cameras", ("transport", "connect_timeout", "stall_timeout", "give_up")),
-    ("Output", ("events", "metrics", "as_json", "quiet", "verbose", "log_level")),
+    ("Output", ("events", "evidence", "metrics", "as_json", "quiet", "verbose", "log_level")),
     ("Model and configuration", ("bundle", "backend", "threads", "config", "no_reload")),
 )
 _RANGE = re.compile(r"\s*\[[^\[\]]*\bx\b[^\[\]]*\]$")
