@@ -77,17 +77,23 @@ class EvidenceWriter:
         """Files that were announced and could not be written."""
         self._failing = False
         self._waiting = 0
+        self._ready = 0
+        """Of those, the ones that nothing is missing for but the writing."""
         self._changed = threading.Condition()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
         self._thread.start()
 
     def begin(self, event: str, ending: str, *, live: bool) -> _Job | None:
-        """Announce a file. While too many wait, that of a recording waits, too; a live one is given up."""
+        """Announce a file. None of a live camera while too many wait.
+
+        A recording is held up until the writing has caught up. Clips that are still open do not count then:
+        they need the reading to go on.
+        """
         with self._changed:
-            while self._waiting >= MOST_WAITING:
-                if live:
-                    return None
+            if live and self._waiting >= MOST_WAITING:
+                return None
+            while not live and self._ready >= MOST_WAITING:
                 self._changed.wait()
             self._waiting += 1
         return _Job(event, ending)
@@ -100,6 +106,8 @@ class EvidenceWriter:
 
     def finish(self, job: _Job) -> None:
         """Everything for an announced file is there (any thread)."""
+        with self._changed:
+            self._ready += 1
         self._jobs.put(job)
 
     def close(self) -> int:
@@ -126,6 +134,8 @@ class EvidenceWriter:
                 return
             if not self._attempt(partial(self._write, job)):
                 self.lost += 1
+            with self._changed:
+                self._ready -= 1
             self.give_up()
 
     def _write(self, job: _Job) -> None:

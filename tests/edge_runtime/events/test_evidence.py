@@ -124,11 +124,24 @@ def test_a_recording_waits_instead(writer, monkeypatch):
     monkeypatch.setattr(evidence, "MOST_WAITING", 1)
     one = CameraEvidence(writer, "clip.mp4", EvidenceSettings(snapshot=False), live=False)
     first, second = FakeMoment(), FakeMoment()
+    may_write = threading.Event()
+    first.clip.write = lambda path: may_write.wait(10) and path.write_bytes(b"clip")
     one.keep(event_id(1), first)
-    threading.Timer(0.2, first.end).start()
+    first.end()
+    threading.Timer(0.2, may_write.set).start()
     assert one.keep(event_id(2), second)
     assert (writer.store.folder / f"{event_id(1)}.mp4").exists()
     second.end()
+
+
+def test_open_clips_of_a_recording_do_not_hold_up_its_reading(writer, monkeypatch):
+    monkeypatch.setattr(evidence, "MOST_WAITING", 1)
+    one = CameraEvidence(writer, "clip.mp4", EvidenceSettings(snapshot=False), live=False)
+    moments = [FakeMoment() for _ in range(5)]
+    for number, moment in enumerate(moments):
+        assert one.keep(event_id(number), moment)
+    for moment in moments:
+        moment.end()
 
 
 def test_a_failure_is_said_once_and_once_when_it_is_over(writer, caplog):
