@@ -31,6 +31,8 @@ from edge_runtime.redaction import scrub
 from edge_runtime.video.framing import Framing, Polygon
 from edge_runtime.video.sampling import TimestepSampler
 from pipelines.clock import Timeline
+from pipelines.evidence.ring import Footage
+from pipelines.evidence.tap import EvidenceTap
 from pipelines.gst import load
 from pipelines.pipeline import end_of_file
 from pipelines.pipeline.bus import EndOfStream
@@ -70,6 +72,8 @@ class CameraOptions(ConnectionOptions, RetryPolicy):
 
     framing: Framing = field(default_factory=Framing)
     """Privacy masks, crop and rotation."""
+    evidence: Footage | None = None
+    """What is kept for snapshots and clips; None for nothing: then it costs nothing."""
 
 
 def open_camera(
@@ -122,6 +126,7 @@ class Camera:
         self._supervisor = Supervisor(self._policy(source), clock=time.monotonic)
         self._lock = threading.RLock()
         self._connection: Connection | None = None
+        self._tap: EvidenceTap | None = None
         self._closing = False
         self._detail = ""
         self._last_taken = 0.0
@@ -194,6 +199,8 @@ class Camera:
         framing = replace(self._options.framing, masks=tuple(masks))
         with self._lock:
             self._options = replace(self._options, framing=framing)
+            if self._tap is not None:
+                self._tap.set_masks(framing.masks)
             if self._connection is not None:
                 self._connection.set_masks(framing.masks)
 
@@ -291,8 +298,17 @@ class Camera:
         self._supervisor.server_answered()
         self._timeline.new_connection()
         with self._lock:  # new masks come before it is made, or reach it afterwards
+            framing, footage = self._options.framing, self._options.evidence
+            if footage is not None:
+                self._tap = EvidenceTap(footage, framing, live=self._source.live)
             connection = Connection(
-                self._source, self._size, self._options, self, framing=self._options.framing, fps=self._fps
+                self._source,
+                self._size,
+                self._options,
+                self,
+                framing=framing,
+                fps=self._fps,
+                tap=self._tap,
             )
             self._connection = connection
         connection.start()
@@ -318,6 +334,8 @@ class Camera:
         if connection is not None:
             self._decoded_before += connection.progress.decoded
             connection.stop()
+            if self._tap is not None:
+                self._tap.end()
             del connection  # the last that held the pipeline
             trim_heap()
 
@@ -358,8 +376,11 @@ class Camera:
 
     def frame(self, ticket: _Ticket, image: np.ndarray) -> bool:
         taken = True
+        moment = self._tap.moment() if self._tap is not None else None
         for index in ticket.indices:
             owned = image if index == ticket.indices[-1] else image.copy()
-            taken = taken and self._queue.put_frame(Frame(ticket.pts, owned, ticket.captured_at, index))
+            taken = taken and self._queue.put_frame(
+                Frame(ticket.pts, owned, ticket.captured_at, index, moment)
+            )
             self._last_taken = time.monotonic()
         return taken

@@ -28,9 +28,11 @@ from typing import Any
 from edge_runtime.app.runtime_config import RuntimeConfig, parse_address, read_runtime
 from edge_runtime.app.web.config import WebConfig, read_web
 from edge_runtime.config.cameras import TRANSPORTS, CameraConfig, SourceOptions, read_cameras
+from edge_runtime.config.evidence import read_evidence
 from edge_runtime.config.key_lines import key_lines
 from edge_runtime.config.table import Table, TomlFile
 from edge_runtime.errors import ConfigError, Finding
+from edge_runtime.events.evidence_config import EvidenceConfig
 from edge_runtime.sinks.base import SinkConfig
 from edge_runtime.sinks.registry import read_sinks
 
@@ -67,6 +69,7 @@ class Config:
     cameras: tuple[CameraConfig, ...] = ()
     sinks: tuple[SinkConfig, ...] = ()
     """Those with a table of their own, by their kind in the order of the registry."""
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
     file: TomlFile | None = field(default=None, compare=False, repr=False)
     """On which line each key stands; None when the file is no TOML."""
 
@@ -126,6 +129,8 @@ def _read(path: Path, text: str, data: dict[str, Any]) -> tuple[Config, tuple[Fi
     root = Table(data, (), file)
     runtime = root.table("runtime", read_runtime)
     web = root.table("web", read_web)
-    config = Config(path, runtime, read_cameras(root), read_sinks(root), file, web=web)
+    evidence = root.table("evidence", read_evidence)
+    cameras = read_cameras(root, evidence.settings)
+    config = Config(path, runtime, cameras, read_sinks(root), evidence, file, web=web)
     root.close()
     return config, file.in_order()

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from edge_runtime.config.evidence import read_camera_settings
 from edge_runtime.config.secret import Secret, read_secret
 from edge_runtime.config.table import Table
 from edge_runtime.config.zones import read_zones
 from edge_runtime.errors import ConfigError
+from edge_runtime.events.evidence_config import EvidenceSettings
 from edge_runtime.events.policy import PolicySettings, parse_quiet_hours
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.video.fingerprint import parse_fingerprint
@@ -56,6 +58,7 @@ class CameraConfig:
     options: SourceOptions = field(default_factory=SourceOptions)
     password_file: Path | None = None
     zones: tuple[Zone, ...] = ()
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
 
     @property
     def has_credentials(self) -> bool:
@@ -71,13 +74,13 @@ class CameraConfig:
         return Secret(self.password_env, self.password_file).read(f"camera {self.name}", environment)
 
 
-def read_cameras(root: Table) -> tuple[CameraConfig, ...]:
-    """All cameras; no two may share a name."""
+def read_cameras(root: Table, evidence: EvidenceSettings) -> tuple[CameraConfig, ...]:
+    """All cameras; no two may share a name. ``evidence``: what a camera's own settings start from."""
     names: set[str] = set()
-    return tuple(root.tables("camera", partial(_camera, names=names)))
+    return tuple(root.tables("camera", partial(_camera, names=names, evidence=evidence)))
 
 
-def _camera(table: Table, names: set[str]) -> CameraConfig:
+def _camera(table: Table, names: set[str], evidence: EvidenceSettings) -> CameraConfig:
     table.forbid(
         "password",
         "passwords do not belong in this file; name an environment variable in password_env "
@@ -107,6 +110,7 @@ def _camera(table: Table, names: set[str]) -> CameraConfig:
         policy=policy,
         queries=tuple(table.tables("ask", partial(_ask, base=policy))),
         options=_source_options(table),
+        evidence=read_camera_settings(table, evidence),
     )
 
 

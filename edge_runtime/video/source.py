@@ -32,6 +32,11 @@ class Frame(Protocol):
         """The timestep it closes."""
         ...
 
+    @property
+    def moment(self) -> Any:
+        """What evidence of it is made from (:class:`edge_runtime.events.evidence.Moment`), or None."""
+        ...
+
 
 class Camera(Protocol):
     """What a run needs of ``pipelines.camera.Camera``."""

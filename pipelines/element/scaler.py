@@ -31,7 +31,7 @@ class FrameScaler:
         self._pipeline = self._Gst.Pipeline.new(None)
         self._source = make("appsrc", format=self._Gst.Format.TIME, max_buffers=1)
         self._pipeline.add(self._source)
-        first, self._sink, _ = add_preprocessing(self._pipeline, size)
+        first, self._sink, *_ = add_preprocessing(self._pipeline, size)
         self._sink.set_property("emit-signals", False)
         link(self._source, first)
         self._pipeline.set_state(self._Gst.State.PLAYING)

@@ -22,7 +22,7 @@ from typing import Any
 
 from edge_runtime import redaction
 from edge_runtime.video.framing import Framing, Polygon
-from pipelines.gst import chain, hush, link, load
+from pipelines.gst import chain, hush, link, load, make
 from pipelines.pipeline.bus import Bus, EndOfStream
 from pipelines.pipeline.decoding import decoders
 from pipelines.pipeline.decoding.decodebin import Decoding
@@ -31,6 +31,7 @@ from pipelines.pipeline.frame_probe import FrameProbe
 from pipelines.pipeline.listener import Listener
 from pipelines.pipeline.preprocessing import add_preprocessing
 from pipelines.pipeline.progress import Progress
+from pipelines.pipeline.tap import Tap
 from pipelines.sources.base import ElementContext, Source
 from pipelines.sources.errors import NO_VIDEO, Problem
 from pipelines.sources.options import ConnectionOptions
@@ -51,6 +52,7 @@ class Connection:
         *,
         framing: Framing | None = None,
         fps: float = 1.0,
+        tap: Tap | None = None,
     ) -> None:
         """Build the elements. ``size``: (width, height). Raises SourceError when one is missing."""
         self._Gst = load().Gst
@@ -71,6 +73,9 @@ class Connection:
             self._pipeline, size, framing, paced=source.segmented and source.live
         )
         self._first, self._masking = preprocessing.first, preprocessing.masking
+        self._tap = self._probe.tap = tap
+        if tap is not None:
+            tap.watch_masked(preprocessing.masked, preprocessing.first)
         self._connect(preprocessing.sink, "new-sample", self._probe.on_sample)
         self.decoding = None if source.decoder else self._add_decodebin(options.decoder)
         self._bus.decoding = self._probe.decoding = self.decoding
@@ -120,6 +125,7 @@ class Connection:
             on_video_gone=self._detach,
             on_no_video=lambda: self._bus.fail(NO_VIDEO),
         )
+        decoding.tap = self._tap
         self._pipeline.add(decoding.element)
         return decoding
 
@@ -139,10 +145,13 @@ class Connection:
 
     def _attach(self, pad: Any) -> None:
         """Join the decoded ``pad`` to the preprocessing bin and look at everything that passes."""
+        caps = pad.get_current_caps()
+        downloader = decoders.downloader_for(caps) if caps is not None else None
+        if downloader is None and self.source.live and self._is_raw():
+            pad = self._branched(pad)
         self._probe.attach(pad)
         first = self._first
-        caps = pad.get_current_caps()
-        if caps is not None and (downloader := decoders.downloader_for(caps)) is not None:
+        if downloader is not None:
             self._pipeline.add(downloader)
             link(downloader, first)
             downloader.sync_state_with_parent()
@@ -152,6 +161,22 @@ class Connection:
         if result != self._Gst.PadLinkReturn.OK:
             cause = f"the decoded video cannot be used ({result.value_nick})"
             self._bus.fail(Problem(cause, "see `edge-run doctor`"))
+
+    def _is_raw(self) -> bool:
+        return self.decoding is None or self.decoding.decoder_element is None
+
+    def _branched(self, pad: Any) -> Any:
+        """Let the tap have raw video, too; the pad where it goes on."""
+        branch = self._tap.add_branch(self._pipeline) if self._tap is not None else None
+        if branch is None:
+            return pad
+        tee = make("tee", allow_not_linked=True)
+        self._pipeline.add(tee)
+        link(tee, branch)
+        onwards = tee.request_pad_simple("src_%u")
+        pad.link_full(tee.get_static_pad("sink"), self._Gst.PadLinkCheck.DEFAULT)
+        tee.sync_state_with_parent()
+        return onwards
 
     def _detach(self, pad: Any) -> None:
         """The video goes on with another pad: part this one from the preprocessing bin."""

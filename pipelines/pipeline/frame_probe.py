@@ -16,6 +16,7 @@ from pipelines.pipeline.decoding.decodebin import Decoding, dimensions
 from pipelines.pipeline.frames import to_array
 from pipelines.pipeline.listener import Listener
 from pipelines.pipeline.progress import LONGEST_STILL_NS, Progress
+from pipelines.pipeline.tap import Tap
 from pipelines.sources.base import Source
 from pipelines.sources.errors import Problem
 
@@ -40,6 +41,9 @@ class FrameProbe:
         self._held: Any = None
         """The frame on screen of a recorded video, as decoded."""
         self._held_ns = 0
+        self._held_stamp: int | None = None
+        """The stamp that its source gave it."""
+        self.tap: Tap | None = None
         self._segment: Any = None
         self._pad: Any = None
         self._probes: list[int] = []
@@ -127,6 +131,8 @@ class FrameProbe:
         """Send the frame on screen through the preprocessing bin once more."""
         if ticket is not None and not self._stopped:
             self._ticket = ticket
+            if self.tap is not None:
+                self.tap.selected(self._held_stamp)
             pad.get_peer().chain(self._held)
 
     def _look_at(self, pad: Any, buffer: Any) -> bool:
@@ -135,7 +141,8 @@ class FrameProbe:
         now = time.monotonic()
         duration_ns = buffer.duration if buffer.duration != Gst.CLOCK_TIME_NONE else None
         corrupt = buffer.has_flags(Gst.BufferFlags.CORRUPTED)
-        raw_ns = self._progress.note(self._time_stamp(pad, buffer), duration_ns, corrupt)
+        stamp = self._time_stamp(pad, buffer)
+        raw_ns = self._progress.note(stamp, duration_ns, corrupt)
         if self._progress.decoded == 1:
             self._listener.first_frame(self._describe(pad))
         captured_at = now
@@ -146,8 +153,10 @@ class FrameProbe:
         else:
             if self._held is not None and self._stays_until(raw_ns):
                 self._show_again(pad, self._listener.select_again(self._held_ns / _NS, raw_ns / _NS))
-            self._held, self._held_ns = buffer, raw_ns
+            self._held, self._held_ns, self._held_stamp = buffer, raw_ns, stamp
         self._ticket = self._listener.select(raw_ns, captured_at)
+        if self.tap is not None and self._ticket is not None:
+            self.tap.selected(stamp)
         return self._ticket is not None
 
     def _stays_until(self, until_ns: int) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class Frame:
     """``time.monotonic()`` of the capture: live, by the frame's time stamp; a file, when decoded."""
     index: int
     """The timestep this frame closes, as :class:`edge_runtime.video.sampling.TimestepSampler` counts."""
+    moment: Any = None
+    """What evidence of it is made from (:mod:`pipelines.evidence.moment`); None when none is kept."""
 
 
 @dataclass(frozen=True)

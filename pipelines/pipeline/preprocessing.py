@@ -22,11 +22,13 @@ _ROTATIONS = {90: "90r", 180: "180", 270: "90l"}
 
 
 class Preprocessing(NamedTuple):
-    """The first and the last element, and where masks are applied."""
+    """The first and the last element, where masks are applied, and where they have been."""
 
     first: Any
     sink: Any
     masking: Masking
+    masked: Any
+    """The pad that frames pass at full size once they are masked."""
 
 
 def add_preprocessing(
@@ -63,7 +65,7 @@ def add_preprocessing(
     keep_range(convert.get_static_pad("sink"))
     masking = Masking(pipeline, *elements[1:3])
     masking.set_masks(framing.masks)
-    return Preprocessing(convert, sink, masking)
+    return Preprocessing(convert, sink, masking, elements[2].get_static_pad("sink"))
 
 
 def _crop(crop: tuple[float, float, float, float]) -> Any:

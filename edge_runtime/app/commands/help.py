@@ -25,7 +25,20 @@ _GROUPS = (
     ("What to watch for", ("queries", "ask_at", "ask_anyway", "threshold", "min_gap", "fps", "duration")),
     ("The frame", ("masks", "crop", "rotate", "decoder")),
     ("Network cameras", ("transport", "connect_timeout", "stall_timeout", "give_up")),
-    ("Output", ("events", "web", "web_token_file", "metrics", "as_json", "quiet", "verbose", "log_level")),
+    (
+        "Output",
+        (
+            "events",
+            "evidence",
+            "web",
+            "web_token_file",
+            "metrics",
+            "as_json",
+            "quiet",
+            "verbose",
+            "log_level",
+        ),
+    ),
     ("Model and configuration", ("bundle", "backend", "threads", "config", "no_reload")),
 )
 _RANGE = re.compile(r"\s*\[[^\[\]]*\bx\b[^\[\]]*\]$")

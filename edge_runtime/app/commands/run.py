@@ -104,6 +104,12 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     "--events", type=click.Path(path_type=Path), metavar="FILE", help="Append the events to this file, too."
 )
 @click.option(
+    "--evidence",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Keep a snapshot and a clip of each response there.",
+)
+@click.option(
     "--metrics",
     type=Parsed("address", parse_address),
     metavar="HOST:PORT",

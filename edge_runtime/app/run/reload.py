@@ -39,7 +39,7 @@ _RUNTIME_KEYS = {
     "outbox": "outbox",
     "metrics": "metrics",
 }
-_CAMERA_KEYS = {name: name for name in ("source", "fps", "user", "password_env", "password_file")}
+_CAMERA_KEYS = {name: name for name in ("source", "fps", "user", "password_env", "password_file", "evidence")}
 _CAMERA_KEYS["zones"] = "zone"
 _OPTION_KEYS = {
     "transport": "transport",
@@ -162,6 +162,8 @@ class Reloader:
 def needs_restart(running: RunConfig, new: RunConfig) -> list[str]:
     """The keys of the file that a run cannot take over: ``runtime.bundle``, ``door: source``."""
     keys = [f"runtime.{key}" for key in _differing(running.runtime, new.runtime, _RUNTIME_KEYS)]
+    if running.evidence != new.evidence:
+        keys.append("evidence")
     for kind in dict.fromkeys(sink.kind for sink in (*running.sinks, *new.sinks)):
         if _of_kind(kind, running) != _of_kind(kind, new):
             keys.append(kind)

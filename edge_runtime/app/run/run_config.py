@@ -20,6 +20,7 @@ from edge_runtime.app.web.config import WebConfig
 from edge_runtime.bundle.tokenizer import is_unicode
 from edge_runtime.config.secret import Secret
 from edge_runtime.errors import ConfigError, SourceError
+from edge_runtime.events.evidence_config import EvidenceConfig
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.sinks.base import SinkConfig
 from edge_runtime.video.framing import Framing, Polygon
@@ -63,6 +64,8 @@ class CliOptions:
     web: tuple[str, int] | None = None
     """Where the page is served."""
     web_token_file: Path | None = None
+    evidence: Path | None = None
+    """The folder of evidence."""
     config_named: bool = False
     """The configuration file was named, not found."""
 
@@ -87,6 +90,7 @@ class CliOptions:
             ask_anyway=values["ask_anyway"],
             web=values["web"],
             web_token_file=values["web_token_file"],
+            evidence=values["evidence"],
             config_named=values["config"] is not None,
         )
 
@@ -103,6 +107,7 @@ class RunConfig:
     """The configuration file, if there is one."""
     needs_sinks: bool = True
     """A sink that cannot be used ends the run; otherwise it is left out, with a warning."""
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
     web: WebConfig = field(default_factory=WebConfig)
     configured: frozenset[str] = frozenset()
     """Names of all cameras in the configuration file, watched or not."""
@@ -125,6 +130,9 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
     if idle is not None and web.address is None:  # else it can be asked on the page
         whom = f"{idle.name}: " if idle.name else ""
         raise click.UsageError(f'{whom}nothing to watch for; add --ask "..."')
+    evidence = settings.evidence
+    if options.evidence is not None:
+        evidence = replace(evidence, folder=options.evidence)
     return RunConfig(
         tuple(cameras),
         settings.runtime,
@@ -133,8 +141,9 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
         options.config_named
         or any(settings.camera(source) for source in options.sources if source != SAMPLE),
-        web,
+        web=web,
         configured=frozenset(camera.name for camera in settings.cameras),
+        evidence=evidence,
     )
 
 
@@ -153,7 +162,7 @@ def _web(options: CliOptions, settings: Config) -> WebConfig:
 def find_camera(source: str, settings: Config) -> CameraConfig:
     """The camera that ``source`` means. Raises ConfigError for a name that nothing has."""
     if source == SAMPLE:
-        return _sample(settings.runtime.bundle)
+        return replace(_sample(settings.runtime.bundle), evidence=settings.evidence.settings)
     configured = settings.camera(source)
     if configured is not None:
         return configured
@@ -166,7 +175,7 @@ def find_camera(source: str, settings: Config) -> CameraConfig:
         file = f" in {settings.path}" if settings.path else ", and there is no edge-run.toml"
         raise ConfigError(f"{source}: no such file, and no camera of that name{file}; {hint}")
     name = Path(source).name if "://" not in source and os.path.isfile(source) else ""
-    return CameraConfig(name=name, source=source)
+    return CameraConfig(name=name, source=source, evidence=settings.evidence.settings)
 
 
 def _sample(bundle: str) -> CameraConfig:

@@ -17,6 +17,7 @@ from typing import Protocol
 from edge_runtime.engine.decision_loop import DecisionLoop, Step
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision
+from edge_runtime.events.evidence import CameraEvidence
 from edge_runtime.events.policy import UNATTRIBUTED
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event, EventMaker, Response
@@ -114,6 +115,8 @@ class Runner:
         self._started = self._next_stats = 0.0
         self._wall_s = 0.0
         self._camera: Camera
+        self._evidence: CameraEvidence | None = None
+        self._frame: Frame | None = None
         self.loop = DecisionLoop(model, queries, events.ids, self._deliver, clock=clock)
 
     def stop(self, cause: str) -> None:
@@ -121,9 +124,10 @@ class Runner:
         self._ended = self._ended or cause
         self._stopping = True  # no lock: a signal handler may run anywhere
 
-    def begin(self, camera: Camera) -> None:
-        """Watch this camera from now on, once; the caller closes it."""
+    def begin(self, camera: Camera, evidence: CameraEvidence | None = None) -> None:
+        """Watch this camera from now on, once; the caller closes it. ``evidence`` is kept of responses."""
         self._camera = camera
+        self._evidence = evidence
         self._started = self._clock()
         self._next_stats = self._started + self._stats_every_s
 
@@ -235,7 +239,9 @@ class Runner:
         if live:
             telemetry.add_stage("queue", (taken - start) * 1e3)
 
+        self._frame = frame
         steps = self._decide(frame, taken, start)
+        self._frame = None  # what its evidence is made from is held no longer than needed
         for query, step in zip(self.loop.watched, steps, strict=True):
             if step.leads:  # the others' decision is the same one
                 telemetry.add_stage("append", step.decision.timing["append"])
@@ -267,7 +273,10 @@ class Runner:
 
     def _deliver(self, response: Response) -> bool:
         self.telemetry.responses += 1
-        return self._emit(self._events.response(response))
+        event = self._events.response(response)
+        if self._evidence is not None and self._frame is not None:
+            event |= self._evidence.keep(response.id, self._frame.moment)
+        return self._emit(event)
 
     def _emit_never_asked(self) -> None:
         for query in self.loop.queries:

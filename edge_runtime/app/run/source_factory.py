@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime import redaction
 from edge_runtime.app.config_file import CameraConfig, SourceOptions
 from edge_runtime.errors import ConfigError, SourceError
+from edge_runtime.events.evidence_config import EvidenceSettings
 
 if TYPE_CHECKING:
     from edge_runtime.engine.model import Model
     from edge_runtime.video.source import Camera
+    from pipelines.evidence.ring import Footage
 
 
 def parse(camera: CameraConfig) -> Any:
@@ -68,11 +70,24 @@ def identity(source: Any, model: Model) -> str | None:
 
 
 def open_camera(
-    source: Any, model: Model, options: SourceOptions, wake: Callable[[], None] | None = None
+    source: Any,
+    model: Model,
+    options: SourceOptions,
+    wake: Callable[[], None] | None = None,
+    evidence: EvidenceSettings | None = None,
 ) -> Camera:
-    """Start reading; ``wake`` is called, from any thread, when there is something to read. SourceError."""
+    """Start reading; ``wake`` is called, from any thread, when there is something to read. SourceError.
+
+    ``evidence``: keep what snapshots and clips are made from.
+    """
+    from pipelines.evidence.ring import Footage
+
     height, width = model.bundle.model.image_size
-    return _open(source, options, model.stream_format.fps, (width, height), wake)
+    footage = None
+    if evidence is not None and (evidence.snapshot or evidence.clip != "off"):
+        clip = evidence.clip != "off"
+        footage = Footage(evidence.pre_s, evidence.buffer_bytes, picture=evidence.snapshot, clip=clip)
+    return _open(source, options, model.stream_format.fps, (width, height), wake, footage)
 
 
 def try_camera(source: Any, options: SourceOptions) -> Camera:
@@ -86,6 +101,7 @@ def _open(
     fps: float,
     size: tuple[int, int],
     wake: Callable[[], None] | None,
+    footage: Footage | None = None,
 ) -> Camera:
     from pipelines import camera
 
@@ -104,7 +120,7 @@ def _open(
         source,
         fps=fps,
         size=size,
-        options=camera.CameraOptions(framing=options.framing, **chosen),
+        options=camera.CameraOptions(framing=options.framing, evidence=footage, **chosen),
         wake=wake,
     )
     return opened

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edge_runtime.app.run.runner import Display, Runner
     from edge_runtime.app.web.server import Address
     from edge_runtime.engine.model import Model
+    from edge_runtime.events.evidence import CameraEvidence, EvidenceWriter
     from edge_runtime.sinks import Sink, Sinks
 
 _log = logging.getLogger(__name__)
@@ -100,14 +101,15 @@ def watch(spec: RunSpec, console: Console) -> int:
                 if len(runners) > 1:
                     _log.error("%s", _error_line(runner))
 
+        evidence = _open_evidence(spec, stack)
         signals = stack.enter_context(stop_on_signals(stop))
-        watched += _open_all(found, runners, wake.set)
+        watched += _open_all(found, runners, wake.set, keep_evidence=evidence is not None)
         stack.callback(_close_all, [one.camera for one in watched])
         control.watch(watched)
         home_assistants = stack.enter_context(open_all(spec.config, control))
         _serve(spec, address, control, watched, opened, stack)
         for one in watched:
-            one.runner.begin(one.camera)
+            one.runner.begin(one.camera, _evidence_of(one, evidence))
         service = ServiceManager()
         service.ready()
         stack.callback(service.stopping)
@@ -132,6 +134,9 @@ def watch(spec: RunSpec, console: Console) -> int:
         show_summaries(console, [runner.report() for runner in runners], lost, as_json=spec.as_json)
     for name, count in lost.items():
         _log.error("%d events could not be written to %s and are lost", count, name)
+    if evidence is not None and evidence.lost:
+        lost["evidence"] = evidence.lost
+        _log.error("%d files of evidence could not be written and are lost", evidence.lost)
     bug = next((error for error in errors if not isinstance(error, EdgeError)), None)
     if errors and (len(runners) == 1 or bug is not None):
         raise bug or errors[0]
@@ -225,8 +230,33 @@ def _model_for(one: _FoundCamera, model: Model) -> Model:
         raise ConfigError(f"camera {one.name}: {err}") from err
 
 
+def _open_evidence(spec: RunSpec, stack: ExitStack) -> EvidenceWriter | None:
+    """Until ``stack`` ends, which must close the cameras first. Raises SinkError for a useless folder."""
+    config = spec.config.evidence
+    if config.folder is None:
+        return None
+    from edge_runtime.events.evidence import EvidenceWriter
+    from edge_runtime.events.evidence_store import EvidenceStore
+
+    writer = EvidenceWriter(EvidenceStore(config.folder, config.retention))
+    stack.callback(writer.close)
+    return writer
+
+
+def _evidence_of(one: WatchedCamera, writer: EvidenceWriter | None) -> CameraEvidence | None:
+    if writer is None:
+        return None
+    from edge_runtime.events.evidence import CameraEvidence
+
+    return CameraEvidence(writer, one.runner.stream, one.config.evidence, live=one.camera.live)
+
+
 def _open_all(
-    found: Sequence[_FoundCamera], runners: Sequence[Runner], wake: Callable[[], None]
+    found: Sequence[_FoundCamera],
+    runners: Sequence[Runner],
+    wake: Callable[[], None],
+    *,
+    keep_evidence: bool,
 ) -> list[WatchedCamera]:
     """Start reading every camera. Raises SourceError for the only one."""
     watched = []
@@ -235,7 +265,8 @@ def _open_all(
         try:
             if one.error is not None:
                 raise one.error
-            camera = source_factory.open_camera(one.source, runner.model, one.config.options, wake)
+            evidence = one.config.evidence if keep_evidence else None
+            camera = source_factory.open_camera(one.source, runner.model, one.config.options, wake, evidence)
         except SourceError as err:
             if len(found) == 1:
                 raise
@@ -285,9 +316,13 @@ def _serve(
         stack.enter_context(closing(MetricsServer(*runtime.metrics, pages)))
     if address is not None:
         from edge_runtime.app.web.event_log import EventLog
+        from edge_runtime.app.web.evidence import EvidenceFolder
         from edge_runtime.app.web.server import WebServer
 
-        stack.enter_context(closing(WebServer(address, control, EventLog(runtime.events), pages)))
+        folder = spec.config.evidence.folder
+        evidence = None if folder is None else EvidenceFolder(folder)
+        server = WebServer(address, control, EventLog(runtime.events), pages, evidence=evidence)
+        stack.enter_context(closing(server))
         _log.info("the page is at %s", address.url)
 
 

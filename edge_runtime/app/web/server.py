@@ -19,6 +19,7 @@ from edge_runtime.app.web.config import WebConfig
 from edge_runtime.app.web.connections import BoundedProtocol, BoundedSocket
 from edge_runtime.app.web.event_log import EventLog
 from edge_runtime.app.web.evidence import EvidenceStore, NoEvidence
+from edge_runtime.app.web.guard import MOST_HEAD
 from edge_runtime.app.web.live import Live
 from edge_runtime.errors import ConfigError, SinkError
 from edge_runtime.observability.metrics import MetricsPages

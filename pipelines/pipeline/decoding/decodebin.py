@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.gst import make, structure_of
 from pipelines.pipeline.decoding import decoders
 from pipelines.pipeline.decoding.coded_input import Coded
+from pipelines.pipeline.tap import Tap
 from pipelines.sources.errors import codec_name
 
 _TRY, _SKIP = 0, 2
@@ -49,6 +50,8 @@ class Decoding:
         self._on_video_gone = on_video_gone
         self._on_no_video = on_no_video
         self._exposed: Any = None
+        self.tap: Tap | None = None
+        """To be set before the element runs."""
         self.decoder = ""
         self.decoder_element: Any = None
         self.other_streams = 0
@@ -70,7 +73,7 @@ class Decoding:
     def let_go(self) -> None:
         """Forget the callbacks. Their owner holds this object: as a circle, both would stay until Python's
         collector comes by, and with them the pipeline, its memory and its open files."""
-        self._exposed = None
+        self._exposed = self.tap = None
         self._decoders.clear()
         self._on_video = self._on_video_gone = self._on_no_video = self._connect = _nothing
 
@@ -114,9 +117,13 @@ class Decoding:
             self.demuxer = factory.get_name()
             if self.demuxer == "qtdemux" and not self._live:
                 self._connect(element, "pad-added", self._on_demuxed_pad)
+        if self.tap is not None and "Parser" in klass:
+            self.tap.watch_parser(element)
         if "Decoder" in klass and ("Video" in klass or "Image" in klass):
             self.decoder = factory.get_name()
             self.decoder_element = element
+            if self.tap is not None:
+                self.tap.watch_decoder(element)
             sink = element.get_static_pad("sink")
             if not self._live and self.demuxer != "qtdemux" and sink is not None:
                 self.coded = self._decoders[element] = Coded()
@@ -133,6 +140,8 @@ class Decoding:
             target = pad.get_target()
             decoder = target.get_parent_element() if target is not None else None
             self.coded = self._decoders.get(decoder, self.coded)  # there may be one for another stream, too
+            if self.tap is not None:
+                self.tap.use_decoder(decoder)
             self._on_video(pad)
         else:
             self.other_streams += 1
