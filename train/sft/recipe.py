@@ -125,8 +125,9 @@ class SFTRecipe:
     ``init``: "scratch", or a checkpoint folder, whose model and tokenizer are taken and ``model`` and
     ``tokenizer`` ignored; a recipe file inherits from it each key of ``protocol`` it does not set.
     ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``: "synthetic" (made from
-    the texts of generated clips) or a tokenizer.json. ``attention_supervision``: the decoder is also shown
-    what to attend to; for generated clips.
+    the texts of generated clips) or a tokenizer.json. ``detector``: the detector.onnx that goes into every
+    checkpoint of a model with ``slots``, by default that of ``init``. ``attention_supervision``: the decoder
+    is also shown what to attend to; for generated clips.
     Paths are relative to where training is started.
     """
 
@@ -134,6 +135,7 @@ class SFTRecipe:
     output: Path
     init: str = "scratch"
     tokenizer: str = "synthetic"
+    detector: Path | None = None
     seed: int = 1
     model: CompactConfig = field(default_factory=CompactConfig)
     lora: LoraSettings | None = None

@@ -41,6 +41,7 @@ from train.run_log import RunLog
 from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets, AuxiliaryTargetWriter
 from train.sft.attention_targets import turn_truth
 from train.sft.callbacks import TrainingCallback, check_reporting, reporters
+from train.sft.detector import with_detector
 from train.sft.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.sft.recipe import LossSettings, SFTRecipe
 from train.sft.resume import disk_errors, state_to_go_on_from
@@ -164,7 +165,8 @@ def initial_model(
     Raises RecipeError for a tokenizer or a checkpoint's protocol that does not fit, CheckpointError.
     """
     if recipe.init != "scratch":
-        return _from_checkpoint(recipe, say)
+        model, tokenizer = _from_checkpoint(recipe, say)
+        return with_detector(model, recipe), tokenizer
     if recipe.lora is not None:
         raise RecipeError("lora needs a pretrained model to adapt: give its checkpoint as init")
     if saved is not None:  # the texts it was made from may have changed since this run began
@@ -183,7 +185,7 @@ def initial_model(
         raise RecipeError(f"model.vocab_size is {have}, the tokenizer has {need} tokens")
     model = CompactModel(recipe.model)
     model.name_concepts(tokenizer)
-    return model, tokenizer
+    return with_detector(model, recipe), tokenizer
 
 
 def _from_checkpoint(recipe: SFTRecipe, say: Callable[[str], None]) -> tuple[StreamModel, Tokenizer]:

@@ -75,16 +75,18 @@ class SlotProjector(nn.Module):
 class SlotVision:
     """A detector and a tracker.
 
-    ``detector``: its ONNX file; None where only features of generated clips are read.
+    ``detector``: its ONNX file; None where only features of generated clips are read. ``sha256``: what a
+    checkpoint says of the file, None where it says nothing.
     """
 
     detector: Path | None = None
+    sha256: str | None = None
 
     @classmethod
-    def beside(cls, folder: Path) -> SlotVision:
-        """As a checkpoint in ``folder`` has it."""
+    def beside(cls, folder: Path, sha256: str | None = None) -> SlotVision:
+        """As a checkpoint in ``folder`` has it, whose config.json records ``sha256`` of the detector."""
         path = folder / DETECTOR
-        return cls(path if path.is_file() else None)
+        return cls(path if path.is_file() else None, sha256)
 
     @property
     def key(self) -> str:
@@ -95,18 +97,23 @@ class SlotVision:
         return SIZE, SIZE
 
     def record(self) -> dict[str, Any]:
-        digest = {} if self.detector is None else {"sha256": _sha256(self.detector)}
-        return {"name": "nanodet-slots", **digest}
+        digest = self.sha256 if self.detector is None else _sha256(self.detector)
+        return {"name": "nanodet-slots", **({"sha256": digest} if digest else {})}
 
     def prepare(self, folder: Path) -> None:
         if self.detector is None:
             raise ValueError(
-                f"videos need the detector, and the checkpoint has no {DETECTOR}: make it with python -m "
+                f"frames need the detector, and the checkpoint has no {DETECTOR}: make it with python -m "
                 f"train.models.perception convert nanodet.json --out CHECKPOINT/{DETECTOR}"
             )
         from train.models.perception.graph import check_detector
 
         check_detector(self.detector)
+        if self.sha256 is not None and (found := _sha256(self.detector)) != self.sha256:
+            raise ValueError(
+                f"{self.detector}: sha256 is {found}, the checkpoint was trained with {self.sha256}; "
+                "put that detector in its place"
+            )
 
     def save(self, folder: Path) -> None:
         if self.detector is not None:
