@@ -67,6 +67,19 @@ class AttentionSupervisionSettings:
 
 
 @dataclass(frozen=True)
+class EventSupervisionSettings:
+    """Weights against the supervised loss: of what a second shows, what a query waits for, and attention."""
+
+    events: float = 0.05
+    queries: float = 0.05
+    attention: float = 0.05
+
+    def __post_init__(self) -> None:
+        if min(self.events, self.queries, self.attention) < 0:
+            raise ValueError("event_supervision: weights must not be negative")
+
+
+@dataclass(frozen=True)
 class Run:
     """How long and how. ``batch_size`` is per device and micro-batch; ``max_minutes`` 0 means no limit, and
     ``steps`` 0 all of the epochs.
@@ -127,7 +140,8 @@ class SFTRecipe:
     ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``: "synthetic" (made from
     the texts of generated clips) or a tokenizer.json. ``detector``: the detector.onnx that goes into every
     checkpoint of a model with ``slots``, by default that of ``init``. ``attention_supervision``: the decoder
-    is also shown what to attend to; for generated clips.
+    is also shown what to attend to; for generated clips. ``event_supervision``: it is also told what each
+    second shows; for clips of train.synthetic.detections.
     Paths are relative to where training is started.
     """
 
@@ -145,6 +159,7 @@ class SFTRecipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     run: Run = field(default_factory=Run)
     attention_supervision: AttentionSupervisionSettings | None = None
+    event_supervision: EventSupervisionSettings | None = None
 
     def __post_init__(self) -> None:
         data, protocol = self.data.queries_per_session, self.protocol.queries_per_session
