@@ -57,7 +57,7 @@ def test_zones_that_are_added_change_nothing_at_first() -> None:
     torch.testing.assert_close(model.projector(features), before)
     model.projector(features).sum().backward()
     for network in (model.projector.slot, model.projector.frame):
-        assert network[0].weight.grad[:, -ZONES:].abs().max() > 0  # but they can be learned
+        assert network.linear.weight.grad[:, -ZONES:].abs().max() > 0  # but they can be learned
     with pytest.raises(TrainingError, match="the clips have 106 features a slot, the model reads 110"):
         model.projector(features[..., :-ZONES])
 
@@ -112,7 +112,7 @@ def test_a_tiny_model_learns_from_slots_and_is_scored(
     assert run_sft(further)
     learned = load_checkpoint(tmp_path / "zones" / "checkpoint").model
     assert learned.config == replace(checkpoint.model.config, zones=ZONES)
-    assert learned.projector.slot[0].weight.shape[1] == 2 * width(len(CLASSES))
+    assert learned.projector.slot.linear.weight.shape[1] == 2 * width(len(CLASSES))
     assert "learns 4 zones; their weights start at zero" in (tmp_path / "zones" / "train.log").read_text()
     with pytest.raises(ValueError, match=r"model\.zones is 0, but the model is that of init"):
         inherited({"init": str(tmp_path / "zones" / "checkpoint"), "model": {"zones": 0}})
