@@ -1,6 +1,6 @@
 """Named zones of a camera's frame, and the grid of numbers that a model reads of them.
 
-NumPy is imported when a grid is made: edge-run.toml is read without it, so that `edge-run --help` starts fast.
+NumPy is imported when a grid is made: edge-run.toml is read without it, so `edge-run --help` starts fast.
 """
 
 from __future__ import annotations

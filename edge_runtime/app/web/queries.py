@@ -67,9 +67,7 @@ class NewQuery(Policy):
 
     def config(self, base: PolicySettings) -> QueryConfig:
         """The question, on top of its camera's policy. Raises ConfigError."""
-        return QueryConfig(
-            self.text, self.at, self.on(base), ask_anyway=self.ask_anyway, paused=self.paused
-        )
+        return QueryConfig(self.text, self.at, self.on(base), ask_anyway=self.ask_anyway, paused=self.paused)
 
 
 class ChangedQuery(Policy):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +24,8 @@ from tests.edge_runtime.app.run.test_control import running
 from tests.edge_runtime.app.run.test_runner import Frame, ScriptedCamera
 from tests.edge_runtime.list_sink import ListSink
 
-KNOWN = {
-    "domain": "People at a door.",
-    "classes": [{"name": "person", "synonyms": ["someone", "visitor"]}],
-    "kinds": [
-        {
-            "name": "enter",
-            "examples": ["Tell me when someone comes."],
-            "about": ["person"],
-            "words": ["comes", "arrives"],
-        }
-    ],
-    "not_examples": ["Tell me when the pizza arrives."],
-}
 ALWAYS = PolicySettings(threshold=0.0, repeat_s=0.0)
 PIZZA, VISITOR = "Tell me when the pizza arrives.", "Tell me when a visitor arrives."
-
-
-@pytest.fixture
-def knowing(tiny_bundle: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "knowing"
-    shutil.copytree(tiny_bundle, folder)
-    manifest = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(manifest | {"name": "knowing", "knowledge": KNOWN}))
-    return folder
 
 
 def watch(bundle: Path, *configs: QueryConfig) -> tuple[list[dict[str, Any]], Runner]:
