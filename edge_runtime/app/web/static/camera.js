@@ -50,7 +50,7 @@ export class CameraCard {
     this.#cause.hidden = view.state === "live" || !view.cause;
     const size = view.width ? `${view.width}×${view.height}` : null;
     const latency = view.p50_ms === null ? null : `p50 ${milliseconds(view.p50_ms)}, p99 ${milliseconds(view.p99_ms)}`;
-    const reconnects = view.reconnects ? `${view.reconnects} reconnects` : null;
+    const reconnects = view.reconnects ? `${view.reconnects} ${view.reconnects === 1 ? "reconnect" : "reconnects"}` : null;
     const facts = [latency, `${view.dropped} dropped`, reconnects, `${Number(view.fps.toFixed(2))} per second`, size, view.decoder === "none" ? null : view.decoder];
     setText(this.#facts, facts.filter(Boolean).join(" · "));
     this.#facts.title = "Latency from the frame to the decision; frames that the model was too slow for; timesteps; video; decoder";

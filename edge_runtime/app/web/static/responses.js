@@ -58,7 +58,8 @@ function response(event) {
   const clip = clipButton(event, item);
   body.append(
     element("p", { className: "said", textContent: event.text }),
-    element("p", { className: "faint" }, time, ` · ${event.stream} · score\u00a0${score(event.score)}${latency}`),
+    element("p", { className: "faint" }, time,
+      element("span", { className: "of", textContent: ` · ${event.stream}` }), ` · score\u00a0${score(event.score)}${latency}`),
     element("p", { className: "faint asked", textContent: event.question }),
     element("div", { className: "line" }, ...(clip ? [clip] : []), copy),
   );
