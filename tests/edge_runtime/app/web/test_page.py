@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from edge_runtime.app.run.run_spec import WatchedCamera
 from edge_runtime.app.web.config import WebConfig
 from edge_runtime.bundle.knowledge import Knowledge, KnownClass, KnownKind
+from edge_runtime.config.cameras import CameraConfig
+from edge_runtime.video.zones import Zone
 from tests.browser import ENTER, Browser, needs_browser, open_browser
 from tests.edge_runtime.app.web import served_run
 from tests.edge_runtime.app.web.page_actions import (
@@ -202,6 +205,18 @@ def test_a_question_outside_what_the_model_knows(browser: Browser, model: Any) -
         browser.click("#knowledge summary")
         browser.click("#knowledge button")
         assert browser.js("return document.querySelector('.ask input').value") == "Tell me when a cat comes."
+
+
+def test_zones_are_drawn_in_the_frame(browser: Browser, run: ServedRun) -> None:
+    left = Zone("the gate", ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)))
+    config = CameraConfig("door", "test:", zones=(left,))
+    run.control.watch([WatchedCamera(config, run.runner, run.camera)])
+    open_page(browser, run.url)
+    browser.wait("return document.querySelector('.zone-names').textContent === 'the gate'")
+    box = "document.querySelector('.preview').getBoundingClientRect()"
+    zone = "document.querySelector('.preview polygon').getBoundingClientRect()"
+    assert abs(browser.js(f"return {zone}.width / {box}.width") - 0.5) < 0.02
+    assert abs(browser.js(f"return {zone}.left - {box}.left")) < 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
