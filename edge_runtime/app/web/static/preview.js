@@ -5,6 +5,7 @@ import { snapshotUrl } from "./api.js";
 import { drawing, element, setText } from "./dom.js";
 
 const MOST_AT_ONCE = 2;
+const LEAST_MS = 200; // between two stills of a camera
 const CAPTION_MS = 8000;
 
 let loading = 0;
@@ -18,6 +19,8 @@ export class Preview {
   #waiting = element("p", { className: "faint", textContent: "No frame yet" });
   #caption = element("p", { className: "caption", hidden: true });
   #captionTimer = 0;
+  #last = -LEAST_MS;
+  #timer = 0;
   #busy = false;
   #due = false;
   #shown = false;
@@ -43,8 +46,15 @@ export class Preview {
   /** Show the newest frame, if there is one and somebody looks. */
   refresh() {
     if (!this.#some || !this.#shown || document.hidden) return;
-    if (this.#busy || loading >= MOST_AT_ONCE) this.#due = true;
-    else this.#load();
+    const early = this.#last + LEAST_MS - performance.now();
+    if (this.#busy || loading >= MOST_AT_ONCE) {
+      this.#due = true;
+    } else if (early > 0) {
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => this.refresh(), early);
+    } else {
+      this.#load();
+    }
   }
 
   /** Say over the picture what the model has said. */
@@ -78,6 +88,7 @@ export class Preview {
 
   #load() {
     this.#busy = true;
+    this.#last = performance.now();
     this.#due = false;
     loading += 1;
     const next = new Image();
