@@ -44,6 +44,12 @@ class Framing:
         if self.rotate not in ROTATIONS:
             raise ValueError(f"rotate must be one of {', '.join(map(str, ROTATIONS))}, got {self.rotate}")
 
+    def aspect(self, width: int, height: int) -> float:
+        """Width by height of what is seen of a frame of that size."""
+        _, _, wide, high = self.crop or (0.0, 0.0, 1.0, 1.0)
+        seen = (width * wide) / (height * high)
+        return 1 / seen if self.rotate in (90, 270) else seen
+
 
 def parse_polygon(text: str) -> Polygon:
     """``0,0 0.3,0 0.3,1 0,1`` -> corners. Raises ValueError for a text of another form."""

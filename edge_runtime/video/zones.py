@@ -53,7 +53,7 @@ def camera_grid(zones: Sequence[Zone], framing: Framing, count: int, grid: int) 
     """
     if len(zones) > count:
         raise ConfigError(f"{len(zones)} zones, but the model knows {count}; remove some [[camera.zone]]")
-    cells = occupancy([_framed(zone.polygon, framing) for zone in zones], count, grid)
+    cells = occupancy([as_seen(zone.polygon, framing) for zone in zones], count, grid)
     for number, zone in enumerate(zones):
         if not cells[0, number].any():
             reason = "lies outside the crop" if framing.crop else "covers nothing of the frame"
@@ -98,8 +98,11 @@ def contains(polygon: Polygon, x: NDArray[np.float64], y: NDArray[np.float64]) -
     return inside
 
 
-def _framed(polygon: Polygon, framing: Framing) -> Polygon:
-    """The corners in shares of the frame after crop and rotation, also outside 0..1."""
+def as_seen(polygon: Polygon, framing: Framing) -> Polygon:
+    """Place a polygon of the camera's frame in the frame that the model sees.
+
+    Returns the corners in shares of the frame after crop and rotation, also outside 0..1.
+    """
     left, top, width, height = framing.crop or (0.0, 0.0, 1.0, 1.0)
     corners = tuple(((x - left) / width, (y - top) / height) for x, y in polygon)
     for _ in range(framing.rotate // 90):

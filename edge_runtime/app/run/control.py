@@ -14,6 +14,7 @@ from typing import TypeVar
 from edge_runtime.app.run.handover import Handover
 from edge_runtime.app.run.run_spec import WatchedCamera
 from edge_runtime.app.run.runner import Runner
+from edge_runtime.bundle.manifest import Bundle
 from edge_runtime.engine.decision_loop import Step
 from edge_runtime.engine.query import Query
 from edge_runtime.errors import ConfigError, EdgeError
@@ -22,7 +23,9 @@ from edge_runtime.events.policy import PolicySettings
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import Event
 from edge_runtime.sinks import Sink
+from edge_runtime.video.framing import Polygon
 from edge_runtime.video.source import Frame
+from edge_runtime.video.zones import as_seen
 
 _T = TypeVar("_T")
 
@@ -43,6 +46,8 @@ class CameraStatus:
     """A camera as it is now."""
 
     name: str
+    live: bool
+    """False for a recording, whose time is its own."""
     state: str
     """connecting, live, stalled, auth-failed, ended, failed; empty before the run has begun."""
     cause: str
@@ -58,6 +63,10 @@ class CameraStatus:
     p50_ms: float | None
     p99_ms: float | None
     """From the frame to the decision; None before the first one."""
+    aspect: float | None
+    """Width by height of the part that is seen; None before the first frame."""
+    zones: tuple[tuple[str, Polygon], ...]
+    """Names and corners, as the model sees the frame: cropped and rotated."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,8 @@ class QueryStatus:
     policy: PolicySettings
     score: float | None
     """Of the last timestep."""
+    unknown_words: tuple[str, ...]
+    """What the model was not trained for; the query is paused until somebody resumes it."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,11 @@ class Control:
 
     def camera(self, name: str) -> CameraStatus:
         return _camera_status(self._find(name))
+
+    def bundles(self) -> tuple[Bundle, ...]:
+        """What the cameras are watched with, each once."""
+        loaded = (one.runner.model.bundle for one in self._watched.values())
+        return tuple({bundle.folder: bundle for bundle in loaded}.values())
 
     def queries(self, camera: str) -> tuple[QueryStatus, ...]:
         return tuple(_query_status(query) for query in self._find(camera).runner.loop.queries)
@@ -270,9 +286,10 @@ def _changed(query: Query, change: QueryChange) -> QueryConfig:
 def _camera_status(one: WatchedCamera) -> CameraStatus:
     runner, camera = one.runner, one.camera
     width, height = camera.resolution or (None, None)
-    decision = runner.telemetry.decision
+    decision, framing = runner.telemetry.decision, one.config.options.framing
     return CameraStatus(
         runner.stream,
+        camera.live,
         runner.state,
         runner.cause,
         width,
@@ -284,11 +301,20 @@ def _camera_status(one: WatchedCamera) -> CameraStatus:
         runner.telemetry.timesteps,
         decision.percentile(50),
         decision.percentile(99),
+        framing.aspect(width, height) if width and height else None,
+        tuple((zone.name, as_seen(zone.polygon, framing)) for zone in one.config.zones),
     )
 
 
 def _query_status(query: Query) -> QueryStatus:
     config = query.config
     return QueryStatus(
-        query.id, config.text, query.threshold, config.paused, query.asked, config.policy, query.score
+        query.id,
+        config.text,
+        query.threshold,
+        config.paused,
+        query.asked,
+        config.policy,
+        query.score,
+        query.unknown_words,
     )

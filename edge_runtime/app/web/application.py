@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 
 from edge_runtime.app.run.control import Control, UnknownCameraError, UnknownQueryError
 from edge_runtime.app.web.access import Access
+from edge_runtime.app.web.bundles import bundles_router
 from edge_runtime.app.web.cameras import cameras_router
 from edge_runtime.app.web.events import events_router
 from edge_runtime.app.web.evidence import EvidenceStore, evidence_router
@@ -51,6 +52,7 @@ def make_application(site: Site) -> Guard:
         preview_router(site.control),
         queries_router(site.control),
         cameras_router(site.control, site.live),
+        bundles_router(site.control),
         events_router(site.live),
         evidence_router(site.evidence),
         socket_router(site.live),

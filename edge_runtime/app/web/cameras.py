@@ -12,10 +12,20 @@ from edge_runtime.app.run.control import CameraStatus, Control
 from edge_runtime.app.web.live import Live
 
 
+class ZoneView(BaseModel):
+    """A part of the frame with a name."""
+
+    name: str
+    polygon: list[tuple[float, float]]
+    """Corners in shares of the part that the model sees; also outside 0..1."""
+
+
 class CameraView(BaseModel):
     """A camera as it is now."""
 
     name: str
+    live: bool
+    """False for a recording."""
     state: str
     """connecting, live, stalled, auth-failed, ended, failed; empty before the run has begun."""
     cause: str
@@ -30,6 +40,9 @@ class CameraView(BaseModel):
     p50_ms: float | None
     p99_ms: float | None
     """From the frame to the decision."""
+    aspect: float | None
+    """Width by height of the part that the model sees."""
+    zones: list[ZoneView]
 
 
 def cameras_router(control: Control, live: Live) -> APIRouter:
@@ -57,6 +70,7 @@ def cameras_router(control: Control, live: Live) -> APIRouter:
 def _view(camera: CameraStatus) -> CameraView:
     return CameraView(
         name=camera.name,
+        live=camera.live,
         state=camera.state,
         cause=redaction.scrub(camera.cause),
         width=camera.width,
@@ -68,6 +82,8 @@ def _view(camera: CameraStatus) -> CameraView:
         timesteps=camera.timesteps,
         p50_ms=_rounded(camera.p50_ms),
         p99_ms=_rounded(camera.p99_ms),
+        aspect=camera.aspect,
+        zones=[ZoneView(name=name, polygon=list(polygon)) for name, polygon in camera.zones],
     )
 
 

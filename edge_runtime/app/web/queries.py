@@ -89,6 +89,8 @@ class QueryView(BaseModel):
     """False until its time has come."""
     score: float | None
     """Of the last timestep."""
+    unknown_words: tuple[str, ...]
+    """Words that the model was not trained for: it is paused until somebody resumes it."""
     min_gap: float
     repeat: float
     debounce: tuple[int, int]
@@ -134,6 +136,7 @@ def _view(query: QueryStatus) -> QueryView:
         paused=query.paused,
         asked=query.asked,
         score=None if query.score is None else round(query.score, 4),
+        unknown_words=query.unknown_words,
         min_gap=policy.min_gap_s,
         repeat=policy.repeat_s,
         debounce=policy.debounce,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -96,6 +97,25 @@ def test_cameras_scores_and_pictures(run, client):
                 break
     assert time.monotonic() - start >= 0.5  # five a second at most
     assert client.get("/api/v1/cameras/hall/preview.mjpg").status_code == 404
+
+
+def test_what_the_model_knows(run, client):
+    (bundle,) = client.get("/api/v1/bundles").json()
+    known = run.runner.model.bundle
+    assert bundle["name"] == known.name and bundle["generated"] is (
+        known.knowledge is not None and known.knowledge.footage == "generated"
+    )
+    assert isinstance(bundle["examples"], list) and isinstance(bundle["not_examples"], list)
+
+
+def test_the_files_of_the_page_are_asked_for_anew_each_time(client):
+    page = client.get("/")
+    assert page.headers["cache-control"] == "no-cache"
+    for path in re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text):
+        file = client.get(path)
+        assert file.status_code == 200 and file.headers["cache-control"] == "no-cache"
+        again = client.get(path, headers={"If-None-Match": file.headers["etag"]})
+        assert again.status_code == 304
 
 
 def test_who_connects_again_with_its_last_id_misses_nothing(run, client):
