@@ -112,7 +112,7 @@ def test_a_tiny_model_learns_from_slots_and_is_scored(
     assert run_sft(further)
     learned = load_checkpoint(tmp_path / "zones" / "checkpoint").model
     assert learned.config == replace(checkpoint.model.config, zones=ZONES)
-    assert learned.projector.slot.linear.weight.shape[1] == 2 * width(len(CLASSES))
+    assert learned.projector.slot.linear.weight.shape[1] == 2 * (width(len(CLASSES)) + 3 * len(CLASSES))
     assert "learns 4 zones; their weights start at zero" in (tmp_path / "zones" / "train.log").read_text()
     with pytest.raises(ValueError, match=r"model\.zones is 0, but the model is that of init"):
         inherited({"init": str(tmp_path / "zones" / "checkpoint"), "model": {"zones": 0}})

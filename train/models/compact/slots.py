@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from train.errors import TrainingError
 from train.models.perception.detections import Detections
-from train.models.perception.features import width
+from train.models.perception.features import COLOURS, MISSING_SCALE, SCALARS, VELOCITY, width
 from train.models.perception.nanodet import CLASSES, HEADS, SIZE
 from train.models.perception.vision import DETECTOR, SlotHead
 from train.models.vision import Encode
 
+HAPPENINGS = 3
+"""Products with the class scores, see :func:`happenings`."""
 _VERSION = "nanodet-slots-2"
 
 
@@ -36,7 +38,7 @@ class SlotProjector(nn.Module):
         super().__init__()
         self.slots, self.group, self.zones = slots, group, zones
         row = width(len(CLASSES), zones)
-        self.slot = _Projection(group * row, hidden_size)
+        self.slot = _Projection(group * (row + HAPPENINGS * len(CLASSES)), hidden_size)
         self.frame = _Projection(row, hidden_size)
         self.out_norm = nn.RMSNorm(hidden_size, eps=1e-5)
         nn.init.constant_(self.out_norm.weight, 0.1)  # near the scale of freshly made token embeddings
@@ -54,7 +56,8 @@ class SlotProjector(nn.Module):
                 f"the clips have {found} features a slot, the model reads {wanted}; generate the clips again"
             )
         features = features[..., :wanted]
-        groups = features[:, :-1].unflatten(1, (self.slots // self.group, self.group))  # [N, K/g, g, F]
+        slots = torch.cat([happenings(features[:, :-1]), features[:, :-1]], dim=-1)
+        groups = slots.unflatten(1, (self.slots // self.group, self.group))  # [N, K/g, g, F']
         tokens = torch.cat([self.slot(groups.flatten(2)), self.frame(features[:, -1:])], dim=1)
         return self.out_norm(tokens) + self.place
 
@@ -68,6 +71,19 @@ class SlotProjector(nn.Module):
             first.weight = nn.Parameter(torch.cat([weight, more], dim=2).flatten(1))
             first.in_features = first.weight.shape[1]
         self.zones = zones
+
+
+def happenings(slots: Tensor) -> Tensor:
+    """What the class of a slot is doing: features [N, K, F] -> the class scores where it is new, where it has
+    just gone, and as far as it moves [N, K, 3 C].
+
+    A small network finds such products only slowly, and most questions are about them.
+    """
+    taken, new, missing = slots[..., 0:1], slots[..., 2:3], slots[..., 4:5] * MISSING_SCALE
+    speed = slots[..., VELOCITY].abs().sum(-1, keepdim=True).clamp(0, 1)
+    scores = slots[..., SCALARS + COLOURS : SCALARS + COLOURS + len(CLASSES)]
+    just_gone = taken * (1 - (missing - 1).abs()).clamp(0, 1)
+    return torch.cat([scores * new, scores * just_gone, scores * speed], dim=-1)
 
 
 class _Projection(nn.Module):

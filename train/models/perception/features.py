@@ -10,6 +10,10 @@ from train.models.perception.zones import ZONES, at_feet
 
 SCALARS = 20
 COLOURS = 6
+VELOCITY = slice(13, 15)
+"""Where the velocity stands in a row."""
+MISSING_SCALE = 4
+"""The number of frames for which a slot has not been seen stands in a row divided by this."""
 
 
 def width(classes: int, zones: int = ZONES) -> int:
@@ -44,7 +48,7 @@ def describe(slots: Slots, brightness: Tensor, zones: Tensor) -> Tensor:
             seen,
             taken * (slots.age == 0),
             (1 + slots.age).log() / 4 * taken,
-            slots.missing / 4,
+            slots.missing / MISSING_SCALE,
             (x1 + x2) / 2,
             (y1 + y2) / 2,
             x2 - x1,
