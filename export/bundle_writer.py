@@ -36,7 +36,6 @@ from export.quantization.weights import BLOCK_SIZES, quantize_for_ort, quantize_
 from export.quiet import quiet
 from export.validation.lint import check_graph
 from export.validation.parity import TIMESTEPS, measure_parity
-from export.vision.base import export_vision
 from train.models.base import StreamModel
 from train.models.checkpoint import CheckpointError, load_checkpoint, read_knowledge
 
@@ -79,8 +78,14 @@ def open_checkpoint(folder: Path) -> Source:
     except (CheckpointError, ImportError, ValueError) as error:
         raise ExportError(str(error)) from error
     training = {key: loaded.config.get(key) for key in ("tasks", "recipe", "metrics")}
-    backbone = open_backbone(loaded.model)
-    return Source(loaded.model, loaded.tokenizer, loaded.stream_format, backbone, training=training)
+    model = loaded.model
+    try:
+        backbone = open_backbone(model)
+    except ExportError as error:
+        named = str(folder) in str(error)
+        raise ExportError(str(error) if named else f"{folder}: {error}") from error
+    name = model.vision.record()["name"]
+    return Source(model, loaded.tokenizer, loaded.stream_format, backbone, name, training)
 
 
 def export_model(
@@ -230,7 +235,7 @@ def _write_graphs(model: StreamModel, backbone: nn.Module, folder: Path, plan: _
         check_graph(decoders[lowering], target.name, lowering)
     plan.progress("vision graph")
     with quiet(), torch.no_grad():
-        vision = export_vision(family.vision_graph(model, backbone, dtype), tuple(image["image_size"]))
+        vision = family.vision_graph(model, backbone, dtype)
         if calibration is not None:
             vision = quantize_vision(vision, calibration)
     if target.name == "tensorrt":

@@ -76,12 +76,14 @@ def match_answers_first(
     *,
     tau: float = REWARD_TAU_S,
     one_sided: bool = True,
+    product: bool = False,
 ) -> list[Match | None]:
     """Matching of the turn reward (paper section 4.2, algorithm 1), with its windows and tau in seconds.
 
     Answers in order; each takes, of the responses in its window that no other has taken, the one with the
-    highest S', which must be above 0.
+    highest S', which must be above 0. ``product``: S of StreamPro-F1 takes the place of S'.
     """
+    merit = _by_product if product else _by_sum
     task, asked = TASKS[annotation.task], annotation.query.time
     kept: list[Match | None] = [None] * len(annotation.answers)
     free = sorted(range(len(responses)), key=lambda i: responses[i].time)
@@ -98,7 +100,7 @@ def match_answers_first(
                 task.time_score(response.time, answer.start, answer.end, asked, tau=tau),
                 accuracy(judge, annotation, answer, response),
             )
-            if candidate.sum > 0 and (best is None or _by_sum(candidate) > _by_sum(best)):
+            if merit(candidate)[0] > 0 and (best is None or merit(candidate) > merit(best)):
                 best = candidate
         if best is not None:
             kept[target] = best

@@ -8,12 +8,13 @@ redacted from then on.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from edge_runtime.app.config_file import Config, read_config
+from edge_runtime.app.optional_parts import folder_problem, page_problem
 from edge_runtime.app.run import source_factory
+from edge_runtime.app.web.access import Access
 from edge_runtime.app.web.certificate import server_context
 from edge_runtime.bundle.manifest import load_bundle
 from edge_runtime.config.certificates import check_certificates
@@ -29,7 +30,7 @@ def check(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Conf
     config, mistakes = read_config(path)
     findings = list(mistakes)
     if config.file is not None:  # it is TOML
-        for examine in (_bundle, _zones, _outputs, _web, _cameras, _sinks):
+        for examine in (_bundle, _zones, _questions, _outputs, _evidence, _web, _cameras, _sinks):
             findings += examine(config, environment)
     return config, sorted(findings, key=lambda finding: finding.line or 0)
 
@@ -68,19 +69,67 @@ def _zones(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
             yield _fail(config, ("camera", index, "zone"), err)
 
 
+def _questions(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Questions that the bundle was not trained for, so that a run would not ask them."""
+    try:
+        bundle = load_bundle(config.runtime.bundle)
+    except BundleError:
+        return  # said already
+    for index, camera in enumerate(config.cameras):
+        names = [zone.name for zone in camera.zones]
+        for number, query in enumerate(camera.queries):
+            known = None if query.ask_anyway else bundle.knowledge
+            words = known.unknown_words(query.text, names) if known is not None else ()
+            if words:
+                named = ", ".join(f'"{word}"' for word in words)
+                text = (
+                    f"{bundle.name} was not trained for {named}, so it is not asked; edge-run "
+                    "questions shows what works, ask_anyway = true asks it nevertheless"
+                )
+                yield note(config, ("camera", index, "ask", number, "text"), "warn", text)
+
+
 def _outputs(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
     """That the file of events and the outbox can be written."""
     runtime = config.runtime
     if runtime.events is not None:
         yield from _within(config, ("runtime", "events"), FileConfig(str(runtime.events)).check())
-    if any(sink.uses_outbox for sink in config.sinks) and (problem := _unusable_folder(runtime.outbox)):
+    if any(sink.uses_outbox for sink in config.sinks) and (
+        problem := folder_problem(runtime.outbox, "runtime.outbox")
+    ):
         yield _fail(config, ("runtime", "outbox"), SinkError(f"{runtime.outbox}: {problem}"))
 
 
+def _evidence(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """That its folder can be written, and that there is an encoder for clips that hide something."""
+    folder = config.evidence.folder
+    if folder is None:
+        return
+    if problem := folder_problem(folder, "evidence.folder"):
+        yield _fail(config, ("evidence", "folder"), SinkError(f"{folder}: {problem}"))
+    for index, camera in enumerate(config.cameras):
+        try:
+            problem = source_factory.masked_clip_problem(camera)
+        except (ImportError, EdgeError):
+            return  # said with the sources
+        if problem:
+            yield note(config, ("camera", index), "warn", f"no clips are kept: {problem}")
+
+
 def _web(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """The token; that there is one where it is needed, and that the certificate can be used."""
+    """Its packages, the token and that there is one where it is needed, and that the certificate can be
+    used.
+    """
     web, at = config.web, ("web",)
-    yield from _within(config, at, web.token.check("token", environment))
+    if web.address is not None and (problem := page_problem()):
+        yield note(config, ("web", "address"), "fail", problem)
+    unreadable = list(web.token.check("token", environment))
+    yield from _within(config, at, unreadable)
+    if web.address is not None and web.token and not exit_code(unreadable):
+        try:
+            Access(web.address[0], token=web.token.read("web", environment))
+        except ConfigError as err:
+            yield _fail(config, ("web", web.token.key("token")), err)
     if web.address is not None and not web.on_loopback and not web.token:
         text = "can be reached from other machines, so it needs token_env or token_file"
         yield note(config, ("web", "address"), "fail", text)
@@ -128,18 +177,3 @@ def _within(config: Config, at: KeyPath, findings: Iterable[Finding]) -> Iterato
 
 def _fail(config: Config, at: KeyPath, err: EdgeError) -> Finding:
     return note(config, at, "fail", str(err), err.exit_code)
-
-
-def _unusable_folder(folder: Path) -> str | None:
-    """Why no outbox can be kept in ``folder``, which a run makes if need be; None when one can."""
-    if len(os.fsencode(folder.name)) > 255:
-        return "its name is too long"
-    nearest = next((one for one in (folder, *folder.absolute().parents) if os.path.exists(one)), Path("/"))
-    if not os.path.isdir(nearest):
-        return f"{nearest} is not a folder; give runtime.outbox another one"
-    try:
-        with tempfile.TemporaryFile(dir=nearest) as file:
-            file.write(b"x")
-    except OSError as err:
-        return f"{err.strerror}; give runtime.outbox a folder that can be written"
-    return None

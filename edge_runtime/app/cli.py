@@ -198,6 +198,11 @@ class _Video:
 
         return [Decoder(info.name, info.codecs, info.hardware, info.probe) for info in list_decoders()]
 
+    def encoder(self) -> str:
+        from pipelines.evidence.mp4 import encoder
+
+        return encoder()
+
     def cameras(self) -> list[str]:
         from pipelines.sources.v4l2.devices import list_cameras
 

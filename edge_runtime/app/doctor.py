@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge_runtime.app.optional_parts import check_evidence, check_page
 from edge_runtime.backends.spinning import Spinning
 from edge_runtime.errors import BundleError, ConfigError, EdgeError, Finding, first_line
 from edge_runtime.observability.log import lines_to
@@ -53,6 +54,10 @@ class Video(Protocol):
 
     def decoders(self) -> list[Decoder]: ...
 
+    def encoder(self) -> str:
+        """Of H.264, for clips; empty for none."""
+        ...
+
     def cameras(self) -> list[str]:
         """Cameras of this machine, for people."""
         ...
@@ -74,7 +79,9 @@ def examine(
     yield from check_tensorrt()
     yield from _guarded("GStreamer", lambda: check_gstreamer(video))
     yield from _guarded("decoders", lambda: check_decoders(video))
+    yield from _guarded("evidence", lambda: check_evidence(video.encoder(), config))
     yield from check_element()
+    yield from check_page(config)
     yield from _guarded("cameras", lambda: check_cameras(video))
     yield from _guarded("model", lambda: check_bundle(bundle, threads, backend, spinning))
     yield from check_disk()

@@ -48,7 +48,10 @@ class Query:
         self._in_force = False
         self._model = model
         self.unknown_words: tuple[str, ...] = ()
-        """What the model was not trained for; while there are any it is not watched for, see :meth:`ask`."""
+        """What the model was not trained for. While there are any it is paused: it costs nothing, and who
+        resumes it asks it anyway.
+        """
+        self._check()
         self._now = datetime.now if live else None
         self.policy = ResponsePolicy(config.policy, self._now)
 
@@ -64,11 +67,8 @@ class Query:
         return self._model.stream_format.threshold if own is None else own
 
     def ask(self) -> None:
-        """Put it into force from the next timestep. One outside what the model knows is paused instead: it
-        costs nothing, and who resumes it asks it anyway.
-        """
+        """Put it into force from the next timestep, unless it has ``unknown_words``."""
         self.asked = True
-        self._check()
         self._enforce()
 
     def not_trained(self) -> str:

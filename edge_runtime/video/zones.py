@@ -1,16 +1,21 @@
-"""Named zones of a camera's frame, and the grid of numbers that a model reads of them."""
+"""Named zones of a camera's frame, and the grid of numbers that a model reads of them.
+
+NumPy is imported when a grid is made: edge-run.toml is read without it, so `edge-run --help` starts fast.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.video.framing import Framing, Polygon
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SAMPLES = 4
 """Points a side of a cell that are tested: a cell on an edge gets the share that lies inside."""
@@ -69,6 +74,8 @@ def occupancy(polygons: Sequence[Polygon], count: int, grid: int) -> NDArray[np.
         float32 [1, Z, G, G], rows from the top: the share of each cell inside each zone. Zeros for zones that
         are not there.
     """
+    import numpy as np
+
     cells = np.zeros((1, count, grid, grid), np.float32)
     fine = (np.arange(grid * SAMPLES) + 0.5) / (grid * SAMPLES)
     x, y = np.meshgrid(fine, fine)
@@ -80,6 +87,8 @@ def occupancy(polygons: Sequence[Polygon], count: int, grid: int) -> NDArray[np.
 
 def contains(polygon: Polygon, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether points lie inside a polygon, which may be concave; edges that cross leave holes (even-odd)."""
+    import numpy as np
+
     inside = np.zeros(np.broadcast(x, y).shape, bool)
     for (x1, y1), (x2, y2) in zip(polygon, [*polygon[1:], *polygon[:1]], strict=True):
         if y1 == y2:

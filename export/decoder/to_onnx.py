@@ -10,6 +10,12 @@ from export.errors import ExportError
 
 _TRACED_OPSET = 18
 """Oldest opset of PyTorch's exporter; a lowering that needs opset 17 has the result rewritten."""
+_REDUCTIONS = frozenset(
+    f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+)
+"""Opset 18 made their axes an input."""
+_RESIZE_18 = {"antialias": 0, "axes": None, "keep_aspect_ratio_policy": b"stretch"}
+"""Attributes that opset 18 gave Resize, and what it did before: all axes, no choice."""
 
 
 def export_decoder(graph: DecoderGraph) -> onnx.ModelProto:
@@ -51,22 +57,47 @@ def _drop_unused_outputs(graph: onnx.GraphProto) -> None:
 
 
 def to_opset_17(model: onnx.ModelProto) -> None:
-    """Rewrite, in place, a graph of opset 18. Raises ExportError for an operator that opset 18 changed and
-    that no decoder here has held so far (onnx's own converter has no way back for Split)."""
+    """Rewrite, in place, a graph of opset 18.
+
+    onnx's own converter has no way back for Split. Raises ExportError for an operator that opset 18 changed
+    and that no graph has held so far.
+    """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Split":
             _drop_attribute(node, "num_outputs")  # without a list of sizes, parts are equal
-        elif node.op_type == "ReduceMean" and len(node.input) == 2:
+        elif node.op_type in _REDUCTIONS:
             _drop_attribute(node, "noop_with_empty_axes")
-            axes = onnx.numpy_helper.to_array(constants[node.input.pop()])
-            node.attribute.append(onnx.helper.make_attribute("axes", axes.tolist()))
+            if len(node.input) > 1:
+                axes = onnx.numpy_helper.to_array(constants[node.input.pop()])
+                node.attribute.append(onnx.helper.make_attribute("axes", axes.tolist()))
+        elif node.op_type == "Resize" and not _new_in_18(node):
+            for name in _RESIZE_18:
+                _drop_attribute(node, name)
         elif onnx.defs.get_schema(node.op_type, _TRACED_OPSET).since_version == _TRACED_OPSET:
-            raise ExportError(f"decoder: {node.op_type} ({node.name}) has no form in opset 17")
+            raise ExportError(f"{node.op_type} ({node.name}) has no form in opset 17")
+    _drop_unread_constants(model.graph)
     for entry in model.opset_import:
         if entry.domain == "":
             entry.version = 17
     model.ir_version = min(model.ir_version, 8)
+
+
+def _drop_unread_constants(graph: onnx.GraphProto) -> None:
+    """Constants that nobody reads any more; an engine would warn of each."""
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in read:
+            del graph.initializer[index]
+
+
+def _new_in_18(resize: onnx.NodeProto) -> bool:
+    """Whether a Resize does what it could not before opset 18."""
+    for attribute in resize.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if attribute.name in _RESIZE_18 and value != _RESIZE_18[attribute.name]:
+            return True
+    return False
 
 
 def _drop_attribute(node: onnx.NodeProto, name: str) -> None:

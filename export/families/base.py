@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
+import onnx
 import torch
 from torch import nn
 
 from export.decoder.parts import DecoderParts
 from export.validation.reference import Reference
-from export.vision.base import VisionGraph
 from train.models.base import StreamModel
 
 ModelT = TypeVar("ModelT", bound=StreamModel)
@@ -21,6 +21,10 @@ class Family(ABC, Generic[ModelT]):
 
     vision_precisions: tuple[str, ...]
     """Precisions that the vision graph can have."""
+
+    def for_model(self, model: ModelT) -> Family[ModelT]:
+        """Return the family that exports ``model``: this one, unless models of one name differ."""
+        return self
 
     @abstractmethod
     def open_backbone(self, model: ModelT) -> nn.Module:
@@ -34,7 +38,7 @@ class Family(ABC, Generic[ModelT]):
         """Return the parts of the decoder. Raises ExportError for layers that the graph does not have."""
 
     @abstractmethod
-    def vision_graph(self, model: ModelT, backbone: nn.Module, dtype: torch.dtype) -> VisionGraph:
+    def vision_graph(self, model: ModelT, backbone: nn.Module, dtype: torch.dtype) -> onnx.ModelProto:
         """Make the graph from pixels to visual tokens, computed in ``dtype``."""
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx
 import torch
 from torch import nn
 
@@ -12,6 +13,7 @@ from export.errors import ExportError
 from export.families.base import Family
 from export.families.reference.qwen import QwenBackbone, QwenReference
 from export.validation.reference import Reference
+from export.vision.base import export_vision
 from export.vision.qwen import PIXEL_MEAN, PIXEL_STD, QwenVisionGraph
 from train.models.qwen.model import QwenModel
 from train.models.qwen.vision import QwenVision
@@ -42,8 +44,9 @@ class QwenFamily(Family[QwenModel]):
             deepstack=len(model.projector) - 1,
         )
 
-    def vision_graph(self, model: QwenModel, backbone: Any, dtype: torch.dtype) -> QwenVisionGraph:
-        return QwenVisionGraph(model, backbone.tower, dtype)
+    def vision_graph(self, model: QwenModel, backbone: Any, dtype: torch.dtype) -> onnx.ModelProto:
+        height, width = model.config.picture
+        return export_vision(QwenVisionGraph(model, backbone.tower, dtype), (height, width))
 
     def names(self, model: QwenModel, vision: str) -> dict[str, Any]:
         config = model.config

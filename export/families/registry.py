@@ -22,7 +22,7 @@ def family_of(model: StreamModel) -> Family[Any]:
     if path is None:
         raise ExportError(f"family {model.family} cannot be exported: its backbone names no exporter")
     family: Family[Any] = load_object(path)()
-    return family
+    return family.for_model(model)
 
 
 def reference_of(model: StreamModel, backbone: nn.Module) -> Callable[[int], Reference]:

@@ -4,6 +4,7 @@
     <!-- prints: TEXT -->       the block is run, and TEXT must be in what it prints
     <!-- file: NAME -->         the block is written to NAME in the page's folder
     <!-- recipe -->, <!-- recipe part -->, <!-- comparison -->    TOML that `train` reads
+    <!-- recipe part of grpo -->   the same, for `train grpo`
 
 All other blocks of `sh` and `python` are run, those of one page in order and in one folder.
 """
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md")
 PAGES += tuple(sorted((ROOT / "docs").glob("*.md")))
 LANGUAGES = ("sh", "python", "toml", "json", "yaml", "")
-NOTES = ("not run", "prints", "file", "recipe", "recipe part", "comparison")
+NOTES = ("not run", "prints", "file", "recipe", "recipe part", "recipe part of grpo", "comparison")
 
 _FENCE = re.compile(
     r"(?:^<!-- (?P<note>[^>]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.S | re.M

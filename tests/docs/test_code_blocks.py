@@ -214,6 +214,15 @@ def test_toml_is_accepted(block: Block, tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.chdir(ROOT)
         assert list(trials(load_comparison(path), path, tmp_path / "out"))
         return
+    if block.kind == "recipe part of grpo":
+        from train.grpo.recipe import load_grpo_recipe
+
+        path.write_text(
+            f'init = "in"\noutput = "out"\n[data]\ntrain = [{{path = "a.jsonl"}}]\n{block.text}',
+            encoding="utf-8",
+        )
+        assert load_grpo_recipe(path).output
+        return
     from train.sft.recipe import load_recipe
 
     if block.kind == "recipe part":

@@ -136,6 +136,22 @@ class TestReally:
         assert names == {"pixels", "previous", "tokens", "trace"}
 
     @pytest.mark.timeout(600)
+    def test_object_slots(self, rtx, tiny_model, tmp_path):
+        """The tracker builds in fp32 behind a detector in fp16; NanoDet's own layers need its weights."""
+        from export.bundle_writer import export_bundle
+        from export.options import ExportOptions
+        from tests.tiny_slots import CONTEXT_ROWS, write_slot_checkpoint
+
+        checkpoint = write_slot_checkpoint(tmp_path / "checkpoint", tiny_model)
+        options = ExportOptions(target="tensorrt-rtx", context_rows=CONTEXT_ROWS)
+        bundle = export_bundle(checkpoint, tmp_path / "bundle", options)
+        plans = build_engines(bundle, tmp_path / "engines", SMS)
+        tensors = {tensor["name"]: tensor for tensor in sidecar(plans[0])["tensors"]}
+        wanted = load_bundle(bundle).vision
+        assert set(tensors) == {tensor.name for tensor in (*wanted.inputs, *wanted.outputs)}
+        assert {tensors[name]["dtype"] for name in ("previous", "trace", "tokens")} == {"float32"}
+
+    @pytest.mark.timeout(600)
     @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
     def test_a_qwen(self, rtx, tmp_path, family):
         """M-RoPE and DeepStack in the decoder, windows and constants in the tower."""

@@ -22,7 +22,7 @@ class EmptyData(ConfigError):
     """Nothing to train on."""
 
 
-MakeAuxiliary = Callable[[Annotation, tuple[int, ...], int, Encoded], Any]
+MakeAuxiliary = Callable[[Sequence[Annotation], Timeline, tuple[int, ...], int, Encoded], Any]
 """A question, its clip's timesteps, the first turn and the ids of a trajectory -> a auxiliary about it."""
 
 
@@ -160,12 +160,12 @@ class TrajectoryDataset(Dataset[dict[str, Any]]):
             features = features[first : first + len(timeline.timesteps)]
         offset = self._options.offsets.draw(self._options.seed, position) if self._options.offsets else 0
         encoded = self._encoder.encode(timeline, offset)
-        question = self.annotations[excerpt.questions[0]]
+        questions = [self.annotations[i] for i in excerpt.questions]
         return {
-            "auxiliary": self._auxiliary(question, clip.timesteps, first, encoded)
+            "auxiliary": self._auxiliary(questions, timeline, clip.timesteps, first, encoded)
             if self._auxiliary
             else None,
-            "id": " + ".join(self.annotations[i].id for i in excerpt.questions),
+            "id": " + ".join(question.id for question in questions),
             "task": timeline.task,
             "input_ids": encoded.input_ids,
             "labels": encoded.labels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -23,12 +23,14 @@ class Encoded:
     """``input_ids`` [T]; ``labels`` [T]: the id itself where it is supervised, else IGNORE.
 
     Labels are not shifted: the logits of position t - 1 are to predict the label of position t.
-    ``turns``: (start, end) of every turn's label and frame; its decision stands at ``end``.
+    ``turns``: (start, end) of every turn's label and frame; its decision stands at ``end``. ``queries``:
+    (start, end) of every query, in the timeline's order.
     """
 
     input_ids: list[int]
     labels: list[int]
     turns: list[tuple[int, int]]
+    queries: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class TimelineEncoder:
         ids = list(self.prefix)
         labels = [IGNORE] * len(ids)
         turns = []
+        queries = [(0, 0)] * len(timeline.queries)
 
         def add(tokens: list[int], supervised: bool) -> None:
             ids.extend(tokens)
@@ -97,9 +100,12 @@ class TimelineEncoder:
         seconds = offset / self.encoder.stream_format.fps
         first = max(timeline.query_turn, timeline.supervised_from)
         for turn, timestep in enumerate(timeline.timesteps):
-            for number, (asked, query) in zip(timeline.numbers, timeline.queries, strict=True):
+            for i, (asked, query) in enumerate(timeline.queries):
+                number = timeline.numbers[i]
                 if asked == turn:
+                    begin = len(ids)
                     add(self.encoder.query_ids(query, number), supervised=False)
+                    queries[i] = (begin, len(ids))
             turns.append((len(ids), len(ids) + len(self._turn(timestep + offset))))
             add(self._turn(timestep + offset), supervised=False)
             text = timeline.responses.get(turn)
@@ -110,7 +116,7 @@ class TimelineEncoder:
                 add([self.encoder.silence_id], supervised=turn >= first)
                 # Whatever closes a silent turn is written by the runtime, never generated.
                 add(self.encoder.silence_end_ids, supervised=False)
-        return Encoded(ids, labels, turns)
+        return Encoded(ids, labels, turns, queries)
 
 
 def shift_time_spans(text: str, seconds: float) -> str:

@@ -21,12 +21,21 @@ from train.sft.optimizer import AdamW
 
 @dataclass(frozen=True)
 class PromptData:
-    """``cache``: folder of vision features; ``workers``: processes that compute them."""
+    """``cache``: folder of vision features; ``workers``: processes that compute them.
+
+    ``queries_per_session``: most questions of one trajectory, all about its clip; above 1 the checkpoint must
+    have been trained with numbered questions. How many, and which, is drawn for each prompt.
+    """
 
     train: tuple[Source, ...]
     validation: tuple[Source, ...] = ()
     cache: Path = Path("runs/features")
     workers: int = 2
+    queries_per_session: int = 1
+
+    def __post_init__(self) -> None:
+        if self.queries_per_session < 1:
+            raise ValueError(f"queries_per_session must be at least 1, got {self.queries_per_session}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ class RolloutSettings:
     the runtime has it; false leaves everything open. ``threshold``: score from which the runtime will speak
     and on which sampling is centred, the checkpoint's own when absent. ``rows``: most trajectories in one
     lock-step batch of a rank.
+
+    ``refills``: a group without variance teaches nothing; so many times a step such groups are replaced by
+    those of other prompts, until every one has variance. 0 keeps them, as the paper does.
     """
 
     prompts: int = 8
@@ -45,10 +57,13 @@ class RolloutSettings:
     constrained: bool = True
     threshold: float | None = None
     rows: int = 64
+    refills: int = 0
 
     def __post_init__(self) -> None:
         if self.prompts < 1 or self.group < 2 or self.rows < self.group:
             raise ValueError("prompts must be at least 1, group at least 2, rows at least a group")
+        if self.refills < 0:
+            raise ValueError(f"refills must not be negative, got {self.refills}")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -75,7 +90,8 @@ class GRPORun:
     ``micro_batch_size``: trajectories in one forward pass of a rank; ``threads`` 0: as many as torch likes.
     ``gradient_checkpointing``: compute activations again in the backward pass instead of keeping them.
     ``eval_steps`` 0: no evaluation; ``eval_questions`` 0: all of them; ``eval_thresholds``: thresholds to
-    compare, the rollouts' own when empty; the best one goes into the best checkpoint.
+    compare, the rollouts' own when empty; the best one goes into the best checkpoint. ``eval_false_alarms``:
+    most false alarms per minute of a checkpoint that may be the best; no limit when absent.
     """
 
     steps: int = 0
@@ -89,6 +105,7 @@ class GRPORun:
     eval_steps: int = 20
     eval_questions: int = 0
     eval_thresholds: tuple[float, ...] = ()
+    eval_false_alarms: float | None = None
     save_minutes: float = 5.0
 
     def __post_init__(self) -> None:
@@ -120,14 +137,9 @@ class GRPORecipe:
         object.__setattr__(self, "rewards", PAPER | self.rewards)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON would hold it: paths as text.
-
-        With ``data.queries_per_session``: a rollout has one query. The runtime allows no more in a session
-        where the stream format does not number them.
-        """
-        tables = asdict(self)
-        tables["data"]["queries_per_session"] = 1
-        return plain(tables)
+        """As JSON would hold it: paths as text."""
+        tables: dict[str, Any] = plain(asdict(self))
+        return tables
 
 
 def load_grpo_recipe(path: Path) -> GRPORecipe:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from train.grpo.groups import DrawnGroups
 from train.grpo.update import UpdateStats, sum_over_ranks
-from train.rewards.weighted_sum import Score
-from train.rollout.trajectory import Trajectory
 from train.run_log import RunLog
 
 
@@ -22,7 +19,8 @@ class StepReport:
     """Means over the step's trajectories, over all ranks.
 
     ``reward``, and ``parts``, the rewards it is the sum of, by name; ``responses`` per trajectory;
-    ``idle_groups``: share of groups without variance, which teach nothing; ``clipped``: share of tokens whose
+    ``idle_groups``: share of groups without variance, which teach nothing; ``refills``: share of groups that
+    were drawn to replace one of these; ``clipped``: share of tokens whose
     gradient the clip stopped; ``kl`` to the start and ``entropy`` (-log p) per token.
     """
 
@@ -31,6 +29,7 @@ class StepReport:
     parts: dict[str, float]
     responses: float
     idle_groups: float
+    refills: float
     loss: float
     clipped: float
     kl: float
@@ -50,24 +49,23 @@ class StepReport:
 
 
 def step_report(
-    trajectories: Sequence[Trajectory],
-    rewards: Sequence[Score],
-    advantages: Tensor,
+    drawn: DrawnGroups,
     stats: UpdateStats,
     rate: float,
     rollout_s: float,
     seconds: float,
     device: torch.device,
 ) -> StepReport:
-    """Of a step that took ``seconds``, over all ranks; ``advantages`` [P, G], ``rate``: of learning."""
+    """Of a step that took ``seconds``, over all ranks; ``rate``: of learning."""
+    trajectories, rewards, advantages = drawn.trajectories, drawn.rewards, drawn.advantages
     n = len(rewards)
     sums = [float(n), sum(r.total for r in rewards), sum(r.total**2 for r in rewards)]
     sums += [float(sum(len(t.responses) for t in trajectories))]
-    sums += [float((advantages == 0).all(1).sum()), float(len(advantages))]
+    sums += [float((advantages == 0).all(1).sum()), float(drawn.refills), float(len(advantages))]
     sums += [float(sum(len(t.ids) for t in trajectories))]
     names = list(rewards[0].parts)
     sums += [sum(r.parts[name] for r in rewards) for name in names]
-    n_all, total, squares, responses, idle, groups, tokens, *parts = sum_over_ranks(
+    n_all, total, squares, responses, idle, refills, groups, tokens, *parts = sum_over_ranks(
         torch.tensor(sums, dtype=torch.float64, device=device)
     ).tolist()
     mean = total / n_all
@@ -77,6 +75,7 @@ def step_report(
         parts={name: value / n_all for name, value in zip(names, parts, strict=True)},
         responses=responses / n_all,
         idle_groups=idle / groups,
+        refills=refills / groups,
         loss=stats.loss,
         clipped=stats.clipped,
         kl=stats.kl,
@@ -106,6 +105,7 @@ class StepReporter:
             f"reward {found.reward:.3f} +- {found.reward_std:.3f}  "
             f"{parts}  "
             f"responses {found.responses:.2f}  idle groups {found.idle_groups:.2f}  "
+            f"refills {found.refills:.2f}  "
             f"clipped {found.clipped:.3f}  kl {found.kl:.4f}  entropy {found.entropy:.3f}  "
             f"grad {found.grad_norm:.2f}  lr {found.lr:.2e}  "
             f"rollout {found.rollout_s:.1f} s  update {found.update_s:.1f} s  "
@@ -116,7 +116,7 @@ class StepReporter:
         self, step: int, threshold: float, f1: dict[str, float], responses: float, best: bool
     ) -> None:
         self._write(f"f1@{threshold:g}", f1, step)
-        by_task = "  ".join(f"{name} {value:.1f}" for name, value in f1.items())
+        by_task = "  ".join(f"{name} {value:.3g}" for name, value in f1.items())
         self.say(
             f"StreamPro-F1 at step {step}, threshold {threshold:g}: {by_task}  "
             f"({responses:.2f} responses per question){'  (the best so far)' if best else ''}"

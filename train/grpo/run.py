@@ -16,35 +16,35 @@ import copy
 import json
 import math
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import set_seed
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 
-from benchmarks.metric.annotations import Prediction
 from benchmarks.metric.progress import Progress
-from benchmarks.metric.score import score
 from edge_runtime.errors import first_line
 from train.config.errors import RecipeError
 from train.data.encode import turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
+from train.grpo.groups import DrawnGroups, draw_groups
 from train.grpo.loss import group_advantages
 from train.grpo.memory import check_memory
 from train.grpo.recipe import GRPORecipe
 from train.grpo.report import StepReporter, step_report
 from train.grpo.update import PolicySample, PolicyUpdate, UpdateStats, sum_over_ranks
+from train.grpo.validation import Validation
 from train.models.checkpoint import save_checkpoint
 from train.models.inherit import changes
 from train.rewards.base import Judges
 from train.rewards.judges import open_judge, open_rubric_judge
-from train.rewards.weighted_sum import Score, WeightedSum
-from train.rollout.evaluation import points, predict, spread
+from train.rewards.weighted_sum import WeightedSum
 from train.rollout.rollout import rollout
 from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts, Trajectory
@@ -196,13 +196,12 @@ class GRPOTrainer:
         recipe, rank = self._recipe, self._process.process_index
         started = time.monotonic()
         share = recipe.rollout.prompts // self._process.num_processes
-        first = self._step * recipe.rollout.prompts + rank * share
         generator = torch.Generator(self._device).manual_seed(self._seed(rank))
-        groups = self._rollouts(first, share, generator)
-        trajectories = [t for group in groups for t in group]
-        rewards = self._rewards(trajectories)
-        totals = torch.tensor([r.total for r in rewards]).view(share, -1)  # [P, G]
-        advantages = group_advantages(totals, recipe.loss.epsilon)
+        drawn = draw_groups(
+            share,
+            recipe.rollout.refills,
+            lambda turn, count: self._rewarded(self._places(turn, count), generator),
+        )
         rolled_out = time.monotonic()
 
         rate = recipe.optimizer.lr * self._clock(self._step)
@@ -210,7 +209,7 @@ class GRPOTrainer:
             parameters["lr"] = rate
         samples = [
             PolicySample(t, float(a))
-            for t, a in zip(trajectories, advantages.flatten(), strict=True)
+            for t, a in zip(drawn.trajectories, drawn.advantages.flatten(), strict=True)
             if a != 0
         ]
         stats = self._update(
@@ -220,11 +219,28 @@ class GRPOTrainer:
             generator=torch.Generator().manual_seed(self._seed(rank)),
         )
         self._step += 1
-        self._report(trajectories, rewards, advantages, stats, rate, rolled_out - started, started)
+        self._report(drawn, stats, rate, rolled_out - started, started)
 
-    def _rollouts(self, first: int, count: int, generator: torch.Generator) -> list[list[Trajectory]]:
-        group = self._recipe.rollout.group
-        prompts = [self._prompts[first + i] for i in range(count)]
+    def _places(self, turn: int, count: int) -> list[int]:
+        """Places of ``count`` prompts for this rank; ``turn`` 0 of a step, then its refills.
+
+        Each step has places of its own for all that it may draw, so they depend on nothing but the step.
+        """
+        settings, process = self._recipe.rollout, self._process
+        share = settings.prompts // process.num_processes
+        first = (self._step * (1 + settings.refills) + turn) * settings.prompts
+        return [first + process.process_index * share + i for i in range(count)]
+
+    def _rewarded(self, places: Sequence[int], generator: torch.Generator) -> DrawnGroups:
+        groups = self._rollouts(places, generator)
+        trajectories = [t for group in groups for t in group]
+        rewards = self._rewards(trajectories)
+        totals = torch.tensor([r.total for r in rewards]).view(len(groups), -1)  # [P, G]
+        return DrawnGroups(trajectories, rewards, group_advantages(totals, self._recipe.loss.epsilon))
+
+    def _rollouts(self, places: Sequence[int], generator: torch.Generator) -> list[list[Trajectory]]:
+        group, count = self._recipe.rollout.group, len(places)
+        prompts = [self._prompts[place] for place in places]
         size = max(1, self._recipe.rollout.rows // group)
         groups: list[list[Trajectory]] = []
         self.model.eval()  # in training mode some versions of transformers drop the cache here
@@ -238,49 +254,32 @@ class GRPOTrainer:
 
     def _report(
         self,
-        trajectories: list[Trajectory],
-        rewards: list[Score],
-        advantages: Tensor,
+        drawn: DrawnGroups,
         stats: UpdateStats,
         rate: float,
         rollout_s: float,
         started: float,
     ) -> None:
         seconds = time.monotonic() - started
-        found = step_report(trajectories, rewards, advantages, stats, rate, rollout_s, seconds, self._device)
+        found = step_report(drawn, stats, rate, rollout_s, seconds, self._device)
         self._last = found.to_dict()
         minutes = (self._clock.spent + seconds) / 60
         self._reporter.step(self._step, self._steps, minutes, found)
 
     # What is measured
 
-    @torch.no_grad()
     def _evaluate(self) -> None:
-        """StreamPro-F1 at each threshold; the best model so far is kept with its best threshold."""
-        run, process = self._recipe.run, self._process
+        """StreamPro-F1 and false alarms at each threshold; the best model is kept with its best threshold."""
         if self._validation is None:
             return
-        chosen = spread(self._validation.annotations, run.eval_questions)
-        shown = "validation" if process.is_main_process else ""
-        mine = chosen[process.process_index :: process.num_processes]
-        for threshold in run.eval_thresholds or (self._stream_format.threshold,):
+        for threshold in self._recipe.run.eval_thresholds or (self._stream_format.threshold,):
             constraints = self._constraints_at(threshold, constrained=True)
-            with self._autocast():
-                said = predict(
-                    self.model,
-                    constraints,
-                    self._validation,
-                    mine,
-                    rows=self._recipe.rollout.rows,
-                    progress=shown,
-                )
-            everything: list[Prediction] = gather_object(said)
-            if not process.is_main_process:
+            measured = self._validation(self.model, constraints, self._autocast)
+            if measured is None:
                 continue
-            found = points(score(chosen, everything, self._judge, bootstrap=0))
-            better = found.get("W-Avg", 0.0) > self._best.get("W-Avg", -1.0)
-            responses = sum(len(p.responses) for p in everything) / len(everything)
-            self._reporter.evaluation(self._step, threshold, found, responses, better)
+            found = measured.found
+            better = measured.within and found.get("W-Avg", 0.0) > self._best.get("W-Avg", -1.0)
+            self._reporter.evaluation(self._step, threshold, found, measured.responses, better)
             if better:
                 self._best = {"step": self._step, "threshold": threshold, **found}
                 chosen_at = replace(self._stream_format, threshold=threshold)
@@ -348,10 +347,25 @@ class GRPOTrainer:
 
     def _load_prompts(self) -> None:
         data = self._recipe.data
+        most = self._stream_format.queries_per_session
+        if data.queries_per_session > most:
+            raise RecipeError(
+                f"data.queries_per_session: {self._recipe.init} was trained with at most {most} a session, "
+                f"not {data.queries_per_session}; train it with more (python -m train sft) or ask fewer"
+            )
         cache = FeatureCache(data.cache, self._stream_format.fps, data.workers, self.model.vision)
         with self._process.main_process_first():  # one process computes the features, the others find them
-            self._prompts = Prompts(data.train, cache, seed=self._recipe.seed, offsets=self._recipe.offsets)
-            self._validation = Prompts(data.validation, cache, shuffle=False) if data.validation else None
+            self._prompts = Prompts(
+                data.train,
+                cache,
+                seed=self._recipe.seed,
+                offsets=self._recipe.offsets,
+                queries_per_session=data.queries_per_session,
+            )
+            asked = Prompts(data.validation, cache, shuffle=False) if data.validation else None
+        self._validation = (
+            Validation(self._recipe, self._process, asked, self._judge) if asked is not None else None
+        )
 
     def _constraints_at(self, threshold: float, constrained: bool) -> TokenConstraints:
         vocabulary = self.model.embedding.num_embeddings

@@ -77,6 +77,7 @@ REWARDS: Registry[type[RewardSettings]] = Registry(
         "format": "train.rewards.format:FormatSettings",
         "turn": "train.rewards.turn:TurnSettings",
         "trajectory": "train.rewards.trajectory:TrajectorySettings",
+        "restraint": "train.rewards.restraint:RestraintSettings",
     },
 )
 """Every reward that a recipe may name. Another package adds one with an entry point."""

@@ -16,7 +16,7 @@ class JudgeSettings:
     tokens. ``cache``: file that keeps replies.
     """
 
-    kind: Literal["exact", "fields", "llm"] = "exact"
+    kind: Literal["exact", "fields", "keywords", "llm"] = "exact"
     url: str | None = None
     model: str | None = None
     budget: str = "requests=100000"

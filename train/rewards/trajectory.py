@@ -4,22 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from benchmarks.metric.annotations import Annotation
+from benchmarks.metric.tasks import REWARD_TAU_S
 from edge_runtime.errors import ConfigError
 from train.rewards.base import Judges, Reward, RewardSettings, RubricJudge
+from train.rewards.content import ContentReward
 from train.rollout.trajectory import Trajectory
 from train.synthetic.sprites.rubrics import holds
 
 
 @dataclass(frozen=True)
 class TrajectorySettings(RewardSettings):
-    """``[rewards.trajectory]``. With weight 0 no rubric is read, so that none has to be written."""
+    """``[rewards.trajectory]``. With weight 0 no rubric is read, so that none has to be written.
+
+    ``rubric``: "written" reads the statements of the annotation, as the paper does; "content" derives them
+    from the answers (:mod:`train.rewards.content`), for which a response is at its time within ``tau``
+    seconds.
+    """
 
     weight: float = 0.45
+    rubric: Literal["written", "content"] = "written"
+    tau: float = REWARD_TAU_S
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tau <= 0:
+            raise ValueError(f"tau must be a positive number of seconds, got {self.tau}")
 
     def build(self, judges: Judges) -> Reward:
-        return TrajectoryReward(judges.rubric) if self.weight else _NoTrajectoryReward()
+        if not self.weight:
+            return _NoTrajectoryReward()
+        if self.rubric == "content":
+            return ContentReward(judges.text, self.tau)
+        return TrajectoryReward(judges.rubric)
 
 
 class TrajectoryReward(Reward):

@@ -22,7 +22,9 @@ class TurnSettings(RewardSettings):
 
     ``matching``: "ground-truth-first" is the paper's algorithm 1; "prediction-first" gives each response, in
     time order, to the first answer whose window holds it. ``one_sided_agency``: windows of GP and RF end at
-    the best time. ``halve``: divide S' by 2, so that R_turn lies in [0, 1] and not in [0, 2].
+    the best time. ``halve``: divide S' by 2, so that R_turn lies in [0, 1] and not in [0, 2]. ``combine``:
+    "sum" is the paper's S' = S_time + S_acc, which pays for a wrong text at the right time; "product" is
+    S' = 2 S_time S_acc, which does not.
     """
 
     weight: float = 0.45
@@ -30,6 +32,7 @@ class TurnSettings(RewardSettings):
     matching: Literal["ground-truth-first", "prediction-first"] = "ground-truth-first"
     one_sided_agency: bool = True
     halve: bool = False
+    combine: Literal["sum", "product"] = "sum"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,6 +41,10 @@ class TurnSettings(RewardSettings):
 
     def build(self, judges: Judges) -> Reward:
         return TurnReward(self, judges.text)
+
+    def merit(self, match: Match) -> float:
+        """S' in [0, 2] of a response that is matched to an answer."""
+        return match.sum if self.combine == "sum" else 2 * match.product
 
     def windows(self, annotation: Annotation) -> list[Window]:
         """For each answer the seconds in which a response may match it."""
@@ -76,7 +83,8 @@ def turn_reward(
 ) -> float:
     """R_turn (equation 6) in [0, 2], or [0, 1] when halved.
 
-    Where nothing is to be said, saying nothing is perfect; the paper does not say.
+    Where nothing is to be said, saying nothing is perfect, which the paper leaves open; any response makes
+    it 0, as equation 6 has it. ``[rewards.restraint]`` tells one false alarm from many.
     """
     best = 1.0 if settings.halve else 2.0
     count = len(responses) + len(annotation.answers)
@@ -84,11 +92,16 @@ def turn_reward(
         return best
     if settings.matching == "ground-truth-first":
         matches = match_answers_first(
-            annotation, responses, judge, tau=settings.tau, one_sided=settings.one_sided_agency
+            annotation,
+            responses,
+            judge,
+            tau=settings.tau,
+            one_sided=settings.one_sided_agency,
+            product=settings.combine == "product",
         )
     else:
         matches = _match_predictions_first(annotation, responses, judge, settings)
-    total = sum(match.sum for match in matches if match is not None)
+    total = sum(settings.merit(match) for match in matches if match is not None)
     return best * total / count
 
 
@@ -112,7 +125,7 @@ def _match_predictions_first(
         time_score = task.time_score(response.time, answer.start, answer.end, asked, tau=settings.tau)
         match = Match(index, time_score, accuracy(judge, annotation, answer, response))
         best = kept[target]
-        if match.sum > (best.sum if best else 0.0):
+        if settings.merit(match) > (settings.merit(best) if best else 0.0):
             kept[target] = match
     return kept
 

@@ -46,11 +46,18 @@ class WeightedSum:
             reward.check(annotations)
 
     def __call__(self, trajectories: Sequence[Trajectory]) -> list[Score]:
-        """Scores in order. Raises an EdgeError when a judge cannot judge."""
-        for reward in self._rewards.values():
-            reward.prepare(trajectories)
-        return [self._score(trajectory) for trajectory in trajectories]
+        """Scores in order; of several questions in one session, their mean.
 
-    def _score(self, trajectory: Trajectory) -> Score:
-        parts = {name: reward.score(trajectory) for name, reward in self._rewards.items()}
+        Raises an EdgeError when a judge cannot judge.
+        """
+        apart = [trajectory.by_question() for trajectory in trajectories]
+        for reward in self._rewards.values():
+            reward.prepare([one for questions in apart for one in questions])
+        return [self._score(questions) for questions in apart]
+
+    def _score(self, questions: Sequence[Trajectory]) -> Score:
+        parts = {
+            name: sum(reward.score(one) for one in questions) / len(questions)
+            for name, reward in self._rewards.items()
+        }
         return Score(sum(self._weights[name] * value for name, value in parts.items()), parts)

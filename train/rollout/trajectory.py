@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -111,6 +112,17 @@ class Trajectory:
         pairs = zip(self.numbers, self.responses, strict=True)
         return tuple(response for named, response in pairs if named == number)
 
+    def by_question(self) -> list[Trajectory]:
+        """One for each question of the session, with the responses to it."""
+        if not self.prompt.beside:
+            return [self]
+        found = []
+        for number, asked in enumerate(self.prompt.queries, start=1):
+            prompt = replace(self.prompt, annotation=asked.annotation, query_turn=asked.turn, beside=())
+            mine = self.answers(number)
+            found.append(replace(self, prompt=prompt, responses=mine, numbers=(number,) * len(mine)))
+        return found
+
 
 class Prompts:
     """Questions of a mixture of annotation files, in the order training takes them.
@@ -128,8 +140,11 @@ class Prompts:
         seed: int = 0,
         shuffle: bool = True,
         offsets: OffsetSampling | None = None,
+        queries_per_session: int = 1,
     ) -> None:
-        """Computes missing features. Raises FormatError, FeatureError, and ConfigError for no questions."""
+        """``queries_per_session``: most questions of a prompt; how many of a clip's, and which, is drawn.
+
+        Computes missing features. Raises FormatError, FeatureError, and ConfigError for no questions."""
         self._cache, self._seed, self._shuffle, self._offsets = cache, seed, shuffle, offsets
         self.annotations: list[Annotation] = []
         self._weights: list[float] = []
@@ -145,6 +160,10 @@ class Prompts:
         if not sum(self._weights) > 0:
             raise ConfigError(f"no questions to ask in {', '.join(str(source.path) for source in sources)}")
         self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+        self._most = queries_per_session
+        self._of_clip: dict[Path, list[Annotation]] = {}
+        for annotation in self.annotations:
+            self._of_clip.setdefault(annotation.video_path, []).append(annotation)
 
     @property
     def tasks(self) -> list[str]:
@@ -160,7 +179,14 @@ class Prompts:
         if self._epoch[0] != epoch:
             self._epoch = epoch, self._order(epoch)
         offset = self._offsets.draw(self._seed, place) if self._offsets else 0
-        return self.prompt(self.annotations[int(self._epoch[1][index])], offset)
+        first = self.annotations[int(self._epoch[1][index])]
+        if self._most == 1:
+            return self.prompt(first, offset)
+        rng = np.random.default_rng((self._seed, 1, place))
+        others = [a for a in self._of_clip[first.video_path] if a is not first]
+        count = min(int(rng.integers(self._most)), len(others))
+        chosen = rng.permutation(len(others))[:count]
+        return self.prompt_together([first, *(others[i] for i in chosen)], offset)
 
     def prompt(self, annotation: Annotation, offset: int = 0) -> Prompt:
         """A prompt of one of the questions."""
@@ -170,9 +196,10 @@ class Prompts:
         features = torch.from_numpy(clip.features.astype(np.float32))
         return Prompt(annotation, features, clip.timesteps, turn, offset, self._cache.fps)
 
-    def prompt_together(self, annotations: Sequence[Annotation]) -> Prompt:
+    def prompt_together(self, annotations: Sequence[Annotation], offset: int = 0) -> Prompt:
         """A prompt of several of the questions, all of one clip, numbered in the order they are asked."""
-        prompts = sorted((self.prompt(annotation) for annotation in annotations), key=lambda p: p.query_turn)
+        prompts = [self.prompt(annotation, offset) for annotation in annotations]
+        prompts.sort(key=lambda prompt: prompt.query_turn)
         beside = tuple(Beside(prompt.annotation, prompt.query_turn) for prompt in prompts[1:])
         return replace(prompts[0], beside=beside)
 

@@ -217,23 +217,7 @@ class AttentionSupervision(nn.Module):
     def attention_loss(self, head: str, row: int, targets: Sequence[AttentionTarget]) -> Tensor:
         """Mean of -log of the attention that a head gives to its targets, in one row of the batch."""
         layer, number = self._layers[head]
-        module, hidden, (cos, sin) = self._caught["attention", layer]
-        hidden = hidden[row]  # [T, D]
-        if not targets:
-            return hidden.sum() * 0.0
-        size = module.head_dim
-        kv = number * module.k_proj.out_features // module.q_proj.out_features
-        linear = nn.functional.linear
-        queries = linear(hidden, module.q_proj.weight[number * size : (number + 1) * size])  # [T, size]
-        keys = linear(hidden, module.k_proj.weight[kv * size : (kv + 1) * size])
-        place = (cos[min(row, len(cos) - 1)][None], sin[min(row, len(sin) - 1)][None])
-        turned, matched = apply_rotary_pos_emb(queries[None, None], keys[None, None], *place)
-        at = torch.tensor([target.at for target in targets], device=hidden.device)
-        scores = turned[0, 0, at].float() @ matched[0, 0].float().T * module.scaling  # [M, T]
-        later = torch.arange(len(hidden), device=hidden.device) > at[:, None]
-        scores = scores.masked_fill(later, float("-inf")).log_softmax(-1)
-        found = [scores[i, list(target.attend_to)].logsumexp(0) for i, target in enumerate(targets)]
-        return -torch.stack(found).mean()
+        return attention_to(targets, number, row, *self._caught["attention", layer])
 
     def _auxiliary_loss(self, row: int, targets: AuxiliaryTargets) -> Tensor:
         """Mean cross-entropy of what is to be known at the decisions of a row, read off the layers."""
@@ -282,3 +266,34 @@ def of_the_turn_before(logits: Tensor, was: Tensor, now: Tensor) -> Tensor:
     weight = torch.where(was == now, _SAME_WEIGHT, 1.0) * (was != IGNORE)
     wrong = nn.functional.cross_entropy(logits, was, ignore_index=IGNORE, reduction="none")
     return (wrong * weight).sum() / weight.sum()
+
+
+def attention_to(
+    targets: Sequence[AttentionTarget],
+    head: int,
+    row: int,
+    module: Any,
+    hidden: Tensor,
+    rotation: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Mean of -log of the attention that ``head`` of a layer gives to targets, in one row of the batch.
+
+    ``module``: the layer's attention; ``hidden`` [B, T, D]: what it read; ``rotation``: cos and sin.
+    """
+    cos, sin = rotation
+    hidden = hidden[row]  # [T, D]
+    if not targets:
+        return hidden.sum() * 0.0
+    size = module.head_dim
+    kv = head * module.k_proj.out_features // module.q_proj.out_features
+    linear = nn.functional.linear
+    queries = linear(hidden, module.q_proj.weight[head * size : (head + 1) * size])  # [T, size]
+    keys = linear(hidden, module.k_proj.weight[kv * size : (kv + 1) * size])
+    place = (cos[min(row, len(cos) - 1)][None], sin[min(row, len(sin) - 1)][None])
+    turned, matched = apply_rotary_pos_emb(queries[None, None], keys[None, None], *place)
+    at = torch.tensor([target.at for target in targets], device=hidden.device)
+    scores = turned[0, 0, at].float() @ matched[0, 0].float().T * module.scaling  # [M, T]
+    later = torch.arange(len(hidden), device=hidden.device) > at[:, None]
+    scores = scores.masked_fill(later, float("-inf")).log_softmax(-1)
+    found = [scores[i, list(target.attend_to)].logsumexp(0) for i, target in enumerate(targets)]
+    return -torch.stack(found).mean()

@@ -136,8 +136,8 @@ class TrainingCallback(TrainerCallback):
         logs: dict[str, float] = kwargs["logs"]
         if "loss" not in logs or self._trainer.clock is None:
             return
-        supervision = logs.get("train_attention_supervision")
-        shown = "" if supervision is None else f"attention supervision {supervision:.3f}  "
+        supervision = logs.get("train_supervision")
+        shown = "" if supervision is None else f"supervision {supervision:.3f}  "
         self.say(
             f"step {state.global_step:>6}/{state.max_steps}  {self._trainer.clock.spent / 60:6.1f} min  "
             f"loss {logs['loss']:.4f}  lr {logs['learning_rate']:.2e}  "

@@ -67,6 +67,19 @@ class AttentionSupervisionSettings:
 
 
 @dataclass(frozen=True)
+class EventSupervisionSettings:
+    """Weights against the supervised loss: of what a second shows, what a query waits for, and attention."""
+
+    events: float = 0.05
+    queries: float = 0.05
+    attention: float = 0.05
+
+    def __post_init__(self) -> None:
+        if min(self.events, self.queries, self.attention) < 0:
+            raise ValueError("event_supervision: weights must not be negative")
+
+
+@dataclass(frozen=True)
 class Run:
     """How long and how. ``batch_size`` is per device and micro-batch; ``max_minutes`` 0 means no limit, and
     ``steps`` 0 all of the epochs.
@@ -125,8 +138,10 @@ class SFTRecipe:
     ``init``: "scratch", or a checkpoint folder, whose model and tokenizer are taken and ``model`` and
     ``tokenizer`` ignored; a recipe file inherits from it each key of ``protocol`` it does not set.
     ``lora``: adapters of that model are trained instead of all of it. ``tokenizer``: "synthetic" (made from
-    the texts of generated clips) or a tokenizer.json. ``attention_supervision``: the decoder is also shown
-    what to attend to; for generated clips.
+    the texts of generated clips) or a tokenizer.json. ``detector``: the detector.onnx that goes into every
+    checkpoint of a model with ``slots``, by default that of ``init``. ``attention_supervision``: the decoder
+    is also shown what to attend to; for generated clips. ``event_supervision``: it is also told what each
+    second shows; for clips of train.synthetic.detections.
     Paths are relative to where training is started.
     """
 
@@ -134,6 +149,7 @@ class SFTRecipe:
     output: Path
     init: str = "scratch"
     tokenizer: str = "synthetic"
+    detector: Path | None = None
     seed: int = 1
     model: CompactConfig = field(default_factory=CompactConfig)
     lora: LoraSettings | None = None
@@ -143,6 +159,7 @@ class SFTRecipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     run: Run = field(default_factory=Run)
     attention_supervision: AttentionSupervisionSettings | None = None
+    event_supervision: EventSupervisionSettings | None = None
 
     def __post_init__(self) -> None:
         data, protocol = self.data.queries_per_session, self.protocol.queries_per_session

@@ -21,11 +21,10 @@ from torch.utils.data import Subset
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from benchmarks.metric.annotations import Annotation
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from train.config.errors import RecipeError
-from train.data.dataset import Collator, DatasetOptions, MakeAuxiliary, TrajectoryDataset
-from train.data.encode import Encoded, TimelineEncoder, turn_encoder
+from train.data.dataset import Collator, DatasetOptions, TrajectoryDataset
+from train.data.encode import TimelineEncoder, turn_encoder
 from train.data.features import FeatureCache
 from train.errors import TrainingError
 from train.models.base import StreamModel
@@ -38,15 +37,14 @@ from train.rollout.evaluation import points, streampro_f1
 from train.rollout.token_constraints import TokenConstraints
 from train.rollout.trajectory import Prompts
 from train.run_log import RunLog
-from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets, AuxiliaryTargetWriter
-from train.sft.attention_targets import turn_truth
 from train.sft.callbacks import TrainingCallback, check_reporting, reporters
+from train.sft.detector import with_detector
 from train.sft.losses import DecisionIds, Loss, cb_stream, cross_entropy, focal
 from train.sft.recipe import LossSettings, SFTRecipe
 from train.sft.resume import disk_errors, state_to_go_on_from
 from train.sft.sharding import sharding_arguments
+from train.sft.supervision import make_auxiliary, supervision
 from train.sft.trainer import Scorer, StreamTrainer, SupervisedPositions
-from train.synthetic.sprites.scenes.scene import SIZE
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def prepare(recipe: SFTRecipe, *, resume: bool = False) -> Prepared:
     )
 
     trainer = StreamTrainer(
-        model=SupervisedPositions(model, encoder.image_id, _attention_supervision(recipe, model)),
+        model=SupervisedPositions(model, encoder.image_id, supervision(recipe, model)),
         args=_arguments(recipe, model, validation is not None),
         train_dataset=training,
         eval_dataset=validation,
@@ -164,7 +162,8 @@ def initial_model(
     Raises RecipeError for a tokenizer or a checkpoint's protocol that does not fit, CheckpointError.
     """
     if recipe.init != "scratch":
-        return _from_checkpoint(recipe, say)
+        model, tokenizer = _from_checkpoint(recipe, say)
+        return with_detector(model, recipe), tokenizer
     if recipe.lora is not None:
         raise RecipeError("lora needs a pretrained model to adapt: give its checkpoint as init")
     if saved is not None:  # the texts it was made from may have changed since this run began
@@ -183,7 +182,7 @@ def initial_model(
         raise RecipeError(f"model.vocab_size is {have}, the tokenizer has {need} tokens")
     model = CompactModel(recipe.model)
     model.name_concepts(tokenizer)
-    return model, tokenizer
+    return with_detector(model, recipe), tokenizer
 
 
 def _from_checkpoint(recipe: SFTRecipe, say: Callable[[str], None]) -> tuple[StreamModel, Tokenizer]:
@@ -261,7 +260,7 @@ def _datasets(
         around_events=data.around_events,
         queries_per_session=data.queries_per_session,
     )
-    auxiliary = _auxiliary(recipe, encoder.encoder, model, tokenizer)
+    auxiliary = make_auxiliary(recipe, encoder.encoder, model, tokenizer)
     training = TrajectoryDataset(data.train, cache, encoder, options, auxiliary)
     if not data.validation:
         return training, None
@@ -273,43 +272,6 @@ def _datasets(
     )
     step = max(1, len(validation) // run.eval_items)  # spread over the file, whatever its order
     return training, Subset(validation, range(0, len(validation), step)[: run.eval_items])
-
-
-def _attention_supervision(recipe: SFTRecipe, model: StreamModel) -> AttentionSupervision | None:
-    """Raises RecipeError where that is not possible."""
-    if recipe.attention_supervision is None:
-        return None
-    data, run = recipe.data, recipe.run
-    if not isinstance(model, CompactModel):
-        raise RecipeError(
-            f"attention_supervision is for the compact family, not {model.family}; leave it out"
-        )
-    if recipe.protocol.fps != 1.0 or data.queries_per_session != 1:
-        raise RecipeError(
-            "attention_supervision needs protocol.fps 1 and data.queries_per_session 1; leave it out"
-        )
-    if run.fsdp != "no" or run.gradient_checkpointing or recipe.lora is not None:
-        raise RecipeError(
-            "attention_supervision excludes run.fsdp, run.gradient_checkpointing and lora; leave it out"
-        )
-    return AttentionSupervision(model.decoder, recipe.attention_supervision)
-
-
-def _auxiliary(
-    recipe: SFTRecipe, encoder: TurnEncoder, model: StreamModel, tokenizer: Tokenizer
-) -> MakeAuxiliary | None:
-    if recipe.attention_supervision is None or not isinstance(model, CompactModel):
-        return None
-    writer = AuxiliaryTargetWriter(encoder, tokenizer)
-    centres = [SIZE * share for share in model.config.region_centres()]
-
-    def make(
-        question: Annotation, timesteps: tuple[int, ...], first: int, encoded: Encoded
-    ) -> AuxiliaryTargets:
-        truth = turn_truth(question, timesteps, centres)
-        return writer.targets(truth.part(first, len(encoded.turns)), encoded)
-
-    return make
 
 
 def _check_steps(recipe: SFTRecipe, trajectories: int, processes: int) -> None:

@@ -25,7 +25,8 @@ from benchmarks.metric.progress import Progress
 from train.data.encode import IGNORE
 from train.errors import TrainingError
 from train.models.base import StreamModel
-from train.sft.attention_supervision import AttentionSupervision, AuxiliaryTargets
+from train.sft.attention_supervision import AttentionSupervision
+from train.sft.event_supervision import EventSupervision
 from train.sft.losses import Counts, DecisionIds, Loss, count_tokens
 from train.sft.optimizer import Optimizer
 from train.sft.resume import disk_errors, put_in_place, temporary
@@ -46,29 +47,32 @@ class SupervisedPositions(nn.Module):
     """
 
     def __init__(
-        self, model: StreamModel, image_id: int, supervision: AttentionSupervision | None = None
+        self,
+        model: StreamModel,
+        image_id: int,
+        supervision: AttentionSupervision | EventSupervision | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.image_id = image_id
-        self.attention_supervision = supervision
+        self.supervision = supervision
 
     def forward(
         self,
         input_ids: Tensor,
         labels: Tensor,
         features: Tensor,
-        auxiliary: Sequence[AuxiliaryTargets | None] = (),
+        auxiliary: Sequence[Any] = (),
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``input_ids``, ``labels`` [B, T], ``features`` of N frames -> logits [M, vocab], targets [M], and
-        the loss of ``auxiliary``, a sum over rows; 0 without attention supervision.
+        the loss of ``auxiliary``, a sum over rows; 0 without supervision of that kind.
         """
         supervised = torch.zeros_like(labels, dtype=torch.bool)
         supervised[:, :-1] = labels[:, 1:] != IGNORE  # position t predicts label t + 1
         logits = self.model(input_ids, features, self.image_id, supervised)
         shown = logits.new_zeros(())
-        if self.attention_supervision is not None and auxiliary:
-            shown = self.attention_supervision.loss([row for row in auxiliary if row is not None])
+        if self.supervision is not None and auxiliary:
+            shown = self.supervision.loss([row for row in auxiliary if row is not None])
         return logits, labels[:, 1:][supervised[:, :-1]], shown
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
@@ -213,7 +217,7 @@ class StreamTrainer(Trainer):
             now = time.monotonic()
             logs["tokens_per_s"] = self._tokens * self.accelerator.num_processes / (now - self._since)
             if self._shown and any(self._shown):
-                logs["train_attention_supervision"] = sum(self._shown) / len(self._shown)  # of this process
+                logs["train_supervision"] = sum(self._shown) / len(self._shown)  # of this process
             self._shown.clear()
             self._progress.zero_()
             self._tokens, self._since = 0, now

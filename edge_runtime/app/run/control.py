@@ -92,7 +92,9 @@ class QueryChange:
     """What is to change; None: leave it."""
 
     text: str | None = None
-    """The model forgets what it saw under the old text."""
+    """The model forgets what it saw under the old text. A query that was paused because the model was not
+    trained for it goes on if the model was trained for this one.
+    """
     threshold: float | None = None
     paused: bool | None = None
     policy: PolicySettings | None = None
@@ -182,7 +184,7 @@ class Control:
     def change(self, camera: str, query_id: str, change: QueryChange) -> QueryStatus:
         def action(runner: Runner) -> QueryStatus:
             query = _find_query(runner, query_id)
-            changed = _changed(query.config, change)
+            changed = _changed(query, change)
             _revise(runner, [(q, changed if q is query else c) for q, c in _as_they_are(runner)])
             return _query_status(_find_query(runner, query_id))
 
@@ -263,7 +265,10 @@ def _find_query(runner: Runner, id: str) -> Query:
     return query
 
 
-def _changed(config: QueryConfig, change: QueryChange) -> QueryConfig:
+def _changed(query: Query, change: QueryChange) -> QueryConfig:
+    config = query.config
+    if query.unknown_words and change.text not in (None, config.text):
+        config = replace(config, paused=False)  # it was the old text that paused it
     policy = config.policy if change.policy is None else change.policy
     try:
         if change.threshold is not None:

@@ -63,6 +63,15 @@ def check_distinct(sources: Sequence[tuple[str, Any]]) -> None:
         readers[key] = name
 
 
+def masked_clip_problem(camera: CameraConfig) -> str | None:
+    """Why no clip of a masked camera can be made here; None when it can, or none is wanted. SourceError."""
+    if camera.evidence.clip == "off" or not camera.options.framing.masks:
+        return None
+    from pipelines.evidence import mp4
+
+    return None if mp4.encoder() else mp4.NO_ENCODER
+
+
 def identity(source: Any, model: Model) -> str | None:
     """What a recording's event ids are made from; None for what is never the same again."""
     found: str | None = source.event_identity(_model_identity(model))

@@ -63,6 +63,11 @@ class NewQuery(Policy):
     text: Text
     at: Seconds = Field(0.0, description="Seconds of the stream from which it is watched for.")
     paused: bool = False
+    ask_anyway: bool = Field(False, description="Ask it even if the model was not trained for it.")
+
+    def config(self, base: PolicySettings) -> QueryConfig:
+        """The question, on top of its camera's policy. Raises ConfigError."""
+        return QueryConfig(self.text, self.at, self.on(base), ask_anyway=self.ask_anyway, paused=self.paused)
 
 
 class ChangedQuery(Policy):
@@ -103,9 +108,8 @@ def queries_router(control: Control) -> APIRouter:
 
     @router.post("", status_code=201)
     def ask(camera: str, body: NewQuery) -> QueryView:
-        """Ask one more question."""
-        policy = body.on(control.default_policy(camera))
-        return _view(control.ask(camera, QueryConfig(body.text, body.at, policy, body.paused)))
+        """Ask one more question. One that the model was not trained for is answered with ``paused``."""
+        return _view(control.ask(camera, body.config(control.default_policy(camera))))
 
     @router.patch("/{query}")
     def change(camera: str, query: str, body: ChangedQuery) -> QueryView:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,20 @@ import numpy as np
 import pytest
 
 from tests.edge_runtime.app.process import CLIP_S, EDGE_RUN, environment
+
+KNOWN = {
+    "domain": "People at a door.",
+    "classes": [{"name": "person", "synonyms": ["someone", "visitor"]}],
+    "kinds": [
+        {
+            "name": "enter",
+            "examples": ["Tell me when someone comes."],
+            "about": ["person"],
+            "words": ["comes", "arrives"],
+        }
+    ],
+    "not_examples": ["Tell me when the pizza arrives."],
+}
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +59,13 @@ def edge_run(tiny_bundle, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def knowing(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle that knows visitors, and nothing of pizza."""
+    folder = tmp_path / "knowing"
+    shutil.copytree(tiny_bundle, folder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(manifest | {"name": "knowing", "knowledge": KNOWN}))
+    return folder

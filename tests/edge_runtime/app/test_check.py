@@ -74,6 +74,30 @@ def test_zones_that_the_bundle_does_not_know_are_told(check):
     assert done.returncode == 2 and "bundle nano knows no zones; remove [[camera.zone]]" in done.stdout
 
 
+def test_questions_evidence_and_the_page(check, knowing, tmp_path):
+    """What a run would not ask, could not keep, and would not serve."""
+    pytest.importorskip("gi")
+    more = """[evidence]
+folder = "address/kept"
+[web]
+address = "127.0.0.1:8080"
+token_file = "token"
+"""
+    (tmp_path / "token").write_text("short")
+    (tmp_path / "token").chmod(0o600)
+    toml = GOOD.replace("What?", "Tell me when the pizza arrives.") + more
+    toml = toml.replace("[runtime]", f'[runtime]\nbundle = "{knowing}"')
+    done = check(toml)
+    assert done.returncode == 5, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["warn", "fail", "fail", "edge-run.toml:"]
+    assert 'edge-run.toml:11: camera.ask.text: knowing was not trained for "pizza"' in lines[0]
+    assert "evidence.folder: " in lines[1] and "give evidence.folder another one" in lines[1]
+    assert "web.token_file: web: the token has 5 characters" in lines[2]
+    done = check(toml.replace("pizza", "visitor").replace("address/", "").replace("token_file", "# "))
+    assert (done.returncode, done.stdout) == (0, "edge-run.toml: can be run\n")
+
+
 BAD = """\
 [runtime]
 bundel = "nano"

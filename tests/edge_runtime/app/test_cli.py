@@ -114,7 +114,7 @@ def test_help_names_the_sources_and_loads_nothing_heavy(edge_run):
             sys.executable,
             "-c",
             "import sys, edge_runtime.app.cli as _;"
-            "print({'numpy', 'onnxruntime', 'gi', 'rich'} & set(sys.modules))",
+            "print({'numpy', 'onnxruntime', 'gi', 'rich', 'fastapi', 'uvicorn'} & set(sys.modules))",
         ],
         capture_output=True,
         text=True,

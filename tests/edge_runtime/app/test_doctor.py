@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.app import doctor
+from edge_runtime.app import doctor, optional_parts
+from edge_runtime.app.config_file import Config
 from edge_runtime.app.doctor import Decoder, broken, examine
+from edge_runtime.app.optional_parts import check_evidence, check_page
+from edge_runtime.app.web.config import WebConfig
 from edge_runtime.errors import Finding, SourceError
+from edge_runtime.events.evidence_config import EvidenceConfig
 
 SOFTWARE = [
     Decoder("avdec_h264", ("h264",), False, "works"),
@@ -28,6 +32,9 @@ class Video:
 
     def decoders(self) -> list[Decoder]:
         return self._decoders
+
+    def encoder(self) -> str:
+        return ""
 
     def cameras(self) -> list[str]:
         return self._cameras
@@ -106,7 +113,7 @@ def test_no_gstreamer_names_the_packages(tiny_bundle):
                 "GStreamer cannot be loaded (no typelib); install it with `sudo apt-get install -y x`"
             )
 
-        decoders = cameras = versions
+        decoders = encoder = cameras = versions
 
     findings = by_check(examine(str(tiny_bundle), NoVideo()))
     assert findings["GStreamer"].status == "fail"
@@ -158,3 +165,21 @@ def test_a_full_disk_and_a_locked_cache(monkeypatch, tmp_path):
     assert found["cache"].status == "ok"  # it can be made
     monkeypatch.setattr("os.access", lambda *args: False)
     assert by_check(doctor.check_disk())["cache"].status == "warn"
+
+
+def test_what_only_some_runs_need(tmp_path, monkeypatch):
+    """The page and evidence: nothing to fix until the configuration uses them."""
+    used = Config(
+        web=WebConfig(("127.0.0.1", 8080)), evidence=EvidenceConfig(tmp_path / "kept"), path=tmp_path / "x"
+    )
+    assert not any(one.remedy for one in [*check_page(None), *check_evidence("", None)])
+    found = by_check([*check_page(used), *check_evidence("", used)])
+    assert (found["evidence"].status, found["encoder h264"].status) == ("ok", "warn")
+    assert "gstreamer1.0-plugins-ugly" in found["encoder h264"].remedy
+    assert by_check(check_evidence("x264enc", used))["encoder h264"].detail == "x264enc"
+    (tmp_path / "kept").write_text("")
+    assert by_check(check_evidence("", used))["evidence"].status == "fail"
+    monkeypatch.setattr(optional_parts, "PAGE", ("uvicorn", "no_such_package"))
+    assert by_check(check_page(used))["page"].detail == "no_such_package is not installed"
+    assert "streampro-edge[web]" in by_check(check_page(used))["page"].remedy
+    assert by_check(check_page(None))["page"].status == "ok"

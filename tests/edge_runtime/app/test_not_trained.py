@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,19 @@ from click.testing import CliRunner
 import edge_runtime
 from edge_runtime.app.cli import commands
 from edge_runtime.app.live_display import NoDisplay
+from edge_runtime.app.run.control import QueryChange
 from edge_runtime.app.run.runner import Runner
 from edge_runtime.engine.query import Query
 from edge_runtime.events.policy import PolicySettings
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.events.records import EventMaker
 from edge_runtime.sinks import Sinks
+from tests.edge_runtime.app.run.test_control import running
 from tests.edge_runtime.app.run.test_runner import Frame, ScriptedCamera
 from tests.edge_runtime.list_sink import ListSink
 
-KNOWN = {
-    "domain": "People at a door.",
-    "classes": [{"name": "person", "synonyms": ["someone", "visitor"]}],
-    "kinds": [
-        {
-            "name": "enter",
-            "examples": ["Tell me when someone comes."],
-            "about": ["person"],
-            "words": ["comes", "arrives"],
-        }
-    ],
-    "not_examples": ["Tell me when the pizza arrives."],
-}
 ALWAYS = PolicySettings(threshold=0.0, repeat_s=0.0)
 PIZZA, VISITOR = "Tell me when the pizza arrives.", "Tell me when a visitor arrives."
-
-
-@pytest.fixture
-def knowing(tiny_bundle: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "knowing"
-    shutil.copytree(tiny_bundle, folder)
-    manifest = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(manifest | {"name": "knowing", "knowledge": KNOWN}))
-    return folder
 
 
 def watch(bundle: Path, *configs: QueryConfig) -> tuple[list[dict[str, Any]], Runner]:
@@ -97,6 +76,23 @@ def test_a_query_takes_up_ask_anyway_and_another_text(knowing: Path) -> None:
     query.reword(PIZZA)
     query.configure(QueryConfig(PIZZA, ask_anyway=True, paused=True))  # as a reload of the file does
     assert query.unknown_words == () and not query.config.paused
+
+
+def test_asked_while_a_run_goes_on_the_answer_already_says_that_it_is_paused(knowing: Path) -> None:
+    model = edge_runtime.load(knowing, threads=1)
+    with running(model, QueryConfig(VISITOR, policy=ALWAYS)) as run:
+        run.frames(1)
+        asked = run.control.ask("door", QueryConfig(PIZZA, policy=ALWAYS))
+        assert asked.paused and not asked.asked
+        run.frames(1)
+        assert run.actions()[-1] == ("q2", "not_trained", 1.0) and run.said("q2") == []
+        assert not run.control.change("door", "q2", QueryChange(text=VISITOR)).paused
+        run.frames(1)
+        assert run.said("q2") == [3.0]
+        assert run.control.change("door", "q2", QueryChange(text=PIZZA)).paused
+        run.control.change("door", "q2", QueryChange(paused=False))  # anyway, before it would have been asked
+        run.frames(1)
+        assert run.said("q2") == [3.0, 4.0]
 
 
 def test_a_watcher_warns_and_stays_silent(knowing: Path, caplog: pytest.LogCaptureFixture) -> None:

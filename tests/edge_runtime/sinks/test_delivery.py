@@ -212,14 +212,16 @@ def test_the_reference_names_every_key(tmp_path, monkeypatch):
     monkeypatch.setattr(Table, "value", noting)
     (tmp_path / "edge-run.toml").write_text(
         "[[camera]]\nname = 'a'\nsource = 'test:'\n[[camera.ask]]\ntext = 'x'\n"
+        "[[camera.zone]]\nname = 'z'\npolygon = [[0, 0], [1, 0], [1, 1]]\n[camera.evidence]\npre = 1\n"
         "[[webhook]]\nname = 'a'\nurl = 'https://h/'\n" + MQTT + COMMAND + FRIGATE
     )
     load_config(tmp_path / "edge-run.toml")
     text = (ROOT / "docs" / "edge-run.toml").read_text()
     parts = re.split(r"^(?:# )?\[\[?([\w.]+)\]\]?", text, flags=re.M)
     shown = dict(zip(parts[1::2], parts[2::2], strict=True))
-    tables = {"runtime", "web", "camera", "camera.ask", "webhook", "mqtt", "command", "frigate"}
-    assert set(shown) == tables
+    cameras = {"camera", "camera.ask", "camera.zone", "camera.evidence"}
+    tables = {"runtime", "web", "evidence", *cameras, "webhook", "mqtt", "command", "frigate"}
+    assert set(shown) == tables == {part for part, _ in asked if part}
     keys = {(part, key) for part, key in asked if part and f"{part}.{key}" not in shown}
     missing = {(part, key) for part, key in keys if not re.search(rf"\b{key}\b", shown[part])}
     assert missing == set() and len(keys) > 50

@@ -1,5 +1,6 @@
 """GRPO: its arithmetic by hand, and whole trainings of a tiny model."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from train.data.dataset import Source
 from train.data.encode import OffsetSampling
 from train.data.features import FeatureCache
 from train.errors import TrainingError
+from train.grpo.groups import DrawnGroups, draw_groups
 from train.grpo.loss import PolicyLossSettings, group_advantages, policy_loss, token_weights
 from train.grpo.recipe import (
     GRPORecipe,
@@ -159,6 +161,83 @@ def test_without_variance_nothing_is_updated(recipe, rewards):
     assert run_grpo(recipe)
     assert_same(weights(recipe.output / "checkpoint"), weights(recipe.init))
     assert [found.idle_groups for found in rewards] == [1.0, 1.0]
+    assert [found.refills for found in rewards] == [0.0, 0.0]
+
+
+def test_groups_without_variance_are_replaced_within_a_bound():
+    asked = []
+
+    def draw(turn, count):
+        asked.append((turn, count))
+        varied = torch.zeros(count, 2)
+        varied[0] = torch.tensor([1.0, -1.0])  # the first group of each turn alone has variance
+        return DrawnGroups([f"{turn}.{i}.{j}" for i in range(count) for j in range(2)], [], varied)
+
+    drawn = draw_groups(3, 5, draw)
+    assert asked == [(0, 3), (1, 2), (2, 1)]
+    assert drawn.refills == 3
+    assert drawn.advantages.shape == (6, 2)
+    assert int((drawn.advantages != 0).any(1).sum()) == 3
+    assert len(drawn.trajectories) == 12
+    asked.clear()
+    assert draw_groups(3, 1, draw).refills == 2
+    assert asked == [(0, 3), (1, 2)]
+
+
+def test_refills_are_logged_and_taken_from_places_of_their_own(recipe, rewards, monkeypatch):
+    places = []
+    one = Prompts.__getitem__
+    monkeypatch.setattr(Prompts, "__getitem__", lambda self, i: (places.append(i), one(self, i))[1])
+    nothing = {
+        name: type(kept)(0.0) for name, kept in PAPER.items()
+    }  # no group has variance, so every refill is used
+    rollouts = replace(recipe.rollout, refills=2)
+    assert run_grpo(replace(recipe, rewards=nothing, rollout=rollouts, run=replace(recipe.run, steps=2)))
+    assert [found.refills for found in rewards] == [pytest.approx(2 / 3)] * 2
+    assert places == list(range(24))
+
+
+def test_several_questions_in_one_session(recipe, rewards, tmp_path):
+    checkpoint = load_checkpoint(recipe.init)
+    numbered = replace(STREAM_FORMAT, queries_per_session=3, max_response_tokens=3)
+    start = tmp_path / "numbered"
+    save_checkpoint(start, checkpoint.model, checkpoint.tokenizer, numbered, ["OU"], {}, {})
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    later = [{**line, "id": f"{line['id']}/later", "query": {"time": 2.0, "text": "When?"}} for line in lines]
+    quiet = [{**line, "id": f"{line['id']}/quiet", "answers": []} for line in lines]
+    written = "\n".join(json.dumps(line) for line in [*lines, *later, *quiet])
+    (tmp_path / "a.jsonl").write_text(written)
+    together = replace(recipe.data, queries_per_session=3)
+    recipe = replace(recipe, init=start, data=together, run=replace(recipe.run, steps=2, eval_steps=2))
+    assert run_grpo(recipe)
+    assert len(rewards) == 2
+    metrics = load_checkpoint(recipe.output / "best").config["metrics"]
+    assert "false alarms per minute" in metrics["f1"]
+
+    prompts = Prompts(together.train, FeatureCache(together.cache), seed=1, queries_per_session=3)
+    sizes = set()
+    for place in range(30):
+        prompt = prompts[place]
+        asked = [query.annotation for query in prompt.queries]
+        sizes.add(len(asked))
+        assert len({a.id for a in asked}) == len(asked) and len({a.video for a in asked}) == 1
+        turns = [query.turn for query in prompt.queries]
+        assert turns == sorted(turns)
+        assert [q.annotation.id for q in prompts[place].queries] == [a.id for a in asked]
+    assert sizes == {1, 2, 3}
+    with pytest.raises(RecipeError, match="at most 1 a session, not 3"):
+        run_grpo(replace(recipe, init=tmp_path / "start", output=tmp_path / "other"))
+
+
+def test_the_best_checkpoint_keeps_within_the_limit_of_false_alarms(recipe, tmp_path):
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    quiet = [{**line, "id": f"{line['id']}/quiet", "answers": []} for line in lines]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(line) for line in [*lines, *quiet]))
+    run = replace(recipe.run, steps=1, eval_steps=1, eval_thresholds=(1e-6,), eval_false_alarms=0.0)
+    assert run_grpo(replace(recipe, run=run))
+    assert not (recipe.output / "best").exists()  # an untrained model always speaks from there on
+    assert run_grpo(replace(recipe, run=replace(run, eval_false_alarms=100.0), output=tmp_path / "other"))
+    assert (tmp_path / "other" / "best").is_dir()
 
 
 def test_resumes_exactly(recipe, monkeypatch):
@@ -216,7 +295,7 @@ def test_recipe_errors(tmp_path, recipe):
     for text, message in [
         ("[rollout]\ngroup = 1", "rollout: .*group at least 2"),
         ("[rewards.turn]\nweigth = 1", "unknown key rewards.turn.weigth"),
-        ("[rewards.turns]\nweight = 1", "unknown reward 'turns'; known: format, turn, trajectory"),
+        ("[rewards.turns]\nweight = 1", "unknown reward 'turns'; known: format, turn, trajectory, restraint"),
         ("[rewards.turn]\nweight = -1.0", "rewards.turn: weight must not be negative"),
         ('[judge]\nkind = "llm"', "needs url and model"),
         ("[loss]\nclip_low = 2.0", "clip_low"),
@@ -231,9 +310,11 @@ def test_recipe_errors(tmp_path, recipe):
         run_grpo(recipe, resume=True)
 
 
-def test_shipped_recipe_is_readable():
-    recipe = load_grpo_recipe(Path(__file__).parents[3] / "train" / "recipes" / "nano-grpo.toml")
-    assert recipe.rewards == PAPER  # the paper's constants
+def test_shipped_recipes_are_readable():
+    recipes = Path(__file__).parents[3] / "train" / "recipes"
+    assert load_grpo_recipe(recipes / "nano-grpo.toml").rewards == PAPER  # the paper's constants
+    scout = load_grpo_recipe(recipes / "scout-grpo.toml")
+    assert sum(reward.weight for reward in scout.rewards.values()) == 1.0
 
 
 def test_prompts_follow_their_weights(recipe, tmp_path):

@@ -102,9 +102,9 @@ def test_rollouts_and_updates_agree_on_probabilities(recipe, monkeypatch):
     seen = []
     report = GRPOTrainer._report
 
-    def keep(self, trajectories, rewards, advantages, stats, *rest):
+    def keep(self, drawn, stats, *rest):
         seen.append(stats.clipped)
-        report(self, trajectories, rewards, advantages, stats, *rest)
+        report(self, drawn, stats, *rest)
 
     monkeypatch.setattr(GRPOTrainer, "_report", keep)
     lora = LoraSettings(rank=2, alpha=4.0, dropout=0.9)

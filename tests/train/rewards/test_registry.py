@@ -92,7 +92,9 @@ def test_its_keys_are_checked_as_ours_are(recipe):
 
 
 def test_what_cannot_be_loaded_is_said(recipe):
-    with pytest.raises(RecipeError, match=r"unknown reward 'wit'; known: format, turn, trajectory, brevity"):
+    with pytest.raises(
+        RecipeError, match=r"unknown reward 'wit'; known: format, turn, trajectory, restraint, brevity"
+    ):
         load_grpo_recipe(recipe("[rewards.wit]\nweight = 1.0\n"))
     with pytest.raises(RecipeError, match=r"reward 'broken': few_words:Nothing can't be loaded"):
         load_grpo_recipe(recipe("[rewards.broken]\nweight = 1.0\n"))

@@ -13,7 +13,7 @@ from train.models.registry import Backbone, known_fields
 def build(config: dict[str, Any], folder: Path) -> CompactModel:
     model = CompactModel(CompactConfig(**known_fields(CompactConfig, config["model"])))
     if model.config.slots:
-        model.vision = SlotVision.beside(folder)
+        model.vision = SlotVision.beside(folder, (config.get("vision") or {}).get("sha256"))
     return model
 
 

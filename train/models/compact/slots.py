@@ -29,15 +29,15 @@ class SlotProjector(nn.Module):
 
     ``slots``: K; ``group``: slots that share a token, a divisor of K; ``hidden_size``: the decoder's width D;
     ``zones``: zones that it reads, 0 for none. Fewer tokens cost less: with two slots a token a timestep of
-    17 tokens has 12.
+    17 tokens has 12. An empty group gives its place alone.
     """
 
     def __init__(self, slots: int, group: int, hidden_size: int, zones: int = 0) -> None:
         super().__init__()
         self.slots, self.group, self.zones = slots, group, zones
         row = width(len(CLASSES), zones)
-        self.slot = _network(group * row, hidden_size)
-        self.frame = _network(row, hidden_size)
+        self.slot = _Projection(group * row, hidden_size)
+        self.frame = _Projection(row, hidden_size)
         self.out_norm = nn.RMSNorm(hidden_size, eps=1e-5)
         nn.init.constant_(self.out_norm.weight, 0.1)  # near the scale of freshly made token embeddings
         self.place = nn.Parameter(torch.randn(slots // group + 1, hidden_size) * 0.02)
@@ -61,30 +61,52 @@ class SlotProjector(nn.Module):
     @torch.no_grad()
     def add_zones(self, zones: int) -> None:
         """Read ``zones`` zones as well. Until they are trained they change nothing: the weights are 0."""
-        for network, rows in ((self.slot, self.group), (self.frame, 1)):
-            first = network[0]
-            assert isinstance(first, nn.Linear)
-            weight = first.weight.unflatten(1, (rows, -1))  # [2 D, rows, F]
+        for projection, rows in ((self.slot, self.group), (self.frame, 1)):
+            first = projection.linear
+            weight = first.weight.unflatten(1, (rows, -1))  # [D, rows, F]
             more = weight.new_zeros(*weight.shape[:2], zones - self.zones)
             first.weight = nn.Parameter(torch.cat([weight, more], dim=2).flatten(1))
             first.in_features = first.weight.shape[1]
         self.zones = zones
 
 
+class _Projection(nn.Module):
+    """A direction for each feature, and a small network beside it. Nothing is added that no feature says.
+
+    With biases and without the direct path tokens of all slots began nearly alike, and after 4,000 steps
+    99.7 % of their variance lay in one direction, whether a slot is taken: the decoder saw no classes.
+    """
+
+    def __init__(self, inputs: int, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, hidden_size, bias=False)
+        self.up = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
+        self.down = nn.Linear(2 * hidden_size, hidden_size, bias=False)
+        for layer, scale in ((self.linear, 1.0), (self.up, 1.0), (self.down, 0.5)):
+            nn.init.normal_(layer.weight, std=scale * hidden_size**-0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``features`` [..., inputs] -> [..., D]."""
+        direct = self.linear(features)
+        return direct + self.down(nn.functional.gelu(self.up(direct)))
+
+
 @dataclass(frozen=True)
 class SlotVision:
     """A detector and a tracker.
 
-    ``detector``: its ONNX file; None where only features of generated clips are read.
+    ``detector``: its ONNX file; None where only features of generated clips are read. ``sha256``: what a
+    checkpoint says of the file, None where it says nothing.
     """
 
     detector: Path | None = None
+    sha256: str | None = None
 
     @classmethod
-    def beside(cls, folder: Path) -> SlotVision:
-        """As a checkpoint in ``folder`` has it."""
+    def beside(cls, folder: Path, sha256: str | None = None) -> SlotVision:
+        """As a checkpoint in ``folder`` has it, whose config.json records ``sha256`` of the detector."""
         path = folder / DETECTOR
-        return cls(path if path.is_file() else None)
+        return cls(path if path.is_file() else None, sha256)
 
     @property
     def key(self) -> str:
@@ -95,18 +117,23 @@ class SlotVision:
         return SIZE, SIZE
 
     def record(self) -> dict[str, Any]:
-        digest = {} if self.detector is None else {"sha256": _sha256(self.detector)}
-        return {"name": "nanodet-slots", **digest}
+        digest = self.sha256 if self.detector is None else _sha256(self.detector)
+        return {"name": "nanodet-slots", **({"sha256": digest} if digest else {})}
 
     def prepare(self, folder: Path) -> None:
         if self.detector is None:
             raise ValueError(
-                f"videos need the detector, and the checkpoint has no {DETECTOR}: make it with python -m "
+                f"frames need the detector, and the checkpoint has no {DETECTOR}: make it with python -m "
                 f"train.models.perception convert nanodet.json --out CHECKPOINT/{DETECTOR}"
             )
         from train.models.perception.graph import check_detector
 
         check_detector(self.detector)
+        if self.sha256 is not None and (found := _sha256(self.detector)) != self.sha256:
+            raise ValueError(
+                f"{self.detector}: sha256 is {found}, the checkpoint was trained with {self.sha256}; "
+                "put that detector in its place"
+            )
 
     def save(self, folder: Path) -> None:
         if self.detector is not None:
@@ -158,13 +185,3 @@ class SlotEncoder:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _network(inputs: int, hidden_size: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, 2 * hidden_size),
-        nn.GELU(),
-        nn.Linear(2 * hidden_size, 2 * hidden_size),
-        nn.GELU(),
-        nn.Linear(2 * hidden_size, hidden_size),
-    )

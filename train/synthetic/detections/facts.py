@@ -50,7 +50,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """``hard``: nothing answers it although its subject is there, or the event happens to something else."""
+    """``hard``: nothing answers it although its subject is there, or the event happens to something else.
+    ``about``: classes that its subject covers.
+    """
 
     task: str
     kind: str
@@ -58,6 +60,7 @@ class Question:
     text: str
     answers: tuple[Answer, ...]
     hard: bool = False
+    about: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

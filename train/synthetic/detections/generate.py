@@ -2,8 +2,9 @@
 
 ``clips/NAME.npy`` holds float16 [T, K + 1, F], one row of slots for every timestep; ``annotations.jsonl``
 names it where other data sets name a video. ``captions.jsonl``, of the split ``train`` alone, asks for a
-caption of every second (:mod:`train.synthetic.detections.captions`). The same seed gives the same files, and
-a run that was stopped goes on where it was.
+caption of every second (:mod:`train.synthetic.detections.captions`), and beside its clips lie labels of what
+each second shows (:mod:`train.synthetic.detections.event_labels`). The same seed gives the same files, and a
+run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from train.models.perception.tracker import Slots, TrackerConfig, track
 from train.models.perception.zones import no_zones
 from train.synthetic.detections.captions import captions
 from train.synthetic.detections.detector import detect
+from train.synthetic.detections.event_labels import event_labels, labels_beside
 from train.synthetic.detections.facts import Facts, Question
 from train.synthetic.detections.knowledge import write_knowledge
 from train.synthetic.detections.questions import ask_all
@@ -109,6 +111,7 @@ def _write_block(config: GenerateConfig, start: int) -> list[dict[str, Any]]:
         records += _records(name, facts, questions)
         if config.split == "train":
             records += _records(f"{name}/captions", facts, [captions(facts)], name)
+            _save(labels_beside(config.out / "clips" / f"{name}.npy"), event_labels(facts))
         path = config.out / "clips" / f"{name}.npy"
         if not _is_whole(path):
             times = np.arange(1, int(scene.duration * config.fps) + 1) / config.fps
@@ -119,9 +122,13 @@ def _write_block(config: GenerateConfig, start: int) -> list[dict[str, Any]]:
             paths.append(path)
     if paths:
         for path, features in zip(paths, follow(seen, light, grids), strict=True):
-            with whole_file(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, features, allow_pickle=False)
+            _save(path, features)
     return records
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def _is_whole(path: Path) -> bool:
@@ -195,6 +202,7 @@ def _records(prefix: str, facts: Facts, questions: list[Question], clip: str = "
             "rubric": write_rubric([answer.text for answer in question.answers]) if question.answers else [],
             "kind": question.kind,
             "hard": question.hard,
+            "about": list(question.about),
         }
         for number, question in enumerate(questions, start=1)
     ]

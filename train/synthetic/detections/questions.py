@@ -95,7 +95,8 @@ class Asker:
             mine = [event for event in told if self._facts.kind(event.who) in subject.classes]
             time = self._time(mine[0].start)
             text = self._ask("narrate_subject", subject)
-            made.append(Question("EU", "narrate_subject", time, text, self._answers(mine, time, "EU")))
+            answers = self._answers(mine, time, "EU")
+            made.append(Question("EU", "narrate_subject", time, text, answers, about=subject.classes))
         return made
 
     def sequels(self) -> list[Question]:
@@ -215,7 +216,7 @@ class Asker:
         task = self._pick(list(kind.tasks))
         text = self._ask(kind.name, subject)
         hard = not mine and (bool(others) or bool(set(subject.classes) & self._there))
-        return Question(task, kind.name, time, text, self._answers(mine, time, task), hard)
+        return Question(task, kind.name, time, text, self._answers(mine, time, task), hard, subject.classes)
 
     def _count_question(self, name: str, subject: Subject | None) -> Question | None:
         if subject is None:
@@ -239,7 +240,9 @@ class Asker:
         answers = tuple(
             Answer(when, when + 1.0, answer(name, who), _groups(name, who)) for when in found if when >= time
         )
-        return Question("AA", name, time, text, answers, hard=bool(number.max()) and not found)
+        return Question(
+            "AA", name, time, text, answers, hard=bool(number.max()) and not found, about=subject.classes
+        )
 
     def _colour_question(self, subject: Subject, colour: str) -> Question:
         actors = self._facts.scene.actors
@@ -254,7 +257,9 @@ class Asker:
         kind = "enter_colour_person" if subject.key == "person" else "enter_colour"
         text = self._ask(kind, subject, colour=colour)
         present = bool(set(subject.classes) & self._there)
-        return Question("AA", kind, time, text, self._answers(found, time, "AA"), present and not found)
+        return Question(
+            "AA", kind, time, text, self._answers(found, time, "AA"), present and not found, subject.classes
+        )
 
     def _grounding(self, kind: str, subject: Subject, start: float, end: float) -> Question | None:
         if end - start < 2 or end > self._facts.scene.duration - 1.5:
@@ -263,7 +268,7 @@ class Asker:
         span = f"{int(start)}s-{int(end)}s"
         near = (str(int(end)), str(int(end) + 1), str(int(end) - 1))
         text = self._ask(kind, subject)
-        return Question("TG", kind, time, text, (Answer(start, end, span, (near,)),))
+        return Question("TG", kind, time, text, (Answer(start, end, span, (near,)),), about=subject.classes)
 
     def _answers(self, events: Sequence[Event], time: float, task: str) -> tuple[Answer, ...]:
         """What is said of the events from ``time`` on; the same words twice in a moment once."""

@@ -97,7 +97,13 @@ class ZoneAsker(Asker):
         if mine and not answers:
             return None
         return Question(
-            task, kind.name, time, text, answers, not mine and bool(set(subject.classes) & self._there)
+            task,
+            kind.name,
+            time,
+            text,
+            answers,
+            not mine and bool(set(subject.classes) & self._there),
+            subject.classes,
         )
 
     def _zone_answers(self, events: Sequence[Event], time: float, told: str, zone: str) -> tuple[Answer, ...]:

@@ -70,6 +70,11 @@ def test_a_question_that_is_asked_is_in_force_at_the_next_timestep(run, client):
     assert changed["id"] == asked["id"] and changed["threshold"] == 1.0
     assert [one["id"] for one in client.get(QUERIES).json()] == ["q1", asked["id"]]
     assert client.delete(url).status_code == 204
+    for given in ({"paused": True}, {"ask_anyway": True}):
+        other = client.post(QUERIES, json={"text": "Who else?", **given}).json()
+        (config,) = [one.config for one in run.runner.loop.queries if one.id == other["id"]]
+        assert (config.paused, config.ask_anyway) == ("paused" in given, "ask_anyway" in given)
+        client.delete(f"{QUERIES}/{other['id']}")
     assert [one["id"] for one in client.get(QUERIES).json()] == ["q1"]
     assert client.delete(url).status_code == 404
 

@@ -173,6 +173,12 @@ def answer(kind: str, who: str, other: str = "", zone: str = "") -> str:
     )
 
 
+@functools.cache
+def event_kinds() -> tuple[str, ...]:
+    """Everything that an answer can say to have happened."""
+    return tuple(_read("answers.toml"))
+
+
 def keywords(kind: str, who: str) -> list[list[str]]:
     """Groups of which each must occur in a response that says so: the subject, the event."""
     verbs = list(_read("answers.toml")[kind]["verbs"])
