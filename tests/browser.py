@@ -47,7 +47,7 @@ class Browser:
 
     def wait(self, body: str, *arguments: Any) -> Any:
         """Until ``body`` gives something true."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             value = self.js(body, *arguments)
             if value:
