@@ -1,5 +1,6 @@
 """Compact models so small that a test trains one in a second."""
 
+from edge_runtime.bundle.stream_format import StreamFormat
 from train.models.compact.model import CompactConfig
 
 TINY = CompactConfig(
@@ -21,3 +22,5 @@ ONE_LAYER = CompactConfig(
     cell_channels=8,
 )
 """For what does not depend on depth."""
+TINY_FORMAT = StreamFormat(system_prompt="Watch.", window_turns=80, evict_turns=16, max_response_tokens=2)
+"""Answers of two tokens, so that an untrained model says little."""
