@@ -47,7 +47,7 @@ def test_what_it_writes_can_be_run_as_it_is_and_with_all_of_it_switched_on(edge_
         "DOOR_PASSWORD": "x",
         "ALERTS_SECRET": f"whsec_{'A' * 40}",
         "MQTT_PASSWORD": "x",
-        "WEB_TOKEN": "x",
+        "WEB_TOKEN": "x" * 16,
     }
     done = edge_run("check", **secrets)
     assert (done.returncode, done.stdout) == (0, "edge-run.toml: can be run\n")
