@@ -118,7 +118,7 @@ def read_config(path: str | os.PathLike[str]) -> tuple[Config, tuple[Finding, ..
     except tomllib.TOMLDecodeError as err:
         problem = f"not valid TOML: {err}"
     except RecursionError:
-        problem = "not valid TOML: brackets lie too deep in each other"
+        problem = "not valid TOML: brackets are nested too deeply"
     else:
         return _read(path, text, data)
     return Config(path), (Finding("", "fail", problem, file=path),)

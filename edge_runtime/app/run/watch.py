@@ -184,9 +184,9 @@ def _warn_of_footage(model: Model, found: Sequence[_FoundCamera]) -> None:
     real = [one.name for one in found if one.name != SAMPLE and not one.config.source.startswith("test:")]
     if real:
         _log.warning(
-            "%s was trained on generated clips alone: %s Unless %s is one, its responses mean nothing",
+            "%s knows only generated clips (%s); its responses to %s are not reliable",
             model.bundle.name,
-            known.domain,
+            known.domain.rstrip("."),
             ", ".join(real),
         )
 
