@@ -115,6 +115,14 @@ class StreamSession:
         """Slots of the cache in use; there are ``model.context_rows`` of the bundle."""
         return self._window.slots
 
+    @property
+    def undecided(self) -> tuple[float, ...]:
+        """Empty: a frame is decided on while it is pushed."""
+        return ()
+
+    def take(self) -> None:
+        """Nothing: a decision is returned by the push."""
+
     def ask(self, text: str, *, id: str | None = None) -> str:
         """Ask something to be answered while the stream goes on; returns the query's id (``q1``, ``q2``,
         ...).

@@ -83,6 +83,12 @@ class EventMaker:
         event = self._start("query", time_s, (action, query, text), query=query)
         return event | self._wall_time() | {"action": action, "text": text}
 
+    def model(self, model: str, outage: str, time_s: float) -> Event:
+        """The model cannot decide at present, because of ``outage``; or, when that is empty, can again."""
+        state = "unavailable" if outage else "available"
+        event = self._start("model", time_s, (state,))
+        return event | self._wall_time() | {"model": model, "state": state, "cause": outage}
+
     def stats(self, time_s: float, counts: Mapping[str, Any], timing: Mapping[str, Any]) -> Event:
         """Counts so far, and for a live source ``timing`` (latencies, drops), which never repeats exactly."""
         event = self._start("stats", time_s, ()) | self._wall_time()
