@@ -91,10 +91,10 @@ class SiglipVision:
             torch.set_num_threads(1)  # processes are the parallelism
         return functools.partial(encode, self, self.tower(precision).to(device))
 
-    def tower(self, precision: torch.dtype = torch.float32) -> SmolVLMVisionTransformer:
+    def tower(self, precision: torch.dtype = torch.float32) -> nn.Module:
         """Load the tower with its weights."""
         config = {k: v for k, v in json.loads(self.config).items() if k != "model_type"}
-        tower = SmolVLMVisionTransformer(SmolVLMVisionConfig(**config))
+        tower: nn.Module = SmolVLMVisionTransformer(SmolVLMVisionConfig(**config))
         tower.load_state_dict(load_file(self.file))
         return tower.to(precision).eval()
 
