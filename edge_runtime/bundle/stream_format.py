@@ -9,6 +9,7 @@ Which frame belongs to which interval: :mod:`edge_runtime.video.sampling`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -23,6 +24,9 @@ SYSTEM_PROMPT = (
     "completed. Respond only when an event has fully concluded or enough is known to answer completely. "
     "Never guess and never give a partial answer. Start each answer with </Response>."
 )
+
+_MARKUP = re.compile(r"<(?=[|/]|[A-Za-z][\w-]*>)")
+"""What begins a special token of a public tokenizer: ``<|im_start|>``, ``</Silence>``, ``<image>``."""
 
 
 @dataclass(frozen=True)
@@ -173,4 +177,4 @@ class TurnEncoder:
 
 def _plain(text: str) -> str:
     """User text with markup defused: a query must not be able to write special tokens."""
-    return " ".join(text.split()).replace("<|", "< |").replace("</", "< /")
+    return _MARKUP.sub("< ", " ".join(text.split()))
