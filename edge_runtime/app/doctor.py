@@ -20,14 +20,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edge_runtime.app.optional_parts import check_evidence, check_page
+from edge_runtime.app.optional_parts import check_endpoint, check_evidence, check_page
 from edge_runtime.backends.spinning import Spinning
 from edge_runtime.errors import BundleError, ConfigError, EdgeError, Finding, first_line
 from edge_runtime.observability.log import lines_to
 
 if TYPE_CHECKING:
     from edge_runtime.app.config_file import Config
-    from edge_runtime.config.endpoint import EndpointConfig
 
 PYTHONS = ((3, 10), (3, 14))
 GSTREAMERS = ((1, 20), (1, 28))
@@ -296,20 +295,6 @@ def check_bundle(
         detail, _, remedy = line.partition("; ")
         yield Finding("engine", "warn", detail, remedy)
     yield _time_steps(model)
-
-
-def check_endpoint(config: EndpointConfig) -> Iterator[Finding]:
-    """The server answers about one grey frame, within a timestep."""
-    from edge_runtime.engine.endpoint.model import try_endpoint
-
-    warning, took = try_endpoint(config)
-    if warning:
-        detail, _, remedy = warning.partition("; ")
-        yield Finding("endpoint", "warn", detail, remedy)
-    detail = f"{config.model} at {config.url} answered about one grey frame after {took:.1f} s"
-    slow = took > 1.0
-    remedy = "frames will be dropped: use a lower --fps, a smaller model or fewer frames" if slow else ""
-    yield Finding("endpoint", "warn" if slow else "ok", detail, remedy)
 
 
 def _time_steps(model: Any) -> Finding:
