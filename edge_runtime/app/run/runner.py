@@ -243,7 +243,7 @@ class Runner:
         steps = self._decide(frame, taken, start)
         self._frame = None  # what its evidence is made from is held no longer than needed
         for query, step in zip(self.loop.watched, steps, strict=True):
-            if step.leads:  # the others' decision is the same one
+            if step.leads and step.decision.decided:  # the others' decision is the same one
                 telemetry.add_stage("append", step.decision.timing["append"])
                 for _ in step.decision.unattributed:
                     telemetry.suppress(UNATTRIBUTED)
@@ -272,8 +272,10 @@ class Runner:
         return self.loop.step(tokens, frame.index, start)
 
     def _deliver(self, response: Response) -> bool:
-        self.telemetry.responses += 1
         event = self._events.response(response)
+        if response.delegation:
+            return self._emit(event)
+        self.telemetry.responses += 1
         if self._evidence is not None and self._frame is not None:
             event |= self._evidence.keep(response.id, self._frame.moment)
         return self._emit(event)
