@@ -254,7 +254,7 @@ class TinyPublished:
         from export.options import ExportOptions, Source
 
         source = Source(self.model(), self.tokenizer, self.stream_format, QwenBackbone(self.tower))
-        return export_model(source, out, ExportOptions(precision="fp32", parity_timesteps=12))
+        return export_model(source, out, ExportOptions(precision="fp32", parity_timesteps=40))
 
 
 def pictures(count: int, family: str) -> np.ndarray:
