@@ -218,9 +218,13 @@ class DecisionLoop:
             for name in ("decision", "first_token", "total")
             if name in decision.timing
         }
+        if not decision.decided:
+            return Step(query.id, decision, latency, leads=leads)
         query.score = decision.score
         if query.shared.grouped:
             decision = decision.about(query.id)
+        if decision.delegated is not None and leads:
+            self._deliver(self._response(query, decision, decision.delegated, latency, delegation=True))
         query.policy.observe(decision.speak)
         if not decision.speak:
             return Step(query.id, decision, latency, leads=leads)
@@ -228,10 +232,29 @@ class DecisionLoop:
         reason = query.policy.review(decision.time, text)
         if reason is not None:
             return Step(query.id, decision, latency, suppressed=reason, leads=leads)
-        id = self._ids.next("response", decision.time, (query.id, query.config.text))
-        response = Response(
-            id, query.id, query.config.text, decision.time, decision.interval, text, decision.score, latency
-        )
+        response = self._response(query, decision, text, latency)
         if self._deliver(response):
             query.policy.delivered(decision.time, text)
         return Step(query.id, decision, latency, response, leads=leads)
+
+    def _response(
+        self,
+        query: Query,
+        decision: Decision,
+        text: str,
+        latency: dict[str, float],
+        *,
+        delegation: bool = False,
+    ) -> Response:
+        about = (query.id, query.config.text)
+        id = self._ids.next("delegation" if delegation else "response", decision.time, about)
+        return Response(
+            id,
+            *about,
+            decision.time,
+            decision.interval,
+            text,
+            decision.score,
+            latency,
+            delegation,
+        )

@@ -167,7 +167,11 @@ class Model:
         bias = np.zeros(self.bundle.model.vocab_size, dtype=np.float32)
         bias[self.tokenizer.vocab_size :] = -np.inf  # padding rows of the embedding
         bias[sorted(self.tokenizer.special_ids)] = -np.inf
-        bias[[self.encoder.silence_id, self.encoder.response_id, self.encoder.image_id]] = -np.inf
+        bias[self.encoder.image_id] = -np.inf
+        decisions = (*self.encoder.silences, *self.encoder.responses)
+        # A decision may also be an ordinary word, which a text may hold.
+        added = self.tokenizer.added_ids
+        bias[[choice.first for choice in decisions if choice.first in added]] = -np.inf
         bias[self.encoder.stop_id] = 0.0
         return bias
 

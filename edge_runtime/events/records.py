@@ -40,6 +40,8 @@ class Response:
     score: float
     latency_ms: Mapping[str, float]
     """From the frame: ``decision``, ``first_token``, ``total``."""
+    delegation: bool = False
+    """Whether ``text`` is a task for another model instead of something said. The policy does not apply."""
 
 
 class EventMaker:
@@ -56,7 +58,7 @@ class EventMaker:
     def response(self, response: Response) -> Event:
         """The model responded to a query after a frame's interval."""
         event: Event = {
-            "type": "response",
+            "type": "delegation" if response.delegation else "response",
             "id": response.id,
             "stream": self.stream,
             "query": response.query,

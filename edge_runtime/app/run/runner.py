@@ -277,7 +277,7 @@ class Runner:
         asked = {query.id for query in self.loop.queries if query.asked}
         telemetry = self.telemetry
         for step in steps:
-            if step.leads:  # the others' decision is the same one
+            if step.leads and step.decision.decided:  # the others' decision is the same one
                 for stage in ("append", "request"):
                     if stage in step.decision.timing:
                         telemetry.add_stage(stage, step.decision.timing[stage])
@@ -308,8 +308,10 @@ class Runner:
         return self.loop.step(tokens, frame.index, start)
 
     def _deliver(self, response: Response) -> bool:
-        self.telemetry.responses += 1
         event = self._events.response(response)
+        if response.delegation:
+            return self._emit(event)
+        self.telemetry.responses += 1
         if self._evidence is not None:
             event |= self._evidence.keep(response.id, self._moments.get(response.time))
         return self._emit(event)
