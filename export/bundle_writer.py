@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from edge_runtime.atomic_write import replace_folder, sweep
-from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION, INT8_CACHE_VERSION
+from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION, INT8_CACHE_VERSION, NUMBERED_VERSION
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from export.bundle_folder import check_room, describe_files, write_manifest
 from export.decoder.graph import DecoderGraph
@@ -130,6 +130,8 @@ def export_model(
         if source.knowledge is not None:
             manifest["knowledge"] = dict(source.knowledge)
         if stream_format.numbers_queries:  # an older runtime would hand numbers out as part of the text
+            manifest["format_version"] = NUMBERED_VERSION
+        if not stream_format.is_basic:
             manifest["format_version"] = FORMAT_VERSION
         calibration: Iterable[NDArray[np.uint8]] | None = None
         if vision == "int8":

@@ -95,7 +95,8 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     """
     from benchmarks.metric.llm.client import OpenAIClient, Retry, parse_extra, resumable
     from benchmarks.metric.llm.reply_cache import ReplyCache, content_key
-    from benchmarks.streampro.polled import REQUEST_FIELDS, SYSTEM_PROMPT, PolledRunner
+    from benchmarks.streampro.polled import REQUEST_FIELDS, PolledRunner
+    from edge_runtime.engine.endpoint.protocol import system_prompt
 
     questions = read_annotations(annotations)
     extra = {**REQUEST_FIELDS, **(parse_extra(polling.extra) if polling.extra else {})}
@@ -104,7 +105,7 @@ def run_polled(polling: Polling, annotations: Path, out: Path, workers: int) -> 
     )
     settings = {
         "model": polling.model,
-        "prompt_sha256": content_key({"system": SYSTEM_PROMPT}),
+        "prompt_sha256": content_key({"system": system_prompt()}),
         "annotations_sha256": file_sha256(annotations),
         "frames": polling.frames,
         "frame_size": polling.frame_size,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from edge_runtime.app.config_file import Config, read_config
@@ -17,9 +18,11 @@ from edge_runtime.app.run import source_factory
 from edge_runtime.app.web.access import Access
 from edge_runtime.app.web.certificate import server_context
 from edge_runtime.bundle.manifest import load_bundle
+from edge_runtime.command_line.missing_extra import how_to_install
 from edge_runtime.config.certificates import check_certificates
 from edge_runtime.config.key_lines import KeyPath
 from edge_runtime.config.secret import Secret
+from edge_runtime.config.server_url import check_key_travels
 from edge_runtime.engine.zones import zone_grid
 from edge_runtime.errors import BundleError, ConfigError, EdgeError, Finding, SinkError, Status
 from edge_runtime.sinks.file import FileConfig
@@ -30,7 +33,7 @@ def check(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Conf
     config, mistakes = read_config(path)
     findings = list(mistakes)
     if config.file is not None:  # it is TOML
-        for examine in (_bundle, _zones, _questions, _outputs, _evidence, _web, _cameras, _sinks):
+        for examine in (_bundle, _endpoint, _zones, _questions, _outputs, _evidence, _web, _cameras, _sinks):
             findings += examine(config, environment)
     return config, sorted(findings, key=lambda finding: finding.line or 0)
 
@@ -47,15 +50,40 @@ def note(config: Config, at: KeyPath, status: Status, text: str, code: int = 2) 
 
 
 def _bundle(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    if config.endpoint:
+        return  # it watches in the bundle's place
     try:
         load_bundle(config.runtime.bundle)
     except BundleError as err:
         yield _fail(config, ("runtime", "bundle"), err)
 
 
+def _endpoint(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """That the package is there, and that the key can be read and may travel."""
+    endpoint, at = config.endpoint, ("endpoint",)
+    if not endpoint:
+        return
+    if find_spec("openai") is None:
+        text = f"openai is not installed; {how_to_install('endpoint')}"
+        yield note(config, (*at, "url"), "fail", text)
+    key = list(endpoint.key.check("key", environment))
+    yield from _within(config, at, key)
+    if not exit_code(key):
+        try:
+            if endpoint.read_key(environment) and (warning := check_key_travels(endpoint.url)):
+                yield note(config, (*at, "url"), "warn", warning)
+        except ConfigError as err:
+            yield _fail(config, (*at, "url"), err)
+
+
 def _zones(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
     """That the bundle knows zones, and that each lies in what its camera shows."""
     if not any(camera.zones for camera in config.cameras):
+        return
+    if config.endpoint:
+        for index, camera in enumerate(config.cameras):
+            if camera.zones:
+                yield note(config, ("camera", index, "zone"), "fail", "an endpoint knows no zones")
         return
     try:
         bundle = load_bundle(config.runtime.bundle)

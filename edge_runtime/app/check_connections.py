@@ -1,4 +1,4 @@
-"""``edge-run check --connect``: connect to every sink and camera. No event is sent."""
+"""``edge-run check --connect``: connect to every sink, the endpoint and every camera. No event is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE_S = 15.0
 
 
 def connect(config: Config) -> Iterator[Finding]:
-    """A finding for every sink with another end and every camera, as they are tried one by one."""
+    """A finding for every sink with another end, the endpoint and every camera, one by one."""
     for sink in config.sinks:
         began = time.monotonic()
         try:
@@ -30,6 +30,7 @@ def connect(config: Config) -> Iterator[Finding]:
             if tried:
                 text = f"{sink.name} was reached in {took:.0f} ms; no event was sent"
                 yield note(config, sink.at, "ok", text)
+    yield from _endpoint(config)
     for index, camera in enumerate(config.cameras):
         began = time.monotonic()
         try:
@@ -39,6 +40,23 @@ def connect(config: Config) -> Iterator[Finding]:
         else:
             took = time.monotonic() - began
             yield note(config, ("camera", index), "ok", f"{camera.name}: {text} after {took:.1f} s")
+
+
+def _endpoint(config: Config) -> Iterator[Finding]:
+    """The server is asked about one grey frame."""
+    if not config.endpoint:
+        return
+    from edge_runtime.engine.endpoint.model import try_endpoint
+
+    try:
+        warning, took = try_endpoint(config.endpoint)
+    except EdgeError as err:
+        yield note(config, ("endpoint", "url"), "fail", str(err), err.exit_code)
+        return
+    if warning:
+        yield note(config, ("endpoint", "model"), "warn", warning)
+    text = f"{config.endpoint.model} answered about a grey frame after {took:.1f} s"
+    yield note(config, ("endpoint", "url"), "ok", text)
 
 
 def first_frame(camera: CameraConfig, patience_s: float = PATIENCE_S) -> str:

@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from edge_runtime.backends.names import NAMES
 from edge_runtime.backends.no_telemetry import ignore_desktop_settings
 from edge_runtime.bundle.default import DEFAULT_BUNDLE
 from edge_runtime.command_line.log_options import log_options
+from edge_runtime.config.endpoint import EndpointConfig
 from edge_runtime.errors import ConfigError, EdgeError, first_line
 from edge_runtime.observability.console import Console
 from edge_runtime.observability.log import logging_to
@@ -92,6 +94,8 @@ def doctor(bundle: str | None, backend: str | None, config: str | None, as_json:
     from edge_runtime.app.doctor import broken, examine
 
     settings = find_config(config)
+    if bundle is not None:
+        settings = replace(settings, endpoint=EndpointConfig())
     runtime = settings.runtime
     console = Console(sys.stdout)
     findings = []

@@ -28,6 +28,7 @@ from typing import Any
 from edge_runtime.app.runtime_config import RuntimeConfig, parse_address, read_runtime
 from edge_runtime.app.web.config import WebConfig, read_web
 from edge_runtime.config.cameras import TRANSPORTS, CameraConfig, SourceOptions, read_cameras
+from edge_runtime.config.endpoint import EndpointConfig, read_endpoint
 from edge_runtime.config.evidence import read_evidence
 from edge_runtime.config.key_lines import key_lines
 from edge_runtime.config.table import Table, TomlFile
@@ -70,6 +71,7 @@ class Config:
     sinks: tuple[SinkConfig, ...] = ()
     """Those with a table of their own, by their kind in the order of the registry."""
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig, kw_only=True)
     file: TomlFile | None = field(default=None, compare=False, repr=False)
     """On which line each key stands; None when the file is no TOML."""
 
@@ -130,7 +132,8 @@ def _read(path: Path, text: str, data: dict[str, Any]) -> tuple[Config, tuple[Fi
     runtime = root.table("runtime", read_runtime)
     web = root.table("web", read_web)
     evidence = root.table("evidence", read_evidence)
+    endpoint = root.table("endpoint", read_endpoint)
     cameras = read_cameras(root, evidence.settings)
-    config = Config(path, runtime, cameras, read_sinks(root), evidence, file, web=web)
+    config = Config(path, runtime, cameras, read_sinks(root), evidence, file, web=web, endpoint=endpoint)
     root.close()
     return config, file.in_order()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
 from edge_runtime.app.config_file import Config
 from edge_runtime.config.cameras import CameraConfig
@@ -19,6 +20,10 @@ def contacts(config: Config, environment: Mapping[str, str] = os.environ) -> Ite
     """
     for camera in config.cameras:
         yield from _camera(camera)
+    if config.endpoint:
+        url = urlsplit(config.endpoint.url)
+        where = host_and_port(url.hostname or "", url.port or _PORTS[url.scheme])
+        yield Finding("endpoint", "ok", f"{where} ({url.scheme})")
     for sink in config.sinks:
         yield from sink.contacts(environment)
     if config.runtime.metrics is not None:

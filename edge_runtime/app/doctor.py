@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edge_runtime.app.optional_parts import check_evidence, check_page
+from edge_runtime.app.optional_parts import check_endpoint, check_evidence, check_page
 from edge_runtime.backends.spinning import Spinning
 from edge_runtime.errors import BundleError, ConfigError, EdgeError, Finding, first_line
 from edge_runtime.observability.log import lines_to
@@ -83,7 +83,11 @@ def examine(
     yield from check_element()
     yield from check_page(config)
     yield from _guarded("cameras", lambda: check_cameras(video))
-    yield from _guarded("model", lambda: check_bundle(bundle, threads, backend, spinning))
+    if config is not None and config.endpoint:
+        endpoint = config.endpoint
+        yield from _guarded("endpoint", lambda: check_endpoint(endpoint))
+    else:
+        yield from _guarded("model", lambda: check_bundle(bundle, threads, backend, spinning))
     yield from check_disk()
     yield from check_egress(config)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_runtime.app.config_file import Config
 from edge_runtime.command_line.missing_extra import how_to_install
+from edge_runtime.config.endpoint import EndpointConfig
 from edge_runtime.errors import Finding
 
 PAGE = ("fastapi", "uvicorn", "websockets")
@@ -74,3 +75,17 @@ def check_evidence(encoder: str, config: Config | None) -> Iterator[Finding]:
 def _any_clips(config: Config) -> bool:
     settings = [config.evidence.settings, *(camera.evidence for camera in config.cameras)]
     return any(one.clip != "off" for one in settings)
+
+
+def check_endpoint(config: EndpointConfig) -> Iterator[Finding]:
+    """The server answers about one grey frame, within a timestep."""
+    from edge_runtime.engine.endpoint.model import try_endpoint
+
+    warning, took = try_endpoint(config)
+    if warning:
+        detail, _, remedy = warning.partition("; ")
+        yield Finding("endpoint", "warn", detail, remedy)
+    detail = f"{config.model} at {config.url} answered about one grey frame after {took:.1f} s"
+    slow = took > 1.0
+    remedy = "frames will be dropped: use a lower --fps, a smaller model or fewer frames" if slow else ""
+    yield Finding("endpoint", "warn" if slow else "ok", detail, remedy)

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
 from edge_runtime.bundle.knowledge import Knowledge, read_knowledge
-from edge_runtime.bundle.stream_format import StreamFormat
+from edge_runtime.bundle.stream_format import WORD_SETS, StreamFormat
 from edge_runtime.bundle.verification import verify
 from edge_runtime.errors import BundleError
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Newest that is read. 2: M-RoPE and DeepStack (``model.visual_grid``, ``model.deepstack``). 3: a cache in
-int8 (``cache_scales.npy``). 4: numbered queries (``protocol.queries_per_session`` above 1)."""
+int8 (``cache_scales.npy``). 4: numbered queries (``protocol.queries_per_session`` above 1). 5: a stream
+format that is not basic (``StreamFormat.is_basic``)."""
+NUMBERED_VERSION = 4
 INT8_CACHE_VERSION = 3
 MANIFEST = "bundle.json"
 EMBEDDING = "embedding.npy"
@@ -298,8 +300,10 @@ def _pair(section: _Section, key: str, names: str) -> tuple[int, int]:
 
 
 def _stream_format(section: _Section) -> StreamFormat:
-    defaults = StreamFormat().to_dict()
+    defaults = asdict(StreamFormat())
     for key, value in section.data.items():
+        if key in WORD_SETS and isinstance(value, list) and all(isinstance(word, str) for word in value):
+            continue
         if key in defaults and not _same_kind(value, defaults[key]):
             raise section.wrong(key, f"the kind of {defaults[key]!r:.40}")
     try:

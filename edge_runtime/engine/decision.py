@@ -32,6 +32,12 @@ class Decision:
     """Id of a query to what the response says to it."""
     unattributed: tuple[str, ...] = ()
     """Lines of the generated text that name no active query. They are part of no answer."""
+    silence: str | None = None
+    """Which silence the turn ends with, such as ``</Standby>``, where the stream format has several."""
+    delegated: str | None = None
+    """What the response hands to another model; it is not part of ``text``."""
+    decided: bool = True
+    """False for a frame that only waits for the others of its turn."""
 
     @property
     def response(self) -> bool:

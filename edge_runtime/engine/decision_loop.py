@@ -5,6 +5,9 @@
 responses go. A frame's visual tokens are computed once and given to every session. Queries share a session
 as far as the bundle allows (:mod:`edge_runtime.engine.shared_session`): each response names its query with
 certainty, and a text that names none is dropped and counted.
+
+A model that decides later (:mod:`edge_runtime.engine.endpoint`) gives no step for the frame that is pushed:
+:meth:`DecisionLoop.late` gives it when the decision has come.
 """
 
 from __future__ import annotations
@@ -12,14 +15,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from edge_runtime.engine.decision import Decision
-from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision
 from edge_runtime.engine.shared_session import SharedSession
+from edge_runtime.engine.stream_model import StreamModel
 from edge_runtime.errors import EdgeError
 from edge_runtime.events.numbering import EventIds
 from edge_runtime.events.query_config import QueryConfig
@@ -61,7 +62,7 @@ class DecisionLoop:
 
     def __init__(
         self,
-        model: Model,
+        model: StreamModel,
         queries: Sequence[QueryConfig],
         ids: EventIds,
         deliver: Callable[[Response], bool],
@@ -70,6 +71,7 @@ class DecisionLoop:
     ) -> None:
         self._model, self._ids, self._deliver, self._clock = model, ids, deliver, clock
         self._numbered = 0
+        self._before_ms: dict[float, float] = {}  # of timesteps that are not decided yet, by their end
         self.queries: list[Query] = []
         try:
             for config in queries:
@@ -97,8 +99,9 @@ class DecisionLoop:
             query.ask()
         return due
 
-    def step(self, visual_tokens: NDArray[np.float32], index: int, since: float | None = None) -> list[Step]:
-        """Decide on timestep ``index`` for every query that is not paused.
+    def step(self, visual_tokens: Any, index: int, since: float | None = None) -> list[Step]:
+        """Decide on timestep ``index`` for every query that is not paused; no step for a query whose decision
+        comes later.
 
         ``visual_tokens`` [1, V, D]: see :meth:`StreamSession.push_tokens
         <edge_runtime.engine.session.StreamSession.push_tokens>`. ``since``: when the frame was there, on the
@@ -106,16 +109,40 @@ class DecisionLoop:
         raises.
         """
         start = self._clock() if since is None else since
-        decided: dict[SharedSession, _Decided] = {}
+        decided: dict[SharedSession, _Decided | None] = {}
         steps = []
         for query in self.watched:
             leads = query.shared not in decided
             if leads:
                 before_ms = (self._clock() - start) * 1e3
                 decision = query.session.push_tokens(visual_tokens, index)
-                decided[query.shared] = _Decided(before_ms, decision)
-            steps.append(self._react(query, decided[query.shared], leads))
+                decided[query.shared] = None if decision is None else _Decided(before_ms, decision)
+                if decision is None:
+                    self._before_ms[self._model.stream_format.interval(index)[1]] = before_ms
+            found = decided[query.shared]
+            if found is not None:
+                steps.append(self._react(query, found, leads))
         return steps
+
+    def late(self) -> list[Step]:
+        """A step for each decision that has come since. Raises BackendError when none can come any more, and
+        what ``deliver`` raises.
+        """
+        steps = []
+        for query in self.queries:
+            decision = query.session.take()
+            if decision is not None and not query.config.paused:
+                before_ms = self._before_ms.get(decision.time, 0.0)
+                steps.append(self._react(query, _Decided(before_ms, decision), leads=True))
+        if self._before_ms:
+            kept = self.undecided
+            self._before_ms = {end: ms for end, ms in self._before_ms.items() if end in kept}
+        return steps
+
+    @property
+    def undecided(self) -> frozenset[float]:
+        """Ends of the timesteps that a query is still to be decided on, in seconds of the stream."""
+        return frozenset(end for query in self.watched for end in query.session.undecided)
 
     def prepare(self, wanted: Sequence[tuple[Query | None, QueryConfig]], now_s: float) -> Revision:
         """Make ready to watch for these configurations instead, each with the query that it is of.
@@ -191,9 +218,13 @@ class DecisionLoop:
             for name in ("decision", "first_token", "total")
             if name in decision.timing
         }
+        if not decision.decided:
+            return Step(query.id, decision, latency, leads=leads)
         query.score = decision.score
         if query.shared.grouped:
             decision = decision.about(query.id)
+        if decision.delegated is not None and leads:
+            self._deliver(self._response(query, decision, decision.delegated, latency, delegation=True))
         query.policy.observe(decision.speak)
         if not decision.speak:
             return Step(query.id, decision, latency, leads=leads)
@@ -201,10 +232,29 @@ class DecisionLoop:
         reason = query.policy.review(decision.time, text)
         if reason is not None:
             return Step(query.id, decision, latency, suppressed=reason, leads=leads)
-        id = self._ids.next("response", decision.time, (query.id, query.config.text))
-        response = Response(
-            id, query.id, query.config.text, decision.time, decision.interval, text, decision.score, latency
-        )
+        response = self._response(query, decision, text, latency)
         if self._deliver(response):
             query.policy.delivered(decision.time, text)
         return Step(query.id, decision, latency, response, leads=leads)
+
+    def _response(
+        self,
+        query: Query,
+        decision: Decision,
+        text: str,
+        latency: dict[str, float],
+        *,
+        delegation: bool = False,
+    ) -> Response:
+        about = (query.id, query.config.text)
+        id = self._ids.next("delegation" if delegation else "response", decision.time, about)
+        return Response(
+            id,
+            *about,
+            decision.time,
+            decision.interval,
+            text,
+            decision.score,
+            latency,
+            delegation,
+        )

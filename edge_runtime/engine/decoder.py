@@ -24,9 +24,9 @@ class Generated:
     """A greedily generated text."""
 
     ids: tuple[int, ...]
-    """The text's tokens, without the first (given) one and without the stop token."""
+    """The text's tokens, without the given ones and without the stop token."""
     slots: int
-    """Slots appended: one for the given token, one for each of ``ids`` but for the last when cut short."""
+    """Slots appended: one for each given token and for each of ``ids`` but for the last when cut short."""
     stopped: bool
     """False when ``max_tokens`` cut the text short: its last token is then not in the cache yet."""
     first_token_at: float
@@ -104,7 +104,7 @@ class CachedDecoder:
 
     def generate(
         self,
-        first_id: int,
+        first: Sequence[int] | NDArray[np.float32],
         start: int,
         *,
         stop_id: int,
@@ -112,18 +112,23 @@ class CachedDecoder:
         bias: NDArray[np.float32],
         is_blank: Callable[[Sequence[int]], bool],
     ) -> Generated:
-        """Append ``first_id`` at slot ``start``, then the top-1 tokens one by one until ``stop_id``.
+        """Append the ids ``first`` at slot ``start``, then the top-1 tokens one by one until ``stop_id``.
 
+        ``first`` may be the logits [vocab] of the text's first token instead: nothing announces it then.
         ``bias`` [vocab] is added to the logits: -inf for tokens that must not occur in a text. The stop
         token is kept out while the text so far ``is_blank``, so that a text is never empty.
         """
         ids: list[int] = []
         blank = True
         slot = start
-        token, first_token_at = first_id, 0.0
+        if isinstance(first, np.ndarray):
+            logits = first
+        else:
+            logits = self.append(first, slot)
+            slot += len(first)
+        first_token_at = 0.0
         while True:
-            scores = np.add(self.append([token], slot), bias, out=self._scratch)
-            slot += 1
+            scores = np.add(logits, bias, out=self._scratch)
             if blank:
                 scores[stop_id] = -np.inf
             token = int(scores.argmax())
@@ -135,6 +140,8 @@ class CachedDecoder:
             blank = blank and is_blank(ids)
             if len(ids) == max_tokens:
                 return Generated(tuple(ids), slot - start, False, first_token_at)
+            logits = self.append([token], slot)
+            slot += 1
 
     def evict(self, plan: EvictionPlan) -> None:
         """Let go of what the plan evicts. The window takes the plan over afterwards."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends.select import select_backend
 from edge_runtime.backends.spinning import Spinning
+from edge_runtime.bundle.knowledge import Knowledge
 from edge_runtime.bundle.manifest import EMBEDDING, TOKENIZER, Bundle, load_bundle
 from edge_runtime.bundle.tokenizer import Tokenizer
 from edge_runtime.engine.decoder import CachedDecoder
@@ -68,6 +70,40 @@ class Model:
                 f"{self.bundle.path(self.bundle.vision.file)}: gives tokens of shape {list(shape)}, expected "
                 f"{list(expected)}; export the bundle again"
             )
+
+    @property
+    def name(self) -> str:
+        return self.bundle.name
+
+    @property
+    def title(self) -> str:
+        """Name and precision."""
+        return f"{self.bundle.name} {self.bundle.precision}"
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the frames that vision reads."""
+        return self.bundle.model.image_size
+
+    @property
+    def identity(self) -> str:
+        """Tells models apart: a file's events have the same ids only when the same model made them."""
+        hashes = sorted((name, spec.sha256) for name, spec in self.bundle.files.items())
+        return json.dumps([hashes, self.stream_format.to_dict()], sort_keys=True)
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """What it was trained for; None when it takes any question."""
+        return self.bundle.knowledge
+
+    @property
+    def outage(self) -> str:
+        """Empty: a bundle can always decide."""
+        return ""
+
+    def counts(self) -> dict[str, int]:
+        """Empty: no server is asked."""
+        return {}
 
     @property
     def queries_per_session(self) -> int | None:
@@ -131,7 +167,11 @@ class Model:
         bias = np.zeros(self.bundle.model.vocab_size, dtype=np.float32)
         bias[self.tokenizer.vocab_size :] = -np.inf  # padding rows of the embedding
         bias[sorted(self.tokenizer.special_ids)] = -np.inf
-        bias[[self.encoder.silence_id, self.encoder.response_id, self.encoder.image_id]] = -np.inf
+        bias[self.encoder.image_id] = -np.inf
+        decisions = (*self.encoder.silences, *self.encoder.responses)
+        # A decision may also be an ordinary word, which a text may hold.
+        added = self.tokenizer.added_ids
+        bias[[choice.first for choice in decisions if choice.first in added]] = -np.inf
         bias[self.encoder.stop_id] = 0.0
         return bias
 

@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from edge_runtime.engine.model import Model
-from edge_runtime.engine.session import StreamSession
 from edge_runtime.engine.shared_session import SharedSession
+from edge_runtime.engine.stream_model import StreamModel, WatchSession
 from edge_runtime.errors import ConfigError
 from edge_runtime.events.policy import PolicySettings, ResponsePolicy
 from edge_runtime.events.query_config import QueryConfig
@@ -30,7 +29,7 @@ class Query:
 
     def __init__(
         self,
-        model: Model,
+        model: StreamModel,
         id: str,
         config: QueryConfig,
         *,
@@ -56,7 +55,7 @@ class Query:
         self.policy = ResponsePolicy(config.policy, self._now)
 
     @property
-    def session(self) -> StreamSession:
+    def session(self) -> WatchSession:
         """The session it is asked in, perhaps with others."""
         return self.shared.session
 
@@ -75,12 +74,12 @@ class Query:
         """One sentence for a query with ``unknown_words``."""
         words = ", ".join(f'"{word}"' for word in self.unknown_words)
         return (
-            f'"{self.config.text}": {self._model.bundle.name} was not trained for {words}, so it is not '
+            f'"{self.config.text}": {self._model.name} was not trained for {words}, so it is not '
             "asked; edge-run questions shows what works, ask_anyway asks it nevertheless"
         )
 
     def _check(self) -> None:
-        known = self._model.bundle.knowledge
+        known = self._model.knowledge
         if known is None or self.config.ask_anyway:
             self.unknown_words = ()
         else:

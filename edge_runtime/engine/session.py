@@ -18,8 +18,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,8 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.bundle.question_numbers import LINE_BREAK
+from edge_runtime.bundle.stream_format import TurnIds
+from edge_runtime.engine.assistant_side import AssistantSide
 from edge_runtime.engine.decision import Decision
+from edge_runtime.engine.decision_rule import DecisionRule
+from edge_runtime.engine.response_text import split_response
 from edge_runtime.engine.session_queries import SessionQueries
+from edge_runtime.engine.turn_frames import TurnFrames
 from edge_runtime.errors import BundleError, ConfigError, EdgeError, SourceError
 from edge_runtime.kv_cache.window import KVWindow
 from edge_runtime.video.sampling import TimestepSampler
@@ -41,16 +45,6 @@ _FAR_INDEX = 99_999_999
 """A timestep whose label is as long as labels get (three years at 1 fps)."""
 _QUERY_SHARE = 4
 """Queries may take one part in this many of the cache: the rest is what the model remembers of the stream."""
-
-
-@dataclass(frozen=True)
-class _AssistantSide:
-    """What a turn ends with. ``pending``: ids that are not in the cache yet."""
-
-    pending: list[int]
-    tokens: tuple[int, ...] = ()
-    answers: Mapping[str, str] = field(default_factory=dict)
-    unattributed: tuple[str, ...] = ()
 
 
 class StreamSession:
@@ -67,6 +61,8 @@ class StreamSession:
         self._encoder = model.encoder
         self._lock = threading.RLock()
         self._sampler = TimestepSampler(self._format.fps)
+        self._frames = TurnFrames(self._format.frames_per_turn)
+        self._rule = DecisionRule(self._encoder, model.text_bias)
         self._last_index = -1
         self._window = KVWindow(
             model.bundle.model.context_rows, self._format.window_turns, self._format.evict_turns
@@ -114,6 +110,14 @@ class StreamSession:
     def slots(self) -> int:
         """Slots of the cache in use; there are ``model.context_rows`` of the bundle."""
         return self._window.slots
+
+    @property
+    def undecided(self) -> tuple[float, ...]:
+        """Empty: a frame is decided on while it is pushed."""
+        return ()
+
+    def take(self) -> None:
+        """Nothing: a decision is returned by the push."""
 
     def ask(self, text: str, *, id: str | None = None) -> str:
         """Ask something to be answered while the stream goes on; returns the query's id (``q1``, ``q2``,
@@ -195,6 +199,7 @@ class StreamSession:
             self._pending = []
             self._sampler.reset()
             self._vision.reset()
+            self._frames.reset()
             self._last_index = -1
             self._queries.restart(keep=keep_queries)
 
@@ -220,7 +225,9 @@ class StreamSession:
     def _slots_for_queries(self, prefix: int) -> int:
         """Most slots that queries may take beside a prompt of ``prefix`` tokens. Raises BundleError."""
         most_text = self._format.longest_response + len(self._encoder.response_end_ids)
-        largest_turn = len(self._encoder.turn_ids(_FAR_INDEX)) + 1 + most_text
+        decisions = (*self._encoder.silences, *self._encoder.responses)
+        decided = max(len(choice.ids) for choice in decisions)
+        largest_turn = len(self._encoder.turn_ids(_FAR_INDEX)) + decided + most_text
         capacity = self._window.capacity
         # Two turns always fit: the one appended and the one before it.
         slots = min(capacity // _QUERY_SHARE, capacity - prefix - 2 * largest_turn)
@@ -239,23 +246,38 @@ class StreamSession:
         visual = self._check_tokens(visual_tokens)
         if index <= self._last_index:
             raise ConfigError(f"timestep {index}: must come after the last one pushed ({self._last_index})")
-        turn = self._encoder.turn_ids(index)
-        self._make_room(turn, timing)
+        frames = self._frames.gather(visual, index)
+        if frames is None:
+            self._last_index = index
+            return self._waiting(index, begin, timing)
+        turn = self._encoder.turn(index, asks=bool(self._queries.queued))
+        self._make_room(len(turn.head) + len(turn.before) + len(turn.after), timing)
         before = self._window.segments
         try:
-            decision, pending = self._decide(turn, visual, index, begin, timing)
+            decision, pending = self._decide(turn, frames, index, begin, timing)
         except BaseException:
             self._window.restore(before)
             raise
         self._pending = pending
         self._queries.queued = []
         self._last_index = index
+        self._frames.reset()
         return decision
 
-    def _make_room(self, turn: list[int], timing: dict[str, float]) -> None:
-        """Evict until the chunk and the longest response fit."""
-        slots = len(self._pending) + sum(len(query.ids) for query in self._queries.queued) + len(turn)
-        plan = self._window.plan_turn(slots + 1 + self._format.longest_response)
+    def _waiting(self, index: int, begin: float, timing: dict[str, float]) -> Decision:
+        """Of a frame whose turn is not complete."""
+        timing["append"] = 0.0
+        timing["decision"] = timing["total"] = (perf_counter() - begin) * 1e3
+        interval = self._format.interval(index)
+        return Decision(
+            interval[1], interval, 0.0, speak=False, query=self._queries.last, timing=timing, decided=False
+        )
+
+    def _make_room(self, turn: int, timing: dict[str, float]) -> None:
+        """Evict until the chunk with a turn of so many slots and the longest response fit."""
+        slots = len(self._pending) + sum(len(query.ids) for query in self._queries.queued) + turn
+        announced = max((len(choice.ids) for choice in self._encoder.responses), default=1)
+        plan = self._window.plan_turn(slots + announced + self._format.longest_response)
         if plan is None:
             return
         started = perf_counter()
@@ -267,7 +289,7 @@ class StreamSession:
 
     def _decide(
         self,
-        turn: list[int],
+        turn: TurnIds,
         visual: NDArray[np.float32],
         index: int,
         begin: float,
@@ -276,20 +298,22 @@ class StreamSession:
         """The decision, and the ids of the turn's assistant side that are not in the cache yet."""
         started = perf_counter()
         logits = self._append(turn, visual, index)
-        margin = float(logits[self._encoder.silence_id]) - float(logits[self._encoder.response_id])
-        score = 1.0 / (1.0 + math.exp(min(margin, 700.0))) if self._queries.active else 0.0
+        score = self._rule.score(logits) if self._queries.active else 0.0
         decided = perf_counter()
         timing["append"] = (decided - started) * 1e3
         timing["decision"] = (decided - begin) * 1e3
 
-        turn_side = _AssistantSide(self._encoder.silence_ids())
+        silence = self._rule.silence(logits)
+        turn_side = AssistantSide(
+            self._encoder.silence_ids(silence),
+            silence=silence.text if len(self._encoder.silences) > 1 else None,
+        )
         thresholds = self._queries.thresholds(self._threshold)
         if thresholds and score >= min(thresholds.values()):
-            turn_side = self._speak(
-                {id for id, lowest in thresholds.items() if score >= lowest}, begin, timing
-            )
+            heard = {id for id, lowest in thresholds.items() if score >= lowest}
+            turn_side = self._speak(logits, heard, turn_side, begin, timing)
         timing["total"] = (perf_counter() - begin) * 1e3
-        interval = self._format.interval(index)
+        interval = self._format.turn_interval(index)
         answers = turn_side.answers
         decision = Decision(
             interval[1],
@@ -302,48 +326,69 @@ class StreamSession:
             timing=timing,
             answers=answers,
             unattributed=turn_side.unattributed,
+            silence=turn_side.silence,
+            delegated=turn_side.delegated,
         )
         return decision, turn_side.pending
 
-    def _append(self, turn: list[int], visual: NDArray[np.float32], index: int) -> NDArray[np.float32]:
-        """Append the chunk of one timestep: pending decision, queued queries, turn. The logits after it."""
-        start = self._window.slots
+    def _append(self, turn: TurnIds, visual: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+        """Append the chunk of one timestep: pending decision, queued queries, turn. The logits after it.
+
+        In a format with questions inside turns they stand between two parts of the turn, and the first turn
+        has no head, because the prefix ends with one.
+        """
+        start, name = self._window.slots, str(index)
         chunk = list(self._pending)
         if self._pending:
             self._window.extend(len(self._pending))
+        if turn.head and self._window.turns:
+            chunk += turn.head
+            self._window.add("head", len(turn.head), name)
+        if turn.before:
+            chunk += turn.before
+            self._window.add("before", len(turn.before), name)
         for query in self._queries.queued:
             chunk += query.ids
             self._window.add("query", len(query.ids), query.id)
-        chunk += turn
-        self._window.add("turn", len(turn), str(index))
+        chunk += turn.after
+        self._window.add("turn", len(turn.after), name)
         return self._decoder.append(chunk, start, visual)
 
-    def _speak(self, heard: set[str], begin: float, timing: dict[str, float]) -> _AssistantSide:
+    def _speak(
+        self,
+        logits: NDArray[np.float32],
+        heard: set[str],
+        silent: AssistantSide,
+        begin: float,
+        timing: dict[str, float],
+    ) -> AssistantSide:
         """Generate a response. ``heard``: queries whose threshold the score reaches.
 
-        Silence when nothing but blanks comes, and when all that is answered is to be silent at this score.
+        ``silent`` when nothing but blanks comes, and when all that is answered is to be silent at this score.
         Neither is committed: the model goes on as one that was silent. Lines that name no active query are
         committed, or the model would write them again at every timestep that follows.
         """
         encoder, decode = self._encoder, self._model.decode
+        announced = self._rule.response(logits)
         generated = self._decoder.generate(
-            encoder.response_id,
+            self._rule.opening(logits) if announced is None else announced.ids,
             self._window.slots,
             stop_id=encoder.stop_id,
             max_tokens=self._format.longest_response,
             bias=self._model.text_bias,
             is_blank=lambda ids: not decode(ids),
         )
-        text = decode(generated.ids)
+        text, delegated = split_response(self._format, decode(generated.ids))
         said, unattributed = self._queries.attributed(text) if text else ({}, ())
         answers = {id: words for id, words in said.items() if id in heard}
-        if not answers and not unattributed:
-            return _AssistantSide(encoder.silence_ids())
+        if not answers and not unattributed and delegated is None:
+            return silent
         timing["first_token"] = (generated.first_token_at - begin) * 1e3
-        self._window.extend(generated.slots)
+        if generated.slots:
+            self._window.extend(generated.slots)
         unwritten = [] if generated.stopped else [generated.ids[-1]]
         pending = [*unwritten, *encoder.response_end_ids]
-        return _AssistantSide(pending, generated.ids, answers, unattributed)
+        return AssistantSide(pending, generated.ids, answers, unattributed, delegated)
 
     def _check_tokens(self, visual_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
         expected = self._model.bundle.visual_shape

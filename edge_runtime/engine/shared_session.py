@@ -17,23 +17,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edge_runtime.engine.model import Model
-from edge_runtime.engine.session import StreamSession
+from edge_runtime.engine.stream_model import StreamModel, WatchSession
 from edge_runtime.errors import ConfigError, EdgeError
 
 
 class SharedSession:
     """One session and the queries that have a place in it, by id."""
 
-    def __init__(self, model: Model) -> None:
-        self.session: StreamSession = model.session()
+    def __init__(self, model: StreamModel) -> None:
+        self.session: WatchSession = model.session()
         self._waiting: dict[str, str] = {}  # id to text of queries that are not asked yet
         self._places: set[str] = set()
         self.grouped = model.stream_format.numbers_queries
 
     @classmethod
     def with_place(
-        cls, model: Model, id: str, text: str, threshold: float | None, open_ones: Iterable[SharedSession]
+        cls,
+        model: StreamModel,
+        id: str,
+        text: str,
+        threshold: float | None,
+        open_ones: Iterable[SharedSession],
     ) -> SharedSession:
         """A session in which the query has a place now, to be asked later. EdgeError if it cannot be."""
         if model.stream_format.numbers_queries:

@@ -40,6 +40,8 @@ class Response:
     score: float
     latency_ms: Mapping[str, float]
     """From the frame: ``decision``, ``first_token``, ``total``."""
+    delegation: bool = False
+    """Whether ``text`` is a task for another model instead of something said. The policy does not apply."""
 
 
 class EventMaker:
@@ -56,7 +58,7 @@ class EventMaker:
     def response(self, response: Response) -> Event:
         """The model responded to a query after a frame's interval."""
         event: Event = {
-            "type": "response",
+            "type": "delegation" if response.delegation else "response",
             "id": response.id,
             "stream": self.stream,
             "query": response.query,
@@ -82,6 +84,12 @@ class EventMaker:
         """
         event = self._start("query", time_s, (action, query, text), query=query)
         return event | self._wall_time() | {"action": action, "text": text}
+
+    def model(self, model: str, outage: str, time_s: float) -> Event:
+        """The model cannot decide at present, because of ``outage``; or, when that is empty, can again."""
+        state = "unavailable" if outage else "available"
+        event = self._start("model", time_s, (state,))
+        return event | self._wall_time() | {"model": model, "state": state, "cause": outage}
 
     def stats(self, time_s: float, counts: Mapping[str, Any], timing: Mapping[str, Any]) -> Event:
         """Counts so far, and for a live source ``timing`` (latencies, drops), which never repeats exactly."""

@@ -68,7 +68,7 @@ class SlotPlacement:
         kept = np.concatenate([self._places[first : first + slots] for first, slots, _ in ranges])
         deltas = np.repeat([delta for *_, delta in ranges], [slots for _, slots, _ in ranges])
         pinned = np.repeat(
-            [segment.kind != "turn" for segment in eviction.kept],
+            [segment.pinned for segment in eviction.kept],
             [segment.slots for segment in eviction.kept],
         ).astype(bool)
         leaving = kept >= len(kept)

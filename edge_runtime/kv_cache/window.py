@@ -19,7 +19,9 @@ from typing import Literal
 
 from edge_runtime.errors import EdgeError
 
-Kind = Literal["prefix", "query", "turn"]
+Kind = Literal["prefix", "query", "head", "before", "turn"]
+"""``head`` and ``before`` are parts of the turn that follows them, where questions stand inside turns. The
+first turn has no head: the prefix ends with one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Segment:
     slots: int
     name: str = ""
     """A query's id, a turn's timestep."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether no eviction of turns removes it."""
+        return self.kind in ("prefix", "query")
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class KVWindow:
     @property
     def pinned_slots(self) -> int:
         """Slots no eviction of turns can free."""
-        return sum(segment.slots for segment in self._segments if segment.kind != "turn")
+        return sum(segment.slots for segment in self._segments if segment.pinned)
 
     def add(self, kind: Kind, slots: int, name: str = "") -> None:
         """Append a segment. Raises WindowFull beyond the capacity, ValueError beyond the turn limit."""
@@ -135,16 +142,36 @@ class KVWindow:
                 f"window: {slots} more slots do not fit beside {self.pinned_slots} slots of prompt and "
                 f"queries in a cache of {self.capacity}; remove a query or ask with fewer words"
             )
-        turns = [segment for segment in self._segments if segment.kind == "turn"]
+        turns = self._turn_slots()
         evicted, slots_in_use = 0, self.slots
         while len(turns) - evicted >= self.max_turns or slots_in_use + slots > self.capacity:
             block = turns[evicted : evicted + self.evict_turns]
             evicted += len(block)
-            slots_in_use -= sum(segment.slots for segment in block)
+            slots_in_use -= sum(block)
         if not evicted:
             return None
-        leaving = iter(range(len(turns)))
-        return self._plan(lambda segment: segment.kind != "turn" or next(leaving) >= evicted)
+        left = 0
+
+        def keep(segment: Segment) -> bool:
+            nonlocal left
+            if segment.pinned:
+                return True
+            # The first turn that stays gives up its head: it follows the one in the prefix.
+            stays = left > evicted or (left == evicted and segment.kind != "head")
+            left += segment.kind == "turn"
+            return stays
+
+        return self._plan(keep)
+
+    def _turn_slots(self) -> list[int]:
+        """Slots of every turn, its head included."""
+        turns, slots = [], 0
+        for segment in self._segments:
+            slots += 0 if segment.pinned else segment.slots
+            if segment.kind == "turn":
+                turns.append(slots)
+                slots = 0
+        return turns
 
     def plan_remove(self, query: str) -> EvictionPlan:
         """What moves when the query named ``query`` leaves. Raises KeyError when it is not in the cache."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -31,6 +31,14 @@ READY_AT_LEAST_S = 10.0
 _NO_FRAMES = "no frames"
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _REQUEST_TIMEOUT_S = 5.0
+_REQUESTS = {
+    "requests": "Requests sent to the endpoint.",
+    "failed": "Requests without a usable reply.",
+    "dropped": "Windows a newer one replaced before they were sent.",
+    "limited": "Of those, held back by an hourly limit.",
+    "tokens_in": "Tokens of requests, as the server counts them.",
+    "tokens_out": "Tokens of replies.",
+}
 
 
 class Counters(Protocol):
@@ -73,8 +81,10 @@ class MetricsPages:
         streams: Sequence[StreamMetrics],
         sinks: Sequence[Sink] = (),
         *,
+        requests: Callable[[], dict[str, int]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._requests = requests
         self._streams = streams
         self._sinks = sinks
         self._clock = clock
@@ -83,7 +93,7 @@ class MetricsPages:
         """Status and text for a request's path."""
         path = path.partition("?")[0]
         if path == "/metrics":
-            return 200, render(self._streams, self._sinks, self._clock())
+            return 200, render(self._streams, self._sinks, self._clock(), self._requests())
         if path == "/health/live":
             return self._health(
                 "the loop stands still", lambda s: s.telemetry.last_step, lambda s: LIVE_WITHIN_S
@@ -134,8 +144,13 @@ class MetricsServer:
         self._thread.join()
 
 
-def render(streams: Iterable[StreamMetrics], sinks: Iterable[Sink], now: float) -> str:
-    """The metrics in Prometheus' text format; ``now`` is of the clock of the telemetry."""
+def render(
+    streams: Iterable[StreamMetrics], sinks: Iterable[Sink], now: float, requests: Mapping[str, int] = {}
+) -> str:
+    """The metrics in Prometheus' text format; ``now`` is of the clock of the telemetry.
+
+    ``requests``: what the server of an endpoint was asked.
+    """
     page = _Page()
     for stream in streams:
         telemetry, labels = stream.telemetry, {"stream": stream.name}
@@ -165,6 +180,8 @@ def render(streams: Iterable[StreamMetrics], sinks: Iterable[Sink], now: float) 
                 {**labels, "stage": stage},
                 histogram,
             )
+    for name, count in requests.items():
+        page.add(f"endpoint_{name}_total", "counter", _REQUESTS[name], {}, count)
     for sink in sinks:
         if counts := sink.counts():
             labels = {"sink": sink.name}
@@ -202,6 +219,8 @@ class _Page:
 
 
 def _labels(labels: dict[str, str]) -> str:
+    if not labels:
+        return ""
     escaped = (
         (name, value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))
         for name, value in labels.items()

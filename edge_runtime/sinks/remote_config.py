@@ -12,7 +12,7 @@ from edge_runtime.sinks.base import SinkConfig, SinkContext
 from edge_runtime.sinks.outbox import DEFAULT_MAX_AGE_S, DEFAULT_MAX_BYTES, Outbox
 from edge_runtime.sinks.remote import RemoteSink, Transport
 
-EVENT_TYPES = ("response", "stream", "query", "stats")
+EVENT_TYPES = ("response", "stream", "query", "model", "stats")
 DEFAULT_TYPES = ("response", "stream")
 
 

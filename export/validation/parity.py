@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.metric.progress import Progress
 from edge_runtime.backends.base import VisionGraph
 from edge_runtime.bundle.manifest import ModelSpec
+from edge_runtime.engine.decision_rule import DecisionRule
 from edge_runtime.engine.decoder import CachedDecoder
 from edge_runtime.engine.model import Model
 from edge_runtime.engine.vision import VisionStream
@@ -37,8 +38,8 @@ TIMESTEPS = 512
 class Comparison:
     """Differences between the bundle's logits and the reference's, gathered over a stream."""
 
-    silence_id: int
-    response_id: int
+    score: Callable[[NDArray[np.float32]], float]
+    """Of speaking, from logits [vocab]."""
     threshold: float = 0.5
     max_abs_diff: float = 0.0
     score_diff: float = 0.0
@@ -56,7 +57,7 @@ class Comparison:
         p, q = _log_softmax(reference), _log_softmax(logits)
         self.kl.append(float(np.sum(np.exp(p) * (p - q))))
         if decision:
-            score, expected = self._score(logits), self._score(reference)
+            score, expected = self.score(logits), self.score(reference)
             self.score_diff = max(self.score_diff, abs(score - expected))
             self.agreed.append((score >= self.threshold) == (expected >= self.threshold))
             self.spoke += expected >= self.threshold
@@ -68,9 +69,6 @@ class Comparison:
         for ours, theirs in zip(rows, reference, strict=True):
             difference = float(np.abs(ours.astype(np.float32) - theirs).max() / np.abs(theirs).max())
             self.kv_diff = max(self.kv_diff, difference)
-
-    def _score(self, logits: NDArray[np.float32]) -> float:
-        return float(1.0 / (1.0 + np.exp(logits[self.silence_id] - logits[self.response_id])))
 
     def result(self) -> dict[str, Any]:
         """The section ``parity`` of ``bundle.json``. ``positions`` counts every call that was compared, those
@@ -132,9 +130,8 @@ class _WatchedModel(Model):
     ) -> None:
         self._seen_by: Reference | None = None
         super().__init__(folder, threads=threads, backend=backend)
-        self.comparison = Comparison(
-            self.encoder.silence_id, self.encoder.response_id, self.stream_format.threshold
-        )
+        rule = DecisionRule(self.encoder, self.text_bias)
+        self.comparison = Comparison(rule.score, self.stream_format.threshold)
         self._seen_by = open_reference(self.encoder.image_id)
 
     @property
@@ -177,7 +174,7 @@ def measure_parity(
     in_force = max(2, stream_format.queries_per_session)
     progress = Progress(timesteps, "parity", unit="timestep")
     with _torch_threads(threads), watched.session() as session, progress:
-        for index, step in zip(range(timesteps), source, strict=False):
+        for index, step in zip(range(timesteps * stream_format.frames_per_turn), source, strict=False):
             if step.query is not None:
                 if len(session.queries) >= in_force:
                     session.remove(next(iter(session.queries)))

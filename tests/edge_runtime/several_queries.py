@@ -32,11 +32,11 @@ def script(monkeypatch: pytest.MonkeyPatch, model: Model, texts: Sequence[str]) 
     """
     left = list(texts)
 
-    def generate(self: CachedDecoder, first_id: int, start: int, **options: Any) -> Generated:
+    def generate(self: CachedDecoder, first: Sequence[int], start: int, **options: Any) -> Generated:
         text = left.pop(0) if len(left) > 1 else left[0]
         ids = model.tokenizer.encode(" " + text)[: options["max_tokens"]]
-        self.append([first_id, *ids], start)
-        return Generated(tuple(ids), 1 + len(ids), True, perf_counter())
+        self.append([*first, *ids], start)
+        return Generated(tuple(ids), len(first) + len(ids), True, perf_counter())
 
     monkeypatch.setattr(CachedDecoder, "generate", generate)
     return left

@@ -66,7 +66,14 @@ class OffsetSampling:
 
 
 def turn_encoder(stream_format: StreamFormat, tokenizer: Tokenizer) -> TurnEncoder:
-    """Raises RecipeError when the tokenizer lacks a token that the protocol needs."""
+    """Raises RecipeError when the tokenizer lacks a token that the protocol needs, and for a format of public
+    checkpoints that training does not know: several silences, text without a response token and the like.
+    """
+    if not stream_format.is_basic:
+        raise RecipeError(
+            "protocol: training needs one silence and one response token and a plain turn; "
+            "start from `train init-backbone`"
+        )
     try:
         return TurnEncoder(stream_format, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     except ValueError as error:

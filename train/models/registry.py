@@ -51,6 +51,7 @@ BACKBONES: Registry[Backbone] = Registry(
         "compact": "train.models.compact.backbone:BACKBONE",
         "smol": "train.models.smollm:BACKBONE",
         "qwen": "train.models.qwen.backbone:BACKBONE",
+        "smolvlm": "train.models.smolvlm.backbone:BACKBONE",
     },
 )
 

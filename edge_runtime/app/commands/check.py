@@ -19,7 +19,7 @@ _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 
 @click.command("check")
 @click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
-@click.option("--connect", "try_them", is_flag=True, help="Try sinks and cameras, too; sends no event.")
+@click.option("--connect", "try_them", is_flag=True, help="Try sinks, endpoint and cameras; sends no event.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings.")
 @log_options
 def check(config: str | None, try_them: bool, as_json: bool) -> int:
@@ -32,6 +32,7 @@ def check(config: str | None, try_them: bool, as_json: bool) -> int:
       3  the bundle
       4  a source
       5  the file of events, the outbox, or a sink
+      6  the endpoint
     """
     from edge_runtime.app.check import check as check_file
     from edge_runtime.app.check import exit_code

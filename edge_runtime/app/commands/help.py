@@ -39,7 +39,7 @@ _GROUPS = (
             "log_level",
         ),
     ),
-    ("Model and configuration", ("bundle", "backend", "threads", "config", "no_reload")),
+    ("Model and configuration", ("bundle", "endpoint", "model", "backend", "threads", "config", "no_reload")),
 )
 _RANGE = re.compile(r"\s*\[[^\[\]]*\bx\b[^\[\]]*\]$")
 """What click adds about a number: ``[x>=0]``. The error message says it when it matters."""

@@ -44,6 +44,12 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
 @click.option("--ask-anyway", is_flag=True, help="Ask questions that the model was not trained for, too.")
 @click.option("--bundle", metavar="NAME|FOLDER", help=f"The model.  [default: {DEFAULT_BUNDLE}]")
 @click.option(
+    "--endpoint",
+    metavar="URL",
+    help="An OpenAI-compatible server in place of a bundle, such as http://127.0.0.1:8080/v1.",
+)
+@click.option("--model", metavar="NAME", help="The model of --endpoint.")
+@click.option(
     "--fps",
     type=Number(min=LEAST_FPS, max=60),
     metavar="NUMBER",

@@ -14,9 +14,9 @@ from typing import TypeVar
 from edge_runtime.app.run.handover import Handover
 from edge_runtime.app.run.run_spec import WatchedCamera
 from edge_runtime.app.run.runner import Runner
-from edge_runtime.bundle.manifest import Bundle
 from edge_runtime.engine.decision_loop import Step
 from edge_runtime.engine.query import Query
+from edge_runtime.engine.stream_model import StreamModel
 from edge_runtime.errors import ConfigError, EdgeError
 from edge_runtime.events.feed import Feed
 from edge_runtime.events.policy import PolicySettings
@@ -153,10 +153,10 @@ class Control:
     def camera(self, name: str) -> CameraStatus:
         return _camera_status(self._find(name))
 
-    def bundles(self) -> tuple[Bundle, ...]:
+    def models(self) -> tuple[StreamModel, ...]:
         """What the cameras are watched with, each once."""
-        loaded = (one.runner.model.bundle for one in self._watched.values())
-        return tuple({bundle.folder: bundle for bundle in loaded}.values())
+        loaded = (one.runner.model for one in self._watched.values())
+        return tuple({model.identity: model for model in loaded}.values())
 
     def queries(self, camera: str) -> tuple[QueryStatus, ...]:
         return tuple(_query_status(query) for query in self._find(camera).runner.loop.queries)

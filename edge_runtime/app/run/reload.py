@@ -164,6 +164,8 @@ def needs_restart(running: RunConfig, new: RunConfig) -> list[str]:
     keys = [f"runtime.{key}" for key in _differing(running.runtime, new.runtime, _RUNTIME_KEYS)]
     if running.evidence != new.evidence:
         keys.append("evidence")
+    if running.endpoint != new.endpoint:
+        keys.append("endpoint")
     for kind in dict.fromkeys(sink.kind for sink in (*running.sinks, *new.sinks)):
         if _of_kind(kind, running) != _of_kind(kind, new):
             keys.append(kind)

@@ -18,7 +18,9 @@ import click
 from edge_runtime.app.config_file import CameraConfig, Config, RuntimeConfig
 from edge_runtime.app.web.config import WebConfig
 from edge_runtime.bundle.tokenizer import is_unicode
+from edge_runtime.config.endpoint import EndpointConfig
 from edge_runtime.config.secret import Secret
+from edge_runtime.config.server_url import api_url
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events.evidence_config import EvidenceConfig
 from edge_runtime.events.query_config import QueryConfig
@@ -66,6 +68,10 @@ class CliOptions:
     web_token_file: Path | None = None
     evidence: Path | None = None
     """The folder of evidence."""
+    endpoint: str | None = None
+    """Address of the server in place of a bundle."""
+    model: str | None = None
+    """Its model."""
     config_named: bool = False
     """The configuration file was named, not found."""
 
@@ -91,6 +97,8 @@ class CliOptions:
             web=values["web"],
             web_token_file=values["web_token_file"],
             evidence=values["evidence"],
+            endpoint=values["endpoint"],
+            model=values["model"],
             config_named=values["config"] is not None,
         )
 
@@ -108,6 +116,8 @@ class RunConfig:
     needs_sinks: bool = True
     """A sink that cannot be used ends the run; otherwise it is left out, with a warning."""
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+    """Watches in place of the bundle where it is given."""
     web: WebConfig = field(default_factory=WebConfig)
     configured: frozenset[str] = frozenset()
     """Names of all cameras in the configuration file, watched or not."""
@@ -144,7 +154,29 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         web=web,
         configured=frozenset(camera.name for camera in settings.cameras),
         evidence=evidence,
+        endpoint=_endpoint(options, settings.endpoint),
     )
+
+
+def _endpoint(options: CliOptions, found: EndpointConfig) -> EndpointConfig:
+    """The command line's server and model in place of the file's; none where it names a bundle."""
+    if "bundle" in options.runtime:
+        if options.endpoint is not None or options.model is not None:
+            raise click.UsageError("give --bundle or --endpoint with --model, not both")
+        return EndpointConfig()
+    if options.endpoint is not None:
+        url = api_url(options.endpoint)
+        # The file's key is for the file's server.
+        found = replace(found, url=url, key=found.key if url == found.url else Secret())
+    if options.model is not None:
+        if not options.model.strip():
+            raise click.UsageError("--model is empty; name a model of the server")
+        found = replace(found, model=options.model)
+    if found.url and not found.model:
+        raise click.UsageError("--endpoint needs --model NAME, a model of that server")
+    if found.model and not found.url:
+        raise click.UsageError("--model needs --endpoint URL, such as http://127.0.0.1:8080/v1")
+    return found
 
 
 def _web(options: CliOptions, settings: Config) -> WebConfig:

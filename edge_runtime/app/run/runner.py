@@ -1,6 +1,6 @@
 """One camera to its events: frames in, the decision loop, events out.
 
-One :class:`~edge_runtime.engine.model.Model` serves any number of runners, which the scheduler
+One :class:`~edge_runtime.engine.stream_model.StreamModel` serves any number of runners, which the scheduler
 (:mod:`edge_runtime.app.run.scheduler`) steps in turn. Live sources are watched with their newest frame, files
 with every frame a timestep needs; the camera sees to both.
 """
@@ -11,12 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from edge_runtime.engine.decision_loop import DecisionLoop, Step
-from edge_runtime.engine.model import Model
 from edge_runtime.engine.query import Query, Revision
+from edge_runtime.engine.stream_model import StreamModel
 from edge_runtime.events.evidence import CameraEvidence
 from edge_runtime.events.policy import UNATTRIBUTED
 from edge_runtime.events.query_config import QueryConfig
@@ -42,7 +42,7 @@ class Display(Protocol):
 
 Observer = Callable[[Frame, float, Sequence[Step]], None]
 """Told of each timestep in the thread that runs the model: the frame, the end of its interval in seconds of
-the stream, and a step for each query that is not paused. It must not block.
+the stream, and a step for each query that was decided on. It must not block.
 """
 
 
@@ -62,6 +62,8 @@ class RunReport:
     dropped: int
     reconnects: int
     telemetry: Telemetry
+    requests: dict[str, int] = field(default_factory=dict)
+    """What the server of an endpoint was asked, for all cameras together; empty for a bundle."""
     never_asked: tuple[str, ...] = ()
     """Queries whose time had not come when the stream ended."""
     ended: str = ""
@@ -79,7 +81,7 @@ class Runner:
 
     def __init__(
         self,
-        model: Model,
+        model: StreamModel,
         queries: Sequence[QueryConfig],
         events: EventMaker,
         sinks: Sinks,
@@ -116,7 +118,11 @@ class Runner:
         self._wall_s = 0.0
         self._camera: Camera
         self._evidence: CameraEvidence | None = None
-        self._frame: Frame | None = None
+        self._moments: dict[float, Any] = {}
+        """What evidence is made from, of the timesteps that are not decided yet, by their end."""
+        self._late: list[Step] = []
+        """Shown with the next timestep."""
+        self._outage = ""
         self.loop = DecisionLoop(model, queries, events.ids, self._deliver, clock=clock)
 
     def stop(self, cause: str) -> None:
@@ -142,6 +148,9 @@ class Runner:
         if self._is_over(camera.live):
             self.over = True
             return True
+        self._take_late()
+        if not camera.live and self.loop.undecided:
+            return False  # a recording waits for every decision; what brings one wakes the scheduler
         try:
             item = camera.read(timeout_s)
         except StopIteration:
@@ -186,7 +195,7 @@ class Runner:
             stream=self._events.stream,
             source=camera.description,
             decoder=camera.decoder,
-            bundle=f"{self.model.bundle.name} {self.model.bundle.precision}",
+            bundle=self.model.title,
             engine=self.model.backend,
             live=camera.live,
             stream_s=self._now_s,
@@ -194,6 +203,7 @@ class Runner:
             dropped=camera.dropped,
             reconnects=camera.reconnects,
             telemetry=self.telemetry,
+            requests=self.model.counts(),
             never_asked=tuple(query.id for query in self.loop.queries if not query.asked),
             ended=self._ended,
         )
@@ -239,25 +249,51 @@ class Runner:
         if live:
             telemetry.add_stage("queue", (taken - start) * 1e3)
 
-        self._frame = frame
+        if self._evidence is not None:
+            self._moments[self._now_s] = frame.moment
         steps = self._decide(frame, taken, start)
-        self._frame = None  # what its evidence is made from is held no longer than needed
-        for query, step in zip(self.loop.watched, steps, strict=True):
-            if step.leads:  # the others' decision is the same one
-                telemetry.add_stage("append", step.decision.timing["append"])
+        self._count(steps)
+        self._forget_moments()
+        telemetry.timesteps += 1
+        telemetry.last_frame = self._clock()
+        steps, self._late = [*self._late, *steps], []
+        self._display.step(self._now_s, steps)
+        if self.observer is not None:
+            self.observer(frame, self._now_s, steps)
+
+    def _take_late(self) -> None:
+        """Decisions of a model that decides later, and whether it can decide at all."""
+        outage = self.model.outage
+        if bool(outage) != bool(self._outage):
+            self._emit(self._events.model(self.model.name, outage, self._now_s))
+        self._outage = outage
+        steps = self.loop.late()
+        if steps:
+            self._count(steps)
+            self._forget_moments()
+            self._late += steps
+
+    def _count(self, steps: Sequence[Step]) -> None:
+        asked = {query.id for query in self.loop.queries if query.asked}
+        telemetry = self.telemetry
+        for step in steps:
+            if step.leads and step.decision.decided:  # the others' decision is the same one
+                for stage in ("append", "request"):
+                    if stage in step.decision.timing:
+                        telemetry.add_stage(stage, step.decision.timing[stage])
                 for _ in step.decision.unattributed:
                     telemetry.suppress(UNATTRIBUTED)
-                if query.asked:
+                if step.query in asked:
                     telemetry.decision.add(step.latency_ms["decision"])
             if step.decision.speak:
                 telemetry.first_text.add(step.latency_ms["first_token"])
             if step.suppressed is not None:
                 telemetry.suppress(step.suppressed)
-        telemetry.timesteps += 1
-        telemetry.last_frame = self._clock()
-        self._display.step(self._now_s, steps)
-        if self.observer is not None:
-            self.observer(frame, self._now_s, steps)
+
+    def _forget_moments(self) -> None:
+        """What evidence is made from is held no longer than needed."""
+        undecided = self.loop.undecided
+        self._moments = {end: moment for end, moment in self._moments.items() if end in undecided}
 
     def _decide(self, frame: Frame, taken: float, start: float) -> list[Step]:
         """One step for each query that is not paused; without any, vision does not run either."""
@@ -272,10 +308,12 @@ class Runner:
         return self.loop.step(tokens, frame.index, start)
 
     def _deliver(self, response: Response) -> bool:
-        self.telemetry.responses += 1
         event = self._events.response(response)
-        if self._evidence is not None and self._frame is not None:
-            event |= self._evidence.keep(response.id, self._frame.moment)
+        if response.delegation:
+            return self._emit(event)
+        self.telemetry.responses += 1
+        if self._evidence is not None:
+            event |= self._evidence.keep(response.id, self._moments.get(response.time))
         return self._emit(event)
 
     def _emit_never_asked(self) -> None:
@@ -296,6 +334,7 @@ class Runner:
             "dropped": self._camera.dropped,
             "reconnects": self._camera.reconnects,
             **self.telemetry.latencies(),
+            **({"endpoint": requests} if (requests := self.model.counts()) else {}),
             "sinks": self._sinks.counts(),
         }
         self._emit(self._events.stats(self._now_s, self.telemetry.counts(), timing))

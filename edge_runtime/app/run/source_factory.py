@@ -5,7 +5,6 @@ Its imports stand inside the functions, so that what needs no camera needs no GS
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.events.evidence_config import EvidenceSettings
 
 if TYPE_CHECKING:
-    from edge_runtime.engine.model import Model
+    from edge_runtime.engine.stream_model import StreamModel
     from edge_runtime.video.source import Camera
     from pipelines.evidence.ring import Footage
 
@@ -72,15 +71,15 @@ def masked_clip_problem(camera: CameraConfig) -> str | None:
     return None if mp4.encoder() else mp4.NO_ENCODER
 
 
-def identity(source: Any, model: Model) -> str | None:
+def identity(source: Any, model: StreamModel) -> str | None:
     """What a recording's event ids are made from; None for what is never the same again."""
-    found: str | None = source.event_identity(_model_identity(model))
+    found: str | None = source.event_identity(model.identity)
     return found
 
 
 def open_camera(
     source: Any,
-    model: Model,
+    model: StreamModel,
     options: SourceOptions,
     wake: Callable[[], None] | None = None,
     evidence: EvidenceSettings | None = None,
@@ -91,7 +90,7 @@ def open_camera(
     """
     from pipelines.evidence.ring import Footage
 
-    height, width = model.bundle.model.image_size
+    height, width = model.image_size
     footage = None
     if evidence is not None and (evidence.snapshot or evidence.clip != "off"):
         clip = evidence.clip != "off"
@@ -133,9 +132,3 @@ def _open(
         wake=wake,
     )
     return opened
-
-
-def _model_identity(model: Model) -> str:
-    """Tells models apart: a file's events have the same ids only when the same model made them."""
-    hashes = sorted((name, spec.sha256) for name, spec in model.bundle.files.items())
-    return json.dumps([hashes, model.stream_format.to_dict()], sort_keys=True)

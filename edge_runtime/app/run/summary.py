@@ -27,6 +27,7 @@ def summary(report: RunReport, lost: dict[str, int]) -> dict[str, Any]:
         **telemetry.counts(),
         "dropped": report.dropped,
         "reconnects": report.reconnects,
+        **({"endpoint": report.requests} if report.requests else {}),
         "never_asked": list(report.never_asked),
         "latency_from": "capture" if report.live else "decoded frame",
         **telemetry.latencies(),
@@ -53,6 +54,7 @@ def show_summary(console: Console, report: RunReport) -> None:
         "first text": _latency(figures["first_text_ms"]),
         "dropped frames": f"{report.dropped}",
         **({"reconnects": f"{report.reconnects}"} if report.live else {}),
+        **({"requests": _requests(report.requests)} if report.requests else {}),
         "decoder": report.decoder or "none: no frame came",
         "engine": f"{report.engine}; model {report.bundle}",
     }
@@ -85,6 +87,7 @@ def summary_of_several(reports: Sequence[RunReport], lost: dict[str, int]) -> di
     cameras = [summary(report, {}) for report in reports]
     for camera in cameras:
         del camera["events_lost"]  # the sinks are everybody's
+        camera.pop("endpoint", None)  # so is the server
     return {
         "cameras": cameras,
         "total": {
@@ -93,6 +96,7 @@ def summary_of_several(reports: Sequence[RunReport], lost: dict[str, int]) -> di
             "dropped": sum(report.dropped for report in reports),
             "reconnects": sum(report.reconnects for report in reports),
             **telemetry.latencies(),
+            **({"endpoint": reports[0].requests} if reports[0].requests else {}),
         },
         "events_lost": lost,
     }
@@ -114,6 +118,8 @@ def show_summary_of_several(console: Console, reports: Sequence[RunReport]) -> N
     for name, *cells, why in rows:
         numbers = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         console.line(f"{name:<{widths[0]}}  {numbers}  {why}".rstrip())
+    if reports[0].requests:
+        console.line(f"requests  {_requests(reports[0].requests)}")
     console.line(f"engine  {printable(f'{reports[0].engine}; model {reports[0].bundle}')}")
     for report in reports:
         for query in report.never_asked if report.ended else ():
@@ -137,6 +143,14 @@ def _cells(figures: dict[str, Any]) -> tuple[str, ...]:
         *(f"{decision[name]:.1f}" if decision["n"] else "-" for name in ("p50", "p99")),
         str(figures["dropped"]),
         str(figures["reconnects"]),
+    )
+
+
+def _requests(counts: dict[str, int]) -> str:
+    return (
+        f"{counts['requests']:,} to the endpoint, {counts['failed']:,} failed, "
+        f"{counts['dropped']:,} windows dropped, {counts['tokens_in']:,} tokens in, "
+        f"{counts['tokens_out']:,} out"
     )
 
 

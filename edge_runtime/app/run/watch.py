@@ -13,6 +13,7 @@ from edge_runtime import redaction
 from edge_runtime.app.config_file import CameraConfig
 from edge_runtime.app.live_display import LiveDisplay, NoDisplay
 from edge_runtime.app.run import source_factory
+from edge_runtime.app.run.open_model import open_model
 from edge_runtime.app.run.run_spec import RunSpec, WatchedCamera
 from edge_runtime.app.run.summary import show_summaries
 from edge_runtime.command_line.missing_extra import how_to_install
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from edge_runtime.app.run.control import Control
     from edge_runtime.app.run.runner import Display, Runner
     from edge_runtime.app.web.server import Address
-    from edge_runtime.engine.model import Model
+    from edge_runtime.engine.stream_model import StreamModel
     from edge_runtime.events.evidence import CameraEvidence, EvidenceWriter
     from edge_runtime.sinks import Sink, Sinks
 
@@ -51,7 +52,6 @@ def watch(spec: RunSpec, console: Console) -> int:
     A failure of the only camera is raised as EdgeError. One of several is logged when it happens; the others
     go on, and the exit code of the first failure is returned at the end.
     """
-    import edge_runtime
     from edge_runtime.app.run.control import Control
     from edge_runtime.app.run.home_assistant import open_all
     from edge_runtime.app.run.reload import Reloader
@@ -81,12 +81,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         sinks = Sinks([*opened, control.sink, _stdout_sink(spec, console)])
         stack.callback(sinks.close)
         stack.callback(control.close)
-        model = edge_runtime.load(
-            runtime.bundle,
-            threads=runtime.threads,
-            backend=runtime.backend,
-            spinning=runtime.spinning,
-        )
+        model = open_model(spec.config, wake.set, stack)
         _warn_of_footage(model, found)
         runners = _runners(spec, found, model, sinks, console)
 
@@ -174,25 +169,25 @@ def _find_cameras(cameras: Sequence[CameraConfig]) -> list[_FoundCamera]:
     return found
 
 
-def _warn_of_footage(model: Model, found: Sequence[_FoundCamera]) -> None:
+def _warn_of_footage(model: StreamModel, found: Sequence[_FoundCamera]) -> None:
     """Once, where a model that knows generated clips alone is shown anything but the sample or the test
     source.
     """
-    known = model.bundle.knowledge
+    known = model.knowledge
     if known is None or known.footage != "generated":
         return
     real = [one.name for one in found if one.name != SAMPLE and not one.config.source.startswith("test:")]
     if real:
         _log.warning(
             "%s knows only generated clips (%s); its responses to %s are not reliable",
-            model.bundle.name,
+            model.name,
             known.domain.rstrip("."),
             ", ".join(real),
         )
 
 
 def _runners(
-    spec: RunSpec, found: Sequence[_FoundCamera], model: Model, sinks: Sinks, console: Console
+    spec: RunSpec, found: Sequence[_FoundCamera], model: StreamModel, sinks: Sinks, console: Console
 ) -> list[Runner]:
     """One for each camera, on the one model. Raises EdgeError for a query that cannot be asked."""
     from edge_runtime.app.run.runner import Runner
@@ -221,7 +216,7 @@ def _runners(
     return runners
 
 
-def _model_for(one: _FoundCamera, model: Model) -> Model:
+def _model_for(one: _FoundCamera, model: StreamModel) -> StreamModel:
     """The model at the camera's rate and with its zones. Raises ConfigError when it knows none."""
     try:
         at_its_rate = model.with_fps(one.config.fps or model.stream_format.fps)
@@ -311,7 +306,8 @@ def _serve(
         StreamMetrics(one.runner.stream, one.runner.model.stream_format.fps, one.runner.telemetry, one.camera)
         for one in watched
     ]
-    pages = MetricsPages(streams, sinks)
+    counted = watched[0].runner.model.counts if watched else dict
+    pages = MetricsPages(streams, sinks, requests=counted)
     if runtime.metrics is not None:
         stack.enter_context(closing(MetricsServer(*runtime.metrics, pages)))
     if address is not None:

@@ -6,11 +6,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from edge_runtime.app.run.control import Control
-from edge_runtime.bundle.manifest import Bundle
+from edge_runtime.engine.stream_model import StreamModel
 
 
 class BundleView(BaseModel):
-    """A bundle that cameras are watched with."""
+    """A model that cameras are watched with: a bundle or an endpoint."""
 
     name: str
     domain: str
@@ -30,15 +30,15 @@ def bundles_router(control: Control) -> APIRouter:
     @router.get("/bundles")
     def bundles() -> list[BundleView]:
         """What the model knows; more than one where cameras have models of their own."""
-        return [_view(bundle) for bundle in control.bundles()]
+        return [_view(model) for model in control.models()]
 
     return router
 
 
-def _view(bundle: Bundle) -> BundleView:
-    known = bundle.knowledge
+def _view(model: StreamModel) -> BundleView:
+    known = model.knowledge
     return BundleView(
-        name=bundle.name,
+        name=model.name,
         domain="" if known is None else known.domain,
         generated=known is not None and known.footage == "generated",
         classes=[] if known is None else [one.name for one in known.classes],

@@ -17,7 +17,7 @@ MOST_EVENTS = 1000
 
 Ids = Annotated[str | None, Query(max_length=64, description="Id of the last event that is known.")]
 Types = Annotated[
-    list[str] | None, Query(alias="type", description="response, stream, query, stats; all without.")
+    list[str] | None, Query(alias="type", description="response, stream, query, model, stats; all without.")
 ]
 Cameras = Annotated[list[str] | None, Query(alias="camera", description="All without.")]
 

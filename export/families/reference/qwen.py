@@ -49,12 +49,12 @@ class QwenReference:
         self._layers: list[Any] = [DynamicLayer() for _ in parts.layers]
         self._cache = Cache(layers=self._layers)
         self._ids: list[int] = []
-        self._visual: Visual | None = None
+        self._seen: list[Visual] = []  # frames that no append has held yet
 
     @torch.inference_mode()
     def see(self, pixels: NDArray[np.float32]) -> None:
         """The next frame, [1, 3, H, W]."""
-        self._visual = self._model.visual(self._backbone(torch.from_numpy(pixels)))
+        self._seen.append(self._model.visual(self._backbone(torch.from_numpy(pixels))))
 
     @torch.inference_mode()
     def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
@@ -62,8 +62,12 @@ class QwenReference:
         if start < len(self._ids):
             self.keep(list(range(start)))
         self._ids += ids
-        visual = self._visual if with_frame else None
-        if visual is None:
+        if with_frame:
+            visual, self._seen = (
+                _joined(self._seen[-(ids.count(self._image_id) // self._model.frame_tokens) :]),
+                [],
+            )
+        else:
             visual = Visual(torch.zeros(0, self._model.frame_tokens, self._head.shape[1]))
         hidden = self._model.hidden(
             torch.tensor([list(ids)]),
@@ -102,3 +106,10 @@ class QwenReference:
             layer.keys = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
             layer.values = layer.values[:, :, rows]
         self._ids = kept
+
+
+def _joined(frames: Sequence[Visual]) -> Visual:
+    """Several frames as one batch."""
+    levels = [frame.deepstack for frame in frames if frame.deepstack is not None]
+    tokens = torch.cat([frame.tokens for frame in frames])  # [N, V, D]
+    return Visual(tokens, torch.cat(levels, dim=1) if levels else None)

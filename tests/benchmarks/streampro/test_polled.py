@@ -28,7 +28,7 @@ from benchmarks.metric.llm.budget import ApiBudget, Limits
 from benchmarks.metric.llm.client import LlmError, OpenAIClient, Retry
 from benchmarks.metric.llm.reply_cache import ReplyCache
 from benchmarks.streampro.__main__ import cli
-from benchmarks.streampro.polled import PolledRunner, read_answer
+from benchmarks.streampro.polled import PolledRunner
 
 LENGTH_S = 12
 KEY = "sk-model-secret"
@@ -194,23 +194,6 @@ def test_other_settings_need_another_file(run: Any, tmp_path: Path) -> None:
     run("--budget", "3")
     result = run("--frames", "2")
     assert "begun with other settings (frames)" in str(result.exception)
-
-
-@pytest.mark.parametrize(
-    ("reply", "answer"),
-    [
-        ("Wait", None),
-        (" wait.\n", None),
-        ("", None),
-        ("<think>The door opens. I answer.</think>\nWait", None),
-        ("<think>cut off while thin", None),
-        ("<think>hm</think>The door is open.", "The door is open."),
-        ("Wait until the light is green.", "Wait until the light is green."),
-        ("The door is open.", "The door is open."),
-    ],
-)
-def test_reply_is_wait_or_an_answer(reply: str, answer: str | None) -> None:
-    assert read_answer(reply) == answer
 
 
 @pytest.mark.parametrize(

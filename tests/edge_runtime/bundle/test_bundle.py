@@ -88,8 +88,8 @@ def test_a_cut_file_is_noticed_by_its_size(bundle):
 
 
 def test_a_newer_format_is_refused(bundle):
-    edit(bundle, lambda data: data.__setitem__("format_version", 5))
-    refused(bundle, "format version 5", "update")
+    edit(bundle, lambda data: data.__setitem__("format_version", 6))
+    refused(bundle, "format version 6", "update")
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def greedy(model, decoder, start, max_tokens, stop_bias=0.0):
     bias = model.text_bias.copy()
     bias[model.encoder.stop_id] = stop_bias
     return decoder.generate(
-        model.encoder.response_id,
+        [model.encoder.response_id],
         start,
         stop_id=model.encoder.stop_id,
         max_tokens=max_tokens,

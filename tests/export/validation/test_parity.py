@@ -15,7 +15,7 @@ from export.validation.parity_stream import story_stream  # noqa: E402
 
 
 def test_comparison_of_known_logits():
-    comparison = Comparison(silence_id=0, response_id=1)
+    comparison = Comparison(lambda logits: 1 / (1 + np.exp(logits[0] - logits[1])))
     comparison.add(np.float32([0, 0]), np.float32([0, 0]), decision=True)
     comparison.add(np.log(np.float32([0.5, 0.5])), np.log(np.float32([0.75, 0.25])), decision=True)
     comparison.add(np.float32([3, 0]), np.float32([1, 0]), decision=False)

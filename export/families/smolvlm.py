@@ -1,0 +1,56 @@
+"""SmolVLM2: a SigLIP tower, a connector and a Llama decoder whose output matrix is its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from export.decoder.parts import DecoderParts
+from export.families.base import Family
+from export.families.reference.smolvlm import SmolVLMBackbone, SmolVLMReference
+from export.validation.reference import Reference
+from export.vision.base import export_vision
+from export.vision.smolvlm import PIXEL_MEAN, PIXEL_STD, SmolVLMVisionGraph
+from train.models.smolvlm.model import SmolVLM
+from train.models.smolvlm.vision import SiglipVision
+
+
+class SmolVLMFamily(Family[SmolVLM]):
+    """See :class:`export.families.base.Family`."""
+
+    vision_precisions = ("fp32", "fp16")
+
+    def open_backbone(self, model: SmolVLM) -> nn.Module:
+        assert isinstance(model.vision, SiglipVision)
+        model.vision.prepare(model.vision.file.parent)
+        return SmolVLMBackbone(model.vision)
+
+    def decoder_parts(self, model: SmolVLM) -> DecoderParts:
+        text: Any = model.decoder
+        head: Any = model.embedding if model.lm_head is None else model.lm_head
+        return DecoderParts(text.config, list(text.layers), text.norm, head.weight)
+
+    def vision_graph(self, model: SmolVLM, backbone: Any, dtype: torch.dtype) -> onnx.ModelProto:
+        return export_vision(SmolVLMVisionGraph(model, backbone.tower, dtype), model.vision.picture)
+
+    def names(self, model: SmolVLM, vision: str) -> dict[str, Any]:
+        parts = {"decoder": model.config.text["model_type"], "vision": model.config.vision["model_type"]}
+        return {
+            "format_version": 1,
+            "family": model.family,
+            "backbone": parts,
+            "license": "that of the base model",
+        }
+
+    def image(self, model: SmolVLM) -> dict[str, Any]:
+        return {
+            "image_size": list(model.vision.picture),
+            "image_mean": PIXEL_MEAN,
+            "image_std": PIXEL_STD,
+        }
+
+    def reference(self, model: SmolVLM, backbone: nn.Module, image_id: int) -> Reference:
+        return SmolVLMReference(model, backbone, image_id)
