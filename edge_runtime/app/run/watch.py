@@ -56,6 +56,8 @@ def watch(spec: RunSpec, console: Console) -> int:
     from edge_runtime.app.run.home_assistant import open_all
     from edge_runtime.app.run.reload import Reloader
     from edge_runtime.app.run.scheduler import round_robin
+    from edge_runtime.bundle.manifest import read_bundle
+    from edge_runtime.bundle.memory_plan import check_memory
     from edge_runtime.sinks import FileConfig, ReaderGoneError, SinkContext, Sinks
     from edge_runtime.sinks.registry import open_sinks
 
@@ -81,6 +83,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         sinks = Sinks([*opened, control.sink, _stdout_sink(spec, console)])
         stack.callback(sinks.close)
         stack.callback(control.close)
+        check_memory(read_bundle(runtime.bundle), sessions=len(found))
         model = edge_runtime.load(
             runtime.bundle,
             threads=runtime.threads,
