@@ -17,6 +17,7 @@ from edge_runtime.command_line.missing_extra import how_to_install
 from edge_runtime.errors import EdgeError
 
 _PATH: Any = click.Path(path_type=Path)
+_PUBLICATION = ("stream_format", "frame", "revision", "origin", "licence")
 _ENGINES = ("ort-cpu", "ort-cuda", "tensorrt", "tensorrt-legacy", "tensorrt-rtx")
 
 
@@ -60,7 +61,23 @@ def _progress() -> Callable[[str], None]:
 
 @main.command("bundle")
 @click.argument("checkpoint", type=_PATH)
-@click.option("--out", required=True, type=_PATH, help="Folder of the bundle to write.")
+@click.option("--out", type=_PATH, help="Folder of the bundle to write.")
+@click.option(
+    "--format",
+    "stream_format",
+    metavar="PRESET|FILE",
+    help="Stream format of a published model: a preset, or a TOML file (docs/models.md).",
+)
+@click.option(
+    "--frame",
+    metavar="W:H@SIDE|WxH",
+    help="Frame of a published model: the camera's aspect and the shorter side, or pixels.  "
+    "[default: 16:9@224]",
+)
+@click.option("--revision", help="Branch, tag or commit of a model of the hub.")
+@click.option("--origin", metavar="OWNER/NAME@COMMIT", help="Where a folder comes from, for the manifest.")
+@click.option("--licence", help="Licence of a published model, where its model card states none.")
+@click.option("--plan", is_flag=True, help="Say how much memory a published model takes; export nothing.")
 @click.option("--name", help="Name of the model; the folder's name by default.")
 @click.option(
     "--target",
@@ -112,17 +129,43 @@ def _progress() -> Callable[[str], None]:
     show_default=True,
     help="Length of the stream over which the bundle is compared with PyTorch; 0 leaves it out.",
 )
-def bundle_command(checkpoint: Path, out: Path, calibrate: Path | None, **options: Any) -> None:
-    """Turn the folder CHECKPOINT that training wrote into a bundle that edge-run loads."""
+def bundle_command(checkpoint: Path, out: Path | None, calibrate: Path | None, **options: Any) -> None:
+    """Turn CHECKPOINT into a bundle that edge-run loads.
+
+    CHECKPOINT is a folder that training wrote, or a published model: a transformers folder, or OWNER/NAME on
+    the Hugging Face hub. A published model needs --format.
+    """
     progress = _progress()
-    with _one_line(out):
+    plan = options.pop("plan")
+    publication = {key: options.pop(key) for key in _PUBLICATION}
+    if out is None and not plan:
+        raise click.UsageError("Missing option '--out'.")
+    with _one_line(out or checkpoint):
+        from edge_runtime.bundle.published import is_published
+
+        published = is_published(checkpoint) or not checkpoint.exists()
+        if not published and (plan or any(publication.values())):
+            given = "plan" if plan else next(key for key in _PUBLICATION if publication[key])
+            option = "format" if given == "stream_format" else given
+            raise click.UsageError(f"--{option} is for published models; {checkpoint} is none")
+        if plan:
+            from export.published.plan import print_plan
+
+            return print_plan(checkpoint, publication["revision"], publication["frame"])
         progress("loading PyTorch")
         from export.bundle_writer import export_bundle  # here, so that --help is quick
         from export.options import ExportOptions
         from export.quantization.vision import frames_of
 
         calibration = None if calibrate is None else frames_of(calibrate)
-        folder = export_bundle(checkpoint, out, ExportOptions(calibration=calibration, **options), progress)
+        made = ExportOptions(calibration=calibration, **options)
+        assert out is not None
+        if published:
+            from export.published.import_model import import_model
+
+            folder = import_model(checkpoint, out, publication, made, progress)
+        else:
+            folder = export_bundle(checkpoint, out, made, progress)
     manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     if "parity" in manifest:
         parity = manifest["parity"]

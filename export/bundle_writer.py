@@ -65,7 +65,7 @@ def export_bundle(
 ) -> Path:
     """Write the bundle ``out`` from a folder (:mod:`train.models.checkpoint`). Raises ExportError."""
     options = options or ExportOptions(parity_timesteps=TIMESTEPS)
-    _resolve(options)  # before anything is loaded
+    resolve(options)  # before anything is loaded
     progress("checkpoint")
     source = replace(open_checkpoint(folder), knowledge=read_knowledge(Path(folder)))
     return export_model(source, out, options, progress)
@@ -97,7 +97,7 @@ def export_model(
     """
     options = options or ExportOptions()
     model, stream_format = source.model, source.stream_format
-    target, precision, vision = _resolve(options)
+    target, precision, vision = resolve(options)
     family = family_of(model)
     if vision not in family.vision_precisions:
         raise ExportError(
@@ -127,6 +127,10 @@ def export_model(
             "precision": precision,
             "protocol": stream_format.to_dict(),
         }
+        if source.licence is not None:
+            manifest["license"] = source.licence
+        if source.origin is not None:
+            manifest["origin"] = dict(source.origin)
         if source.knowledge is not None:
             manifest["knowledge"] = dict(source.knowledge)
         if stream_format.numbers_queries:  # an older runtime would hand numbers out as part of the text
@@ -160,7 +164,7 @@ def export_model(
     return out
 
 
-def _resolve(options: ExportOptions) -> tuple[Target, str, str]:
+def resolve(options: ExportOptions) -> tuple[Target, str, str]:
     """Return target, precision and precision of vision. Raises ExportError for what the target cannot do."""
     target = find_target(options.target)
     precision = options.precision or target.default

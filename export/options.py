@@ -32,6 +32,10 @@ class Source:
     training: Mapping[str, Any] = field(default_factory=dict)
     knowledge: Mapping[str, Any] | None = None
     """What the model knows, as the manifest says it."""
+    origin: Mapping[str, Any] | None = None
+    """Where a published checkpoint comes from, the manifest's section."""
+    licence: str | None = None
+    """Of a published checkpoint; None: what the family says."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ import click
 from edge_runtime.app.commands.check import check
 from edge_runtime.app.commands.help import Commands
 from edge_runtime.app.commands.init import init
+from edge_runtime.app.commands.models import models
 from edge_runtime.app.commands.plugin import plugin
+from edge_runtime.app.commands.pull import pull
 from edge_runtime.app.commands.questions import questions
 from edge_runtime.app.commands.run import run
 from edge_runtime.app.config_file import find_config
@@ -145,6 +147,8 @@ commands.add_command(check)
 commands.add_command(init)
 commands.add_command(plugin)
 commands.add_command(questions)
+commands.add_command(pull)
+commands.add_command(models)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -267,9 +267,11 @@ def check_cameras(video: Video, devices: Sequence[Path] | None = None) -> Iterat
 def check_bundle(
     name: str, threads: int | None = None, backend: str = "auto", spinning: Spinning = "run"
 ) -> Iterator[Finding]:
-    """The model's files are what its manifest says, and a timestep fits into its interval here."""
+    """The model fits the memory, its files are what its manifest says, and a timestep fits its interval."""
     import edge_runtime
+    from edge_runtime.bundle.memory_plan import memory_findings
 
+    yield from memory_findings(name)
     started = time.perf_counter()
     lines: list[str] = []
     try:

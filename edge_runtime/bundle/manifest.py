@@ -8,13 +8,16 @@ only bundles from people you trust.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
+from edge_runtime.bundle.bundle_cache import cached_bundle, cached_names
 from edge_runtime.bundle.knowledge import Knowledge, read_knowledge
+from edge_runtime.bundle.published import CONFIG, is_published
 from edge_runtime.bundle.stream_format import WORD_SETS, StreamFormat
 from edge_runtime.bundle.verification import verify
 from edge_runtime.errors import BundleError
@@ -33,6 +36,7 @@ TOKENIZER = "tokenizer.json"
 SHIPPED = Path(__file__).parents[1] / "bundles"
 
 _T = TypeVar("_T")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -156,9 +160,10 @@ class Bundle:
 
 
 def find_bundle(name_or_folder: str | PathLike[str]) -> Path:
-    """Folder of a shipped bundle's name, or the folder itself. Raises BundleError when it is neither.
+    """Folder of a shipped or pulled bundle's name, or the folder itself. Raises BundleError when it is none.
 
-    A shipped name wins over a folder of the same name; write ``./nano`` for the folder.
+    A shipped name wins over a folder of the same name (write ``./nano`` for the folder), and a folder over a
+    pulled bundle (:mod:`edge_runtime.bundle.bundle_cache`).
     """
     text = str(name_or_folder)
     if max(map(len, text.split("/"))) > 255:
@@ -168,19 +173,31 @@ def find_bundle(name_or_folder: str | PathLike[str]) -> Path:
     folder = Path(text).expanduser()
     if folder.is_dir():
         return folder
+    if (pulled := cached_bundle(text)) is not None:
+        return pulled
     shipped = sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}"))
     known = ", ".join(shipped) if shipped else "none"
     what = "is not a folder" if folder.exists() else "no such folder"
-    raise BundleError(f"bundle {text}: {what} and no bundle of that name is shipped (shipped: {known})")
+    names = cached_names()
+    known += f"; pulled: {', '.join(names)}" if names else ""
+    hint = f"; edge-run pull {text} gets a model from the hub" if _HUB_NAME.fullmatch(text) else ""
+    raise BundleError(f"bundle {text}: {what} and no bundle of that name is shipped (shipped: {known}){hint}")
 
 
 def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
     """Read, check and verify a bundle. Raises BundleError (see :func:`find_bundle` for the argument)."""
+    bundle = read_bundle(name_or_folder)
+    folder = bundle.folder
+    for name, spec in bundle.files.items():
+        verify(folder, name, spec.sha256, spec.size)
+    return bundle
+
+
+def read_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
+    """Read and check the manifest alone; for what is not going to be run. Raises BundleError."""
     folder = find_bundle(name_or_folder)
     bundle = _parse(folder, _read_manifest(folder))
     _check_consistent(bundle)
-    for name, spec in bundle.files.items():
-        verify(folder, name, spec.sha256, spec.size)
     return bundle
 
 
@@ -189,7 +206,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BundleError(f"{path}: missing; a model bundle is the folder that export writes") from None
+        raise BundleError(_no_manifest(folder)) from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -197,6 +214,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BundleError(f"{path}: expected a JSON object, got {type(data).__name__}")
     return data
+
+
+def _no_manifest(folder: Path) -> str:
+    if is_published(folder):
+        return (
+            f"{folder}: a transformers checkpoint, not a bundle; make one with: python -m export {folder} "
+            "--format PRESET --out BUNDLE"
+        )
+    if (folder / CONFIG).is_file():
+        return f"{folder}: a checkpoint, not a bundle; make one with: python -m export {folder} --out BUNDLE"
+    return f"{folder / MANIFEST}: missing; a model bundle is the folder that export writes"
 
 
 def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:

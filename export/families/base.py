@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import onnx
 import torch
 from torch import nn
 
+from edge_runtime.bundle.stream_format import StreamFormat
 from export.decoder.parts import DecoderParts
+from export.errors import ExportError
 from export.validation.reference import Reference
 from train.models.base import StreamModel
 
@@ -52,3 +55,20 @@ class Family(ABC, Generic[ModelT]):
     @abstractmethod
     def reference(self, model: ModelT, backbone: nn.Module, image_id: int) -> Reference:
         """Open a stream in PyTorch, against which a bundle is compared."""
+
+    def cell(self, folder: Path) -> int:
+        """Return of how many pixels the sides of a published model's frame are multiples."""
+        raise ExportError(f"{folder}: models of this family are trained here, not imported")
+
+    def chat_format(self, folder: Path, frame: tuple[int, int]) -> StreamFormat:
+        """Return a published model's own chat format, for frames of this height and width."""
+        raise ExportError(f"{folder}: models of this family are trained here, not imported")
+
+    def open_published(
+        self, folder: Path, frame: tuple[int, int], used_vocab: int
+    ) -> tuple[ModelT, nn.Module]:
+        """Load a published model, and its frozen vision network. ``used_vocab``: tokens of its tokenizer.
+
+        Raises OSError, RuntimeError or ValueError for weights that can't be read.
+        """
+        raise ExportError(f"{folder}: models of this family are trained here, not imported")

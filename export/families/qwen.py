@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
 from torch import nn
 
+from edge_runtime.bundle.published import CONFIG, read_config
+from edge_runtime.bundle.stream_format import StreamFormat
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
 from export.families.base import Family
@@ -15,7 +18,8 @@ from export.families.reference.qwen import QwenBackbone, QwenReference
 from export.validation.reference import Reference
 from export.vision.base import export_vision
 from export.vision.qwen import PIXEL_MEAN, PIXEL_STD, QwenVisionGraph
-from train.models.qwen.model import QwenModel
+from train.models.qwen.model import QwenModel, qwen_stream_format
+from train.models.qwen.published import open_whole
 from train.models.qwen.vision import QwenVision
 
 
@@ -69,6 +73,21 @@ class QwenFamily(Family[QwenModel]):
 
     def reference(self, model: QwenModel, backbone: nn.Module, image_id: int) -> Reference:
         return QwenReference(model, self.decoder_parts(model), backbone, image_id)
+
+    def cell(self, folder: Path) -> int:
+        vision = read_config(folder / CONFIG).get("vision_config", {})
+        return int(vision.get("patch_size", 14)) * int(vision.get("spatial_merge_size", 2))
+
+    def chat_format(self, folder: Path, frame: tuple[int, int]) -> StreamFormat:
+        cell = self.cell(folder)
+        return qwen_stream_format((frame[0] // cell) * (frame[1] // cell))
+
+    def open_published(
+        self, folder: Path, frame: tuple[int, int], used_vocab: int
+    ) -> tuple[QwenModel, nn.Module]:
+        model, tower = open_whole(folder, frame, used_vocab)
+        assert isinstance(model.vision, QwenVision)
+        return model, QwenBackbone(model.vision, tower)
 
 
 def _pair_axes(rotary: Any) -> tuple[int, ...]:

@@ -18,11 +18,16 @@ from train.models.registry import backbone_of
 
 def family_of(model: StreamModel) -> Family[Any]:
     """Return the family of ``model``. Raises ExportError for a family that can't be exported."""
-    path = backbone_of(model.family).exporter
+    return family_named(model.family).for_model(model)
+
+
+def family_named(name: str) -> Family[Any]:
+    """Return the family ``name``. Raises ExportError for a family that can't be exported."""
+    path = backbone_of(name).exporter
     if path is None:
-        raise ExportError(f"family {model.family} cannot be exported: its backbone names no exporter")
+        raise ExportError(f"family {name} cannot be exported: its backbone names no exporter")
     family: Family[Any] = load_object(path)()
-    return family.for_model(model)
+    return family
 
 
 def reference_of(model: StreamModel, backbone: nn.Module) -> Callable[[int], Reference]:

@@ -12,15 +12,22 @@ if TYPE_CHECKING:
     from edge_runtime.engine.stream_model import StreamModel
 
 
-def open_model(config: RunConfig, wake: Callable[[], None], stack: ExitStack) -> StreamModel:
-    """Until ``stack`` ends. ``wake``: called when an endpoint has decided. Raises EdgeError."""
+def open_model(
+    config: RunConfig, wake: Callable[[], None], stack: ExitStack, *, sessions: int
+) -> StreamModel:
+    """Until ``stack`` ends. ``wake``: called when an endpoint has decided. ``sessions``: how many it has at
+    least, for the memory they need. Raises EdgeError, before anything is loaded when memory is short.
+    """
     if config.endpoint:
         from edge_runtime.engine.endpoint.model import EndpointModel
 
         return stack.enter_context(closing(EndpointModel(config.endpoint, wake=wake)))
     import edge_runtime
+    from edge_runtime.bundle.manifest import read_bundle
+    from edge_runtime.bundle.memory_plan import check_memory
 
     runtime = config.runtime
+    check_memory(read_bundle(runtime.bundle), sessions=sessions)
     return edge_runtime.load(
         runtime.bundle, threads=runtime.threads, backend=runtime.backend, spinning=runtime.spinning
     )

@@ -81,7 +81,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         sinks = Sinks([*opened, control.sink, _stdout_sink(spec, console)])
         stack.callback(sinks.close)
         stack.callback(control.close)
-        model = open_model(spec.config, wake.set, stack)
+        model = open_model(spec.config, wake.set, stack, sessions=len(found))
         _warn_of_footage(model, found)
         runners = _runners(spec, found, model, sinks, console)
 

@@ -26,7 +26,7 @@ _LISTS = ("family", "checkpoints", "not_expressible")
 
 @dataclass(frozen=True)
 class Preset:
-    """``family``: the model types that it is for. ``not_expressible``: how the authors' loop differs."""
+    """``family``: the model types that it is for. ``not_expressible``: where the authors' loop differs."""
 
     name: str
     about: str

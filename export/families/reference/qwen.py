@@ -26,9 +26,10 @@ from train.models.qwen.vision import QwenVision, encode
 class QwenBackbone(nn.Module):
     """The frozen tower of transformers, as the feature cache of training runs it."""
 
-    def __init__(self, vision: QwenVision) -> None:
+    def __init__(self, vision: QwenVision, tower: nn.Module | None = None) -> None:
+        """``tower``: in memory already; None: it is read from the file."""
         super().__init__()
-        self.tower = vision.tower()
+        self.tower = vision.tower() if tower is None else tower
         self._processor = vision.processor()
 
     def forward(self, pixels: Tensor) -> Tensor:

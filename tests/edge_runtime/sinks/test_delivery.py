@@ -214,13 +214,14 @@ def test_the_reference_names_every_key(tmp_path, monkeypatch):
         "[[camera]]\nname = 'a'\nsource = 'test:'\n[[camera.ask]]\ntext = 'x'\n"
         "[[camera.zone]]\nname = 'z'\npolygon = [[0, 0], [1, 0], [1, 1]]\n[camera.evidence]\npre = 1\n"
         "[[webhook]]\nname = 'a'\nurl = 'https://h/'\n" + MQTT + COMMAND + FRIGATE
-    )
+        + "[endpoint]\nurl = 'http://127.0.0.1:8080/v1'\nmodel = 'm'\n"
+    )  # fmt: skip
     load_config(tmp_path / "edge-run.toml")
     text = (ROOT / "docs" / "edge-run.toml").read_text()
     parts = re.split(r"^(?:# )?\[\[?([\w.]+)\]\]?", text, flags=re.M)
     shown = dict(zip(parts[1::2], parts[2::2], strict=True))
     cameras = {"camera", "camera.ask", "camera.zone", "camera.evidence"}
-    tables = {"runtime", "web", "evidence", *cameras, "webhook", "mqtt", "command", "frigate"}
+    tables = {"runtime", "endpoint", "web", "evidence", *cameras, "webhook", "mqtt", "command", "frigate"}
     assert set(shown) == tables == {part for part, _ in asked if part}
     keys = {(part, key) for part, key in asked if part and f"{part}.{key}" not in shown}
     missing = {(part, key) for part, key in keys if not re.search(rf"\b{key}\b", shown[part])}

@@ -91,7 +91,7 @@ class QwenVision:
     def tower(self, precision: torch.dtype = torch.float32) -> nn.Module:
         """The tower with its weights; what its mergers would take in is what it gives."""
         config = json.loads(self.config)
-        tower = _without_mergers(AutoModel.from_config(AutoConfig.for_model(**config)))
+        tower = without_mergers(AutoModel.from_config(AutoConfig.for_model(**config)))
         tower.load_state_dict(load_file(self.file), assign=True)
         for parameter in tower.parameters():  # its buffers stay as they are: they must be exact
             parameter.data = parameter.data.to(precision)
@@ -145,7 +145,8 @@ class _Side(nn.Module):
         return x.reshape(x.shape[0] // self.patches, -1)
 
 
-def _without_mergers(tower: Any) -> nn.Module:
+def without_mergers(tower: Any) -> nn.Module:
+    """Put in the place of each merger what lays the patches of a visual token side by side."""
     side = _Side(tower.config.spatial_merge_size**2)
     tower.merger = side
     if hasattr(tower, "deepstack_merger_list"):

@@ -1,0 +1,120 @@
+"""``python -m export MODEL --plan``: what a published model will take, before anything of it is loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from edge_runtime.bundle.hub import fetch_config
+from edge_runtime.bundle.memory_plan import MemoryPlan, activation_bytes, cache_bytes, describe_fit, gigabytes
+from edge_runtime.bundle.published import CONFIG, check_config, is_published, read_config
+from export.published.frame_size import DEFAULT_FRAME, parse_frame
+from export.published.sizes import EXPORT_BYTES_PER_PARAMETER
+
+_TEXT_TOKENS_PER_TURN = 22
+"""Label, chat markers and decision."""
+_TURNS, _SHORTER = 200, 50
+_WEIGHT_BYTES = {"int4": 0.5 + 4 / 32, "int8": 1 + 4 / 32, "fp16": 2.0}
+"""Per weight, with a scale of 4 bytes for each 32."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What config.json says of a model."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    width: int
+    vocab: int
+    text: int
+    """Parameters of the decoder's layers."""
+    vision: int
+    parameters: int
+    """All of them; an output matrix that is the embedding counts once."""
+    frame: tuple[int, int]
+    frame_tokens: int
+
+
+def read_sizes(path: Path, frame: str, where: str) -> Sizes:
+    """Read them from a config.json: the model is built on the meta device. Raises EdgeError."""
+    import torch
+    from transformers import AutoConfig
+
+    from train.models.qwen.model import WHOLE
+
+    family = check_config(read_config(path), where)
+    config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+    with torch.device("meta"):
+        whole = WHOLE[family](config)
+    text, vision = config.text_config, config.vision_config
+    cell = vision.patch_size * vision.spatial_merge_size
+    size = parse_frame(frame).fitted(cell)
+    heads = text.num_attention_heads
+    layers = whole.model.language_model.layers
+    return Sizes(
+        layers=text.num_hidden_layers,
+        kv_heads=text.num_key_value_heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        width=text.hidden_size,
+        vocab=text.vocab_size,
+        text=sum(math.prod(weight.shape) for weight in layers.parameters()),
+        vision=sum(math.prod(weight.shape) for weight in whole.model.visual.parameters()),
+        parameters=sum(math.prod(weight.shape) for weight in whole.parameters()),
+        frame=size,
+        frame_tokens=size[0] * size[1] // cell**2,
+    )
+
+
+def plan_for(sizes: Sizes, precision: str, kv: str = "", turns: int = _TURNS) -> MemoryPlan:
+    """Return the plan of the bundle that an export would write: fp16 for a GPU, the others for a CPU.
+
+    ``kv``: type of the cache, that of the target when empty.
+    """
+    half = precision == "fp16"
+    kv = kv or ("float16" if half else "float32")
+    slots = turns * (sizes.frame_tokens + _TEXT_TOKENS_PER_TURN)
+    weights = (sizes.text + sizes.vocab * sizes.width) * _WEIGHT_BYTES[precision]
+    shape = (sizes.layers, 2, sizes.kv_heads, slots, sizes.head_dim)
+    return MemoryPlan(
+        weights=int(weights + sizes.vision * (2 if half else 4)),
+        embedding=sizes.vocab * sizes.width * 2,
+        cache=cache_bytes(shape, kv),
+        activations=activation_bytes(sizes.width, sizes.vocab, sizes.frame_tokens, sizes.frame),
+    )
+
+
+def table(sizes: Sizes) -> list[str]:
+    """Return one line for each precision and size of cache."""
+    lines = [f"{'weights':<8} {'KV cache':<22} {'weights':>9} {'cache':>9} {'other':>8} {'in all':>9}  fits"]
+    rows = [
+        ("int4", "float32", _TURNS),
+        ("int4", "int8", _TURNS),
+        ("int4", "int8", _SHORTER),
+        ("int8", "int8", _TURNS),
+        ("fp16", "float16", _TURNS),
+    ]
+    for precision, kv, turns in rows:
+        plan = plan_for(sizes, precision, kv, turns)
+        cells = [plan.weights, plan.cache, plan.activations + plan.program, plan.total()]
+        shown = " ".join(f"{gigabytes(size):>{9 if i != 2 else 8}}" for i, size in enumerate(cells))
+        lines.append(f"{precision:<8} {f'{kv}, {turns} turns':<22} {shown}  {describe_fit(plan.fits())}")
+    return lines
+
+
+def print_plan(source: Path, revision: str | None, frame: str | None) -> None:
+    """Print the plan of a folder, or of a repository of which only config.json is fetched."""
+    path = source / CONFIG if is_published(source) else fetch_config(str(source), revision)
+    sizes = read_sizes(path, frame or DEFAULT_FRAME, str(source))
+    height, width = sizes.frame
+    click.echo(
+        f"{source}: {sizes.parameters / 1e9:.2f} B parameters, frame {width}x{height}, "
+        f"{sizes.frame_tokens} visual tokens"
+    )
+    click.echo("\n".join(table(sizes)))
+    click.echo(
+        f"The export itself needs about {gigabytes(sizes.parameters * EXPORT_BYTES_PER_PARAMETER)} of memory."
+    )

@@ -1,0 +1,36 @@
+"""Sizes of a published model, from the headers of its files: nothing of the weights is read."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_runtime.errors import BundleError
+
+EXPORT_BYTES_PER_PARAMETER = 12
+"""Of the machine that exports: PyTorch in fp32, the graph in fp32, and one copy while it is rounded."""
+_LONGEST_HEADER = 100 << 20
+
+
+def tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield name and shape of every tensor. Raises BundleError for a file that is no safetensors."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                (length,) = struct.unpack("<Q", file.read(8))
+                if length > _LONGEST_HEADER:
+                    raise ValueError("its header is too long")
+                header = json.loads(file.read(length))
+        except (OSError, ValueError, struct.error) as error:
+            raise BundleError(f"{path}: no safetensors ({error}); download it again") from error
+        for name, entry in header.items():
+            if name != "__metadata__":
+                yield name, tuple(entry["shape"])
+
+
+def count_parameters(folder: Path) -> int:
+    """Return how many parameters the files hold."""
+    return sum(math.prod(shape) for _, shape in tensors(folder))

@@ -1,0 +1,44 @@
+"""A published Qwen-VL checkpoint as a model in memory, with its weights and its vocabulary as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from train.models.chat_template import plain
+from train.models.qwen.model import WHOLE, QwenConfig, QwenModel
+from train.models.qwen.vision import QwenVision, without_mergers
+
+
+def open_whole(folder: Path, picture: tuple[int, int], used_vocab: int) -> tuple[QwenModel, nn.Module]:
+    """Load the model, and its vision tower without mergers; both in float32, sharing the loaded weights.
+
+    ``picture``: height and width of a frame. ``used_vocab``: tokens of the tokenizer; more rows of the
+    embedding are padding. Raises OSError, RuntimeError or ValueError.
+    """
+    family = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
+    loaded: Any = WHOLE[family].from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    whole, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{len(missing)} tensors are missing, {missing[0]} among them")
+    processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
+    mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    vision_config = plain(whole.model.visual.config)
+    config = QwenConfig(
+        text=plain(whole.model.language_model.config),
+        vision=vision_config,
+        picture=picture,
+        used_vocab=used_vocab,
+        tied=whole.get_output_embeddings().weight is whole.get_input_embeddings().weight,
+    )
+    vision = QwenVision(folder, "", json.dumps(vision_config), picture, mean, std)
+    model = QwenModel(family, config, vision, whole)  # it takes the mergers
+    return model.eval(), without_mergers(whole.model.visual).eval()
