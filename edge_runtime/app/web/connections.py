@@ -21,6 +21,7 @@ REQUEST_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 """A client that reads nothing for so long is dropped."""
 
+
 class BoundedListener(socket.socket):
     """A listening socket that closes what connects beyond :data:`MOST_CONNECTIONS` at once.
 
