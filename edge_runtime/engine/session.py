@@ -71,12 +71,8 @@ class StreamSession:
         self._closed = False
 
         prefix = self._encoder.prefix_ids()
-        self._queries = SessionQueries(
-            self._encoder,
-            self._slots_for_queries(len(prefix)),
-            model.queries_per_session,
-            model.bundle.name,
-        )
+        slots = self._slots_for_queries(len(prefix))
+        self._queries = SessionQueries(self._encoder, slots, model.queries_per_session, model.bundle.name)
         self._vision = model.open_vision()
         self._decoder = model.open_decoder()
         self._decoder.append(prefix, 0)
@@ -124,8 +120,8 @@ class StreamSession:
         ...).
 
         In force from the next timestep pushed. Raises ConfigError for a text that is empty, too long or not
-        Unicode (lone surrogates), for an id in use, and for more queries than the model was trained to watch
-        for: it would miss most events. Where queries are numbered those removed count too.
+        Unicode, for an id in use, and for more queries than the model was trained for, those removed included
+        where queries are numbered.
         """
         with self._lock:
             self._check_open()

@@ -182,9 +182,9 @@ def values(text: str) -> Iterator[dict[str, Any]]:
 def event_like(record: dict[str, Any]) -> Event:
     """The event that a live stream gives in the same situation."""
     make = EventMaker(record["stream"])
-    if record["type"] == "response":
-        values = {field.name: record[field.name] for field in fields(Response)}
-        return make.response(Response(**values))
+    if record["type"] in ("response", "delegation"):
+        values = {field.name: record[field.name] for field in fields(Response) if field.name in record}
+        return make.response(Response(**values, delegation=record["type"] == "delegation"))
     if record["type"] == "stream":
         return make.state(record["state"], record["cause"], 1.0)
     if record["type"] == "query":

@@ -7,6 +7,8 @@ would let a client that dawdles keep its connection for ever (slowloris).
 from __future__ import annotations
 
 import asyncio
+import socket
+import weakref
 from typing import Any
 
 import h11
@@ -18,6 +20,28 @@ REQUEST_TIMEOUT_S = 10.0
 """From the first byte to the last of a request, and from the connection to the first byte."""
 WRITE_TIMEOUT_S = 30.0
 """A client that reads nothing for so long is dropped."""
+
+
+class BoundedListener(socket.socket):
+    """A listening socket that closes what connects beyond :data:`MOST_CONNECTIONS` at once.
+
+    It counts from the first packet on. Uvicorn counts only after the TLS handshake, so clients that never
+    begin one would take every file descriptor of the process.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        """Take ``listener`` over."""
+        super().__init__(fileno=listener.detach())
+        self._accepted: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        if sum(one.fileno() >= 0 for one in self._accepted) >= MOST_CONNECTIONS:
+            connection.close()
+            raise ConnectionAbortedError("too many connections")  # asyncio goes on to the next
+        self._accepted.add(connection)
+        return connection, address
+
 
 _COMING = (h11.IDLE, h11.SEND_BODY)
 """States of a client whose request has not come as a whole."""
@@ -60,10 +84,7 @@ class BoundedProtocol(_WriteTimeout, H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
-        else:
-            self._time_request()
+        self._time_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_request_timer()

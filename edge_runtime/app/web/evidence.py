@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 Kind = Literal["snapshot", "clip"]
 _SUFFIXES: dict[Kind, str] = {"snapshot": ".jpg", "clip": ".mp4"}
@@ -42,15 +43,30 @@ class NoEvidence:
         return None
 
 
+class OpenFileResponse(FileResponse):
+    """Serves a file that is open already: it may be deleted before or while it is sent."""
+
+    def __init__(self, file: BinaryIO, media_type: str) -> None:
+        # What an event shows never changes. `private`: for the browser that asked alone.
+        headers = {"cache-control": "private, max-age=86400"}
+        super().__init__(f"/dev/fd/{file.fileno()}", media_type=media_type, headers=headers)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
 def evidence_router(store: EvidenceStore) -> APIRouter:
     router = APIRouter(prefix="/api/v1/events", tags=["evidence"])
 
     def serve(event_id: str, kind: Kind, media_type: str) -> FileResponse:
-        path = store.find(event_id, kind)
-        if path is None:
-            raise HTTPException(404, f"there is no {kind} of that event")
-        # What an event shows never changes. `private`: for the browser that asked alone.
-        return FileResponse(path, media_type=media_type, headers={"cache-control": "private, max-age=86400"})
+        try:
+            if (path := store.find(event_id, kind)) is None:
+                raise FileNotFoundError
+            return OpenFileResponse(path.open("rb"), media_type)
+        except FileNotFoundError:  # also when retention has deleted it by now
+            raise HTTPException(404, f"there is no {kind} of that event") from None
 
     @router.get("/{event_id}/snapshot.jpg", response_class=FileResponse)
     def snapshot(event_id: str) -> FileResponse:

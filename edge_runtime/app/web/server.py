@@ -16,7 +16,7 @@ from edge_runtime.app.web.access import Access
 from edge_runtime.app.web.application import Site, make_application
 from edge_runtime.app.web.certificate import server_context
 from edge_runtime.app.web.config import WebConfig
-from edge_runtime.app.web.connections import BoundedProtocol, BoundedSocket
+from edge_runtime.app.web.connections import BoundedListener, BoundedProtocol, BoundedSocket
 from edge_runtime.app.web.event_log import EventLog
 from edge_runtime.app.web.evidence import EvidenceStore, NoEvidence
 from edge_runtime.app.web.guard import MOST_HEAD
@@ -125,4 +125,4 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot serve the page at {host_and_port(host, port)}: {reason}; give --web another address"
         ) from err
     listener.setblocking(False)
-    return listener
+    return BoundedListener(listener)

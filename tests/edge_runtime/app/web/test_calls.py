@@ -19,7 +19,7 @@ from PIL import Image
 
 from edge_runtime.app.web.config import WebConfig
 from edge_runtime.app.web.event_log import EventLog
-from edge_runtime.app.web.evidence import EvidenceFolder
+from edge_runtime.app.web.evidence import EvidenceFolder, OpenFileResponse
 from tests.edge_runtime.app.web.served_run import QUESTION, served
 
 QUERIES = "/api/v1/cameras/door/queries"
@@ -224,6 +224,35 @@ def test_evidence_is_served_and_nothing_else(model, tmp_path):
             "%00",
         ):
             assert client.get(f"{base}/{name}/snapshot.jpg").status_code == 404, name
+
+
+class DeletedMeanwhile(EvidenceFolder):
+    """Retention deletes each file right after it was found, or once it was opened."""
+
+    def find(self, event_id, kind):
+        path = super().find(event_id, kind)
+        if path is not None and kind == "snapshot":
+            path.unlink()
+        return path
+
+
+def test_evidence_that_is_deleted_while_it_is_asked_for(model, tmp_path, monkeypatch, logged):
+    id = "01M8PDKMX85ESDCYRDM9B8EEY8"
+    clip, content = tmp_path / f"{id}.mp4", bytes(range(256)) * 4000
+    (tmp_path / f"{id}.jpg").write_bytes(b"a picture")
+    clip.write_bytes(content)
+    call = OpenFileResponse.__call__
+
+    async def delete_and_call(response, *args):
+        clip.unlink()
+        await call(response, *args)
+
+    monkeypatch.setattr(OpenFileResponse, "__call__", delete_and_call)
+    with served(model, evidence=DeletedMeanwhile(tmp_path)) as run, run.client() as client:
+        assert client.get(f"/api/v1/events/{id}/snapshot.jpg").status_code == 404
+        whole = client.get(f"/api/v1/events/{id}/clip.mp4")
+        assert (whole.status_code, whole.content) == (200, content)
+    assert not [line for line in logged if "unexpected" in line]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import subprocess
@@ -289,6 +290,28 @@ def test_connections_beyond_the_most_are_closed_at_once(model, monkeypatch):
         time.sleep(0.3)
         with run.client() as client:
             assert client.get(CAMERAS).status_code == 200
+
+
+def test_who_never_begins_tls_counts_among_the_connections(model, tmp_path, monkeypatch):
+    """No token is needed to connect, so without a bound anybody could take every file descriptor."""
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 5)
+    cert, key = certificate(tmp_path, days=10)
+    with served(model, with_token(tmp_path, tls_certificate=cert, tls_key=key)) as run:
+        held = [socket.create_connection(("127.0.0.1", port(run)), timeout=10) for _ in range(5)]
+        try:
+            time.sleep(0.3)
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(20):
+                refused = socket.create_connection(("127.0.0.1", port(run)), timeout=10)
+                with refused, suppress(ConnectionResetError):
+                    assert refused.recv(1) == b""
+            assert len(os.listdir("/proc/self/fd")) <= before + 2
+        finally:
+            for client in held:
+                client.close()
+        time.sleep(0.3)
+        with httpx.Client(base_url=run.url, verify=ssl.create_default_context(cafile=cert)) as client:
+            assert client.get(CAMERAS, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
 
 @pytest.mark.parametrize(
