@@ -18,4 +18,4 @@ def test_pre_commit_runs_what_make_lint_runs() -> None:
 
 def test_the_notice_names_files_that_are_there() -> None:
     paths = re.findall(r"\b(?:train|edge_runtime)/[\w./]+\w", (ROOT / "NOTICE").read_text())
-    assert len(paths) == 3 and all((ROOT / path).exists() for path in paths)
+    assert len(paths) == 4 and all((ROOT / path).exists() for path in paths)

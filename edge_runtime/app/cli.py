@@ -62,10 +62,15 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="The version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
 )
 def commands() -> None:
-    """Watch a video stream and say something when there is something to say."""
+    """Watch video streams and respond to questions at the right moment."""
 
 
 @commands.command("doctor")
@@ -78,13 +83,13 @@ def commands() -> None:
     "--backend",
     type=click.Choice(NAMES),
     metavar="NAME",
-    help=f"What is to run it: {', '.join(NAMES)}.  [default: the configuration's]",
+    help=f"Backend to examine: {', '.join(NAMES)}.  [default: the configuration's]",
 )
 @click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings.")
 @log_options
 def doctor(bundle: str | None, backend: str | None, config: str | None, as_json: bool) -> int:
-    """What this machine lacks, and how to fix it.
+    """Show what this machine has, what is missing and how to fix it.
 
     The exit code is 1 when something needed is broken.
     """

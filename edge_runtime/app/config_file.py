@@ -112,7 +112,7 @@ def read_config(path: str | os.PathLike[str]) -> tuple[Config, tuple[Finding, ..
         text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin it with a byte order mark
         data = tomllib.loads(text)
     except FileNotFoundError:
-        problem = "there is no such configuration file"
+        problem = "there is no such configuration file; check the path, or write one with edge-run init"
     except OSError as err:
         problem = f"the configuration cannot be read: {err.strerror}"
     except UnicodeDecodeError:
@@ -120,7 +120,7 @@ def read_config(path: str | os.PathLike[str]) -> tuple[Config, tuple[Finding, ..
     except tomllib.TOMLDecodeError as err:
         problem = f"not valid TOML: {err}"
     except RecursionError:
-        problem = "not valid TOML: brackets lie too deep in each other"
+        problem = "not valid TOML: brackets are nested too deeply"
     else:
         return _read(path, text, data)
     return Config(path), (Finding("", "fail", problem, file=path),)

@@ -23,7 +23,7 @@ _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all findings.")
 @log_options
 def check(config: str | None, try_them: bool, as_json: bool) -> int:
-    """What is wrong with edge-run.toml: all of it, with lines.
+    """Check edge-run.toml and list every problem with its line.
 
     \b
     The exit code is that of a run with the first thing that fails:
@@ -67,7 +67,7 @@ def check(config: str | None, try_them: bool, as_json: bool) -> int:
         report = {"ok": not failed, "file": str(path), "findings": [_to_dict(one) for one in findings]}
         click.echo(json.dumps(report, indent=2))
     elif failed and try_them and exit_code(found):
-        console.line(f"{path}: {failed} to fix; nothing was connected to before that")
+        console.line(f"{path}: {failed} to fix; connections are tried once these are fixed")
     else:
         console.line(f"{path}: {f'{failed} to fix' if failed else 'can be run'}")
     return exit_code(findings)

@@ -24,7 +24,7 @@ _SYNONYMS = 5
 @click.option("--json", "as_json", is_flag=True, help="The whole record as one JSON object.")
 @log_options
 def questions(bundle: str | None, config: str | None, as_json: bool) -> int:
-    """What the model recognises, and which questions work."""
+    """Show what the model recognises and which questions work."""
     from edge_runtime.bundle.manifest import load_bundle
 
     loaded = load_bundle(bundle or find_config(config).runtime.bundle)

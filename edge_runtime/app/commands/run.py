@@ -39,9 +39,9 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     multiple=True,
     type=SECONDS,
     metavar="SECONDS",
-    help="When the question is asked; the first --ask-at belongs to the first --ask.  [default: 0]",
+    help="Time at which a question is asked; the first --ask-at belongs to the first --ask.  [default: 0]",
 )
-@click.option("--ask-anyway", is_flag=True, help="Ask also what the model was not trained for.")
+@click.option("--ask-anyway", is_flag=True, help="Ask questions that the model was not trained for, too.")
 @click.option("--bundle", metavar="NAME|FOLDER", help=f"The model.  [default: {DEFAULT_BUNDLE}]")
 @click.option(
     "--endpoint",
@@ -53,16 +53,16 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     "--fps",
     type=Number(min=LEAST_FPS, max=60),
     metavar="NUMBER",
-    help="Decisions a second.  [default: the model's]",
+    help="Decisions per second.  [default: the model's]",
 )
 @click.option(
     "--threshold",
     type=Number(0, 1),
     metavar="SCORE",
-    help="Score from 0 to 1 from which it speaks.  [default: the bundle's]",
+    help="Score, 0 to 1, from which it responds.  [default: the bundle's]",
 )
 @click.option(
-    "--min-gap", type=SECONDS, metavar="SECONDS", help="Least time between two responses.  [default: 0]"
+    "--min-gap", type=SECONDS, metavar="SECONDS", help="Minimum time between two responses.  [default: 0]"
 )
 @click.option(
     "--mask",
@@ -70,15 +70,18 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     multiple=True,
     type=Parsed("polygon", parse_polygon),
     metavar='"X,Y X,Y ..."',
-    help="Black out a polygon, in shares of the frame. May be given again.",
+    help="Black out a polygon; 0 to 1 across the frame. May be given again.",
 )
 @click.option(
-    "--crop", type=Parsed("crop", parse_crop), metavar="LEFT,TOP,WIDTH,HEIGHT", help="Look at a part alone."
+    "--crop",
+    type=Parsed("crop", parse_crop),
+    metavar="LEFT,TOP,WIDTH,HEIGHT",
+    help="Use only this part; 0 to 1.",
 )
 @click.option(
     "--rotate", type=click.Choice([str(turn) for turn in ROTATIONS[1:]]), help="Rotate the frame clockwise."
 )
-@click.option("--transport", type=click.Choice(TRANSPORTS), help="Of an RTSP camera.  [default: tcp]")
+@click.option("--transport", type=click.Choice(TRANSPORTS), help="Transport of RTSP.  [default: tcp]")
 @click.option(
     "--tls-fingerprint",
     type=Parsed("fingerprint", parse_fingerprint),
@@ -97,15 +100,15 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     help="Verify certificates, or accept any.  [default: verify]",
 )
 @click.option("--decoder", metavar="NAME", help="auto, software or a GStreamer decoder.  [default: auto]")
-@click.option("--connect-timeout", type=SOME_SECONDS, metavar="SECONDS", help="To the first frame.")
-@click.option("--stall-timeout", type=SOME_SECONDS, metavar="SECONDS", help="Between two frames.")
+@click.option("--connect-timeout", type=SOME_SECONDS, metavar="SECONDS", help="Time until the first frame.")
+@click.option("--stall-timeout", type=SOME_SECONDS, metavar="SECONDS", help="Longest time between frames.")
 @click.option(
     "--give-up",
     type=SECONDS,
     metavar="SECONDS",
-    help="End when a live source sends no frame for so long; 0: at its first failure.  [default: never]",
+    help="End when a live source sends no frame for this long; 0: at its first failure.  [default: never]",
 )
-@click.option("--duration", type=SOME_SECONDS, metavar="SECONDS", help="Stop after so long.")
+@click.option("--duration", type=SOME_SECONDS, metavar="SECONDS", help="Stop after this time.")
 @click.option(
     "--events", type=click.Path(path_type=Path), metavar="FILE", help="Append the events to this file, too."
 )
@@ -137,11 +140,9 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     "--json",
     "as_json",
     is_flag=True,
-    help="JSON alone: events on stdout, on a terminal too, and the summary on stderr.",
+    help="Write only JSON: events on stdout, also on a terminal, and the summary on stderr.",
 )
-@click.option(
-    "--quiet", is_flag=True, help="No live lines and no summary: responses, warnings and errors alone."
-)
+@click.option("--quiet", is_flag=True, help="Print only responses, warnings and errors.")
 @click.option("--config", metavar="FILE", help="Configuration.  [default: ./edge-run.toml, then the user's]")
 @click.option(
     "--no-reload", is_flag=True, help="Ignore changes of the configuration file; SIGHUP alone counts."

@@ -179,9 +179,9 @@ def _warn_of_footage(model: StreamModel, found: Sequence[_FoundCamera]) -> None:
     real = [one.name for one in found if one.name != SAMPLE and not one.config.source.startswith("test:")]
     if real:
         _log.warning(
-            "%s was trained on generated clips alone: %s Unless %s is one, its responses mean nothing",
+            "%s knows only generated clips (%s); its responses to %s are not reliable",
             model.name,
-            known.domain,
+            known.domain.rstrip("."),
             ", ".join(real),
         )
 

@@ -120,6 +120,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=128)
     except (OSError, UnicodeError) as err:
         reason = getattr(err, "strerror", None) or str(err)
+        reason = reason.partition(" (while")[0]  # Python repeats the address there
         raise SinkError(
             f"cannot serve the page at {host_and_port(host, port)}: {reason}; give --web another address"
         ) from err
