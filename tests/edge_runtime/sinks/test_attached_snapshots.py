@@ -6,11 +6,15 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +25,7 @@ from edge_runtime.sinks.remote import RetryableError
 from edge_runtime.sinks.snapshots import WAIT_S
 from edge_runtime.sinks.webhook import Webhook, WebhookConfig
 
+ROOT = Path(__file__).resolve().parents[3]
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 JPEG = b"\xff\xd8\r\n--picture\x00\r\n\xff\xd9" * 1000
 
@@ -178,3 +183,29 @@ def test_without_evidence_one_line_says_that_nothing_is_attached(tmp_path, logge
         SinkContext(tmp_path)
     ).close()
     assert [line for line in logged if "attach_snapshot has no effect" in line]
+
+
+@pytest.mark.gst
+def test_edge_run_posts_the_snapshots_that_it_keeps(server, tmp_path):
+    pytest.importorskip("gi")
+    (tmp_path / "edge-run.toml").write_text(
+        f'[runtime]\noutbox = "box"\n[evidence]\nfolder = "kept"\nclip = "off"\n'
+        f'[[webhook]]\nname = "alerts"\nurl = "{server.url}"\n'
+        f'secret_env = "KEY"\nevents = ["response"]\nattach_snapshot = true\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_runtime", "sample", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KEY": KEY},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    responses = [event for event in printed if event["type"] == "response"]
+    assert responses and len(server.posts) == len(responses)
+    for post, event in zip(server.posts, responses, strict=True):
+        found = parts(*post)
+        assert json.loads(found["event"]) == event
+        assert found["snapshot"] == (tmp_path / "kept" / event["evidence"]["snapshot"]).read_bytes()
