@@ -43,6 +43,8 @@ class SinkContext:
 
     outbox: Path
     """The folder in which events wait for other machines."""
+    evidence: Path | None = None
+    """The folder of snapshots and clips; None when none are kept."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """``[[mqtt]]``: each event to ``<topic>/<stream>/<type>`` with QoS 1, and a retained availability.
 
 ``<topic>/availability`` is ``online`` while this process is connected, and ``offline`` after it has
-disconnected or, as the last will, after it was lost. The broker's PUBACK is the acknowledgement. Needs
+disconnected or, as the last will, after it was lost. The broker's PUBACK is the acknowledgement. With
+``snapshot`` the JPEG of a response follows it at ``<topic>/<stream>/response/snapshot``, not retained. Needs
 paho-mqtt, the extra ``mqtt``.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 import threading
@@ -15,15 +17,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.config.certificates import check_certificates
 from edge_runtime.config.secret import Secret, forbid_secret, read_secret
 from edge_runtime.config.table import Table
 from edge_runtime.errors import ConfigError, Finding, SinkError
+from edge_runtime.sinks.base import SinkContext
 from edge_runtime.sinks.outbox import OutboxRecord
-from edge_runtime.sinks.remote import RetryableError
+from edge_runtime.sinks.remote import RemoteSink, RetryableError
 from edge_runtime.sinks.remote_config import RemoteConfig, read_common
+from edge_runtime.sinks.snapshots import Snapshots
 from edge_runtime.video.network_url import host_and_port
 
 if TYPE_CHECKING:
@@ -33,6 +38,8 @@ ONLINE, OFFLINE = "online", "offline"
 _FORBIDDEN = re.compile(r"[+#/\s\x00-\x1f\x7f]+")
 _KEEP_ALIVE_S = 30
 _OFFLINE_S = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class MqttConfig(RemoteConfig):
     home_assistant: bool = False
     """Cameras and queries are devices of Home Assistant, which can change the queries."""
     discovery_prefix: str = "homeassistant"
+    snapshot: bool = False
+    """The snapshot of a response is published after it."""
 
     @classmethod
     def read(cls, table: Table, name: str) -> MqttConfig:
@@ -60,6 +69,9 @@ class MqttConfig(RemoteConfig):
         home_assistant = table.flag("home_assistant", False)
         if home_assistant and "response" not in common["types"]:
             table.wrong("home_assistant", "its event entity needs responses; add response to events")
+        snapshot = table.flag("snapshot", False)
+        if snapshot and "response" not in common["types"]:
+            table.wrong("snapshot", "snapshots follow responses; add response to events")
         forbid_secret(table, "password")
         return cls(
             **common,
@@ -71,6 +83,7 @@ class MqttConfig(RemoteConfig):
             password=read_secret(table, "password"),
             home_assistant=home_assistant,
             discovery_prefix=_read_topic(table, "discovery_prefix", "homeassistant"),
+            snapshot=snapshot,
         )
 
     @property
@@ -82,8 +95,16 @@ class MqttConfig(RemoteConfig):
         """The port, or the protocol's default."""
         return self.port or (8883 if self.tls else 1883)
 
-    def transport(self, *, announce: bool = True) -> Mqtt:
-        return Mqtt(self, self.password.read(self.label), announce=announce)
+    def open(self, context: SinkContext) -> RemoteSink:
+        if self.snapshot and context.evidence is None:
+            _log.warning(
+                "%s: snapshot has no effect, as no evidence is kept; give --evidence a folder", self.label
+            )
+        transport = self.transport(evidence=context.evidence)
+        return RemoteSink(self.outbox(context), transport, self.types)
+
+    def transport(self, *, announce: bool = True, evidence: Path | None = None) -> Mqtt:
+        return Mqtt(self, self.password.read(self.label), announce=announce, evidence=evidence)
 
     def check(self, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
         yield from self.password.check("password", environment)
@@ -101,7 +122,7 @@ class MqttConfig(RemoteConfig):
 class Mqtt:
     """One connection to a broker, kept and restored by paho's own thread.
 
-    Without ``announce`` the availability is not published.
+    Without ``announce`` the availability is not published. ``evidence``: the folder that has the snapshots.
 
     Raises SinkError without paho-mqtt and ConfigError when ``ca_file`` is no certificate. With ``tls`` the
     broker's certificate is verified.
@@ -115,6 +136,7 @@ class Mqtt:
         timeout_s: float = 10.0,
         longest_pause_s: float = 60.0,
         announce: bool = True,
+        evidence: Path | None = None,
     ) -> None:
         self.name = f"{config.label} ({config.host})"
         self._topic = config.topic
@@ -122,6 +144,7 @@ class Mqtt:
         self._timeout_s = timeout_s
         self._connected = threading.Event()
         self._problem = "it cannot be reached"
+        self._snapshots = Snapshots(evidence if config.snapshot else None)
         self._under_way: tuple[str, MQTTMessageInfo] | None = None
         self._client = make_client(config, password)
         if announce:
@@ -135,11 +158,11 @@ class Mqtt:
         self._client.loop_start()
 
     def send(self, record: OutboxRecord) -> None:
-        """Publish one event and wait for its PUBACK. Raises RetryableError."""
+        """Publish one event, wait for its PUBACK, and publish its snapshot. Raises RetryableError."""
         self.connect()
+        topic = f"{self._topic}/{topic_level(record.stream)}/{record.type}"
         # paho sends an unacknowledged message again when the connection is back: publish only what is new.
         if self._under_way is None or self._under_way[0] != record.id:
-            topic = f"{self._topic}/{topic_level(record.stream)}/{record.type}"
             self._under_way = (record.id, self._client.publish(topic, record.body, qos=1))
         message = self._under_way[1]
         until = time.monotonic() + self._timeout_s
@@ -149,6 +172,10 @@ class Mqtt:
             with suppress(RuntimeError, ValueError):  # not connected just now, or paho's queue is full
                 message.wait_for_publish(0.2)
         self._under_way = None
+        if (picture := self._snapshots.wait(record)) is not None:
+            # QoS 0: on a message that is too large some brokers disconnect, and paho would repeat it forever.
+            with suppress(ValueError):
+                self._client.publish(f"{topic}/snapshot", picture, qos=0)
 
     def connect(self) -> None:
         """Wait for the connection. Raises RetryableError."""

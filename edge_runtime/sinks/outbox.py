@@ -56,6 +56,8 @@ class OutboxRecord:
     type: str
     body: bytes
     """The event as JSON."""
+    written: float = 0.0
+    """When it came into the outbox, by the wall clock."""
 
 
 class OutboxError(Exception):
@@ -117,7 +119,8 @@ class Outbox:
         """The oldest event whose number is above ``after``; None when there is none. Raises OutboxError."""
         with self._lock:
             row = self._query(
-                "SELECT number, id, stream, type, body FROM event WHERE number > ? ORDER BY number LIMIT 1",
+                "SELECT number, id, stream, type, body, written FROM event "
+                "WHERE number > ? ORDER BY number LIMIT 1",
                 after,
             )
         return OutboxRecord(*row) if row else None

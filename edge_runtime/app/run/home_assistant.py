@@ -14,8 +14,10 @@ import logging
 import math
 import re
 import threading
+import time
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 from edge_runtime.app.run.control import Control, QueryChange, Scores, UnknownCameraError
@@ -33,13 +35,18 @@ from edge_runtime.sinks.home_assistant import (
     query_of,
 )
 from edge_runtime.sinks.mqtt import MqttConfig, make_client, topic_level
+from edge_runtime.sinks.snapshots import WAIT_S, Snapshots, read
 from edge_runtime.video.source import Frame
 
 LOOK_EVERY_S = 10.0
 MOST_CHANGES = 256
 """Topics with something to set that may wait at a time."""
 MOST_PAYLOAD_BYTES = 4096
+MOST_SNAPSHOT_BYTES = 512 << 10
+"""A larger snapshot is made smaller: brokers keep it, and some take no message above 1 MB."""
 
+_LOOK_FOR_SNAPSHOT_S = 0.2
+_SMALLER = (1280, 1280)
 _KEEP_ALIVE_S = 30
 _FLUSH_S = 2.0
 _JPEG_QUALITY = 85
@@ -49,7 +56,8 @@ _log = logging.getLogger(__name__)
 
 
 class HomeAssistant:
-    """Runs until :meth:`close`. ``configured``: cameras whose devices stay although they are not watched now.
+    """Runs until :meth:`close`. ``configured``: cameras whose devices stay although they are not watched now;
+    ``evidence``: the folder that has snapshots of responses.
 
     Raises SinkError and ConfigError as the sink :class:`~edge_runtime.sinks.mqtt.Mqtt` does.
     """
@@ -59,6 +67,7 @@ class HomeAssistant:
         config: MqttConfig,
         control: Control,
         configured: Collection[str] = (),
+        evidence: Path | None = None,
         longest_pause_s: int = 30,
     ) -> None:
         self.name = f"Home Assistant by {config.label} ({config.host})"
@@ -78,6 +87,10 @@ class HomeAssistant:
         self._changes: dict[tuple[str, str, str], str] = {}
         self._responses: dict[str, Event] = {}
         self._frames: dict[str, Frame] = {}
+        """Of responses whose snapshot is not published yet."""
+        self._evidence = Snapshots(evidence)
+        self._awaited: dict[str, tuple[Path | None, float]] = {}
+        """Of the last responses, the evidence snapshot and until when it may appear."""
         self._snapshots: dict[str, bytes] = {}
         self._speaking: set[str] = set()
         self._last: Any = None
@@ -111,9 +124,16 @@ class HomeAssistant:
         camera = event["stream"]
         if event["type"] == "response":
             self._responses[camera] = event
+            self._await_snapshot(camera, event)
             self._speaking.add(camera)
         if event["type"] != "stats":
             self._wake.set()
+
+    def _await_snapshot(self, camera: str, event: Event) -> None:
+        path, until = self._evidence.find(event), time.monotonic() + WAIT_S
+        if camera in self._frames:  # of a response before, which must not be put off again and again
+            until = self._awaited.get(camera, (path, until))[1]
+        self._awaited[camera] = (path, until)
 
     def _on_scores(self, scores: Scores) -> None:
         """The timestep is over, and its frame is the newest: that of the response, if there was one."""
@@ -181,7 +201,8 @@ class HomeAssistant:
     def _run(self) -> None:
         ending = False
         while not ending:
-            self._wake.wait(LOOK_EVERY_S)
+            looking = self._connected and self._frames
+            self._wake.wait(_LOOK_FOR_SNAPSHOT_S if looking else LOOK_EVERY_S)
             self._wake.clear()
             ending = self._ending  # once more after it was set: the last states
             try:
@@ -229,11 +250,24 @@ class HomeAssistant:
                     topics.of_camera(camera.name, "last_response"),
                     json.dumps(last_response(event), ensure_ascii=False),
                 )
-            if (frame := self._frames.pop(camera.name, None)) is not None:
-                self._snapshots[camera.name] = jpeg(frame)
+            self._look_for_snapshot(camera.name)
             if (snapshot := self._snapshots.get(camera.name)) is not None:
                 self._publish(topics.of_camera(camera.name, "snapshot"), snapshot)
         self._remove_devices({camera.name for camera in cameras})
+
+    def _look_for_snapshot(self, camera: str) -> None:
+        """Take the last response's evidence once it is there; its frame when there will be none."""
+        frame = self._frames.pop(camera, None)
+        if frame is None:
+            return
+        path, until = self._awaited.get(camera, (None, 0.0))
+        picture = None if path is None else read(path)
+        if picture is not None:
+            self._snapshots[camera] = small_enough(picture)
+        elif path is None or self._ending or time.monotonic() >= until:
+            self._snapshots[camera] = jpeg(frame)
+        else:
+            self._frames.setdefault(camera, frame)  # later, unless there is a newer one by now
 
     def _publish_device(self, camera: str, queries: list[str]) -> None:
         """The camera's device, after what it had before and has no more was removed from it."""
@@ -264,7 +298,7 @@ class HomeAssistant:
             if camera in found and camera in self._configured:
                 continue
             self._components.pop(camera, None)
-            for kept in (self._responses, self._frames, self._snapshots):
+            for kept in (self._responses, self._frames, self._awaited, self._snapshots):
                 kept.pop(camera, None)
             self._publish(topics.discovery(topics.device(camera)), "")
             for name in ("watching", "last_response", "snapshot"):
@@ -289,7 +323,8 @@ def open_all(config: RunConfig, control: Control) -> ExitStack:
             if not isinstance(sink, MqttConfig) or not sink.home_assistant:
                 continue
             try:
-                stack.callback(HomeAssistant(sink, control, config.configured).close)
+                bridge = HomeAssistant(sink, control, config.configured, config.evidence.folder)
+                stack.callback(bridge.close)
             except EdgeError:
                 if config.needs_sinks:  # otherwise the sink has been left out, with a warning
                     raise
@@ -322,6 +357,21 @@ def jpeg(frame: Frame) -> bytes:
     """The frame as a JPEG file."""
     from PIL import Image
 
+    return _saved(Image.fromarray(frame.image))
+
+
+def small_enough(picture: bytes) -> bytes:
+    """The JPEG, with fewer pixels if it is too large for a retained message."""
+    if len(picture) <= MOST_SNAPSHOT_BYTES:
+        return picture
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture)) as image:
+        image.thumbnail(_SMALLER)
+        return _saved(image)
+
+
+def _saved(image: Any) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(frame.image).save(file, "JPEG", quality=_JPEG_QUALITY)
+    image.save(file, "JPEG", quality=_JPEG_QUALITY)
     return file.getvalue()

@@ -74,7 +74,7 @@ def watch(spec: RunSpec, console: Console) -> int:
         found = _find_cameras(spec.config.cameras)
         address = _listen(spec, stack)  # what it lacks is said before the model is loaded
         # stdout last: when its reader goes away, the file has the event already.
-        context = SinkContext(runtime.outbox)
+        context = SinkContext(runtime.outbox, spec.config.evidence.folder)
         files = [FileConfig(str(runtime.events), runtime.rotation)] if runtime.events else []
         opened = open_sinks(files, context)
         opened += open_sinks(spec.config.sinks, context, needed=spec.config.needs_sinks)

@@ -90,6 +90,7 @@ COMMAND = "[[command]]\nname = 'a'\nrun = ['true']\n"
         (MQTT + "password = 't0ken'\n", 4, "mqtt.password: secrets do not belong"),
         (MQTT + "topic = 'a/#'\n", 4, "mqtt.topic: expected a topic without wildcards"),
         (MQTT + "port = 0\n", 4, "mqtt.port: expected a port"),
+        (MQTT + "events = ['stream']\nsnapshot = true\n", 5, "mqtt.snapshot: snapshots follow responses"),
         ("[runtime]\nmetrics = 'here'\n", 2, "runtime.metrics: expected HOST:PORT"),
     ],
 )
