@@ -72,7 +72,7 @@ def _progress() -> Callable[[str], None]:
     "--frame",
     metavar="W:H@SIDE|WxH",
     help="Frame of a published model: the camera's aspect and the shorter side, or pixels.  "
-    "[default: 16:9@224]",
+    "[default: 16:9@224, or the one size that the model sees]",
 )
 @click.option("--revision", help="Branch, tag or commit of a model of the hub.")
 @click.option("--origin", metavar="OWNER/NAME@COMMIT", help="Where a folder comes from, for the manifest.")

@@ -154,7 +154,11 @@ def export_model(
         if timesteps := options.parity_timesteps:
             progress(f"parity over {timesteps} timesteps")
             parity = measure_parity(
-                work, reference_of(model, backbone), timesteps=timesteps, steps=options.parity_steps
+                work,
+                reference_of(model, backbone),
+                timesteps=timesteps,
+                steps=options.parity_steps,
+                window_turns=window_for(timesteps, stream_format),
             )
             check_parity(parity, "int8" if options.kv == "int8" and precision == "fp32" else precision)
             write_manifest(work, manifest | {"parity": parity})
@@ -172,6 +176,11 @@ def resolve(options: ExportOptions) -> tuple[Target, str, str]:
     target.check_kv(options.kv)
     target.check_block_size(options.block_size, precision)
     return target, precision, target.vision(precision, options.vision_precision)
+
+
+def window_for(timesteps: int, stream_format: StreamFormat) -> int | None:
+    """Return the turns of a window that so short a stream fills and evicts from; None for the model's own."""
+    return max(timesteps // 2, 1) if timesteps <= stream_format.window_turns else None
 
 
 def rows_for(encoder: TurnEncoder) -> int:

@@ -17,8 +17,12 @@ CONFIG = "config.json"
 ARCHITECTURES = {
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "qwen3_vl": "Qwen3VLForConditionalGeneration",
+    "smolvlm": "SmolVLMForConditionalGeneration",
 }
 """What can be imported: ``model_type`` of config.json, and the class that its weights belong to."""
+DEFAULT_FRAME = "16:9@224"
+_ONE_SIZE = ("smolvlm",)
+"""Families whose vision tower sees one square size."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _RESEARCH_ONLY = ("qwen-research", "research", "non-commercial", "cc-by-nc")
@@ -31,6 +35,7 @@ _TEXTS = (
     "special_tokens_map.json",
     "preprocessor_config.json",
     "processor_config.json",
+    "video_preprocessor_config.json",
 )
 _LICENCES = ("readme.md", "license", "license.md", "license.txt", "notice")
 
@@ -83,6 +88,20 @@ def check_config(config: Mapping[str, Any], where: str) -> str:
             f"Models that can be imported: {known}"
         )
     raise BundleError(f"{where}: {what}, which cannot be imported; expected one of {known}")
+
+
+def default_frame(config: Mapping[str, Any]) -> str:
+    """Return the frame of a model for which none is given: the one size that it sees, if there is one.
+
+    Raises BundleError for a config.json without that size.
+    """
+    if config.get("model_type") not in _ONE_SIZE:
+        return DEFAULT_FRAME
+    vision = config.get("vision_config")
+    size = vision.get("image_size") if isinstance(vision, Mapping) else None
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise BundleError(f"{CONFIG}: vision_config.image_size is {size}, expected pixels; download it again")
+    return f"{size}x{size}"
 
 
 def wanted_files(names: Iterable[str], where: str) -> list[str]:

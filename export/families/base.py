@@ -60,8 +60,18 @@ class Family(ABC, Generic[ModelT]):
         """Return of how many pixels the sides of a published model's frame are multiples."""
         raise ExportError(f"{folder}: models of this family are trained here, not imported")
 
+    def published_frame_tokens(self, folder: Path, frame: tuple[int, int]) -> int:
+        """Return the visual tokens of a published model's frame of this height and width, by its config.json.
+
+        Raises ExportError when the model cannot see such frames.
+        """
+        raise ExportError(f"{folder}: models of this family are trained here, not imported")
+
     def chat_format(self, folder: Path, frame: tuple[int, int]) -> StreamFormat:
-        """Return a published model's own chat format, for frames of this height and width."""
+        """Return a published model's own chat format, for frames of this height and width.
+
+        Raises ExportError when its files do not fit together.
+        """
         raise ExportError(f"{folder}: models of this family are trained here, not imported")
 
     def open_published(

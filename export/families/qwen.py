@@ -78,9 +78,12 @@ class QwenFamily(Family[QwenModel]):
         vision = read_config(folder / CONFIG).get("vision_config", {})
         return int(vision.get("patch_size", 14)) * int(vision.get("spatial_merge_size", 2))
 
-    def chat_format(self, folder: Path, frame: tuple[int, int]) -> StreamFormat:
+    def published_frame_tokens(self, folder: Path, frame: tuple[int, int]) -> int:
         cell = self.cell(folder)
-        return qwen_stream_format((frame[0] // cell) * (frame[1] // cell))
+        return (frame[0] // cell) * (frame[1] // cell)
+
+    def chat_format(self, folder: Path, frame: tuple[int, int]) -> StreamFormat:
+        return qwen_stream_format(self.published_frame_tokens(folder, frame))
 
     def open_published(
         self, folder: Path, frame: tuple[int, int], used_vocab: int

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from export.errors import ExportError
 
-DEFAULT_FRAME = "16:9@224"
 _ASPECT = re.compile(r"(\d{1,3}):(\d{1,3})@(\d{2,5})")
 _EXACT = re.compile(r"(\d{2,5})x(\d{2,5})")
 

@@ -9,11 +9,11 @@ from typing import Any
 from edge_runtime.bundle.hub import HUB_NAME, fetch
 from edge_runtime.bundle.memory_plan import free_memory, gigabytes
 from edge_runtime.bundle.presets import preset_names
-from edge_runtime.bundle.published import is_published
+from edge_runtime.bundle.published import CONFIG, default_frame, is_published, read_config
 from export.bundle_writer import Progress, export_model, resolve
 from export.errors import ExportError
 from export.options import ExportOptions
-from export.published.frame_size import DEFAULT_FRAME, parse_frame
+from export.published.frame_size import parse_frame
 from export.published.open_published import Publication, open_published
 from export.published.sizes import EXPORT_BYTES_PER_PARAMETER, count_parameters
 
@@ -36,9 +36,10 @@ def import_model(
             "file; see docs/models.md"
         )
     resolve(options)
-    frame = asked["frame"] or DEFAULT_FRAME
-    parse_frame(frame)
+    if asked["frame"] is not None:
+        parse_frame(asked["frame"])  # before anything is downloaded
     folder, origin, licence = locate(source, asked["revision"], progress)
+    frame = asked["frame"] or default_frame(read_config(folder / CONFIG))
     published = Publication(
         folder, asked["stream_format"], frame, asked["origin"] or origin, asked["licence"] or licence
     )

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from edge_runtime.bundle.published import CONFIG, check_config, read_config, read_licence, wanted_files
@@ -44,10 +45,10 @@ def open_published(published: Publication) -> Source:
     check_tokens(tokenizer, stream_format, published)
     try:
         model, backbone = family.open_published(folder, picture, tokenizer.get_vocab_size())
-    except (OSError, ValueError, RuntimeError) as error:  # what transformers raises for damaged weights
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # of damaged weights
         raise ExportError(
             f"{where}: its weights cannot be read ({first_line(error)}); download it again"
-        ) from (error)
+        ) from error
     licence = published.licence or read_licence(folder)
     return Source(
         model,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edge_runtime.bundle.hub import fetch_config
 from edge_runtime.bundle.memory_plan import MemoryPlan, activation_bytes, cache_bytes, describe_fit, gigabytes
-from edge_runtime.bundle.published import CONFIG, check_config, is_published, read_config
-from export.published.frame_size import DEFAULT_FRAME, parse_frame
+from edge_runtime.bundle.presets import load_preset, preset_names
+from edge_runtime.bundle.published import CONFIG, check_config, default_frame, is_published, read_config
+from export.published.frame_size import parse_frame
 from export.published.sizes import EXPORT_BYTES_PER_PARAMETER
 
 _TEXT_TOKENS_PER_TURN = 22
@@ -37,36 +39,48 @@ class Sizes:
     """All of them; an output matrix that is the embedding counts once."""
     frame: tuple[int, int]
     frame_tokens: int
+    turns: int = _TURNS
+    """Turns of the longest window among the presets of its family."""
 
 
 def read_sizes(path: Path, frame: str, where: str) -> Sizes:
     """Read them from a config.json: the model is built on the meta device. Raises EdgeError."""
     import torch
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from train.models.qwen.model import WHOLE
+    from export.families.registry import family_named
 
-    family = check_config(read_config(path), where)
+    family_name = check_config(read_config(path), where)
+    family = family_named(family_name)
+    size = parse_frame(frame).fitted(family.cell(path.parent))
     config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     with torch.device("meta"):
-        whole = WHOLE[family](config)
-    text, vision = config.text_config, config.vision_config
-    cell = vision.patch_size * vision.spatial_merge_size
-    size = parse_frame(frame).fitted(cell)
+        whole = AutoModelForImageTextToText.from_config(config)
+    text, inside = config.text_config, whole.model
     heads = text.num_attention_heads
-    layers = whole.model.language_model.layers
+    decoder = inside.text_model if hasattr(inside, "text_model") else inside.language_model
     return Sizes(
         layers=text.num_hidden_layers,
         kv_heads=text.num_key_value_heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
         width=text.hidden_size,
         vocab=text.vocab_size,
-        text=sum(math.prod(weight.shape) for weight in layers.parameters()),
-        vision=sum(math.prod(weight.shape) for weight in whole.model.visual.parameters()),
-        parameters=sum(math.prod(weight.shape) for weight in whole.parameters()),
+        text=_count(decoder.layers),
+        vision=_count(inside) - _count(decoder),
+        parameters=_count(whole),
         frame=size,
-        frame_tokens=size[0] * size[1] // cell**2,
+        frame_tokens=family.published_frame_tokens(path.parent, size),
+        turns=_longest_window(family_name),
     )
+
+
+def _count(module: Any) -> int:
+    return sum(math.prod(weight.shape) for weight in module.parameters())
+
+
+def _longest_window(family: str) -> int:
+    presets = [load_preset(name) for name in preset_names()]
+    return max(one.stream_format.window_turns for one in presets if family in one.family)
 
 
 def plan_for(sizes: Sizes, precision: str, kv: str = "", turns: int = _TURNS) -> MemoryPlan:
@@ -91,11 +105,11 @@ def table(sizes: Sizes) -> list[str]:
     """Return one line for each precision and size of cache."""
     lines = [f"{'weights':<8} {'KV cache':<22} {'weights':>9} {'cache':>9} {'other':>8} {'in all':>9}  fits"]
     rows = [
-        ("int4", "float32", _TURNS),
-        ("int4", "int8", _TURNS),
+        ("int4", "float32", sizes.turns),
+        ("int4", "int8", sizes.turns),
         ("int4", "int8", _SHORTER),
-        ("int8", "int8", _TURNS),
-        ("fp16", "float16", _TURNS),
+        ("int8", "int8", sizes.turns),
+        ("fp16", "float16", sizes.turns),
     ]
     for precision, kv, turns in rows:
         plan = plan_for(sizes, precision, kv, turns)
@@ -108,7 +122,7 @@ def table(sizes: Sizes) -> list[str]:
 def print_plan(source: Path, revision: str | None, frame: str | None) -> None:
     """Print the plan of a folder, or of a repository of which only config.json is fetched."""
     path = source / CONFIG if is_published(source) else fetch_config(str(source), revision)
-    sizes = read_sizes(path, frame or DEFAULT_FRAME, str(source))
+    sizes = read_sizes(path, frame or default_frame(read_config(path)), str(source))
     height, width = sizes.frame
     click.echo(
         f"{source}: {sizes.parameters / 1e9:.2f} B parameters, frame {width}x{height}, "

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,7 @@ def measure_parity(
     response_every: int = 9,
     threads: int = 1,
     backend: str = "cpu",
+    window_turns: int | None = None,
 ) -> dict[str, Any]:
     """Stream ``timesteps`` through the bundle in ``folder`` and through the model it came from.
 
@@ -166,9 +167,14 @@ def measure_parity(
     too, the others do as they decide.
     ``backend``: as of :func:`edge_runtime.load`; the CPU runs every lowering.
     ``threads``: for each of the two; chunks are so small that more of them mostly wait for each other.
+    ``window_turns``: fewer than the bundle's, so that a short stream evicts too.
     Returns what :meth:`Comparison.result` says. Raises ExportError when nothing is evicted or frames run out.
     """
     watched = _WatchedModel(Path(folder), open_reference, threads, backend)
+    if window_turns is not None:
+        watched.stream_format = replace(
+            watched.stream_format, window_turns=window_turns, evict_turns=max(window_turns // 4, 1)
+        )
     stream_format = watched.stream_format
     source = iter(steps) if steps is not None else story_stream(stream_format.fps)
     in_force = max(2, stream_format.queries_per_session)

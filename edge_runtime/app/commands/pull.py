@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -23,7 +23,7 @@ class Import:
     """How a download becomes a bundle; None for the usual choice of ``python -m export``."""
 
     stream_format: str
-    frame: str
+    frame: str | None
     precision: str | None
     target: str
     kv: str | None
@@ -54,10 +54,9 @@ class Import:
 )
 @click.option(
     "--frame",
-    default="16:9@224",
     metavar="W:H@SIDE",
-    show_default=True,
-    help="The camera's aspect, and pixels of the frame's shorter side.",
+    help="The camera's aspect, and pixels of the frame's shorter side.  "
+    "[default: 16:9@224, or the one size that the model sees]",
 )
 @click.option(
     "--precision", metavar="P", help="Of the weights: int8, int4, fp16 ...  [default: the target's]"
@@ -77,7 +76,7 @@ def pull(name: str, revision: str | None, bundle: str | None, **options: object)
     """
     from edge_runtime.bundle.bundle_cache import models_folder
     from edge_runtime.bundle.hub import fetch
-    from edge_runtime.bundle.published import is_research_only
+    from edge_runtime.bundle.published import CONFIG, default_frame, is_research_only, read_config
 
     how = Import(**options)  # type: ignore[arg-type]
     called = bundle or name.rpartition("/")[2]
@@ -86,6 +85,8 @@ def pull(name: str, revision: str | None, bundle: str | None, **options: object)
     fetched = fetch(name, revision, lambda line: click.echo(line, err=True))
     if fetched.licence is not None and is_research_only(fetched.licence):
         click.echo(f"{name}: its licence is {fetched.licence}: not for commercial use", err=True)
+    if how.frame is None:
+        how = replace(how, frame=default_frame(read_config(fetched.folder / CONFIG)))
     folder = models_folder() / called
     if is_made(folder, fetched.origin, how):
         click.echo(f"{name}: already there, nothing to do", err=True)

@@ -18,11 +18,11 @@ from train.models.smolvlm.vision import SiglipVision
 
 
 class SmolVLMBackbone(nn.Module):
-    """The frozen tower of transformers, in fp32."""
+    """The frozen tower of transformers, in fp32. ``tower``: when it is loaded already."""
 
-    def __init__(self, vision: SiglipVision) -> None:
+    def __init__(self, vision: SiglipVision, tower: nn.Module | None = None) -> None:
         super().__init__()
-        self.tower, self._vision = vision.tower(), vision
+        self.tower, self._vision = vision.tower() if tower is None else tower, vision
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``pixels`` [N, 3, H, W], 0 to 1 -> features [N, V, s^2 x C]."""

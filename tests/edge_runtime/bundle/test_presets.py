@@ -11,7 +11,7 @@ from edge_runtime.errors import ConfigError
 
 
 def test_the_presets_can_all_be_read():
-    assert preset_names() == ["aura", "joyai", "mmduet2", "onestreamer", "prompted", "streampro"]
+    assert preset_names() == ["aura", "joyai", "mmduet2", "onestreamer", "prompted", "smolvlm", "streampro"]
     for name in preset_names():
         preset = load_preset(name)
         assert preset.name == name and preset.stream_format.system_prompt and preset.licence

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.bundle.published import default_frame
 from edge_runtime.bundle.stream_format import StreamFormat
+from edge_runtime.errors import BundleError
 from export.errors import ExportError
 from export.published.frame_size import parse_frame
 from export.published.stream_formats import read_stream_format
@@ -67,3 +69,11 @@ def test_a_file_with_a_mistake_is_named(tmp_path: Path, facts: str, said: str) -
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(ExportError, match="--format joy: neither a preset"):
         read_stream_format("joy", StreamFormat())
+
+
+def test_a_tower_of_one_size_chooses_the_frame() -> None:
+    assert default_frame({"model_type": "qwen3_vl", "vision_config": {"image_size": 64}}) == "16:9@224"
+    assert default_frame({"model_type": "smolvlm", "vision_config": {"image_size": 512}}) == "512x512"
+    for vision in (None, {}, {"image_size": [512, 512]}):
+        with pytest.raises(BundleError, match=r"vision_config\.image_size is .*, expected pixels"):
+            default_frame({"model_type": "smolvlm", "vision_config": vision})

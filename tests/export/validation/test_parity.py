@@ -8,6 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
+from edge_runtime.bundle.stream_format import StreamFormat  # noqa: E402
+from export.bundle_writer import window_for  # noqa: E402
 from export.errors import ExportError  # noqa: E402
 from export.families.registry import reference_of  # noqa: E402
 from export.validation.parity import Comparison, measure_parity  # noqa: E402
@@ -64,3 +66,13 @@ def test_the_stream_is_the_same_every_time_and_asks_in_every_story():
     assert all(np.array_equal(a.frame, b.frame) for a, b in zip(first, again, strict=True))
     assert first[0].frame.shape == (224, 224, 3) and first[0].frame.dtype == np.uint8
     assert len({step.query for step in first if step.query}) >= 2
+
+
+def test_a_short_stream_evicts_from_a_shorter_window(tiny_bundle, tiny_model):
+    opened = reference_of(tiny_model.model, tiny_model.backbone)
+    result = measure_parity(tiny_bundle, opened, timesteps=8, window_turns=4)
+    assert (result["timesteps"], result["decision_agreement"]) == (8, 1.0)
+    assert result["evictions"] >= 2
+    assert window_for(16, StreamFormat(window_turns=64)) == 8
+    assert window_for(64, StreamFormat(window_turns=64)) == 32
+    assert window_for(65, StreamFormat(window_turns=64)) is None

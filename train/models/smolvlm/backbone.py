@@ -55,7 +55,7 @@ def make_smolvlm(out: Path, source: str) -> None:
             raise BackboneError(f"{source}: is of type {config.model_type}, expected {FAMILY} (SmolVLM2)")
         frames = read_frames(source, config.vision_config.image_size)
         tokenizer = AutoTokenizer.from_pretrained(source).backend_tokenizer
-        stream_format = _format_for(source, tokenizer, config)
+        stream_format = checked_format(source, tokenizer, config)
         whole = SmolVLMForConditionalGeneration.from_pretrained(
             source, dtype=torch.float32, use_safetensors=True
         )
@@ -129,7 +129,7 @@ def _json_of(source: str, name: str) -> dict[str, Any] | None:
     return found
 
 
-def _format_for(source: str, tokenizer: Any, config: Any) -> Any:
+def checked_format(source: str, tokenizer: Any, config: Any) -> Any:
     """Return the stream format, checked against the tokenizer. Raises BackboneError."""
     vision = config.vision_config
     side = vision.image_size // vision.patch_size // config.scale_factor

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, arange, nn
 from transformers import Cache, LlamaConfig, LlamaModel, PreTrainedModel
 
+from edge_runtime.bundle.presets import load_preset
 from edge_runtime.bundle.stream_format import StreamFormat
 from train.models.base import UNUSED, StreamModel, Visual
 from train.models.cache_argument import CACHE_ARGUMENT
@@ -22,11 +23,6 @@ from train.models.chat_template import plain
 from train.models.vision import FrozenVision
 
 FAMILY = "smolvlm"
-IMAGE_TOKEN, END = "<image>", "<end_of_utterance>"
-SYSTEM_PROMPT = (
-    "You watch a video, one frame per message. After each frame answer No while nothing that the user asked "
-    "for has happened. Once it has happened, answer Yes and describe it in one short sentence."
-)
 
 
 @dataclass(frozen=True)
@@ -66,23 +62,7 @@ def smolvlm_stream_format(frame_tokens: int) -> StreamFormat:
     " No" and " Yes" are single tokens of the published vocabulary. A window of 64 turns stays within the
     8,192 positions that the decoder was trained on.
     """
-    user = "\nUser: {}" + END
-    frame = "Frame at {end} s:<fake_token_around_image><global-img>{image}<fake_token_around_image>"
-    return StreamFormat(
-        system_prompt=SYSTEM_PROMPT,
-        frame_tokens=frame_tokens,
-        window_turns=64,
-        evict_turns=8,
-        max_response_tokens=48,
-        prefix_template="<|im_start|>System: {system}" + END,
-        query_template=user.format("{text}"),
-        turn_template=user.format(frame) + "\nAssistant:",
-        silence=" No",
-        response=" Yes",
-        silence_end=END,
-        response_end=END,
-        image_token=IMAGE_TOKEN,
-    )
+    return load_preset("smolvlm").with_prompt(None, frame_tokens)
 
 
 class SmolVLM(StreamModel):

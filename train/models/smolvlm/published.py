@@ -1,0 +1,57 @@
+"""A published SmolVLM2 as a model in memory, with its weights and its vocabulary as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer
+from transformers.models.smolvlm.modeling_smolvlm import SmolVLMForConditionalGeneration
+
+from edge_runtime.bundle.stream_format import StreamFormat
+from train.models.chat_template import plain
+from train.models.smolvlm.backbone import checked_format, read_frames
+from train.models.smolvlm.model import SmolVLM, SmolVLMConfig, take_apart
+from train.models.smolvlm.vision import SiglipVision
+
+
+def published_frame_tokens(folder: Path) -> int:
+    """Return the visual tokens per frame, from config.json alone. Raises ValueError for odd sizes."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    sizes = SmolVLMConfig({}, plain(config.vision_config), config.scale_factor, used_vocab=0, tied=False)
+    return sizes.frame_tokens
+
+
+def published_format(folder: Path) -> StreamFormat:
+    """Return the chat format of the model in ``folder``, before its weights are read.
+
+    Raises BackboneError when its processor, tokenizer and config.json do not fit together.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    read_frames(str(folder), config.vision_config.image_size)
+    return checked_format(str(folder), _tokenizer(folder), config)
+
+
+def open_whole(folder: Path) -> tuple[SmolVLM, nn.Module]:
+    """Load the model and its vision tower; both in float32, sharing the loaded weights.
+
+    Raises OSError, RuntimeError or ValueError.
+    """
+    loaded: Any = SmolVLMForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    whole, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{len(missing)} tensors are missing, {missing[0]} among them")
+    tower = whole.model.vision_model
+    frames = read_frames(str(folder), tower.config.image_size)
+    config = json.dumps(plain(tower.config))
+    vision = SiglipVision(folder, "", config, whole.config.scale_factor, frames.mean, frames.std)
+    return take_apart(whole, _tokenizer(folder), vision).eval(), tower.eval()
+
+
+def _tokenizer(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False).backend_tokenizer
