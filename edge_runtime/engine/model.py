@@ -33,6 +33,9 @@ class Model:
     Arguments as of :func:`edge_runtime.load`. Raises BundleError, BackendError or ConfigError.
     """
 
+    _zone_names = ZoneNames(())
+    _zones: NDArray[np.float32] | None = None
+
     def __init__(
         self,
         name_or_folder: str | PathLike[str],
@@ -46,8 +49,6 @@ class Model:
         self.stream_format = self.bundle.stream_format
         self.tokenizer = Tokenizer(self.bundle.path(TOKENIZER))
         self.embedding = _load_embedding(self.bundle)
-        self._zone_names = ZoneNames(())
-        self._zones: NDArray[np.float32] | None = None
         try:
             self.encoder = ZoneEncoder(self.stream_format, self.tokenizer.encode, self._zone_names)
         except ValueError as error:

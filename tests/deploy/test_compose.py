@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.app.config_file import load_config
-from edge_runtime.observability.metrics import MetricsServer, StreamMetrics, render
+from edge_runtime.observability.metrics import MetricsPages, MetricsServer, StreamMetrics, render
 from edge_runtime.observability.telemetry import Telemetry
 from edge_runtime.sinks.mqtt import MqttConfig
 from tests.edge_runtime.mosquitto import MOSQUITTO
@@ -196,7 +196,7 @@ def test_prometheus_takes_every_expression_and_finds_data(tmp_path):
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed")
     port = free_port()
-    with closing(MetricsServer("127.0.0.1", 0, watched(), [Hook()])) as server:
+    with closing(MetricsServer("127.0.0.1", 0, MetricsPages(watched(), [Hook()]))) as server:
         text = (FOLDER / "prometheus.yml").read_text().replace("edge-run:9464", server.address)
         (tmp_path / "prometheus.yml").write_text(text.replace("15s", "1s"))
         prometheus = subprocess.Popen(

@@ -14,6 +14,7 @@ from train.config.errors import RecipeError
 from train.data.dataset import Source
 from train.data.features import ClipFeatures, FeatureCache
 from train.models.checkpoint import load_checkpoint
+from train.models.chunked_attention import CHUNKED_CAUSAL
 from train.models.compact.model import CompactConfig, CompactModel
 from train.models.tokenizer import train_tokenizer
 from train.pretrain.frame_captioning import (
@@ -161,4 +162,4 @@ def test_both_halves_learn(tmp_path):
     settings = FrameCaptioningSettings(steps=120, names_first=70, batch_size=16)
     said = train_frame_captioning(model, tokenizer, StreamFormat(), clips, cache, settings, lines.append)
     assert said["names"] > 0.3 and set(said) >= {"names", "events", "subjects"} and len(lines) == 2
-    assert model.decoder.config._attn_implementation == "sdpa"
+    assert model.decoder.config._attn_implementation == CHUNKED_CAUSAL

@@ -14,8 +14,8 @@ import termios
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.metric import progress
 from benchmarks.metric.progress import Progress
-from train import progress
 from train.sft.run import run_sft
 
 ROOT = Path(__file__).parents[3]

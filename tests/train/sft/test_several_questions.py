@@ -64,7 +64,7 @@ def test_checkpoint_and_figures_know_the_mode(recipe, tmp_path):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)[str(tmp_path / "a.jsonl")]["0"]
     assert found["queries_per_session"] == 2 and found["apart"]["questions"] == found["questions"] == 16
-    table = CliRunner().invoke(main, [*arguments, "--questions", "4"]).output
+    table = CliRunner().invoke(main, [*arguments, "--questions", "4", "--bootstrap", "0"]).output
     assert "questions a session" in table and "4 questions" in table
 
 

@@ -111,7 +111,9 @@ def _write_block(config: GenerateConfig, start: int) -> list[dict[str, Any]]:
         records += _records(name, facts, questions)
         if config.split == "train":
             records += _records(f"{name}/captions", facts, [captions(facts)], name)
-            _save(labels_beside(config.out / "clips" / f"{name}.npy"), event_labels(facts))
+            labels = labels_beside(config.out / "clips" / f"{name}.npy")
+            if not labels.exists():
+                _save(labels, event_labels(facts))
         path = config.out / "clips" / f"{name}.npy"
         if not _is_whole(path):
             times = np.arange(1, int(scene.duration * config.fps) + 1) / config.fps
