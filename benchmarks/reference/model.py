@@ -77,8 +77,12 @@ class _Vision:
         self._checkpoint = checkpoint
 
     def run(
-        self, pixels: NDArray[np.float32], previous: NDArray[np.float32] | None
+        self,
+        pixels: NDArray[np.float32],
+        previous: NDArray[np.float32] | None,
+        zones: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """``zones``: not read; a reference is of a checkpoint whose vision has none."""
         before = None if previous is None else torch.from_numpy(previous)
         try:
             with torch.inference_mode():
