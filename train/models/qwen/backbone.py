@@ -21,8 +21,9 @@ from edge_runtime.errors import first_line
 from train.models.chat_template import plain
 from train.models.checkpoint import save_checkpoint
 from train.models.qwen.model import WHOLE, QwenConfig, QwenModel, qwen_stream_format, take_apart
-from train.models.qwen.vision import TOWER, QwenVision, tower_weights
+from train.models.qwen.vision import QwenVision, tower_weights
 from train.models.registry import OUT, Backbone, BackboneError, known_fields
+from train.models.tower_file import TOWER
 
 
 def build(config: dict[str, Any], folder: Path) -> QwenModel:
@@ -85,7 +86,7 @@ def save_tower(
     path = folder / TOWER
     save_file(tower_weights(whole.model.visual), path, metadata={"format": "pt"})
     config = json.dumps(plain(whole.model.visual.config))
-    return QwenVision(path, file_sha256(path), config, picture, mean, std)
+    return QwenVision(path, file_sha256(path), config, mean, std, picture)
 
 
 BACKBONE = Backbone(tuple(WHOLE), build, init_qwen, "export.families.qwen:QwenFamily")

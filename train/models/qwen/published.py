@@ -39,6 +39,6 @@ def open_whole(folder: Path, picture: tuple[int, int], used_vocab: int) -> tuple
         used_vocab=used_vocab,
         tied=whole.get_output_embeddings().weight is whole.get_input_embeddings().weight,
     )
-    vision = QwenVision(folder, "", json.dumps(vision_config), picture, mean, std)
+    vision = QwenVision(folder, "", json.dumps(vision_config), mean, std, picture)
     model = QwenModel(family, config, vision, whole)  # it takes the mergers
     return model.eval(), without_mergers(whole.model.visual).eval()

@@ -23,69 +23,32 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from edge_runtime.bundle.verification import file_sha256
+from train.models.tower_file import TowerFile
 from train.models.vision import Encode
 
-TOWER = "vision.safetensors"
 _VERSION = 1
 
 
 @dataclass(frozen=True)
-class QwenVision:
-    """``file``: the tower's weights; ``config``: its transformers configuration, as JSON.
-
-    ``mean``, ``std``: what the model's own image processor normalises with.
+class QwenVision(TowerFile):
+    """``picture``: height and width of a frame. ``mean``, ``std``: what the model's own image processor
+    normalises with.
     """
 
-    file: Path
-    sha256: str
-    config: str
     picture: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
     @property
     def key(self) -> str:
         what = f"{_VERSION} {self.sha256} {self.picture} {self.mean} {self.std}"
         return hashlib.sha256(what.encode()).hexdigest()
 
-    def record(self) -> dict[str, Any]:
-        return {
-            "name": json.loads(self.config)["model_type"],
-            "sha256": self.sha256,
-            "file": str(self.file),
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
-
     @classmethod
     def from_record(cls, record: dict[str, Any], model: dict[str, Any], folder: Path) -> QwenVision:
         """As a checkpoint in ``folder`` names it: the file beside it if there is one, else where it was."""
-        beside = folder / TOWER
-        return cls(
-            file=beside if beside.is_file() else Path(record["file"]),
-            sha256=record["sha256"],
-            config=json.dumps(model["vision"]),
-            picture=tuple(model["picture"]),
-            mean=tuple(record["mean"]),
-            std=tuple(record["std"]),
-        )
-
-    def prepare(self, folder: Path) -> None:
-        if not self.file.is_file():
-            raise ValueError(f"{self.file}: the vision tower is not there; make the base model again")
-        digest = file_sha256(self.file)
-        if digest != self.sha256:
-            raise ValueError(f"{self.file}: sha256 is {digest}, expected {self.sha256}; make the base again")
-
-    def save(self, folder: Path) -> None:
-        """Nothing: checkpoints name the base's file."""
+        return cls(**cls.read_record(record, model, folder), picture=tuple(model["picture"]))
 
     def load(self, folder: Path) -> Encode:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        precision = torch.bfloat16 if device.type == "cuda" else torch.float32
-        if device.type == "cpu":
-            torch.set_num_threads(1)  # processes are the parallelism
+        device, precision = self.device()
         return functools.partial(encode, self.tower(precision).to(device), self.processor())
 
     def tower(self, precision: torch.dtype = torch.float32) -> nn.Module:

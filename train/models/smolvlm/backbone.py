@@ -25,7 +25,8 @@ from train.models.chat_template import plain
 from train.models.checkpoint import save_checkpoint
 from train.models.registry import OUT, Backbone, BackboneError, known_fields
 from train.models.smolvlm.model import FAMILY, SmolVLM, SmolVLMConfig, smolvlm_stream_format, take_apart
-from train.models.smolvlm.vision import TOWER, SiglipVision
+from train.models.smolvlm.vision import SiglipVision
+from train.models.tower_file import TOWER
 
 
 def build(config: dict[str, Any], folder: Path) -> SmolVLM:
@@ -154,7 +155,7 @@ def save_tower(whole: PreTrainedModel, folder: Path, frames: Frames) -> SiglipVi
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tower.state_dict().items()}
     save_file(weights, path, metadata={"format": "pt"})
     config = json.dumps(plain(tower.config))
-    return SiglipVision(path, file_sha256(path), config, whole.config.scale_factor, frames.mean, frames.std)
+    return SiglipVision(path, file_sha256(path), config, frames.mean, frames.std, whole.config.scale_factor)
 
 
 BACKBONE = Backbone((FAMILY,), build, init_smolvlm, "export.families.smolvlm:SmolVLMFamily")

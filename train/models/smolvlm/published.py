@@ -49,7 +49,7 @@ def open_whole(folder: Path) -> tuple[SmolVLM, nn.Module]:
     tower = whole.model.vision_model
     frames = read_frames(str(folder), tower.config.image_size)
     config = json.dumps(plain(tower.config))
-    vision = SiglipVision(folder, "", config, whole.config.scale_factor, frames.mean, frames.std)
+    vision = SiglipVision(folder, "", config, frames.mean, frames.std, whole.config.scale_factor)
     return take_apart(whole, _tokenizer(folder), vision).eval(), tower.eval()
 
 

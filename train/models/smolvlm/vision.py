@@ -21,26 +21,17 @@ from torch import Tensor, nn
 from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
 from transformers.models.smolvlm.modeling_smolvlm import SmolVLMVisionTransformer
 
-from edge_runtime.bundle.verification import file_sha256
+from train.models.tower_file import TowerFile
 from train.models.vision import Encode
 
-TOWER = "vision.safetensors"
 _VERSION = 1
 
 
 @dataclass(frozen=True)
-class SiglipVision:
-    """``file``: the tower's weights; ``config``: its transformers configuration, as JSON.
+class SiglipVision(TowerFile):
+    """``scale``: patches of a visual token in each direction. ``mean``, ``std``: of pixels 0 to 1."""
 
-    ``scale``: patches of a visual token in each direction. ``mean``, ``std``: per channel, of pixels 0 to 1.
-    """
-
-    file: Path
-    sha256: str
-    config: str
     scale: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
     @property
     def key(self) -> str:
@@ -52,43 +43,13 @@ class SiglipVision:
         side = int(json.loads(self.config)["image_size"])
         return side, side
 
-    def record(self) -> dict[str, Any]:
-        return {
-            "name": json.loads(self.config)["model_type"],
-            "sha256": self.sha256,
-            "file": str(self.file),
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
-
     @classmethod
     def from_record(cls, record: dict[str, Any], model: dict[str, Any], folder: Path) -> SiglipVision:
         """Read the record of a checkpoint in ``folder``; the tower beside it goes before the recorded one."""
-        beside = folder / TOWER
-        return cls(
-            file=beside if beside.is_file() else Path(record["file"]),
-            sha256=record["sha256"],
-            config=json.dumps(model["vision"]),
-            scale=model["scale"],
-            mean=tuple(record["mean"]),
-            std=tuple(record["std"]),
-        )
-
-    def prepare(self, folder: Path) -> None:
-        if not self.file.is_file():
-            raise ValueError(f"{self.file}: the vision tower is not there; make the base model again")
-        digest = file_sha256(self.file)
-        if digest != self.sha256:
-            raise ValueError(f"{self.file}: sha256 is {digest}, expected {self.sha256}; make the base again")
-
-    def save(self, folder: Path) -> None:
-        """Write nothing: checkpoints name the base's file."""
+        return cls(**cls.read_record(record, model, folder), scale=model["scale"])
 
     def load(self, folder: Path) -> Encode:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        precision = torch.bfloat16 if device.type == "cuda" else torch.float32
-        if device.type == "cpu":
-            torch.set_num_threads(1)  # processes are the parallelism
+        device, precision = self.device()
         return functools.partial(encode, self, self.tower(precision).to(device))
 
     def tower(self, precision: torch.dtype = torch.float32) -> nn.Module:
