@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from edge_runtime.kv_cache.window import EvictionPlan
-from export.families.reference.decoder import TorchStreamingDecoder, kept_ranges
+from export.families.reference.llama import LlamaReference
 from train.models.smolvlm.model import SmolVLM
 from train.models.smolvlm.vision import SiglipVision
 
@@ -29,36 +27,15 @@ class SmolVLMBackbone(nn.Module):
         return self._vision.features(self.tower, pixels)
 
 
-class SmolVLMReference:
+class SmolVLMReference(LlamaReference):
     """See :class:`export.validation.reference.Reference`."""
 
     def __init__(self, model: SmolVLM, backbone: nn.Module, image_id: int) -> None:
-        self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
-        self._decoder = TorchStreamingDecoder(_with_head(model))
-        self._visual: Tensor | None = None
+        super().__init__(model, _with_head(model), backbone, image_id)
 
     @torch.inference_mode()
     def see(self, pixels: NDArray[np.float32]) -> None:
         self._visual = self._model.visual(self._backbone(torch.from_numpy(pixels))).tokens
-
-    @torch.inference_mode()
-    def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
-        if start < self._decoder.rows:
-            self._decoder.truncate(start)
-        index = torch.tensor([list(ids)])
-        if with_frame:
-            assert self._visual is not None
-            embeddings = self._model.embed(index, self._visual, self._image_id)
-        else:
-            embeddings = self._model.embedding(index)
-        logits: NDArray[np.float32] = self._decoder.append(embeddings[0]).numpy()
-        return logits
-
-    def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._decoder.cached()
-
-    def evict(self, plan: EvictionPlan) -> None:
-        self._decoder.evict(kept_ranges(plan))
 
 
 def _with_head(model: SmolVLM) -> LlamaForCausalLM:
