@@ -64,16 +64,6 @@ class Listener:
         self._client.loop_stop()
 
 
-@pytest.fixture
-def broker(tmp_path):
-    if MOSQUITTO is None:
-        pytest.skip("mosquitto is not installed")
-    pytest.importorskip("paho.mqtt.client")
-    broker = Broker(tmp_path)
-    yield broker
-    broker.stop()
-
-
 def config(port: int, user: str | None = None) -> MqttConfig:
     return MqttConfig("home", host="127.0.0.1", port=port, user=user)
 

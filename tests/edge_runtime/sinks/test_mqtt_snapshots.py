@@ -11,19 +11,9 @@ from edge_runtime.atomic_write import whole_file
 from edge_runtime.sinks import SinkContext
 from edge_runtime.sinks.mqtt import MqttConfig
 from edge_runtime.sinks.snapshots import WAIT_S
-from tests.edge_runtime.mosquitto import MOSQUITTO, Broker, wait_for
+from tests.edge_runtime.mosquitto import Broker, wait_for
 
 RESPONSE, SNAPSHOT = "edge-run/door/response", "edge-run/door/response/snapshot"
-
-
-@pytest.fixture
-def broker(tmp_path):
-    if MOSQUITTO is None:
-        pytest.skip("mosquitto is not installed")
-    pytest.importorskip("paho.mqtt.client")
-    broker = Broker(tmp_path)
-    yield broker
-    broker.stop()
 
 
 class Listener:

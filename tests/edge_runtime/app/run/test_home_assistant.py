@@ -24,7 +24,7 @@ from edge_runtime.events.policy import PolicySettings
 from edge_runtime.events.query_config import QueryConfig
 from edge_runtime.sinks.mqtt import MqttConfig
 from tests.edge_runtime.app.run.test_control import CARS, WHAT, Run, running
-from tests.edge_runtime.mosquitto import MOSQUITTO, Broker, wait_for
+from tests.edge_runtime.mosquitto import wait_for
 
 ROOT = Path(__file__).resolve().parents[4]
 DISCOVERY = "homeassistant/device/edge-run_door/config"
@@ -34,16 +34,6 @@ NEVER = QueryConfig("What does the person do?", policy=PolicySettings(threshold=
 @pytest.fixture(scope="module")
 def model(tiny_bundle):
     return edge_runtime.load(tiny_bundle, threads=1)
-
-
-@pytest.fixture
-def broker(tmp_path):
-    if MOSQUITTO is None:
-        pytest.skip("mosquitto is not installed")
-    pytest.importorskip("paho.mqtt.client")
-    broker = Broker(tmp_path)
-    yield broker
-    broker.stop()
 
 
 class Home:
