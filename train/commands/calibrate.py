@@ -8,26 +8,19 @@ from typing import Any
 
 import click
 
+from train.commands.questions import asks_questions
+
 GRID = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path, file_okay=False))
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@asks_questions
 @click.option(
     "--false-alarms",
     type=click.FloatRange(min=0),
     default=0.3,
     show_default=True,
     help="Per minute, at most, on questions that nothing answers.",
-)
-@click.option("--questions", type=click.IntRange(min=0), default=0, show_default=True, help="0: all.")
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option(
-    "--cache", type=click.Path(path_type=Path), default=Path("runs/features"), help="Of vision features."
-)
-@click.option(
-    "--judge", type=click.Choice(["exact", "fields", "keywords"]), default="exact", show_default=True
 )
 def calibrate(
     checkpoint: Path,

@@ -8,33 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from train.commands.questions import asks_questions
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path, file_okay=False))
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@asks_questions
 @click.option(
     "--threshold",
     "thresholds",
     multiple=True,
     type=click.FloatRange(0, 1),
     help="From which score on it speaks; repeatable. The checkpoint's own when absent.",
-)
-@click.option(
-    "--questions",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="So many of each file's, drawn by --seed; 0: all.",
-)
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option(
-    "--cache", type=click.Path(path_type=Path), default=Path("runs/features"), help="Of vision features."
-)
-@click.option(
-    "--judge", type=click.Choice(["exact", "fields", "keywords"]), default="exact", show_default=True
 )
 @click.option(
     "--ceiling", is_flag=True, help="Score what the training targets say as well, as if a model said it."
