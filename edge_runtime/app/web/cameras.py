@@ -68,23 +68,14 @@ def cameras_router(control: Control, live: Live) -> APIRouter:
 
 
 def _view(camera: CameraStatus) -> CameraView:
-    return CameraView(
-        name=camera.name,
-        live=camera.live,
-        state=camera.state,
-        cause=redaction.scrub(camera.cause),
-        width=camera.width,
-        height=camera.height,
-        decoder=camera.decoder,
-        fps=camera.fps,
-        dropped=camera.dropped,
-        reconnects=camera.reconnects,
-        timesteps=camera.timesteps,
-        p50_ms=_rounded(camera.p50_ms),
-        p99_ms=_rounded(camera.p99_ms),
-        aspect=camera.aspect,
-        zones=[ZoneView(name=name, polygon=list(polygon)) for name, polygon in camera.zones],
-    )
+    zones = [ZoneView(name=name, polygon=list(polygon)) for name, polygon in camera.zones]
+    shown = {
+        "cause": redaction.scrub(camera.cause),
+        "p50_ms": _rounded(camera.p50_ms),
+        "p99_ms": _rounded(camera.p99_ms),
+        "zones": zones,
+    }
+    return CameraView.model_validate({**vars(camera), **shown})
 
 
 def _rounded(value: float | None) -> float | None:
