@@ -187,10 +187,14 @@ def find_bundle(name_or_folder: str | PathLike[str]) -> Path:
 def load_bundle(name_or_folder: str | PathLike[str]) -> Bundle:
     """Read, check and verify a bundle. Raises BundleError (see :func:`find_bundle` for the argument)."""
     bundle = read_bundle(name_or_folder)
-    folder = bundle.folder
-    for name, spec in bundle.files.items():
-        verify(folder, name, spec.sha256, spec.size)
+    verify_bundle(bundle)
     return bundle
+
+
+def verify_bundle(bundle: Bundle) -> None:
+    """Compare every file of a bundle that was read with its hash. Raises BundleError."""
+    for name, spec in bundle.files.items():
+        verify(bundle.folder, name, spec.sha256, spec.size)
 
 
 def read_bundle(name_or_folder: str | PathLike[str]) -> Bundle:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.backends.select import select_backend
 from edge_runtime.backends.spinning import Spinning
 from edge_runtime.bundle.knowledge import Knowledge
-from edge_runtime.bundle.manifest import EMBEDDING, TOKENIZER, Bundle, load_bundle, read_bundle
+from edge_runtime.bundle.manifest import EMBEDDING, TOKENIZER, Bundle, read_bundle, verify_bundle
 from edge_runtime.bundle.memory_plan import check_memory
 from edge_runtime.bundle.tokenizer import Tokenizer
 from edge_runtime.engine.decoder import CachedDecoder
@@ -44,8 +44,9 @@ class Model:
         backend: str = "auto",
         spinning: Spinning = "run",
     ) -> None:
-        check_memory(read_bundle(name_or_folder))  # else the system may kill the process, without a word
-        self.bundle: Bundle = load_bundle(name_or_folder)
+        self.bundle: Bundle = read_bundle(name_or_folder)
+        check_memory(self.bundle)  # else the system may kill the process, without a word
+        verify_bundle(self.bundle)
         self.stream_format = self.bundle.stream_format
         self.tokenizer = Tokenizer(self.bundle.path(TOKENIZER))
         self.embedding = _load_embedding(self.bundle)
