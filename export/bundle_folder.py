@@ -1,4 +1,4 @@
-"""The folder of a bundle on disk: room for it, and what lies in it."""
+"""The folder of a bundle on disk: room for it, and its files."""
 
 from __future__ import annotations
 

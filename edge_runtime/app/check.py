@@ -77,7 +77,7 @@ def _endpoint(config: Config, environment: Mapping[str, str]) -> Iterator[Findin
 
 
 def _zones(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """That the bundle knows zones, and that each lies in what its camera shows."""
+    """That the bundle knows zones, and that each is within what its camera shows."""
     if not any(camera.zones for camera in config.cameras):
         return
     if config.endpoint:

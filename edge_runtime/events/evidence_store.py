@@ -28,7 +28,7 @@ _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _NAME = re.compile(rf"([{_DIGITS}]{{26}})(\.jpg|\.mp4)")
 _TEMPORARY = re.compile(rf"\.[{_DIGITS}]{{26}}\.(?:jpg|mp4)\.\d+\.tmp(?:\.moov)?")
 _ABANDONED_S = 1800.0
-"""A temporary file that nobody has written to for so long belongs to a run that was killed."""
+"""A temporary file that was not written to for so long belongs to a run that was killed."""
 
 
 @dataclass(eq=False)
@@ -118,7 +118,7 @@ class EvidenceStore:
         return beyond
 
     def _look(self) -> dict[str, _Event]:
-        """What is in the folder; files that nobody goes on writing are deleted by the way."""
+        """What is in the folder; abandoned temporary files are deleted."""
         events: dict[str, _Event] = {}
         with os.scandir(self.folder) as entries:
             for entry in entries:

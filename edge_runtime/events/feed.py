@@ -1,4 +1,4 @@
-"""Hands what happens to whoever wants to know of it at that moment."""
+"""Hands events to their subscribers as they happen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Feed(Generic[_T]):
         return unsubscribe
 
     def publish(self, item: _T) -> None:
-        """Call every receiver. An error of one is logged and reaches nobody else."""
+        """Call every receiver. An error of one is logged and does not reach the others."""
         for receiver in self._receivers:
             try:
                 receiver(item)

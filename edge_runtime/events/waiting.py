@@ -27,7 +27,7 @@ class Waiting(AsyncIterator[_T], Generic[_T]):
         self._woken = False
         self.dropped = 0
         self.on_close: Callable[[], None] = lambda: None
-        """Called once when nobody waits any more."""
+        """Called once when no consumer waits any more."""
 
     def __len__(self) -> int:
         """Items that wait."""
@@ -90,5 +90,5 @@ class Waiting(AsyncIterator[_T], Generic[_T]):
             self._woken = True
         try:
             self._loop.call_soon_threadsafe(self._ready.set)
-        except RuntimeError:  # the event loop is closed: nobody waits
+        except RuntimeError:  # the event loop is closed: no consumer waits
             self.close()

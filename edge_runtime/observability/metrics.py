@@ -74,7 +74,7 @@ class StreamMetrics:
 
 
 class MetricsPages:
-    """What is answered, whoever serves it."""
+    """The pages of metrics and health, for either server."""
 
     def __init__(
         self,

@@ -139,7 +139,7 @@ class _Pipes:
     def close(self) -> None:
         self._selector.close()
         for pipe in (self._in, self._out):
-            with suppress(OSError):  # what the program has not read is nobody's any more
+            with suppress(OSError):  # input that the program has not read is dropped
                 pipe.close()
 
     def _write(self) -> None:

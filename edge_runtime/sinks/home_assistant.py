@@ -48,7 +48,7 @@ class Topics:
 
     @property
     def devices(self) -> str:
-        """Discovery of all devices, of whoever they are."""
+        """Discovery of all devices, those of other programs included."""
         return f"{self.prefix}/device/+/config"
 
     @property

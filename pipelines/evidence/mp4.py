@@ -1,7 +1,7 @@
 """Write coded frames into an MP4 that browsers play.
 
 H.264 and H.265 go in as they came. Everything else is decoded and encoded as H.264; so is what a privacy mask
-hides a part of. This happens when a clip is written, never while nobody needs one.
+hides a part of. This happens only when a clip is written.
 """
 
 from __future__ import annotations

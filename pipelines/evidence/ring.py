@@ -58,7 +58,7 @@ class Group:
 class Recording:
     """A clip that is being recorded or was. ``on_done`` is called once it needs no more video, on any thread.
 
-    ``at_s``: where the moment that it is about lies in the clip, in seconds.
+    ``at_s``: the second of the clip at which its moment is shown.
     """
 
     def __init__(self, caps: str, groups: list[Group], stamp_ns: int, end_ns: int) -> None:

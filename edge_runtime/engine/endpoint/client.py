@@ -1,7 +1,7 @@
 """One request to an OpenAI-compatible server (``POST URL/chat/completions``) by the ``openai`` client.
 
 A failure that may pass (rate limit, server error, timeout, lost connection, unreadable reply) is
-:class:`NoAnswer`; whoever asks decides when to ask again. Anything else is :class:`RefusedError`, one line
+:class:`NoAnswer`; the caller decides when to ask again. Anything else is :class:`RefusedError`, one line
 with what the server said and what to do. The key goes into one header and is removed from whatever a server
 says about it.
 """
@@ -77,7 +77,7 @@ class ChatClient:
         self._openai = openai.OpenAI(
             api_key=key or "none",
             base_url=self._base,
-            max_retries=0,  # whoever asks counts the requests and decides on the next
+            max_retries=0,  # the caller counts the requests and decides on the next
             http_client=openai.DefaultHttpxClient(
                 timeout=httpx2.Timeout(timeout_s, connect=min(10.0, timeout_s)),
                 limits=httpx2.Limits(max_connections=None),

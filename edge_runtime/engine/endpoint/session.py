@@ -30,7 +30,7 @@ class EndpointSession:
     """Pushes never wait for the network. A decision carries the time of the newest frame that was sent.
 
     The model's last answer is part of a request, and the same answer again is silence, while the frame it
-    was given about lies in the window: after that the same event may have happened again.
+    was given about is in the window: after that the same event may have happened again.
     """
 
     def __init__(self, dispatcher: Dispatcher, stream_format: StreamFormat, frames: int) -> None:
@@ -169,7 +169,7 @@ class EndpointSession:
         return messages(question, seen, last, self._format.fps)
 
     def _last_within(self, index: int) -> str | None:
-        """The last answer, while its frame lies in the window that ends at ``index``."""
+        """The last answer, while its frame is in the window that ends at ``index``."""
         if self._last is None or self._last[0] <= index - self._frames:
             return None
         return self._last[1]

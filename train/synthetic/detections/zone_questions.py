@@ -126,7 +126,7 @@ def ask_zones(
 ) -> list[Question]:
     """Up to ``most`` questions that something answers, and on average ``quiet`` that nothing answers."""
     if any(event.kind == "covered" for event in facts.events):
-        return []  # in the dark nobody can tell who is where
+        return []  # in the dark it cannot be seen who is where
     asker = ZoneAsker(rng, facts, zones, paraphrase=paraphrase)
     count = int(quiet) + int(rng.random() < quiet % 1)
     return [*asker.answered()[:most], *asker.unanswered(count)]

@@ -29,7 +29,7 @@ COVERS = (0.02, 0.6)
 STEADY_S = 0.75
 """Stays and absences shorter than this are not told apart from flicker."""
 UNSURE = (0.2, 0.8)
-"""Values of the grid at an object's foot from which nobody can tell whether it is in the zone."""
+"""Values of the grid at an object's foot from which it is unclear whether it is in the zone."""
 UNSURE_S = 1.5
 _NUMBERS = (0.4, 0.3, 0.15, 0.15)
 

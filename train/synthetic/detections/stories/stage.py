@@ -124,7 +124,7 @@ class Stage:
         return x, y - 2.5
 
     def _far(self) -> Spot:
-        """A place beyond the upper border, or so far away that nobody can be told there."""
+        """A place beyond the upper border, or too far away for anybody to be seen there."""
         try:
             x, y = self.scene.camera.ground(float(self.rng.uniform(0.25, 0.75)), -0.1)
         except ValueError:  # the horizon is in the picture
