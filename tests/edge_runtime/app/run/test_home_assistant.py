@@ -136,6 +136,7 @@ def test_what_is_set_is_in_force_at_the_next_timestep(model, broker):
         seen.publish("edge-run/door/q1/question/set", CARS.text)
         seen.publish("edge-run/door/q1/paused/set", "OFF")
         seen.wait("edge-run/door/q1/question", CARS.text)
+        seen.wait("edge-run/door/q1/paused", "OFF")
         run.frames(1)
         assert run.events("response")[-2]["question"] == CARS.text
 

@@ -18,10 +18,9 @@ from edge_runtime.app.run.home_assistant import MOST_SNAPSHOT_BYTES, HomeAssista
 from edge_runtime.atomic_write import whole_file
 from edge_runtime.sinks.mqtt import MqttConfig
 from edge_runtime.sinks.snapshots import WAIT_S
-from tests.edge_runtime.app.run.test_home_assistant import Home, broker, home
+from tests.edge_runtime.app.run.test_home_assistant import Home, home
 from tests.edge_runtime.mosquitto import Broker, wait_for
 
-__all__ = ["broker"]
 TOPIC = "edge-run/door/snapshot"
 GREY = 90
 
