@@ -5,7 +5,8 @@ by a session of its own, fed with those tokens. All threads share one model; dec
 the interpreter lock.
 
 Beside the format's keys a prediction holds what the page of `plot` draws: ``score``, the probability of
-speaking, with each response, and ``scores``, ``[time, score]`` of every timestep from the query on.
+speaking, with each response, and ``scores``, ``[time, score]`` of every timestep from the query on. It holds
+what a person would have received: the runtime's default policy withholds the same words said again at once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.metric.annotations import Annotation, Prediction, Response
+from benchmarks.metric.delivery import delivered
 from benchmarks.streampro.clip_pool import ClipPool
 from benchmarks.streampro.clips import timestep_frames
 from edge_runtime import Model
@@ -69,4 +71,4 @@ class Runner(ClipPool):
                     responses.append(Response(decision.time, decision.text or "", {"score": score}))
         finally:
             session.close()
-        return Prediction(question.id, tuple(responses), extra={"scores": scores})
+        return delivered(Prediction(question.id, tuple(responses), extra={"scores": scores}))

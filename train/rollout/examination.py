@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.metric.annotations import Annotation, Prediction
+from benchmarks.metric.delivery import delivered
 from benchmarks.metric.false_alarms import false_alarms
 from benchmarks.metric.judges import ExactJudge, Judge
 from benchmarks.metric.score import score
@@ -46,7 +47,7 @@ class Examination:
     def ask(
         self, questions: Sequence[Annotation], threshold: float, together: int | None = None
     ) -> list[Prediction]:
-        """What the model says to ``questions`` when it speaks from ``threshold`` on.
+        """What reaches a person when the model speaks from ``threshold`` on, under the default policy.
 
         ``together``: most questions about one clip in one session, by default as many as the checkpoint was
         trained with.
@@ -58,7 +59,7 @@ class Examination:
             threshold=threshold,
         )
         with _precision(self._device):
-            return predict(
+            said = predict(
                 self._model,
                 constraints,
                 self._prompts,
@@ -66,6 +67,7 @@ class Examination:
                 together=together or self._stream_format.queries_per_session,
                 progress=f"threshold {threshold:g}",
             )
+        return [delivered(prediction) for prediction in said]
 
     def play_back(self, questions: Sequence[Annotation]) -> list[Prediction]:
         """What the targets of training say to ``questions``."""
