@@ -65,6 +65,7 @@ def _about() -> dict[str, tuple[str, ...]]:
         "narrate_subject": everything,
         "next": everything,
         "when_stay": everything,
+        "when_first": everything,
         "when_missing": THINGS,
         "plan": THINGS,
         "in_way": (),

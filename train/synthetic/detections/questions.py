@@ -118,7 +118,7 @@ class Asker:
         ]
 
     def groundings(self) -> list[Question]:
-        """TG: the one stay of a subject, or the one absence of a thing."""
+        """TG: the one stay of a subject, the first of several, or the one absence of a thing."""
         made = []
         for key in sorted(self._there & {*MOBILE, *THINGS}):
             subject = of_class(key)
@@ -132,12 +132,22 @@ class Asker:
                 start = next(event.start for event in mine if event.kind == "enters")
                 end = next(event.end for event in mine if event.kind == "leaves")
                 made.append(self._grounding("when_stay", subject, start, end))
+            elif kinds[:1] == ["enters"]:
+                made.append(self._first_stay(subject, mine))
             elif kinds == ["is taken away", "is put back"]:
                 start = next(event.end for event in mine if event.kind == "is taken away")
                 end = next(event.start for event in mine if event.kind == "is put back")
                 made.append(self._grounding("when_missing", subject, start, end))
         made = [question for question in made if question is not None]
         return [made[int(self._rng.integers(len(made)))]] if made else []  # type: ignore[list-item]
+
+    def _first_stay(self, subject: Subject, events: Sequence[Event]) -> Question | None:
+        """Of the first of ``subject`` that comes in; ``events``: all of theirs, in order."""
+        comes = next(event for event in events if event.kind == "enters")
+        goes = next((event for event in events if event.kind == "leaves" and event.who == comes.who), None)
+        if goes is None or goes.end < comes.start:
+            return None
+        return self._grounding("when_stay", subject, comes.start, goes.end, phrases="when_first")
 
     def plans(self) -> list[Question]:
         """GP: things to put on the table in a given order; the next is named when one is there."""
@@ -261,13 +271,15 @@ class Asker:
             "AA", kind, time, text, self._answers(found, time, "AA"), present and not found, subject.classes
         )
 
-    def _grounding(self, kind: str, subject: Subject, start: float, end: float) -> Question | None:
+    def _grounding(
+        self, kind: str, subject: Subject, start: float, end: float, phrases: str = ""
+    ) -> Question | None:
         if end - start < 2 or end > self._facts.scene.duration - 1.5:
             return None
         time = self._time(start)
         span = f"{int(start)}s-{int(end)}s"
         near = (str(int(end)), str(int(end) + 1), str(int(end) - 1))
-        text = self._ask(kind, subject)
+        text = self._ask(phrases or kind, subject)
         return Question("TG", kind, time, text, (Answer(start, end, span, (near,)),), about=subject.classes)
 
     def _answers(self, events: Sequence[Event], time: float, task: str) -> tuple[Answer, ...]:

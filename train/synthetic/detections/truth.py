@@ -40,14 +40,24 @@ class Event:
 
 
 _TOLD_WHEN_OVER = (
-    "leaves", "is taken away", "is put back", "is put down", "jumps onto", "sits down", "falls", "lies down",
-    "stands up", "gets up",
+    "leaves", "leaves zone", "is passed", "is taken away", "is put back", "is put down", "jumps onto",
+    "sits down", "falls", "lies down", "stands up", "gets up", "tips over",
 )  # fmt: skip
+_TOLD_AFTER_S = {
+    **dict.fromkeys(("stops", "stops in zone", "runs", "runs across zone"), 0.75),
+    **dict.fromkeys(("walks on", "drives off", "backs up", "is moved"), 0.5),
+    "overtakes": 1.0,
+}
+"""Movement shows only by comparison with the second before, and so does standing still."""
 
 
 def told_at(event: Event) -> float:
-    """When it can be told: a departure and a theft when they are over, all else at once."""
-    return event.end if event.kind in _TOLD_WHEN_OVER else event.start
+    """When it can be told: a departure and a theft when they are over, a movement shortly after it begins,
+    all else at once.
+    """
+    if event.kind in _TOLD_WHEN_OVER:
+        return event.end
+    return event.start + _TOLD_AFTER_S.get(event.kind, 0.0)
 
 
 @dataclass(frozen=True)
@@ -77,13 +87,12 @@ def dark_moments(scene: Scene) -> NDArray[np.bool_]:
 
 
 def spans(flags: NDArray[np.bool_], times: NDArray[np.float64]) -> list[Span]:
-    """The stretches in which ``flags`` [T] hold."""
+    """The stretches in which ``flags`` [T] hold. A change lies halfway between the moments around it: at a
+    frame that shows it already it has happened.
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    last = len(times) - 1
-    return [
-        Span(float(times[a]), float(times[min(b, last)]))
-        for a, b in zip(edges[::2], edges[1::2], strict=True)
-    ]
+    bounds = np.concatenate([times[:1], (times[:-1] + times[1:]) / 2, times[-1:]])
+    return [Span(float(bounds[a]), float(bounds[b])) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def presence(scene: Scene, view: View, in_view: NDArray[np.bool_]) -> list[Event]:
@@ -97,9 +106,9 @@ def presence(scene: Scene, view: View, in_view: NDArray[np.bool_]) -> list[Event
         if actor.kind.name not in MOBILE or not moves(actor):
             continue
         for span in spans(in_view[:, n], view.times):
-            if span.start > view.times[0] and not hidden_before(view, n, span.start):
+            if span.start > view.times[0] and not hidden_before(view, n, span.start + STEP_S / 2):
                 events.append(Event("enters", n, span.start, span.start + 1.0))
-            if span.end < view.times[-1] and not hidden_before(view, n, span.end + STEP_S):
+            if span.end < view.times[-1] and not hidden_before(view, n, span.end + STEP_S * 1.5):
                 events.append(Event("leaves", n, max(span.start, span.end - 1.0), span.end))
     return events
 
@@ -139,7 +148,7 @@ def _first(flags: NDArray[np.bool_], times: NDArray[np.float64], start: float, e
     if flags[(times >= start - 0.5) & (times <= start + STEP_S)].any():
         return start
     later = times[flags & (times >= start) & (times <= end)]
-    return float(later[0]) if len(later) else None
+    return float(later[0]) - STEP_S / 2 if len(later) else None
 
 
 def counts(
@@ -153,14 +162,14 @@ def counts(
 def changes(
     number: NDArray[np.int64], times: NDArray[np.float64], hold_s: float = 1.5
 ) -> list[tuple[float, int, int]]:
-    """(time, before, after) of every change of a count that lasts for ``hold_s``."""
+    """(time, before, after) of every change of a count that lasts for ``hold_s``; see :func:`spans`."""
     steady = round(hold_s / STEP_S)
     found = []
     current = int(number[0])
     for i in range(1, len(number)):
         value = int(number[i])
         if value != current and (number[i : i + steady] == value).all():
-            found.append((float(times[i]), current, value))
+            found.append((float(times[i - 1] + times[i]) / 2, current, value))
             current = value
     return found
 

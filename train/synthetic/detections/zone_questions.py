@@ -10,7 +10,7 @@ from train.synthetic.detections.catalog import MOBILE, VEHICLES
 from train.synthetic.detections.facts import Answer, EventKind, Facts, Question
 from train.synthetic.detections.language import Subject, answer, keywords
 from train.synthetic.detections.questions import MERGE_S, Asker
-from train.synthetic.detections.truth import Event
+from train.synthetic.detections.truth import Event, told_at
 from train.synthetic.detections.zones import Zones
 
 ZONE_KINDS = (
@@ -110,7 +110,7 @@ class ZoneAsker(Asker):
         """What is said of the events from ``time`` on; the same words twice in a moment once."""
         made: list[Answer] = []
         for event in events:
-            start = event.end if told == "leaves zone" else event.start
+            start = told_at(event)
             who = self._facts.kind(event.who)
             text = answer(told, who, zone=zone)
             last = next((one for one in reversed(made) if one.text == text), None)

@@ -79,9 +79,9 @@ class Zones:
             if actor.kind.name not in MOBILE or not truth.moves(actor):
                 continue
             for span in truth.spans(inside, times):
-                if span.start > times[0] and not truth.hidden_before(facts.view, n, span.start):
+                if span.start > times[0] and not truth.hidden_before(facts.view, n, span.start + STEP_S / 2):
                     found.append(Event("enters zone", n, span.start, span.start + 1.0))
-                if span.end < times[-1] and not truth.hidden_before(facts.view, n, span.end + STEP_S):
+                if span.end < times[-1] and not truth.hidden_before(facts.view, n, span.end + STEP_S * 1.5):
                     found.append(Event("leaves zone", n, max(span.start, span.end - 1.0), span.end))
             for kind, told in (("runs", "runs across zone"), ("stops", "stops in zone")):
                 for event in facts.events:

@@ -43,7 +43,7 @@ def phrasings(kind: str) -> list[str]:
 def asked_of(kind: str) -> list[Subject]:
     """All subjects that questions of a kind can be about."""
     classes: dict[str, tuple[str, ...]] = {entry.name: entry.of for entry in (*EVENT_KINDS, *ZONE_KINDS)}
-    classes |= dict.fromkeys([*COUNT_KINDS, "narrate_subject", "when_stay"], (*MOBILE, *THINGS))
+    classes |= dict.fromkeys([*COUNT_KINDS, "narrate_subject", "when_stay", "when_first"], (*MOBILE, *THINGS))
     classes |= {"when_missing": THINGS, "enter_colour_person": ("person",)}
     classes |= {"enter_colour": ("car", "truck", "bus", "motorcycle")}
     found = {of_class(name).key: of_class(name) for name in classes.get(kind, ())}
