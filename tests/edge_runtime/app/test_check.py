@@ -70,7 +70,8 @@ def test_a_file_without_mistakes(check, tmp_path):
 def test_zones_that_the_bundle_does_not_know_are_told(check):
     pytest.importorskip("gi")
     zone = '[[camera.zone]]\nname = "lawn"\npolygon = [[0, 0.5], [1, 0.5], [1, 1]]\n\n'
-    done = check(GOOD.replace("[[camera.ask]]", zone + "[[camera.ask]]"))
+    toml = GOOD.replace("[[camera.ask]]", zone + "[[camera.ask]]")
+    done = check(toml.replace("[runtime]", '[runtime]\nbundle = "nano"'))
     assert done.returncode == 2 and "bundle nano knows no zones; remove [[camera.zone]]" in done.stdout
 
 

@@ -45,14 +45,14 @@ def test_models_lists_what_is_there(pulled: Path, capsys: pytest.CaptureFixture[
     damaged.mkdir()
     (damaged / "bundle.json").write_text("{")
     found = {one.name: one for one in list_models()}
-    assert list(found) == ["nano", "broken", "doorbell"]
+    assert list(found) == ["nano", "scout", "broken", "doorbell"]
     assert found["doorbell"].licence == "apache-2.0" and found["doorbell"].origin == "acme/doorbell@0123"
     assert found["doorbell"].memory and found["doorbell"].size and found["doorbell"].memory > 200_000_000
     assert "not JSON" in str(found["broken"].problem)
     commands.main(["models"], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["NAME", "WEIGHTS", "ON", "DISK", "MEMORY", "LICENCE", "FROM"]
-    assert lines[3].split()[:2] == ["doorbell", "int8"]
+    assert lines[4].split()[:2] == ["doorbell", "int8"]
     commands.main(["models", "--json"], standalone_mode=False)
     assert [one["name"] for one in json.loads(capsys.readouterr().out)] == list(found)
 

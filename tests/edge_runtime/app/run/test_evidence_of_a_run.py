@@ -27,7 +27,7 @@ def _environment():
 
 
 def test_the_sample_leaves_a_snapshot_and_a_clip_of_each_response(tmp_path):
-    done, responses = edge_run("sample", "--evidence", "kept", cwd=tmp_path)
+    done, responses = edge_run("sample", "--bundle", "nano", "--evidence", "kept", cwd=tmp_path)
     assert done.returncode == 0 and responses, done.stderr
     named = [event["evidence"][kind] for event in responses for kind in ("snapshot", "clip")]
     assert sorted(named) == sorted(path.name for path in (tmp_path / "kept").iterdir())
@@ -38,7 +38,7 @@ def test_the_sample_leaves_a_snapshot_and_a_clip_of_each_response(tmp_path):
         clip = tmp_path / "kept" / event["evidence"]["clip"]
         length = subprocess.run([*probe, str(clip)], capture_output=True, text=True, timeout=60)
         assert not length.stderr and float(length.stdout) > event["evidence"]["clip_at"]
-    _, again = edge_run("sample", "--evidence", "kept", cwd=tmp_path)
+    _, again = edge_run("sample", "--bundle", "nano", "--evidence", "kept", cwd=tmp_path)
     assert again == responses
 
 

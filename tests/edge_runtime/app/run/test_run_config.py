@@ -9,6 +9,7 @@ import pytest
 
 from edge_runtime.app.config_file import Config, find_config
 from edge_runtime.app.run.run_config import CliOptions, make_run_config
+from edge_runtime.bundle.default import DEFAULT_BUNDLE
 from edge_runtime.errors import ConfigError
 
 FILE = """
@@ -68,7 +69,7 @@ def test_the_command_line_holds_for_every_camera(settings):
         assert camera.options.framing.masks[-1] == mask
     assert [len(camera.options.framing.masks) for camera in config.cameras] == [2, 1, 1]
     assert [camera.queries[0].policy.min_gap_s for camera in config.cameras] == [4.0, 0.0, 0.0]
-    assert (config.runtime.threads, config.runtime.bundle) == (1, "nano")
+    assert (config.runtime.threads, config.runtime.bundle) == (1, DEFAULT_BUNDLE)
     assert config.cameras[2].name == "" and config.cameras[2].source == "test:snow"
 
 

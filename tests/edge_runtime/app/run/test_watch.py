@@ -112,15 +112,15 @@ def test_the_sample_brings_its_questions(tmp_path, monkeypatch):
     from edge_runtime.video import samples
 
     monkeypatch.setattr(samples, "SAMPLES", tmp_path)
-    with pytest.raises(SourceError, match=r"sample\.json: .*install the program again"):
+    with pytest.raises(SourceError, match=r"street\.json: .*install the program again"):
         cameras.find_camera("sample", Config())
-    about = tmp_path / "sample.json"
+    about = tmp_path / "street.json"
     about.write_text('{"query": {"time": 4, "text": "What?"}, "answers": []}')
     assert cameras.find_camera("sample", Config()).queries == (QueryConfig("What?", 4.0),)
     about.write_text('{"queries": [{"time": 0, "text": "a"}, {"time": 1, "text": "b"}]}')
     camera = cameras.find_camera("sample", Config())
     assert [ask.text for ask in camera.queries] == ["a", "b"]
-    assert (camera.name, camera.source) == ("sample", str(tmp_path / "sample.mp4"))
+    assert (camera.name, camera.source) == ("sample", str(tmp_path / "street.mp4"))
 
 
 def test_a_bundle_that_knows_real_footage_has_a_real_sample():
