@@ -43,6 +43,17 @@ class BoundedListener(socket.socket):
         return connection, address
 
 
+class BoundedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose servers close a TLS connection that does not shake hands within
+    :data:`REQUEST_TIMEOUT_S`; asyncio's own limit, which uvicorn does not set, is a minute.
+    """
+
+    async def create_server(self, *arguments: Any, ssl: Any = None, **options: Any) -> asyncio.Server:
+        if ssl is not None:
+            options["ssl_handshake_timeout"] = REQUEST_TIMEOUT_S
+        return await super().create_server(*arguments, ssl=ssl, **options)
+
+
 _COMING = (h11.IDLE, h11.SEND_BODY)
 """States of a client whose request has not come as a whole."""
 
