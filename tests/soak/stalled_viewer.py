@@ -149,6 +149,7 @@ class _Run:
     def part(self, name: str, seconds: float) -> dict[str, Any]:
         """Watch for so long, and summarise it without its beginning."""
         begin = time.time() + min(_SETTLE_S, seconds / 3)
+        started, used = time.monotonic(), self._cpu_s()
         highest, latencies = 0.0, dict[str, float]()
         for _ in tqdm(
             range(max(1, round(seconds / 5))), desc=name, unit="look", disable=not sys.stderr.isatty()
@@ -163,12 +164,17 @@ class _Run:
         return {
             "rss_mb": round(self._rss_mb(), 1),
             "highest_rss_mb": round(highest, 1),
+            "cpu_share": round((self._cpu_s() - used) / (time.monotonic() - started), 4),
             "threads": self._process.num_threads(),
             "files": self._process.num_fds(),
             "timesteps": camera["timesteps"],
             "dropped": camera["dropped"],
             "decision_ms": summarise(list(latencies.values())),
         }
+
+    def _cpu_s(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
 
     def _rss_mb(self) -> float:
         return float(self._process.memory_info().rss) / 2**20

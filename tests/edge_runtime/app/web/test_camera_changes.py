@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import signal
 import socket
 import subprocess
@@ -18,9 +19,12 @@ import psutil
 import pytest
 from PIL import Image
 
+from edge_runtime.errors import ConfigError
+from edge_runtime.events.evidence_config import EvidenceSettings
 from tests.edge_runtime.app.process import EDGE_RUN, environment
 from tests.edge_runtime.app.run.test_home_assistant import home
 from tests.edge_runtime.app.web.served_run import served
+from tests.edge_runtime.app.web.test_fuzz import VALUES
 
 ROOT = Path(__file__).resolve().parents[4]
 PASSWORD = "a-password-for-one-camera"
@@ -251,3 +255,40 @@ def test_adding_and_removing_in_a_row_leaves_nothing(tiny_bundle, tmp_path, coun
         assert grown < 8 + 0.1 * count
         assert edge.names() == [door]
         assert edge.client.get("/metrics").text.count("edge_run_timesteps_total{") == 1
+
+
+def test_whatever_is_sent_is_a_camera_or_an_error_in_one_line():
+    """5,000 bodies made of sound and odd values; no camera holds what the command line would refuse."""
+    from pydantic import ValidationError
+
+    from edge_runtime.app.web.camera_changes import NewCamera
+
+    chance = random.Random(7)
+    square = [[0, 0], [1, 0], [1, 1]]
+    sound = {
+        "name": "hall",
+        "source": "test:",
+        "fps": 2,
+        "rotate": 90,
+        "mask": [square],
+        "crop": [0, 0, 1, 1],
+    }
+    sound |= {"zone": [{"name": "gate", "polygon": square}], "ask": [QUESTION], "transport": "tcp"}
+    values = (*VALUES, "a/b", "\x1b[2J", "sample", square, [square], [[[0, 0]]], [0.9, 0.9, 0.9, 0.9], -90)
+    made = 0
+    for _ in range(5000):
+        body = {key: value for key, value in sound.items() if chance.random() < 0.9}
+        for _ in range(chance.randrange(3)):
+            key = chance.choice([*sound, "user", "password", "tls_verify", "tls_fingerprint", "decoder"])
+            body[key] = chance.choice(values)
+        try:
+            camera = NewCamera.model_validate(body).config(EvidenceSettings())
+        except ValidationError:
+            continue
+        except ConfigError as error:
+            assert "\n" not in str(error)
+            continue
+        assert camera.name.strip() and camera.name.isprintable() and "/" not in camera.name
+        assert "decoder" not in body and camera.options.decoder is None
+        made += 1
+    assert made > 500
