@@ -33,12 +33,12 @@ from edge_runtime.video.sampling import TimestepSampler
 from pipelines.clock import Timeline
 from pipelines.evidence.ring import Footage
 from pipelines.evidence.tap import EvidenceTap
+from pipelines.evidence.viewing import Viewing
 from pipelines.gst import load
 from pipelines.pipeline import end_of_file
 from pipelines.pipeline.bus import EndOfStream
 from pipelines.pipeline.connection import Connection
 from pipelines.pipeline.frame_queue import Frame, FrameQueue, StateChange
-from pipelines.pipeline.viewing import Viewing
 from pipelines.sources.base import Source
 from pipelines.sources.errors import ENDED_BY_SOURCE, UNREADABLE, Problem
 from pipelines.sources.options import ConnectionOptions
