@@ -32,6 +32,7 @@ function receive(message) {
     showResponse(message, true);
   } else if (message.type === "stream") {
     card?.setState(message.state, message.cause);
+    lookSoon(); // its size and decoder may have changed
   } else if (message.type === "query") {
     attempt(card?.refresh());
   } else if (message.type === "gap") {
