@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import ssl
@@ -101,6 +100,7 @@ class WebServer:
             ws=BoundedSocket,
             ws_max_size=_MOST_MESSAGE,
             ws_per_message_deflate=False,
+            loop=f"{BoundedLoop.__module__}:{BoundedLoop.__name__}",
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -123,12 +123,8 @@ class WebServer:
         self._thread.join(_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
-        loop = BoundedLoop()
-        with closing(self._listener), closing(loop):
-            asyncio.set_event_loop(loop)
-            loop.run_until_complete(self._server.serve(sockets=[self._listener]))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
+        with closing(self._listener):
+            self._server.run(sockets=[self._listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
