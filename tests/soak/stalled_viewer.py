@@ -110,7 +110,9 @@ def measure(
         "1",
     ]
     with (folder / "said").open("wb") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, cwd=folder)
+        paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        process = subprocess.Popen(command, stdout=said, stderr=said, cwd=folder, env=env)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", trust_env=False, timeout=30) as client:
             run = _Run(client, _first_camera(client), psutil.Process(process.pid))
