@@ -33,6 +33,7 @@ from edge_runtime.video.sampling import TimestepSampler
 from pipelines.clock import Timeline
 from pipelines.evidence.ring import Footage
 from pipelines.evidence.tap import EvidenceTap
+from pipelines.evidence.viewing import Viewing
 from pipelines.gst import load
 from pipelines.pipeline import end_of_file
 from pipelines.pipeline.bus import EndOfStream
@@ -127,6 +128,7 @@ class Camera:
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._tap: EvidenceTap | None = None
+        self._viewing = Viewing(options.framing)
         self._closing = False
         self._detail = ""
         self._last_taken = 0.0
@@ -203,6 +205,10 @@ class Camera:
                 self._tap.set_masks(framing.masks)
             if self._connection is not None:
                 self._connection.set_masks(framing.masks)
+
+    def want_pictures(self, seconds: float) -> None:
+        """Give frames of the next ``seconds`` with their ``picture``, for people who watch; any thread."""
+        self._viewing.want(seconds)
 
     def close(self) -> None:
         """Stop reading and release everything. May be called again, and from any thread."""
@@ -311,6 +317,7 @@ class Camera:
                 tap=self._tap,
             )
             self._connection = connection
+            self._viewing.watch(connection.masked, connection.converter)
         connection.start()
 
     def _prepare(self) -> Problem | None:
@@ -377,10 +384,11 @@ class Camera:
     def frame(self, ticket: _Ticket, image: np.ndarray) -> bool:
         taken = True
         moment = self._tap.moment() if self._tap is not None else None
+        picture = self._viewing.take()
         for index in ticket.indices:
             owned = image if index == ticket.indices[-1] else image.copy()
             taken = taken and self._queue.put_frame(
-                Frame(ticket.pts, owned, ticket.captured_at, index, moment)
+                Frame(ticket.pts, owned, ticket.captured_at, index, moment, picture)
             )
             self._last_taken = time.monotonic()
         return taken

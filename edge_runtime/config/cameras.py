@@ -80,6 +80,13 @@ def read_cameras(root: Table, evidence: EvidenceSettings) -> tuple[CameraConfig,
     return tuple(root.tables("camera", partial(_camera, names=names, evidence=evidence)))
 
 
+def name_problem(name: str) -> str | None:
+    """Why a camera cannot be called so; None when it can."""
+    if name.strip() and name != "sample" and not any(c in name for c in "/:\n"):
+        return None
+    return f"expected a name without '/' and ':' other than 'sample', got {name!r}"
+
+
 def _camera(table: Table, names: set[str], evidence: EvidenceSettings) -> CameraConfig:
     table.forbid(
         "password",
@@ -87,8 +94,8 @@ def _camera(table: Table, names: set[str], evidence: EvidenceSettings) -> Camera
         "or a file in password_file",
     )
     name = table.required_text("name")
-    if name is not None and (not name.strip() or any(c in name for c in "/:\n") or name == "sample"):
-        table.wrong("name", f"expected a name without '/' and ':' other than 'sample', got {name!r}")
+    if name is not None and (problem := name_problem(name)) is not None:
+        table.wrong("name", problem)
     elif name in names:
         table.wrong("name", f"{name!r} is taken by an earlier camera")
     names.add(name or "")

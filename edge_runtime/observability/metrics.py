@@ -84,6 +84,7 @@ class MetricsPages:
         requests: Callable[[], dict[str, int]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``streams`` is read at each request: it may change meanwhile."""
         self._requests = requests
         self._streams = streams
         self._sinks = sinks
@@ -93,7 +94,7 @@ class MetricsPages:
         """Status and text for a request's path."""
         path = path.partition("?")[0]
         if path == "/metrics":
-            return 200, render(self._streams, self._sinks, self._clock(), self._requests())
+            return 200, render(tuple(self._streams), self._sinks, self._clock(), self._requests())
         if path == "/health/live":
             return self._health(
                 "the loop stands still", lambda s: s.telemetry.last_step, lambda s: LIVE_WITHIN_S
@@ -109,7 +110,7 @@ class MetricsPages:
         within_s: Callable[[StreamMetrics], float],
     ) -> tuple[int, str]:
         lines = []
-        for stream in self._streams:
+        for stream in tuple(self._streams):
             seen = moment(stream)
             if stream.telemetry.ended:
                 if problem == _NO_FRAMES and stream.telemetry.ended != "well":

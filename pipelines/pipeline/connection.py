@@ -73,6 +73,8 @@ class Connection:
             self._pipeline, size, framing, paced=source.segmented and source.live
         )
         self._first, self._masking = preprocessing.first, preprocessing.masking
+        self.masked, self.converter = preprocessing.masked, preprocessing.first
+        """Where frames pass at full size once they are masked, and what made them."""
         self._tap = self._probe.tap = tap
         if tap is not None:
             tap.watch_masked(preprocessing.masked, preprocessing.first)

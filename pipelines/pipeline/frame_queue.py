@@ -37,6 +37,8 @@ class Frame:
     """The timestep this frame closes, as :class:`edge_runtime.video.sampling.TimestepSampler` counts."""
     moment: Any = None
     """What evidence of it is made from (:mod:`pipelines.evidence.moment`); None when none is kept."""
+    picture: Any = None
+    """It at the size of the video (:class:`pipelines.evidence.moment.Picture`); None when nobody watches."""
 
 
 @dataclass(frozen=True)

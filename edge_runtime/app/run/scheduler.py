@@ -8,6 +8,7 @@ camera keep their order, and a camera that fails leaves the others alone.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from edge_runtime.app.run.runner import Runner
@@ -23,22 +24,28 @@ def round_robin(
     wake: threading.Event | None = None,
     between: Callable[[], None] | None = None,
     ended: Callable[[Runner], None] | None = None,
+    joining: deque[Runner] | None = None,
+    stays: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run all, which have begun, to their ends; what ended each is in its ``error``.
 
     ``wake`` is set by whatever has something to read, or to do between two rounds; one runner alone works
     without it. ``between`` is called before each round; a runner that it finished is stepped no more, and an
-    error that it raises ends all. ``ended`` is called once for each runner when it has finished. Raises
+    error that it raises ends all. ``ended`` is called once for each runner when it has finished. ``joining``:
+    runners that ``between`` adds are run as well. Without any the run is over unless ``stays()``. Raises
     ReaderGoneError when nobody reads the events any more, after all were stopped.
     """
     running = list(runners)
+    joining = deque() if joining is None else joining
     waits = wake is not None
     wake = wake or threading.Event()
     try:
-        while running:
+        while running or stays():
             wake.clear()  # first: what sets it from here on is seen in this round or wakes the next
             if between is not None:
                 between()
+            while joining:
+                running.append(joining.popleft())
             came = False
             for runner in list(running):
                 if not runner.over:
@@ -47,14 +54,14 @@ def round_robin(
                     running.remove(runner)
                     if ended is not None:
                         ended(runner)
-            if not came and running and (waits or len(running) > 1):
+            if not came and (len(running) > 1 or (waits and (running or stays()))):
                 wake.wait(POLL_S)
     except ReaderGoneError:
         for runner in running:
             runner.stop("whoever read the events has gone")
         raise
     finally:
-        for runner in running:
+        for runner in (*running, *joining):
             if not runner.over:
                 _finish(runner)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -226,3 +227,35 @@ def test_when_nobody_reads_any_more_all_end(model):
         round_robin(runners)
     assert all(runner.over for runner in runners)
     assert {event["stream"] for event in sink.events if event["type"] == "stats"} == {"door", "hall"}
+
+
+def test_a_runner_that_joins_says_what_it_says_alone_and_the_others_go_on(model, sink):
+    """One joins in the middle, and another when none is left: the loop stays for it."""
+    round_robin([begun(model, sink, "door", ScriptedCamera(5))])
+    alone = steps(sink.events)
+    sink.events = []
+    joining: deque[Runner] = deque()
+    ended: list[str] = []
+    empty = []
+
+    def between() -> None:
+        if len(sink.events) > 6 and "door" not in {event["stream"] for event in sink.events}:
+            joining.append(begun(model, sink, "door", ScriptedCamera(5)))
+        if len(ended) == 2:
+            empty.append(True)
+            if len(empty) == 3:
+                joining.append(begun(model, sink, "yard", ScriptedCamera(2)))
+
+    round_robin(
+        [begun(model, sink, "hall", ScriptedCamera(9))],
+        wake=threading.Event(),
+        between=between,
+        ended=lambda runner: ended.append(runner.stream),
+        joining=joining,
+        stays=lambda: len(ended) < 3,
+    )
+    said = steps(sink.events)
+    assert [step for step in said if step[0] == "door"] == alone
+    assert len([step for step in said if step[0] == "hall"]) == 9
+    assert [step for step in said if step[0] == "yard"] == [("yard", 1.0), ("yard", 2.0)]
+    assert ended[-1] == "yard"
