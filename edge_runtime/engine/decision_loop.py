@@ -4,7 +4,8 @@
 <edge_runtime.engine.watcher.Watcher>` run this one loop; they differ in where frames come from and where
 responses go. A frame's visual tokens are computed once and given to every session. Queries share a session
 as far as the bundle allows (:mod:`edge_runtime.engine.shared_session`): each response names its query with
-certainty, and a text that names none is dropped and counted.
+certainty, and a text that names none is dropped and counted. Several sessions share calls of the engine where
+the model can (:mod:`edge_runtime.backends.batcher`).
 
 A model that decides later (:mod:`edge_runtime.engine.endpoint`) gives no step for the frame that is pushed:
 :meth:`DecisionLoop.late` gives it when the decision has come.
@@ -14,9 +15,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from edge_runtime.backends.batcher import run_some
 from edge_runtime.engine.decision import Decision
 from edge_runtime.engine.query import Query, Revision
 from edge_runtime.engine.shared_session import SharedSession
@@ -109,19 +113,26 @@ class DecisionLoop:
         raises.
         """
         start = self._clock() if since is None else since
-        decided: dict[SharedSession, _Decided | None] = {}
+
+        def push(shared: SharedSession) -> _Decided | None:
+            before_ms = (self._clock() - start) * 1e3
+            decision = shared.session.push_tokens(visual_tokens, index)
+            if decision is None:
+                self._before_ms[self._model.stream_format.interval(index)[1]] = before_ms
+            return None if decision is None else _Decided(before_ms, decision)
+
+        watched = self.watched
+        leading = {query.shared: query for query in reversed(watched)}
+        sessions = list(dict.fromkeys(query.shared for query in watched))
+        pushed: dict[SharedSession, Future[_Decided | None]] = {}
         steps = []
-        for query in self.watched:
-            leads = query.shared not in decided
-            if leads:
-                before_ms = (self._clock() - start) * 1e3
-                decision = query.session.push_tokens(visual_tokens, index)
-                decided[query.shared] = None if decision is None else _Decided(before_ms, decision)
-                if decision is None:
-                    self._before_ms[self._model.stream_format.interval(index)[1]] = before_ms
-            found = decided[query.shared]
+        for query in watched:
+            if query.shared not in pushed:
+                calls = [partial(push, shared) for shared in sessions[len(pushed) :]]
+                pushed |= zip(sessions[len(pushed) :], run_some(calls, self._model.batcher), strict=False)
+            found = pushed[query.shared].result()
             if found is not None:
-                steps.append(self._react(query, found, leads))
+                steps.append(self._react(query, found, leads=leading[query.shared] is query))
         return steps
 
     def late(self) -> list[Step]:
