@@ -67,14 +67,20 @@ class StepBatcher:
         """Held while sessions run together: two groups at a time would only share the cores."""
         self._of_thread = threading.local()
 
+    def group_size(self, sessions: int) -> int:
+        """How many of ``sessions`` to run together first; 1 where that gains nothing."""
+        if self._failed or sessions < FEWEST:
+            return 1
+        groups = -(-sessions // self.places)
+        return -(-sessions // groups)  # of equal size: a small rest would gain nothing
+
     def run(self, calls: Sequence[Callable[[], _T]]) -> list[Future[_T]]:
         """Run the first of ``calls`` together, as many as fit and pay: see :func:`run_some`."""
-        groups = -(-len(calls) // self.places)
-        calls = calls[: -(-len(calls) // groups)]  # of equal size: a small rest would gain nothing
         with self._turn:
             graph = self._ready() if len(calls) >= FEWEST else None
+            calls = calls[: self.group_size(len(calls))]
             if graph is None:
-                return [_done(calls[0])]
+                return [_done(call) for call in calls]
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.places, thread_name_prefix="session")
             meeting = _Meeting(graph, len(calls))

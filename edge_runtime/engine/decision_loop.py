@@ -15,16 +15,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from edge_runtime.backends.batcher import run_some
 from edge_runtime.engine.decision import Decision
 from edge_runtime.engine.query import Query, Revision
 from edge_runtime.engine.shared_session import SharedSession
 from edge_runtime.engine.stream_model import StreamModel
+from edge_runtime.engine.timestep import Decided, Timestep
 from edge_runtime.errors import EdgeError
 from edge_runtime.events.numbering import EventIds
 from edge_runtime.events.query_config import QueryConfig
@@ -46,14 +44,6 @@ class Step:
     """The policy's reason."""
     leads: bool = True
     """False when the decision is that of an earlier query's step, whose session this query shares."""
-
-
-@dataclass(frozen=True)
-class _Decided:
-    """A session's decision, and the milliseconds from the frame to the start of its push."""
-
-    before_ms: float
-    decision: Decision
 
 
 class DecisionLoop:
@@ -112,25 +102,31 @@ class DecisionLoop:
         clock; latencies count from then, by default from the call. Raises BackendError and what ``deliver``
         raises.
         """
+        return self.finish(self.begin(visual_tokens, index, since))
+
+    def begin(self, visual_tokens: Any, index: int, since: float | None = None) -> Timestep:
+        """The first half of :meth:`step`: no session has decided yet. :meth:`finish` it before the next one.
+
+        In between, :func:`~edge_runtime.engine.timestep.push_together` may let sessions of several streams
+        decide.
+        """
         start = self._clock() if since is None else since
 
-        def push(shared: SharedSession) -> _Decided | None:
+        def push(shared: SharedSession) -> Decided | None:
             before_ms = (self._clock() - start) * 1e3
             decision = shared.session.push_tokens(visual_tokens, index)
             if decision is None:
                 self._before_ms[self._model.stream_format.interval(index)[1]] = before_ms
-            return None if decision is None else _Decided(before_ms, decision)
+            return None if decision is None else Decided(before_ms, decision)
 
-        watched = self.watched
-        leading = {query.shared: query for query in reversed(watched)}
-        sessions = list(dict.fromkeys(query.shared for query in watched))
-        pushed: dict[SharedSession, Future[_Decided | None]] = {}
+        return Timestep(self.watched, push, self._model.batcher)
+
+    def finish(self, timestep: Timestep) -> list[Step]:
+        """The second half: let those sessions decide that have not, and react to each query's decision."""
+        leading = {query.shared: query for query in reversed(timestep.queries)}
         steps = []
-        for query in watched:
-            if query.shared not in pushed:
-                calls = [partial(push, shared) for shared in sessions[len(pushed) :]]
-                pushed |= zip(sessions[len(pushed) :], run_some(calls, self._model.batcher), strict=False)
-            found = pushed[query.shared].result()
+        for query in timestep.queries:
+            found = timestep.decided(query.shared)
             if found is not None:
                 steps.append(self._react(query, found, leads=leading[query.shared] is query))
         return steps
@@ -144,7 +140,7 @@ class DecisionLoop:
             decision = query.session.take()
             if decision is not None and not query.config.paused:
                 before_ms = self._before_ms.get(decision.time, 0.0)
-                steps.append(self._react(query, _Decided(before_ms, decision), leads=True))
+                steps.append(self._react(query, Decided(before_ms, decision), leads=True))
         if self._before_ms:
             kept = self.undecided
             self._before_ms = {end: ms for end, ms in self._before_ms.items() if end in kept}
@@ -221,7 +217,7 @@ class DecisionLoop:
     def _open(self, config: QueryConfig, id: str, due: float, open_ones: list[SharedSession]) -> Query:
         return Query(self._model, id, config, live=self._ids.live, due=due, open_ones=open_ones)
 
-    def _react(self, query: Query, decided: _Decided, leads: bool) -> Step:
+    def _react(self, query: Query, decided: Decided, leads: bool) -> Step:
         decision = decided.decision
         # The session counts from its push; latencies count from the frame.
         latency: dict[str, float] = {
