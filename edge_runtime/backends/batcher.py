@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +54,9 @@ class BatchGraph(Protocol):
 
 
 class StepBatcher:
-    """Of one decoder. ``places``: sessions that its batch graph takes; ``load``: that graph, when first
-    needed. When it cannot be loaded, sessions go on one by one, with one warning.
+    """Of one decoder. ``places``: sessions that its batch graph takes; ``load`` gives that graph, once.
+
+    When it cannot be loaded, sessions go on one by one, with one warning.
     """
 
     def __init__(self, places: int, load: Callable[[], BatchGraph]) -> None:
@@ -66,6 +68,20 @@ class StepBatcher:
         self._turn = threading.Lock()
         """Held while sessions run together: two groups at a time would only share the cores."""
         self._of_thread = threading.local()
+        self._open: WeakSet[SteppedCache] = WeakSet()
+
+    def opened(self, cache: SteppedCache) -> None:
+        """One more cache may step with others. When there are enough, the graph is loaded: now, because later
+        a frame would wait for it.
+        """
+        self._open.add(cache)
+        if len(self._open) >= FEWEST:
+            with self._turn:
+                self._ready()
+
+    def closed(self, cache: SteppedCache) -> None:
+        """It steps no more."""
+        self._open.discard(cache)
 
     def group_size(self, sessions: int) -> int:
         """How many of ``sessions`` to run together first; 1 where that gains nothing."""

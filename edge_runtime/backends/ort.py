@@ -160,7 +160,9 @@ class OrtDecoder:
 
     def open_cache(self) -> DecoderCache:
         cache = self._cache(self._session, self._model, self._dtype, self._scales)
-        cache.batcher = self.batcher
+        if self.batcher is not None:
+            cache.batcher = self.batcher
+            self.batcher.opened(cache)
         return cache
 
 
@@ -244,6 +246,8 @@ class _OrtCache:
         return self._slots.read(slots)
 
     def close(self) -> None:
+        if self.batcher is not None:
+            self.batcher.closed(self)
         self._binding.clear_binding_inputs()
         self._binding.clear_binding_outputs()
         del self._slots, self._store, self._cache

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.backends.batcher import FEWEST, StepBatcher
-from edge_runtime.backends.ort import OrtDecoder
+from edge_runtime.backends.ort import OrtBackend, OrtDecoder
 from edge_runtime.backends.ort_batch import OrtBatch
 from edge_runtime.engine.decision_loop import DecisionLoop
 from edge_runtime.engine.model import Model
@@ -113,6 +113,23 @@ def test_a_bundle_without_the_graph_decides_one_by_one(model, tokens, calls, mon
     monkeypatch.setattr(model._decoder, "batcher", None)
     assert len(watch(model, 4, [1.0] * 4, tokens)) == 4
     assert not calls
+
+
+def test_the_graph_is_loaded_with_the_third_session(tiny_bundle_fp32, monkeypatch):
+    loaded = []
+    open_session = OrtBackend._open
+    monkeypatch.setattr(
+        OrtBackend, "_open", lambda self, path: loaded.append(path.name) or open_session(self, path)
+    )
+    model = Model(tiny_bundle_fp32, threads=1)
+    for _ in range(5):
+        model.session().close()
+    sessions = [model.session(), model.session()]
+    assert "decoder-batch.onnx" not in loaded
+    sessions += [model.session(), model.session()]
+    assert loaded.count("decoder-batch.onnx") == 1
+    for session in sessions:
+        session.close()
 
 
 def test_two_questions_have_a_call_each(model, tokens, calls):
