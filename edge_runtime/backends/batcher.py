@@ -101,7 +101,10 @@ class StepBatcher:
                 self._pool = ThreadPoolExecutor(self.places, thread_name_prefix="session")
             meeting = _Meeting(graph, len(calls))
             futures = [self._pool.submit(self._attend, meeting, call) for call in calls]
-            wait(futures)
+            try:
+                wait(futures)
+            finally:
+                wait(futures)  # after Ctrl-C as well: until then they use the graph
             return futures
 
     def step(self, cache: SteppedCache, chunk: Chunk) -> NDArray[np.float32]:

@@ -2,10 +2,13 @@
 
 import logging
 import threading
+import time
+from concurrent.futures import wait
 
 import numpy as np
 import pytest
 
+from edge_runtime.backends import batcher as batcher_module
 from edge_runtime.backends.batcher import FEWEST, StepBatcher
 from edge_runtime.backends.ort import OrtBackend, OrtDecoder
 from edge_runtime.backends.ort_batch import OrtBatch
@@ -231,6 +234,27 @@ def test_two_groups_at_a_time_take_turns():
     for thread in threads:
         thread.join(20)
     assert results == {"a": [49, 50, 51, 52], "b": [49, 50, 51, 52]}
+
+
+def test_ctrl_c_waits_for_the_calls_in_hand(monkeypatch):
+    interrupts, ended = iter([KeyboardInterrupt()]), []
+
+    def interrupted(futures):
+        for error in interrupts:
+            raise error
+        return wait(futures)
+
+    monkeypatch.setattr(batcher_module, "wait", interrupted)
+    batcher = StepBatcher(8, SlowGraph)
+
+    def call(number):
+        time.sleep(0.05)
+        batcher.step(Cache(number), 1)
+        ended.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        batcher.run([lambda number=number: call(number) for number in range(4)])
+    assert sorted(ended) == [0, 1, 2, 3]
 
 
 def test_only_the_cpu_batches(model):
