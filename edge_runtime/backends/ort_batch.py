@@ -66,7 +66,7 @@ class OrtBatch:
         inputs: dict[str, tuple[NDArray[Any], tuple[int, ...]]] = {
             "inputs_embeds": (np.concatenate([chunk.embeddings for chunk in chunks]), (1, rows, width)),
             "position_ids": (np.concatenate(positions, axis=1), (len(positions[0]), 1, rows)),
-            "last": (last, last.shape),
+            "logit_rows": (last, last.shape),
         }
         for name, row in zip(("write_index", "begin", "end"), index, strict=True):
             inputs[name] = row, row.shape

@@ -28,6 +28,8 @@ PLACES = 8
 """Sessions that one call can take. From 64 rows on products are bound by arithmetic: more gain little."""
 BATCH_FILE = "decoder-batch.onnx"
 _LARGE_BYTES = 1_024
+_LOGIT_ROWS = "logit_rows"
+"""A graph for one session may have it as well, and a default for it."""
 _QUERY_INPUTS = 3
 _PASTS = slice(3, 5)
 _SEQLENS, _TOTAL, _POSITIONS = 5, 6, 9
@@ -49,9 +51,10 @@ def batch_graph(decoder: onnx.ModelProto, places: int) -> onnx.ModelProto:
     """``decoder`` for up to ``places`` sessions.
 
     In place of ``write_index`` [1] it takes ``write_index``, ``begin`` and ``end`` [places]: the first slot
-    that each session's rows are written to, and where they lie among all rows; and ``last`` [n]: the rows
-    whose logits [n, vocab] are wanted. Caches are ``past_k.LAYER.PLACE`` and so on. A place without a session
-    is given row 0 and a cache to throw away. Raises ExportError for a graph without GroupQueryAttention.
+    that each session's rows are written to, and where they lie among all rows; and ``logit_rows`` [n]: the
+    rows whose logits [n, vocab] are wanted. Caches are ``past_k.LAYER.PLACE`` and so on. A place without a
+    session is given row 0 and a cache to throw away. Raises ExportError for a graph without
+    GroupQueryAttention.
     """
     model = onnx.ModelProto()
     model.CopyFrom(decoder)
@@ -67,19 +70,20 @@ def batch_graph(decoder: onnx.ModelProto, places: int) -> onnx.ModelProto:
     for name, value in (("batch.axis", 1), ("batch.one", 1), ("batch.zero", 0)):
         graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
     made = list(_places(places))
-    last_rows = _last_rows(nodes)
+    chooses_rows = any(value.name == _LOGIT_ROWS for value in inputs)
+    last_rows, head = (set(), "") if chooses_rows else (_last_rows(nodes), _before_head(nodes))
     for node in nodes:
         if node.op_type == "GroupQueryAttention":
             made += _attentions(node, places)
         elif node.output[0] in last_rows:
-            made.append(helper.make_node("Gather", [node.input[0], "last"], list(node.output), axis=1))
-        elif node.op_type == "Gather" and list(node.input)[:1] == [_before_head(nodes)]:
+            made.append(helper.make_node("Gather", [node.input[0], _LOGIT_ROWS], list(node.output), axis=1))
+        elif node.output[0] == head:
             made.append(helper.make_node("Squeeze", [node.input[0], "batch.zero"], list(node.output)))
         else:
             made.append(node)
     graph.node.extend(_needed(made, {value.name for value in graph.output}))
     read = {name for node in graph.node for name in node.input}
-    stored = [tensor for tensor in graph.initializer if tensor.name in read]
+    stored = [tensor for tensor in graph.initializer if tensor.name in read - {_LOGIT_ROWS}]
     del graph.initializer[:]
     graph.initializer.extend(stored)
     return model
@@ -92,8 +96,8 @@ def _inputs(inputs: list[onnx.ValueInfoProto], places: int) -> Iterator[onnx.Val
         elif value.name == "write_index":
             for name in ("write_index", "begin", "end"):
                 yield helper.make_tensor_value_info(name, TensorProto.INT64, [places])
-            yield helper.make_tensor_value_info("last", TensorProto.INT64, ["N"])
-        else:
+            yield helper.make_tensor_value_info(_LOGIT_ROWS, TensorProto.INT64, ["N"])
+        elif value.name != _LOGIT_ROWS:
             yield value
 
 
@@ -178,12 +182,12 @@ def _last_rows(nodes: list[NodeProto]) -> set[str]:
 
 
 def _before_head(nodes: list[NodeProto]) -> str:
-    """What the node reads that makes [1, D] of [1, 1, D] in front of the output matrix."""
+    """Output of the node in front of the output matrix that makes [1, D] of [1, 1, D]."""
     made = {output: node for node in nodes for output in node.output}
     node = made["logits"]
     while node.op_type != "Gather":
         node = made[node.input[0]]
-    return str(node.input[0])
+    return str(node.output[0])
 
 
 def _needed(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
