@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends.batcher import Chunk, SteppedCache
 from edge_runtime.bundle.manifest import ModelSpec
-from edge_runtime.errors import BackendError, first_line
+from edge_runtime.errors import BackendError, BundleError, first_line
 
 if TYPE_CHECKING:
     from edge_runtime.backends.ort import OrtHostCache
 
+_INPUTS = {"inputs_embeds", "position_ids", "write_index", "begin", "end", "logit_rows"}
+
 
 class OrtBatch:
     """See :class:`edge_runtime.backends.batcher.BatchGraph`. ``scales`` [L, 2, Hkv, 1, Dh]: of an int8
-    cache.
+    cache. Raises BundleError for a graph of another version of the export.
     """
 
     def __init__(
@@ -34,6 +36,11 @@ class OrtBatch:
         dtype: Any,
         scales: NDArray[np.float32] | None,
     ) -> None:
+        lacking = _INPUTS - {one.name for one in session.get_inputs()}
+        if lacking:
+            raise BundleError(
+                f"the decoder graph for a batch has no input {min(lacking)}; export the bundle again"
+            )
         self._session = session
         self._binding = session.io_binding()
         self._places = places

@@ -96,6 +96,21 @@ def test_a_bundle_without_one_gets_one(tiny_bundle, tmp_path):
     assert (copy / BATCH_FILE).read_bytes() == (tiny_bundle / BATCH_FILE).read_bytes()
 
 
+def test_a_graph_of_another_version_is_left_out(tiny_bundle, tmp_path, caplog):
+    """Its hash is right, its inputs are not: the decoder for one session in its place."""
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy)
+    manifest = json.loads((copy / "bundle.json").read_text())
+    manifest["graphs"]["decoder"]["batch"]["file"] = "decoder.onnx"
+    (copy / "bundle.json").write_text(json.dumps(manifest))
+    bundle, decoder = load_bundle(copy), OrtBackend("cpu", 1).load_decoder(load_bundle(copy))
+    caches = [decoder.open_cache() for _ in range(3)]
+    assert "no input begin; export the bundle again" in caplog.text
+    rows = np.ones((2, bundle.model.hidden_size), np.float32)
+    (done,) = decoder.batcher.run([lambda cache=cache: cache.step(rows, 0) for cache in caches])
+    assert done.result().shape == (bundle.model.vocab_size,)
+
+
 @pytest.mark.parametrize("batch", [7, {}, {"file": BATCH_FILE, "places": 0}, {"file": 1, "places": 8}])
 def test_a_manifest_that_describes_it_wrongly_is_refused(tiny_bundle, tmp_path, batch):
     copy = tmp_path / "copy"
