@@ -22,6 +22,7 @@ from edge_runtime.atomic_write import replace_folder, sweep
 from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION, INT8_CACHE_VERSION, NUMBERED_VERSION
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
 from export.bundle_folder import check_room, describe_files, write_manifest
+from export.decoder.batch import write_batch_graph
 from export.decoder.graph import DecoderGraph
 from export.decoder.graph_files import save_graphs
 from export.decoder.targets import LOWERINGS, Target, find_target
@@ -150,6 +151,12 @@ def export_model(
         if options.kv == "int8":
             progress("scales of the cache")
             manifest = _with_small_cache(work, manifest)
+            write_manifest(work, manifest)
+        decoder = manifest["graphs"]["decoder"]
+        if target.name == "ort-cpu" and decoder["lowering"] == "ort-gqa":
+            progress("decoder graph for several questions")
+            decoder |= {"batch": write_batch_graph(work, decoder["file"])}
+            manifest |= {"files": describe_files(work, leave_out=("bundle.json",))}
             write_manifest(work, manifest)
         if timesteps := options.parity_timesteps:
             progress(f"parity over {timesteps} timesteps")

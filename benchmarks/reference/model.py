@@ -18,6 +18,7 @@ from transformers import LlamaForCausalLM
 from transformers.cache_utils import Cache, DynamicLayer
 
 from benchmarks.reference.checkpoint import TOKENIZER, CheckpointError, Reference, load_reference
+from edge_runtime.backends.batcher import StepBatcher
 from edge_runtime.bundle.manifest import Bundle, FileSpec, GraphSpec, ModelSpec
 from edge_runtime.bundle.stream_format import TurnEncoder
 from edge_runtime.bundle.tokenizer import Tokenizer
@@ -95,6 +96,8 @@ class _Vision:
 
 class _Decoder:
     """See :class:`edge_runtime.backends.base.DecoderGraph`."""
+
+    batcher: StepBatcher | None = None
 
     def __init__(self, decoder: LlamaForCausalLM, model: ModelSpec) -> None:
         self._decoder, self._model = decoder, model

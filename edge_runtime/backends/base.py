@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.backends.batcher import StepBatcher
 from edge_runtime.bundle.manifest import Bundle, GraphSpec, TensorSpec
 from edge_runtime.errors import BundleError
 from edge_runtime.kv_cache.window import EvictionPlan
@@ -100,6 +101,9 @@ class DecoderCache(Protocol):
 
 class DecoderGraph(Protocol):
     """The compiled decoder, shared by the caches opened on it."""
+
+    batcher: StepBatcher | None
+    """Lets sessions share calls; None where each needs its own."""
 
     def open_cache(self) -> DecoderCache: ...
 

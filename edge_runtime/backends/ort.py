@@ -7,6 +7,8 @@ length. TensorRT's oldest flavour gives the chunk's slots instead: they are copi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_runtime.backends.base import DecoderCache, check_names, initial_features
+from edge_runtime.backends.batcher import Chunk, StepBatcher
+from edge_runtime.backends.ort_batch import OrtBatch
 from edge_runtime.backends.spinning import Spinning, session_entries, supported
 from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec
+from edge_runtime.bundle.memory_plan import check_memory
 from edge_runtime.errors import BackendError, BundleError, first_line
 from edge_runtime.kv_cache.eviction import CacheSlots
 from edge_runtime.kv_cache.host_store import HostStore
@@ -62,10 +67,26 @@ class OrtBackend:
                 f"{bundle.decoder.lowering or 'another engine'}, and onnxruntime on {self.device} needs "
                 f"{' or '.join(able)}; export the bundle with --target ort-{self.device}"
             )
-        return OrtDecoder(self._compile(bundle, graph), bundle, graph, self.device)
+        decoder = OrtDecoder(self._compile(bundle, graph), bundle, graph, self.device)
+        if bundle.batch is not None and self.device == "cpu" and graph.lowering == "ort-gqa":
+            decoder.take_batches(bundle.batch.places, lambda: self._load_batch(bundle))
+        return decoder
+
+    def _load_batch(self, bundle: Bundle) -> onnxruntime.InferenceSession:
+        """Of the batch graph, which has packed weights of its own. Raises BackendError."""
+        assert bundle.batch is not None
+        check_memory(bundle, sessions=0)
+        return self._open(bundle.path(bundle.batch.file))
 
     def _compile(self, bundle: Bundle, graph: GraphSpec) -> onnxruntime.InferenceSession:
         path = bundle.path(graph.file)
+        session = self._open(path)
+        check_names(f"{path}: its inputs", graph.inputs, (one.name for one in session.get_inputs()))
+        check_names(f"{path}: its outputs", graph.outputs, (one.name for one in session.get_outputs()))
+        return session
+
+    def _open(self, path: Path) -> onnxruntime.InferenceSession:
+        """Raises BackendError."""
         options = session_options(self.threads, self.spinning)
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.device == "cuda":
@@ -79,8 +100,6 @@ class OrtBackend:
                 "backend cuda: onnxruntime could not start its CUDA provider; check the driver and the CUDA "
                 "libraries, or choose backend cpu"
             )
-        check_names(f"{path}: its inputs", graph.inputs, (one.name for one in session.get_inputs()))
-        check_names(f"{path}: its outputs", graph.outputs, (one.name for one in session.get_outputs()))
         return session
 
 
@@ -129,13 +148,29 @@ class OrtDecoder:
             )
         self._dtype = _DTYPES[name]
         self._scales = _load_scales(bundle) if name == "int8" else None
+        self.batcher: StepBatcher | None = None
+
+    def take_batches(self, places: int, load: Callable[[], onnxruntime.InferenceSession]) -> None:
+        """Let so many sessions share a call of the graph that ``load`` gives. Only on the CPU."""
+
+        def batch() -> OrtBatch:
+            return OrtBatch(load(), self._model, places, self._dtype, self._scales)
+
+        self.batcher = StepBatcher(places, batch)
 
     def open_cache(self) -> DecoderCache:
-        return self._cache(self._session, self._model, self._dtype, self._scales)
+        cache = self._cache(self._session, self._model, self._dtype, self._scales)
+        if self.batcher is not None:
+            cache.batcher = self.batcher
+            self.batcher.opened(cache)
+        return cache
 
 
 class _OrtCache:
     """What both caches share: the step. See :class:`edge_runtime.backends.base.DecoderCache`."""
+
+    batcher: StepBatcher | None = None
+    """Carries steps out with those of other caches; None: each alone."""
 
     def __init__(
         self,
@@ -171,18 +206,18 @@ class _OrtCache:
         positions: NDArray[np.int64] | None = None,
         deepstack: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
+        chunk = Chunk(embeddings, start, positions, deepstack)
+        return self.step_alone(chunk) if self.batcher is None else self.batcher.step(self, chunk)
+
+    def step_alone(self, chunk: Chunk) -> NDArray[np.float32]:
+        """:meth:`step` in a call of its own."""
+        embeddings, start, deepstack = chunk.embeddings, chunk.start, chunk.deepstack
         length, width = embeddings.shape
-        if not 0 < length <= self.capacity - start:
-            raise ValueError(f"step of {length} slots at {start} in a cache of {self.capacity}")
-        base = self._slots.begin(start)
+        positions = self.begin(chunk)
         self._write_index[0] = start
         self._before(length)
         # All anew in every step: their length varies, and on a GPU binding is what copies them there.
         self._bind_input("inputs_embeds", embeddings, (1, length, width))
-        if positions is None:
-            positions = self._positions[base + start :][None]
-        else:
-            positions = np.ascontiguousarray(positions + base)
         self._bind_input("position_ids", positions, (len(positions), 1, length))
         if deepstack is not None:
             self._bind_input("deepstack", deepstack, (len(deepstack), 1, length, width))
@@ -194,6 +229,16 @@ class _OrtCache:
         self._after(start, length)
         return self._logits
 
+    def begin(self, chunk: Chunk) -> NDArray[np.int64]:
+        """The chunk is about to be written. Returns the positions [axes, S] of its slots."""
+        length, start = len(chunk.embeddings), chunk.start
+        if not 0 < length <= self.capacity - start:
+            raise ValueError(f"step of {length} slots at {start} in a cache of {self.capacity}")
+        base = self._slots.begin(start)
+        if chunk.positions is None:
+            return self._positions[base + start : base + start + length][None]
+        return np.ascontiguousarray(chunk.positions + base)
+
     def evict(self, plan: EvictionPlan) -> None:
         self._slots.evict(plan)
 
@@ -201,6 +246,8 @@ class _OrtCache:
         return self._slots.read(slots)
 
     def close(self) -> None:
+        if self.batcher is not None:
+            self.batcher.closed(self)
         self._binding.clear_binding_inputs()
         self._binding.clear_binding_outputs()
         del self._slots, self._store, self._cache
@@ -227,6 +274,16 @@ class _OrtCache:
 
 class OrtHostCache(_OrtCache):
     """Keys and values in one numpy array [L, 2, Hkv, C, Dh], written in place by the graph."""
+
+    def buffer(self, layer: int, which: int) -> NDArray[Any]:
+        """A layer's keys (0) or values (1), [1, Hkv, C, Dh]."""
+        buffer: NDArray[Any] = self._cache[layer, which][None]
+        return buffer
+
+    def keep(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A copy of ``logits`` of a call for several caches, until this one's next step."""
+        self._logits[:] = logits
+        return self._logits
 
     def _bind_caches(self, layers: int) -> None:
         for layer in range(layers):

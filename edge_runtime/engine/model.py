@@ -11,6 +11,7 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.backends.batcher import StepBatcher
 from edge_runtime.backends.select import select_backend
 from edge_runtime.backends.spinning import Spinning
 from edge_runtime.bundle.knowledge import Knowledge
@@ -113,6 +114,11 @@ class Model:
     def queries_per_session(self) -> int | None:
         """Most queries a session may have at a time; None for no limit."""
         return self.bundle.queries_per_session
+
+    @property
+    def batcher(self) -> StepBatcher | None:
+        """Lets sessions share calls of the decoder; None where each needs its own."""
+        return self._decoder.batcher
 
     def session(self, *, threshold: float | None = None) -> StreamSession:
         """A new stream. ``threshold``: speak when the score reaches it, 0..1; None for the bundle's."""

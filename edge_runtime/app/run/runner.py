@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from edge_runtime.engine.decision_loop import DecisionLoop, Step
 from edge_runtime.engine.query import Query, Revision
 from edge_runtime.engine.stream_model import StreamModel
+from edge_runtime.engine.timestep import Timestep
 from edge_runtime.events.evidence import CameraEvidence
 from edge_runtime.events.policy import UNATTRIBUTED
 from edge_runtime.events.query_config import QueryConfig
@@ -120,6 +121,10 @@ class Runner:
         self._evidence: CameraEvidence | None = None
         self._moments: dict[float, Any] = {}
         """What evidence is made from, of the timesteps that are not decided yet, by their end."""
+        self._frame: Frame | None = None
+        """Of the timestep in hand."""
+        self.timestep: Timestep | None = None
+        """That is not decided on yet; None without any, and when nothing is watched for."""
         self._late: list[Step] = []
         """Shown with the next timestep."""
         self._outage = ""
@@ -141,6 +146,14 @@ class Runner:
         """Do what is next, one timestep at most; False when nothing came within ``timeout_s``.
 
         Raises EdgeError when source or engine fail, ReaderGoneError when nobody reads the events any more.
+        """
+        came = self.look(timeout_s)
+        self.conclude()
+        return came
+
+    def look(self, timeout_s: float) -> bool:
+        """The first half of :meth:`step`: whatever came but the decisions; :attr:`timestep` is to be decided
+        on. :meth:`conclude` it before the next one.
         """
         camera = self._camera
         self.telemetry.last_step = self._clock()
@@ -165,10 +178,16 @@ class Runner:
             self.over = True
         else:
             self._watch(item, camera.live)
-        if camera.live and self._clock() >= self._next_stats:
+        return item is not None
+
+    def conclude(self) -> None:
+        """The second half: decide, count, show, tell the observer."""
+        if self._frame is not None:
+            frame, self._frame = self._frame, None
+            self._react(frame)
+        if self._camera.live and not self.over and self._clock() >= self._next_stats:
             self._next_stats = self._clock() + self._stats_every_s
             self._emit_stats()
-        return item is not None
 
     def finish(self, error: Exception | None = None) -> None:
         """Emit how it ended, last statistics included, and free the sessions. Once, after the last step."""
@@ -235,7 +254,7 @@ class Runner:
         return True
 
     def _watch(self, frame: Frame, live: bool) -> None:
-        """One timestep for every query."""
+        """Begin a timestep for every query."""
         taken = self._clock()
         start = frame.captured_at if live else taken
         telemetry = self.telemetry
@@ -251,7 +270,13 @@ class Runner:
 
         if self._evidence is not None:
             self._moments[self._now_s] = frame.moment
-        steps = self._decide(frame, taken, start)
+        self._frame, self.timestep = frame, self._see(frame, taken, start)
+
+    def _react(self, frame: Frame) -> None:
+        """End the timestep of this frame."""
+        telemetry, timestep = self.telemetry, self.timestep
+        self.timestep = None
+        steps = [] if timestep is None else self.loop.finish(timestep)
         self._count(steps)
         self._forget_moments()
         telemetry.timesteps += 1
@@ -295,17 +320,17 @@ class Runner:
         undecided = self.loop.undecided
         self._moments = {end: moment for end, moment in self._moments.items() if end in undecided}
 
-    def _decide(self, frame: Frame, taken: float, start: float) -> list[Step]:
-        """One step for each query that is not paused; without any, vision does not run either."""
+    def _see(self, frame: Frame, taken: float, start: float) -> Timestep | None:
+        """What is to be decided for the queries that are not paused; without any, vision does not run."""
         if not self.loop.watched:
             self._vision.reset()  # the frame before the next one will be long ago
-            return []
+            return None
         pixels = self._vision.preprocess(frame.image)
         preprocessed = self._clock()
         tokens = self._vision.encode(pixels)
         self.telemetry.add_stage("preprocess", (preprocessed - taken) * 1e3)
         self.telemetry.add_stage("vision", (self._clock() - preprocessed) * 1e3)
-        return self.loop.step(tokens, frame.index, start)
+        return self.loop.begin(tokens, frame.index, start)
 
     def _deliver(self, response: Response) -> bool:
         event = self._events.response(response)
