@@ -8,9 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import nn
+
 from edge_runtime.bundle.verification import file_sha256
 from export.errors import ExportError
 from train.models.base import StreamModel
+from train.models.stored import weight_rows
+
+_TABLE_ROWS = 1 << 14
 
 
 def describe_files(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -26,6 +32,17 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """``bundle.json``; what is no JSON in it is written as text."""
     text = json.dumps(manifest, indent=1, ensure_ascii=False, default=str)
     (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, embedding: nn.Embedding) -> None:
+    """Write the table [vocab, D] as a float16 array of NumPy, some rows at a time."""
+    rows, width = embedding.weight.shape
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (rows, width)})
+        for start in range(0, rows, _TABLE_ROWS):
+            part = weight_rows(embedding, start, min(start + _TABLE_ROWS, rows))
+            file.write(part.half().numpy().tobytes())
 
 
 def check_room(folder: Path, model: StreamModel) -> None:
