@@ -17,6 +17,8 @@ from train.models.base import StreamModel
 from train.models.stored import weight_rows
 
 _TABLE_ROWS = 1 << 14
+_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.25, "fp8": 1.25, "int4": 0.75}
+"""Per weight, with its share of a scale."""
 
 
 def describe_files(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -45,10 +47,11 @@ def write_table(path: Path, embedding: nn.Embedding) -> None:
             file.write(part.half().numpy().tobytes())
 
 
-def check_room(folder: Path, model: StreamModel) -> None:
+def check_room(folder: Path, model: StreamModel, backbone: nn.Module, precision: str) -> None:
     """Raises ExportError before hours of work when the disk cannot hold the result."""
-    # fp32 weights at worst, those of a quantised graph while both exist, and the embedding table.
-    needed = 6 * sum(weight.numel() for weight in model.parameters()) + (64 << 20)
+    weights, vision = (sum(one.numel() for one in part.parameters()) for part in (model, backbone))
+    table = 2 * model.embedding.weight.numel()
+    needed = int(_BYTES[precision] * weights) + table + 4 * vision + (64 << 20)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ExportError(

@@ -117,7 +117,7 @@ def export_model(
     backbone = source.backbone if source.backbone is not None else open_backbone(model)
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out)
-    check_room(out.parent, model)
+    check_room(out.parent, model, backbone, precision)
     work = out.with_name(f".{out.name}.{os.getpid()}")
     work.mkdir()
     try:
