@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from export.decoder.deferred import Matrix, Weight
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
 
@@ -177,7 +178,6 @@ class DecoderLayer(nn.Module):
         attention, mlp = layer.self_attn, layer.mlp
         self.shape, self.eps = shape, eps
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        qkv = torch.cat([part.weight for part in parts])
         self.qkv_bias = self.head_norm = None
         if parts[0].bias is not None:
             self.qkv_bias = _frozen(torch.cat([part.bias for part in parts]), dtype)
@@ -186,10 +186,13 @@ class DecoderLayer(nn.Module):
             keys = attention.k_norm.weight.expand(shape.num_kv_heads, -1)
             self.head_norm = _frozen(torch.cat([queries, keys]), dtype)  # [H + K, Dh]
         # Weights are kept [in, out], as MatMul wants them: no transpose is left in the graph to fold.
-        self.qkv = _frozen(qkv.T, dtype)
-        self.out = _frozen(attention.o_proj.weight.T, dtype)
-        self.gate_up = _frozen(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).T, dtype)
-        self.down = _frozen(mlp.down_proj.weight.T, dtype)
+        self.matrices = {
+            "qkv": Matrix(parts, dtype),
+            "out": Matrix((attention.o_proj,), dtype),
+            "gate_up": Matrix((mlp.gate_proj, mlp.up_proj), dtype),
+            "down": Matrix((mlp.down_proj,), dtype),
+        }
+        self.qkv, self.out, self.gate_up, self.down = (_packed(matrix) for matrix in self.matrices.values())
         self.mlp_norm = _frozen(layer.post_attention_layernorm.weight, dtype)
 
     def queries_keys_values(self, x: Tensor) -> Tensor:
@@ -238,7 +241,14 @@ class DecoderGraph(nn.Module):
         # The norm in front of each attention, then the final one: norm i closes block i - 1.
         norms = [layer.input_layernorm for layer in parts.layers] + [parts.norm]
         self.norms = nn.ParameterList(_frozen(norm.weight, dtype) for norm in norms)
-        self.lm_head = _frozen(parts.head.T, dtype)
+        head = Matrix((parts.head,), dtype)
+        self.lm_head = _packed(head)
+        self.matrices: dict[str, Weight] = {"lm_head": head}
+        """The large weights by the names of their parameters, which are on the meta device when they are not
+        in memory."""
+        for i, layer in enumerate(self.layers):
+            named: Any = layer.matrices
+            self.matrices |= {f"layers.{i}.{name}": matrix for name, matrix in named.items()}
         self.register_buffer("pair_axes", torch.tensor(parts.pair_axes) if parts.pair_axes else None)
         cos, sin = rotary_tables(self.shape)
         self.register_buffer("cos", cos.to(dtype))
@@ -302,6 +312,11 @@ class DecoderGraph(nn.Module):
             x, residual = self.lowering.add_norm(x, residual, self.norms[i + 1], self.eps)
         logits = torch.matmul(x[:, 0], self.lm_head).float()
         return logits, *self.lowering.outputs(written)
+
+
+def _packed(matrix: Matrix) -> nn.Parameter:
+    weights: Any = [module.weight for module in matrix.modules]
+    return _frozen(torch.cat(list(weights)).T, matrix.dtype)
 
 
 def _frozen(weight: Tensor, dtype: torch.dtype) -> nn.Parameter:

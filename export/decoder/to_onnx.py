@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 import torch
 
+from export.decoder.deferred import DeferredModel, trace
 from export.decoder.graph import DecoderGraph
 from export.errors import ExportError
 
@@ -18,34 +19,32 @@ _RESIZE_18 = {"antialias": 0, "axes": None, "keep_aspect_ratio_policy": b"stretc
 """Attributes that opset 18 gave Resize, and what it did before: all axes, no choice."""
 
 
-def export_decoder(graph: DecoderGraph) -> onnx.ModelProto:
+def export_decoder(graph: DecoderGraph) -> DeferredModel:
     """ONNX model of ``graph``; the chunk length S is dynamic, everything else fixed."""
     lowering = graph.lowering
     length = torch.export.Dim("S", min=1, max=graph.shape.context_rows)
     cache = [None] * (2 * graph.shape.num_layers)
     varying = [{1: length}, {2: length}, None, cache, *([{2: length}] if graph.deepstack else [])]
-    program = torch.onnx.export(
-        graph.eval(),
+    traced = trace(
+        graph,
         graph.example_inputs(),
-        dynamo=True,
+        graph.matrices,
         opset_version=max(lowering.opset, _TRACED_OPSET),
         input_names=graph.input_names(),
         output_names=graph.output_names(),
         dynamic_shapes=tuple(varying),
         custom_translation_table=lowering.translations,
-        verbose=False,
     )
-    assert program is not None
-    model = program.model_proto
+    model = traced.model
     if lowering.opset < _TRACED_OPSET:
         to_opset_17(model)
     _drop_unused_outputs(model.graph)
-    traced = model.graph.input[0].type.tensor_type.shape.dim[1].dim_param
+    label = model.graph.input[0].type.tensor_type.shape.dim[1].dim_param
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param == traced:
+            if dim.dim_param == label:
                 dim.dim_param = "S"
-    return model
+    return traced
 
 
 def _drop_unused_outputs(graph: onnx.GraphProto) -> None:

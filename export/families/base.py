@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import onnx
 import torch
 from torch import nn
 
 from edge_runtime.bundle.stream_format import StreamFormat
+from export.decoder.deferred import DeferredModel
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
 from export.validation.reference import Reference
@@ -41,7 +41,7 @@ class Family(ABC, Generic[ModelT]):
         """Return the parts of the decoder. Raises ExportError for layers that the graph does not have."""
 
     @abstractmethod
-    def vision_graph(self, model: ModelT, backbone: nn.Module, dtype: torch.dtype) -> onnx.ModelProto:
+    def vision_graph(self, model: ModelT, backbone: nn.Module, dtype: torch.dtype) -> DeferredModel:
         """Make the graph from pixels to visual tokens, computed in ``dtype``."""
 
     @abstractmethod

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from torch import nn
 
 from edge_runtime.bundle.published import CONFIG, default_frame, read_config
 from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import first_line
+from export.decoder.deferred import DeferredModel
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
 from export.families.base import Family
@@ -38,9 +38,9 @@ class SmolVLMFamily(Family[SmolVLM]):
     def decoder_parts(self, model: SmolVLM) -> DecoderParts:
         text: Any = model.decoder
         head: Any = model.embedding if model.lm_head is None else model.lm_head
-        return DecoderParts(text.config, list(text.layers), text.norm, head.weight)
+        return DecoderParts(text.config, list(text.layers), text.norm, head)
 
-    def vision_graph(self, model: SmolVLM, backbone: Any, dtype: torch.dtype) -> onnx.ModelProto:
+    def vision_graph(self, model: SmolVLM, backbone: Any, dtype: torch.dtype) -> DeferredModel:
         return export_vision(SmolVLMVisionGraph(model, backbone.tower, dtype), model.vision.picture)
 
     def names(self, model: SmolVLM, vision: str) -> dict[str, Any]:

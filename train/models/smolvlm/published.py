@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 from transformers.models.smolvlm.modeling_smolvlm import SmolVLMForConditionalGeneration
@@ -16,6 +15,7 @@ from train.models.chat_template import plain
 from train.models.smolvlm.backbone import checked_format, read_frames
 from train.models.smolvlm.model import SmolVLM, SmolVLMConfig, take_apart
 from train.models.smolvlm.vision import SiglipVision
+from train.models.stored import open_stored
 
 
 def published_frame_tokens(folder: Path) -> int:
@@ -36,16 +36,11 @@ def published_format(folder: Path) -> StreamFormat:
 
 
 def open_whole(folder: Path) -> tuple[SmolVLM, nn.Module]:
-    """Load the model and its vision tower; both in float32, sharing the loaded weights.
+    """Open the model and its vision tower; their large weights stay in the files.
 
     Raises OSError, RuntimeError or ValueError.
     """
-    loaded: Any = SmolVLMForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
-    )
-    whole, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{len(missing)} tensors are missing, {missing[0]} among them")
+    whole: Any = open_stored(SmolVLMForConditionalGeneration, folder)
     tower = whole.model.vision_model
     frames = read_frames(str(folder), tower.config.image_size)
     config = json.dumps(plain(tower.config))
