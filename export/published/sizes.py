@@ -13,6 +13,7 @@ from edge_runtime.errors import BundleError
 EXPORT_BYTES_PER_PARAMETER = 12
 """Of the machine that exports: PyTorch in fp32, the graph in fp32, and one copy while it is rounded."""
 _LONGEST_HEADER = 100 << 20
+_CODES, _CODES_PER_WORD = (".weight_packed", ".qweight"), 8
 
 
 def tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -32,5 +33,8 @@ def tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def count_parameters(folder: Path) -> int:
-    """Return how many parameters the files hold."""
-    return sum(math.prod(shape) for _, shape in tensors(folder))
+    """Return how many parameters the files hold; eight in each word of weights in 4 bits."""
+    return sum(
+        math.prod(shape) * (_CODES_PER_WORD if name.endswith(_CODES) else 1)
+        for name, shape in tensors(folder)
+    )

@@ -13,6 +13,7 @@ each output channel, int4 one for each block of inputs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
@@ -21,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export.decoder.packed import BITS, PackedMatrix
 from export.errors import ExportError
 
 BLOCK_SIZES = (32, 64, 128)
@@ -35,16 +37,25 @@ _HALF_SCALES = 19
 """Opset from which scales may be fp16; before it they are fp32, and a Cast follows."""
 
 _BITS = {"int8": 8, "int4": 4}
+_CONTRIB = "com.microsoft"
 
 
-def quantize_for_ort(model: onnx.ModelProto, precision: str, block_size: int) -> onnx.ModelProto:
-    """Every product with a constant matrix becomes ``MatMulNBits`` (symmetric); ``precision``: int8, int4.
+def quantize_for_ort(
+    model: onnx.ModelProto,
+    precision: str,
+    block_size: int,
+    packed: Mapping[str, PackedMatrix] | None = None,
+) -> onnx.ModelProto:
+    """Every product with a constant matrix becomes ``MatMulNBits``; ``precision``: int8, int4 (symmetric).
 
-    ``block_size``: one of BLOCK_SIZES, inputs that share a scale. ``model`` is changed.
+    ``block_size``: one of BLOCK_SIZES, inputs that share a scale. ``packed``: matrices in 4 bits by the name
+    of their weight, taken as they are. ``model`` is changed.
     """
     # Here, because the import configures the root logger: the caller wraps this in quiet().
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+    if packed:
+        _replace(model.graph, packed)
     quantizer = MatMulNBitsQuantizer(
         model,
         bits=_BITS[precision],
@@ -53,7 +64,39 @@ def quantize_for_ort(model: onnx.ModelProto, precision: str, block_size: int) ->
         accuracy_level=ACCURACY_LEVEL,
     )
     quantizer.process()
-    return quantizer.model.model
+    result: onnx.ModelProto = quantizer.model.model
+    if packed and all(entry.domain != _CONTRIB for entry in result.opset_import):
+        result.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
+    return result
+
+
+def _replace(graph: onnx.GraphProto, packed: Mapping[str, PackedMatrix]) -> None:
+    """Put ``MatMulNBits`` in place of each product with a weight that is packed.
+
+    Raises ExportError when a matrix is not as large as its weight, or belongs to no product.
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer if tensor.name in packed}
+    left = dict(packed)
+    for node in graph.node:
+        if node.op_type != "MatMul" or node.input[1] not in left:
+            continue
+        name = node.input[1]
+        matrix, weight = left.pop(name), weights[name]
+        outputs, inputs = matrix.shape
+        if tuple(weight.dims) != (inputs, outputs):
+            raise ExportError(f"{name} is {tuple(weight.dims)}, its quantized form {(inputs, outputs)}")
+        kind = helper.tensor_dtype_to_np_dtype(weight.data_type)
+        tensors = {"Q4": matrix.codes, "scales": matrix.scales.astype(kind), "zeros": matrix.packed_zeros()}
+        given = {f"{name}.{key}": value for key, value in tensors.items() if value is not None}
+        graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in given.items())
+        graph.initializer.remove(weight)
+        node.op_type, node.domain = "MatMulNBits", _CONTRIB
+        node.input[1:] = list(given)
+        sizes = {"K": inputs, "N": outputs, "bits": BITS, "block_size": matrix.block}
+        for key, size in (sizes | {"accuracy_level": ACCURACY_LEVEL}).items():
+            node.attribute.append(helper.make_attribute(key, size))
+    if left:
+        raise ExportError(f"the graph has no product with {next(iter(left))}")
 
 
 def quantize_for_tensorrt(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
