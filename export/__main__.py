@@ -233,6 +233,40 @@ def parity_command(checkpoint: Path, timesteps: int, only: tuple[str, ...], json
         sys.exit(3)
 
 
+@main.command("calibrate-threshold")
+@click.argument("bundle")
+@click.argument("annotations", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--false-alarms",
+    type=click.FloatRange(min=0),
+    default=0.3,
+    show_default=True,
+    help="Per minute, at most, on questions that nothing answers.",
+)
+@click.option(
+    "--questions", type=click.IntRange(min=0), default=0, show_default=True, help="So many, drawn; 0: all."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the draw.")
+@click.option(
+    "--judge", type=click.Choice(["exact", "fields", "keywords"]), default="exact", show_default=True
+)
+def calibrate_threshold_command(bundle: str, annotations: Path, false_alarms: float, **asked: Any) -> None:
+    """Write the threshold with the best F1 on ANNOTATIONS into BUNDLE, within a limit on false alarms.
+
+    Rounding moves scores, so each precision has a threshold of its own. ANNOTATIONS are validation clips,
+    never those that a score is reported on; some of their questions must have no answer.
+    """
+    with _one_line(annotations):
+        from export.validation.threshold import Asked, calibrate_threshold
+        from train.rollout.threshold import describe
+
+        asked_for = Asked(annotations, **asked)
+        path, best, found = calibrate_threshold(
+            bundle, asked_for, false_alarms, lambda line: click.echo(line, err=True)
+        )
+    click.echo(f"{path}: threshold {best:g}, {describe(found)}")
+
+
 @main.command("engines")
 @click.argument("bundle", type=_PATH)
 @click.option("--out", required=True, type=_PATH, help="Folder to write the engines to.")
