@@ -34,7 +34,7 @@ _SEQUENCE = (
 )
 """Modules of a layer that have the same input are rounded together, those before it first."""
 _BLOCKS = "blocks"
-DAMPING = 0.1
+DAMPING = 0.01
 """Share of the mean diagonal that is added to each Hessian."""
 
 
