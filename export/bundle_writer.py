@@ -32,6 +32,7 @@ from export.errors import ExportError
 from export.families.registry import family_of, open_backbone, reference_of
 from export.options import ExportOptions, Source
 from export.quantization.cache import cache_scales, quantize_cache
+from export.quantization.four_bits import REST, FourBits, check_four_bits, four_bits
 from export.quantization.fp16_weights import with_fp16_weights
 from export.quantization.vision import quantize_vision, story_frames
 from export.quantization.weights import BLOCK_SIZES, quantize_for_ort, quantize_for_tensorrt
@@ -101,7 +102,7 @@ def export_model(
     """
     options = options or ExportOptions()
     model, stream_format = source.model, source.stream_format
-    target, precision, vision = resolve(options)
+    target, precision, vision = resolve(options, source)
     family = family_of(model)
     if vision not in family.vision_precisions:
         raise ExportError(
@@ -144,7 +145,14 @@ def export_model(
         calibration: Iterable[NDArray[np.uint8]] | None = None
         if vision == "int8":
             calibration = options.calibration or story_frames(stream_format.fps)
-        plan = _Graphs(target, precision, options, rows, calibration, progress)
+        packed = FourBits({})
+        if precision == "int4":
+            progress("weights in 4 bits")
+            with quiet():
+                packed = four_bits(source, backbone, encoder, options)
+        if packed.record is not None:
+            manifest["quantization"] = dict(packed.record)
+        plan = _Graphs(target, precision, options, rows, calibration, packed, progress)
         manifest |= _write_graphs(model, backbone, work, plan)
         write_table(work / "embedding.npy", model.embedding)
         source.tokenizer.save(str(work / "tokenizer.json"))
@@ -173,7 +181,9 @@ def export_model(
                 steps=options.parity_steps,
                 window_turns=window_for(timesteps, stream_format),
             )
-            check_parity(parity, "int8" if options.kv == "int8" and precision == "fp32" else precision)
+            exact = source.packed is not None  # the model in memory has the same weights
+            small_cache = options.kv == "int8" and precision == "fp32"
+            check_parity(parity, "int8" if (exact and precision == "int4") or small_cache else precision)
             write_manifest(work, manifest | {"parity": parity})
         replace_folder(work, out)
     finally:
@@ -181,11 +191,17 @@ def export_model(
     return out
 
 
-def resolve(options: ExportOptions) -> tuple[Target, str, str]:
-    """Return target, precision and precision of vision. Raises ExportError for what the target cannot do."""
+def resolve(options: ExportOptions, source: Source | None = None) -> tuple[Target, str, str]:
+    """Return target, precision and precision of vision. Raises ExportError for what the target cannot do.
+
+    ``source``: if it is known; weights that its authors quantized stay as they are where the target can keep
+    them.
+    """
     target = find_target(options.target)
-    precision = options.precision or target.default
+    kept = source is not None and source.packed is not None and target.name.startswith("ort-")
+    precision = options.precision or ("int4" if kept else target.default)
     target.lowerings(precision)
+    check_four_bits(options, target, precision, source)
     target.check_kv(options.kv)
     target.check_block_size(options.block_size, precision)
     return target, precision, target.vision(precision, options.vision_precision)
@@ -247,6 +263,7 @@ class _Graphs:
     options: ExportOptions
     rows: int
     calibration: Iterable[NDArray[np.uint8]] | None
+    packed: FourBits
     progress: Progress
 
 
@@ -325,7 +342,8 @@ def _quantize(decoder: DeferredModel, plan: _Graphs) -> DeferredModel:
     if plan.precision in ("fp32", "fp16"):
         return decoder
     if plan.target.name.startswith("ort"):
-        return quantize_for_ort(decoder, plan.precision, plan.options.block_size or BLOCK_SIZES[0])
+        packed, block_size = plan.packed.matrices, plan.options.block_size or BLOCK_SIZES[0]
+        return quantize_for_ort(decoder, REST if packed else plan.precision, block_size, packed)
     return quantize_for_tensorrt(decoder, plan.precision)
 
 

@@ -13,7 +13,7 @@ from edge_runtime.bundle.stream_format import StreamFormat
 from export.decoder.deferred import DeferredModel
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
-from export.families.base import Family
+from export.families.base import Family, Weights
 from export.families.reference.qwen import QwenBackbone, QwenReference
 from export.validation.reference import Reference
 from export.vision.base import export_vision
@@ -86,9 +86,9 @@ class QwenFamily(Family[QwenModel]):
         return qwen_stream_format(self.published_frame_tokens(folder, frame))
 
     def open_published(
-        self, folder: Path, frame: tuple[int, int], used_vocab: int
+        self, folder: Path, frame: tuple[int, int], used_vocab: int, weights: Weights = None
     ) -> tuple[QwenModel, nn.Module]:
-        model, tower = open_whole(folder, frame, used_vocab)
+        model, tower = open_whole(folder, frame, used_vocab, weights)
         assert isinstance(model.vision, QwenVision)
         return model, QwenBackbone(model.vision, tower)
 

@@ -14,7 +14,7 @@ from edge_runtime.errors import first_line
 from export.decoder.deferred import DeferredModel
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
-from export.families.base import Family
+from export.families.base import Family, Weights
 from export.families.reference.smolvlm import SmolVLMBackbone, SmolVLMReference
 from export.validation.reference import Reference
 from export.vision.base import export_vision
@@ -88,8 +88,8 @@ class SmolVLMFamily(Family[SmolVLM]):
             raise ExportError(f"{folder}: {first_line(error)}") from error
 
     def open_published(
-        self, folder: Path, frame: tuple[int, int], used_vocab: int
+        self, folder: Path, frame: tuple[int, int], used_vocab: int, weights: Weights = None
     ) -> tuple[SmolVLM, nn.Module]:
-        model, tower = open_whole(folder)
+        model, tower = open_whole(folder, weights)
         assert isinstance(model.vision, SiglipVision)
         return model, SmolVLMBackbone(model.vision, tower)

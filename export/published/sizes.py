@@ -15,6 +15,7 @@ _EXPORT_BASE = 3_500_000_000
 _EXPORT_BYTES = 6
 """For each element of the largest matrix, which is read, transposed or rounded, and written."""
 _LONGEST_HEADER = 100 << 20
+_CODES, _CODES_PER_WORD = (".weight_packed", ".qweight"), 8
 
 
 def tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -44,5 +45,8 @@ def largest_matrix(folder: Path) -> int:
 
 
 def count_parameters(folder: Path) -> int:
-    """Return how many parameters the files hold."""
-    return sum(math.prod(shape) for _, shape in tensors(folder))
+    """Return how many parameters the files hold; eight in each word of weights in 4 bits."""
+    return sum(
+        math.prod(shape) * (_CODES_PER_WORD if name.endswith(_CODES) else 1)
+        for name, shape in tensors(folder)
+    )

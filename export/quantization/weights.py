@@ -13,7 +13,7 @@ each output channel, int4 one for each block of inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from export.decoder.deferred import Columns, DeferredModel, Pair
+from export.decoder.deferred import Columns, DeferredModel, InMemory, Pair
+from export.decoder.packed import BITS, PackedMatrix
 from export.errors import ExportError
 from export.quiet import quiet
 
@@ -44,36 +45,75 @@ _BITS = {"int8": 8, "int4": 4}
 _ORT_DOMAIN = "com.microsoft"
 
 
-def quantize_for_ort(graph: DeferredModel, precision: str, block_size: int) -> DeferredModel:
+def quantize_for_ort(
+    graph: DeferredModel,
+    precision: str,
+    block_size: int,
+    packed: Mapping[str, PackedMatrix] | None = None,
+) -> DeferredModel:
     """Every product with a constant matrix becomes ``MatMulNBits`` (symmetric); ``precision``: int8, int4.
 
-    ``block_size``: one of BLOCK_SIZES, inputs that share a scale. Weights are rounded when they are written.
+    ``block_size``: one of BLOCK_SIZES, inputs that share a scale. ``packed``: matrices in 4 bits by the name
+    of their weight, taken as they are. Others are rounded when they are written.
+
+    Raises ExportError when a packed matrix is not as large as its weight, or belongs to no product.
     """
     result = graph.copy()
     bits = _BITS[precision]
     weights = {tensor.name: tensor for tensor in result.model.graph.initializer}
+    left = set(packed or ())
     for node in result.model.graph.node:
         tensor = weights.get(node.input[1]) if node.op_type == "MatMul" else None
         if tensor is None or len(tensor.dims) != 2:
             continue
         rows, columns = tensor.dims
-        blocks = -(-rows // block_size)
-        names = [f"{tensor.name}_Q{bits}", f"{tensor.name}_scales"]
-        if names[0] not in result.weights:
-            rounded = Pair(partial(_blocks_for_ort, graph.columns(tensor), bits, block_size))
-            shape = [columns, blocks, block_size * bits // 8]
-            result.add(names[0], TensorProto.UINT8, shape, rounded.part(0))
-            result.add(names[1], tensor.data_type, [columns, blocks], rounded.part(1))
+        if packed is not None and tensor.name in packed:
+            left.discard(tensor.name)
+            names = _add_packed(result, tensor, packed[tensor.name])
+            sizes = {"bits": BITS, "block_size": packed[tensor.name].block}
+        else:
+            names = _add_rounded(result, graph.columns(tensor), tensor, bits, block_size)
+            sizes = {"bits": bits, "block_size": block_size}
         node.op_type, node.domain = "MatMulNBits", _ORT_DOMAIN
-        node.name = f"{node.name}_Q{bits}" if node.name else ""
+        node.name = f"{node.name}_Q{sizes['bits']}" if node.name else ""
         node.input[1:] = names
-        sizes = {"K": rows, "N": columns, "bits": bits, "block_size": block_size}
-        for name, value in (sizes | {"accuracy_level": ACCURACY_LEVEL}).items():
+        for name, value in ({"K": rows, "N": columns} | sizes | {"accuracy_level": ACCURACY_LEVEL}).items():
             node.attribute.append(helper.make_attribute(name, value))
+    if left:
+        raise ExportError(f"the graph has no product with {min(left)}")
     _drop_unread(result, weights.values())
     if all(entry.domain != _ORT_DOMAIN for entry in result.model.opset_import):
         result.model.opset_import.append(helper.make_opsetid(_ORT_DOMAIN, 1))
     return result
+
+
+def _add_rounded(
+    graph: DeferredModel, matrix: Columns, tensor: TensorProto, bits: int, block_size: int
+) -> list[str]:
+    """Codes and scales in place of a matrix; returns their names."""
+    rows, columns = tensor.dims
+    blocks = -(-rows // block_size)
+    names = [f"{tensor.name}_Q{bits}", f"{tensor.name}_scales"]
+    if names[0] not in graph.weights:
+        rounded = Pair(partial(_blocks_for_ort, matrix, bits, block_size))
+        shape = [columns, blocks, block_size * bits // 8]
+        graph.add(names[0], TensorProto.UINT8, shape, rounded.part(0))
+        graph.add(names[1], tensor.data_type, [columns, blocks], rounded.part(1))
+    return names
+
+
+def _add_packed(graph: DeferredModel, tensor: TensorProto, matrix: PackedMatrix) -> list[str]:
+    """Codes, scales and zero points as they are in place of a matrix; returns their names."""
+    outputs, inputs = matrix.shape
+    if tuple(tensor.dims) != (inputs, outputs):
+        raise ExportError(f"{tensor.name} is {tuple(tensor.dims)}, its quantized form {(inputs, outputs)}")
+    kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    parts = {"Q4": matrix.codes, "scales": matrix.scales.astype(kind), "zeros": matrix.packed_zeros()}
+    given = {f"{tensor.name}.{part}": value for part, value in parts.items() if value is not None}
+    for name, value in given.items():
+        if name not in graph.weights:
+            graph.add(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape, InMemory(value))
+    return list(given)
 
 
 def _blocks_for_ort(

@@ -62,6 +62,9 @@ class QwenReference:
         """The next frame, [1, 3, H, W]."""
         self._seen.append(self._model.visual(self._backbone(torch.from_numpy(pixels))))
 
+    def seen(self) -> Visual:
+        return self._seen[-1]
+
     @torch.inference_mode()
     def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
         """Append ``ids`` at rows ``start ..`` and return the logits after the last one, [vocab]."""
@@ -70,7 +73,7 @@ class QwenReference:
         self._ids += ids
         if with_frame:
             visual, self._seen = (
-                _joined(self._seen[-(ids.count(self._image_id) // self._model.frame_tokens) :]),
+                joined(self._seen[-(ids.count(self._image_id) // self._model.frame_tokens) :]),
                 [],
             )
         else:
@@ -123,7 +126,7 @@ class QwenReference:
         self._ids = kept
 
 
-def _joined(frames: Sequence[Visual]) -> Visual:
+def joined(frames: Sequence[Visual]) -> Visual:
     """Several frames as one batch."""
     levels = [frame.deepstack for frame in frames if frame.deepstack is not None]
     tokens = torch.cat([frame.tokens for frame in frames])  # [N, V, D]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer
 from transformers.models.smolvlm.modeling_smolvlm import SmolVLMForConditionalGeneration
 
 from edge_runtime.bundle.stream_format import StreamFormat
 from train.models.chat_template import plain
+from train.models.published_weights import load_whole
 from train.models.smolvlm.backbone import checked_format, read_frames
 from train.models.smolvlm.model import SmolVLM, SmolVLMConfig, take_apart
 from train.models.smolvlm.vision import SiglipVision
@@ -35,12 +37,16 @@ def published_format(folder: Path) -> StreamFormat:
     return checked_format(str(folder), _tokenizer(folder), config)
 
 
-def open_whole(folder: Path) -> tuple[SmolVLM, nn.Module]:
+def open_whole(folder: Path, weights: Mapping[str, Tensor] | None = None) -> tuple[SmolVLM, nn.Module]:
     """Open the model and its vision tower; their large weights stay in the files.
 
-    Raises OSError, RuntimeError or ValueError.
+    ``weights``: in place of the files. Raises OSError, RuntimeError or ValueError.
     """
-    whole: Any = open_stored(SmolVLMForConditionalGeneration, folder)
+    whole: Any = (
+        open_stored(SmolVLMForConditionalGeneration, folder)
+        if weights is None
+        else load_whole(SmolVLMForConditionalGeneration, folder, weights)
+    )
     tower = whole.model.vision_model
     frames = read_frames(str(folder), tower.config.image_size)
     config = json.dumps(plain(tower.config))
