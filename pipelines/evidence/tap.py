@@ -101,6 +101,10 @@ class EvidenceTap:
         self._buffer: Any = None
         self._caps: Any = None
 
+    @property
+    def wants_pictures(self) -> bool:
+        return self._footage.picture
+
     def watch_parser(self, element: Any) -> None:
         if element.get_factory().get_name() in _PARAMETERS:
             # Before every key frame, also where the source sends them once: a clip may start at any.

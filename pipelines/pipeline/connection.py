@@ -2,12 +2,12 @@
 
 ::
 
-    filesrc ! decodebin  [probe]  (download !) videoconvert ! videoscale ! videoflip ! RGB ! appsink
+    filesrc ! decodebin  [probe]  (download !) halving ! videoconvert ! videoscale ! videoflip ! RGB ! appsink
 
 The probe (:mod:`pipelines.pipeline.frame_probe`) sees every decoded frame and lets through only those the
 listener selects, so that the others cost neither conversion nor scaling. Scaling keeps the aspect (black
-borders). It comes after the conversion: borders and edges then fall on the same pixels as in training, and
-with antialiasing the other order is no cheaper.
+borders). It comes after the conversion: borders and edges then fall on the same pixels as in training. Only
+large frames are halved before.
 
 A lost source is answered with a new Connection, never by restarting this one: elements keep state that a
 way through NULL does not clear. A source makes its own elements (:mod:`pipelines.sources.base`); decoding is
@@ -70,12 +70,16 @@ class Connection:
         self._bus = Bus(self._pipeline, source, options.decoder, self.progress)
         self._probe = FrameProbe(self._pipeline, source, listener, self._bus, self.progress)
         preprocessing = add_preprocessing(
-            self._pipeline, size, framing, paced=source.segmented and source.live
+            self._pipeline,
+            size,
+            framing,
+            paced=source.segmented and source.live,
+            full_size=tap is not None and tap.wants_pictures,
         )
         self._first, self._masking = preprocessing.first, preprocessing.masking
         self._tap = self._probe.tap = tap
         if tap is not None:
-            tap.watch_masked(preprocessing.masked, preprocessing.first)
+            tap.watch_masked(preprocessing.masked, preprocessing.converter)
         self._connect(preprocessing.sink, "new-sample", self._probe.on_sample)
         self.decoding = None if source.decoder else self._add_decodebin(options.decoder)
         self._bus.decoding = self._probe.decoding = self.decoding
