@@ -211,6 +211,7 @@ def _runners(
                 display,
                 duration_s=spec.duration_s,
                 stats_every_s=spec.config.runtime.stats_every_s,
+                still_skip_s=one.config.options.still_skip_s,
             )
         )
     return runners
