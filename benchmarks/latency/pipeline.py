@@ -59,15 +59,15 @@ def main(
         write_clip(clip, size, fps, frames)
         waits: dict[str, list[float]] = {f"camera, {rate} a second": [] for rate in timesteps}
         read: dict[str, Callable[[], None]] = {
-            DECODING: lambda: _play(clip, None),
-            IDENTITY: lambda: _play(clip, IDENTITY),
+            DECODING: lambda: play(clip, None),
+            IDENTITY: lambda: play(clip, IDENTITY),
         }
         for rate, name in zip(timesteps, waits, strict=True):
             read[name] = lambda rate=rate, name=name: waits[name].extend(_watch(clip, rate))
             read[f"{name}, snapshots"] = lambda rate=rate: _watch(clip, rate, snapshots=True)
         names = list(read)
         spent: dict[str, list[float]] = {name: [] for name in names}
-        _play(clip, None)  # finds the plugins and warms the file
+        play(clip, None)  # finds the plugins and warms the file
         for turn in range(rounds):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 begin = time.process_time()
@@ -103,7 +103,7 @@ def write_clip(path: Path, size: tuple[int, int], fps: int, frames: int) -> None
         container.mux(stream.encode(None))
 
 
-def _play(clip: Path, through: str | None) -> None:
+def play(clip: Path, through: str | None) -> None:
     """Decode to the end. Raises BackendError when that fails."""
     from pipelines.gst import load, make
 
