@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -129,6 +132,18 @@ def test_evidence_of_a_still_frame_is_the_picture_of_the_one_before(
     assert news(frames) == "n" + "." * (SECONDS - 1)
     assert all(frame.moment.has_picture for frame in frames)
     assert frames[-1].moment.jpeg() == frames[0].moment.jpeg()
+
+
+def test_a_run_says_what_it_left_out(tmp_path: Path, scene: np.ndarray, tiny_bundle: Path) -> None:
+    path = write(tmp_path / "still.mkv", lambda _: scene)
+    command = [sys.executable, "-m", "edge_runtime", "run", str(path), "--bundle", str(tiny_bundle)]
+    asked = ["--ask", "What does the person do?", "--threshold", "1", "--still-skip", "60"]
+    done = subprocess.run([*command, *asked, "--json"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    stats = json.loads(done.stdout.splitlines()[-1])
+    summary = json.loads(done.stderr.splitlines()[-1])
+    for told in (stats, summary):
+        assert (told["timesteps"], told["still"], told["skipped"]) == (4, SECONDS - 4, 0)
 
 
 @pytest.mark.parametrize("format", ["I420", "NV12", "YUY2", "UYVY", "BGRx", "RGB", "GRAY8", "Y444"])
