@@ -75,6 +75,8 @@ class CameraOptions(ConnectionOptions, RetryPolicy):
     """Privacy masks, crop and rotation."""
     evidence: Footage | None = None
     """What is kept for snapshots and clips; None for nothing: then it costs nothing."""
+    compare: bool = False
+    """Compare frames. One that shows nothing new is not converted: it has the image of the one before."""
 
 
 def open_camera(
@@ -134,6 +136,7 @@ class Camera:
         self._last_taken = 0.0
         self._file_problem: Problem | None = None
         self._skipped = Skipped()
+        self._image: np.ndarray | None = None  # of the newest frame, where frames are compared
         self.decoder = ""
         """The decoder element in use (``none`` for raw video); empty until the first frame."""
         self._decoded_before = 0
@@ -306,7 +309,8 @@ class Camera:
         with self._lock:  # new masks come before it is made, or reach it afterwards
             framing, footage = self._options.framing, self._options.evidence
             if footage is not None:
-                self._tap = EvidenceTap(footage, framing, live=self._source.live)
+                keeps = self._options.compare
+                self._tap = EvidenceTap(footage, framing, live=self._source.live, keeps_picture=keeps)
             connection = Connection(
                 self._source,
                 self._size,
@@ -315,6 +319,7 @@ class Camera:
                 framing=framing,
                 fps=self._fps,
                 tap=self._tap,
+                compare=self._options.compare,
             )
             self._connection = connection
             self._viewing.watch(connection.masked, connection.converter)
@@ -381,12 +386,18 @@ class Camera:
     def _once_more(indices: range, pts: float) -> _Ticket | None:
         return _Ticket(pts, indices, time.monotonic()) if indices else None
 
-    def frame(self, ticket: _Ticket, image: np.ndarray) -> bool:
-        taken = True
-        moment = self._tap.moment() if self._tap is not None else None
+    def frame(self, ticket: _Ticket, image: np.ndarray | None) -> bool:
+        taken, still = True, image is None
+        moment = self._tap.moment(still=still) if self._tap is not None else None
         picture = self._viewing.take()
+        if image is None:
+            image = self._image
+            assert image is not None  # the first frame of a connection is new
+        elif self._options.compare:
+            self._image = image
         for index in ticket.indices:
-            owned = image if index == ticket.indices[-1] else image.copy()
+            shared = index == ticket.indices[-1] or self._options.compare
+            owned = image if shared else image.copy()
             taken = taken and self._queue.put_frame(
                 Frame(ticket.pts, owned, ticket.captured_at, index, moment, picture)
             )

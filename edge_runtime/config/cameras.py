@@ -40,6 +40,8 @@ class SourceOptions:
     tls_ca_file: Path | None = None
     tls_fingerprint: str | None = None
     """Of the one certificate that is accepted: 64 hexadecimal digits."""
+    still_skip_s: float = 0.0
+    """Leave out timesteps of a still scene for so many seconds at most; 0: decide at every timestep."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ def _source_options(table: Table) -> SourceOptions:
         timeout("stall_timeout"),
         table.seconds("give_up", None),
         *_tls(table),
+        still_skip_s=table.seconds("still_skip", 0.0),
     )
 
 

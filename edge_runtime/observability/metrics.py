@@ -4,9 +4,9 @@ The default is loopback: nothing here is secret, but it shows how often a camera
 by threads of their own from figures that the run keeps anyway.
 
 ``live``: the loop of the run makes steps; a service manager restarts a process whose loop does not.
-``ready``: every stream had a frame decided on within the last seconds; a camera that is away makes it 503,
-and restarting would not help. A camera that has ended is left out; one that has failed makes it 503 until the
-run ends.
+``ready``: every stream had a frame decided on, or left out as still, within the last seconds; a camera that
+is away makes it 503, and restarting would not help. A camera that has ended is not counted; one that has
+failed makes it 503 until the run ends.
 """
 
 from __future__ import annotations
@@ -157,6 +157,9 @@ def render(
         telemetry, labels = stream.telemetry, {"stream": stream.name}
         page.add("timesteps_total", "counter", "Frames decided on.", labels, telemetry.timesteps)
         page.add("skipped_total", "counter", "Timesteps without a frame.", labels, telemetry.skipped)
+        page.add(
+            "still_total", "counter", "Timesteps left out: the scene stood still.", labels, telemetry.still
+        )
         page.add("responses_total", "counter", "Responses sent out.", labels, telemetry.responses)
         for reason, count in sorted(telemetry.suppressed.copy().items()):
             page.add(
@@ -168,7 +171,13 @@ def render(
         )
         if telemetry.last_frame is not None:
             age = now - telemetry.last_frame
-            page.add("last_frame_age_seconds", "gauge", "Since the last frame decided on.", labels, age)
+            page.add(
+                "last_frame_age_seconds",
+                "gauge",
+                "Since the last frame decided on or left out as still.",
+                labels,
+                age,
+            )
         stages = {
             **telemetry.stages.copy(),
             "decision": telemetry.decision,

@@ -27,7 +27,7 @@ class Frame(Protocol):
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] RGB."""
+        """uint8 [H, W, 3] RGB; the very array of the frame before when it shows nothing new."""
         ...
 
     @property

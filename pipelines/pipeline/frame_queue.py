@@ -30,7 +30,8 @@ class Frame:
     pts: float
     """Seconds: from the start of the file, or from the first frame of a live source."""
     image: np.ndarray
-    """``uint8 [H, W, 3]`` RGB, letterboxed to the asked size; owned by the receiver."""
+    """``uint8 [H, W, 3]`` RGB, letterboxed to the asked size; owned by the receiver. Where frames are
+    compared, one that shows nothing new has the very array of the one before."""
     captured_at: float
     """``time.monotonic()`` of the capture: live, by the frame's time stamp; a file, when decoded."""
     index: int

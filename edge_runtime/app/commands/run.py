@@ -108,6 +108,12 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     metavar="SECONDS",
     help="End when a live source sends no frame for this long; 0: at its first failure.  [default: never]",
 )
+@click.option(
+    "--still-skip",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="While nothing moves, leave out timesteps for this long at most.  [default: 0, never]",
+)
 @click.option("--duration", type=SOME_SECONDS, metavar="SECONDS", help="Stop after this time.")
 @click.option(
     "--events", type=click.Path(path_type=Path), metavar="FILE", help="Append the events to this file, too."

@@ -60,6 +60,8 @@ class CameraStatus:
     dropped: int
     reconnects: int
     timesteps: int
+    still: int
+    """Timesteps left out because the scene stood still."""
     p50_ms: float | None
     p99_ms: float | None
     """From the frame to the decision; None before the first one."""
@@ -324,6 +326,7 @@ def _camera_status(one: WatchedCamera) -> CameraStatus:
         camera.dropped,
         camera.reconnects,
         runner.telemetry.timesteps,
+        runner.telemetry.still,
         decision.percentile(50),
         decision.percentile(99),
         framing.aspect(width, height) if width and height else None,

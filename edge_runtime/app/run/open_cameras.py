@@ -109,6 +109,7 @@ def make_runner(one: FoundCamera, shared: Shared, *, named: bool, duration_s: fl
         display,
         duration_s=duration_s,
         stats_every_s=spec.config.runtime.stats_every_s,
+        still_skip_s=one.config.options.still_skip_s,
     )
 
 

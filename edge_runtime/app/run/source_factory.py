@@ -135,7 +135,9 @@ def _open(
         source,
         fps=fps,
         size=size,
-        options=camera.CameraOptions(framing=options.framing, evidence=footage, **chosen),
+        options=camera.CameraOptions(
+            framing=options.framing, evidence=footage, compare=bool(options.still_skip_s), **chosen
+        ),
         wake=wake,
     )
     return opened

@@ -37,6 +37,8 @@ class CameraView(BaseModel):
     dropped: int
     reconnects: int
     timesteps: int
+    still: int
+    """Timesteps left out because the scene stood still."""
     p50_ms: float | None
     p99_ms: float | None
     """From the frame to the decision."""

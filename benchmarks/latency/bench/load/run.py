@@ -41,6 +41,8 @@ class Run:
     """Clock seconds and MB, once a second."""
     interrupted: bool = False
     """Ctrl-C ended it early; the counts are of what was due until then."""
+    cpu_s: float | None = None
+    """Processor time of the process during the run, all of its threads."""
 
     @property
     def interval_ms(self) -> float:
@@ -114,6 +116,7 @@ def run_feeders(
     samples: list[Sample] = []
     resident: list[tuple[float, float]] = []
     next_look, interrupted = schedule.start, False
+    cpu_before = time.process_time()
     for thread in threads:
         thread.start()
     try:
@@ -132,6 +135,7 @@ def run_feeders(
         stop.set()
         for thread in threads:
             thread.join(5.0)
+    cpu_s = time.process_time() - cpu_before
     if errors:
         raise errors[0]
     lasted = schedule.duration_s
@@ -150,4 +154,5 @@ def run_feeders(
         slots.longest_drop_run,
         resident,
         interrupted,
+        cpu_s,
     )
