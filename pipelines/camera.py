@@ -122,7 +122,7 @@ class Camera:
         self._fps = fps
         self._sampler = TimestepSampler(fps)
         self._timeline = Timeline(live=source.live)
-        self._queue = FrameQueue(newest_only=source.live, wake=wake)
+        self._queue = FrameQueue(newest_only=source.live, catch_up=options.catch_up, wake=wake)
         self._supervisor = Supervisor(self._policy(source), clock=time.monotonic)
         self._lock = threading.RLock()
         self._connection: Connection | None = None

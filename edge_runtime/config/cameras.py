@@ -24,6 +24,8 @@ from edge_runtime.video.zones import Zone
 
 TRANSPORTS = ("tcp", "udp", "auto")
 """Of RTSP."""
+MOST_CATCH_UP = 1_000
+"""A bound: about 150 MB of ``nano``'s frames."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class SourceOptions:
     tls_ca_file: Path | None = None
     tls_fingerprint: str | None = None
     """Of the one certificate that is accepted: 64 hexadecimal digits."""
+    catch_up: int | None = None
+    """Frames that may wait beside the newest one while the model is busy."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,9 @@ def _source_options(table: Table) -> SourceOptions:
         timeout("stall_timeout"),
         table.seconds("give_up", None),
         *_tls(table),
+        catch_up=table.whole(
+            "catch_up", None, lambda frames: 0 <= frames <= MOST_CATCH_UP, f"0 to {MOST_CATCH_UP} frames"
+        ),
     )
 
 

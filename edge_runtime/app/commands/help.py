@@ -24,7 +24,7 @@ SOURCES = (
 _GROUPS = (
     ("What to watch for", ("queries", "ask_at", "ask_anyway", "threshold", "min_gap", "fps", "duration")),
     ("The frame", ("masks", "crop", "rotate", "decoder")),
-    ("Network cameras", ("transport", "connect_timeout", "stall_timeout", "give_up")),
+    ("Network cameras", ("transport", "connect_timeout", "stall_timeout", "give_up", "catch_up")),
     (
         "Output",
         (

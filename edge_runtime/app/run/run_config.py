@@ -38,6 +38,7 @@ _SOURCE = {
     "connect_timeout": "connect_timeout_s",
     "stall_timeout": "stall_timeout_s",
     "give_up": "give_up_s",
+    "catch_up": "catch_up",
     **{name: name for name in _TLS},
 }
 _RUNTIME = {name: name for name in ("bundle", "backend", "threads", "events", "metrics")}

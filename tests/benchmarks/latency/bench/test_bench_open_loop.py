@@ -92,6 +92,17 @@ def test_the_newest_frame_wins_and_runs_of_drops_are_counted_per_stream():
     assert slots.longest_drop_run == 3
 
 
+def test_catching_up_keeps_frames_of_each_stream_up_to_a_bound():
+    slots = Slots(2, catch_up=2)
+    for number in range(5):
+        slots.put(arrival(0, number, number / 10))
+    slots.put(arrival(1, 0, 0.25))
+    assert [due for _, due in slots.dropped] == [0.0, 0.1]
+    taken = [slots.take(0) for _ in range(4)]
+    assert [(one.stream, one.number) for one in taken] == [(0, 2), (1, 0), (0, 3), (0, 4)]
+    assert slots.take(0) is None
+
+
 def test_over_when_the_feeders_are_gone_and_nothing_waits():
     slots = Slots(1)
     slots.put(arrival(0, 0, 0.0))
