@@ -24,6 +24,10 @@ from edge_runtime.kv_cache.window import EvictionPlan
 
 LOWERINGS = ("ort-gqa", "native-kv", "legacy-kv")
 """Graphs this engine runs, the fastest first. On CUDA only the first has kernels that work in place."""
+MOST_ROWS = 16
+"""Most positions whose logits one call gives, for graphs that let choose."""
+_LOGIT_ROWS = "logit_rows"
+"""Optional input of those: positions in the chunk. Without it they give the logits of the last one."""
 _DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "int8": np.int8}
 
 
@@ -160,8 +164,12 @@ class _OrtCache:
         )
         self._positions = np.arange(positions, dtype=np.int64)
         self._write_index = np.zeros(1, dtype=np.int64)
-        self._logits: NDArray[np.float32] = np.empty(model.vocab_size, dtype=np.float32)
-        self._bind_output("logits", self._logits[None])
+        chooses = _LOGIT_ROWS in {one.name for one in session.get_overridable_initializers()}
+        self.most_rows = MOST_ROWS if chooses else 1
+        self._logit_rows = np.arange(-self.most_rows, 0)
+        # Virtual memory until it is written.
+        self._logits: NDArray[np.float32] = np.empty((self.most_rows, model.vocab_size), dtype=np.float32)
+        self._bind_output("logits", self._logits[:1])
         self._bind_caches(model.num_layers)
 
     def step(
@@ -171,9 +179,32 @@ class _OrtCache:
         positions: NDArray[np.int64] | None = None,
         deepstack: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self._run(embeddings, start, positions, deepstack, 1)[0]
+        return logits
+
+    def verify(
+        self,
+        embeddings: NDArray[np.float32],
+        start: int,
+        positions: NDArray[np.int64] | None = None,
+        deepstack: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        return self._run(embeddings, start, positions, deepstack, len(embeddings))
+
+    def _run(
+        self,
+        embeddings: NDArray[np.float32],
+        start: int,
+        positions: NDArray[np.int64] | None,
+        deepstack: NDArray[np.float32] | None,
+        rows: int,
+    ) -> NDArray[np.float32]:
+        """Logits of the last ``rows`` positions."""
         length, width = embeddings.shape
         if not 0 < length <= self.capacity - start:
             raise ValueError(f"step of {length} slots at {start} in a cache of {self.capacity}")
+        if rows > self.most_rows:
+            raise ValueError(f"logits of {rows} positions; at most {self.most_rows}")
         base = self._slots.begin(start)
         self._write_index[0] = start
         self._before(length)
@@ -187,12 +218,16 @@ class _OrtCache:
         if deepstack is not None:
             self._bind_input("deepstack", deepstack, (len(deepstack), 1, length, width))
         self._bind_input("write_index", self._write_index, (1,))
+        logits = self._logits[:rows]
+        if self.most_rows > 1:
+            self._bind_input(_LOGIT_ROWS, self._logit_rows[-rows:], (rows,))
+            self._bind_output("logits", logits)
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
             raise BackendError(f"decoder graph: onnxruntime failed ({first_line(error)})") from error
         self._after(start, length)
-        return self._logits
+        return logits
 
     def evict(self, plan: EvictionPlan) -> None:
         self._slots.evict(plan)
