@@ -274,7 +274,13 @@ def _write_graphs(model: StreamModel, backbone: nn.Module, folder: Path, plan: _
     decoders: dict[str, DeferredModel] = {}
     for lowering in plan.options.lowerings or target.lowerings(plan.precision):
         plan.progress(f"decoder graph, {lowering}")
-        graph = DecoderGraph(family.decoder_parts(model), LOWERINGS[lowering], plan.rows, dtype)
+        graph = DecoderGraph(
+            family.decoder_parts(model),
+            LOWERINGS[lowering],
+            plan.rows,
+            dtype,
+            chooses_rows=target.chooses_rows,
+        )
         with quiet(), torch.no_grad():
             decoders[lowering] = _quantize(export_decoder(graph), plan)
         check_graph(decoders[lowering].model, target.name, lowering)
@@ -353,8 +359,9 @@ def _tensors(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
         shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
         return {"name": value.name, "shape": shape, "dtype": _DTYPES[tensor.elem_type]}
 
+    optional = {tensor.name for tensor in model.graph.initializer}
     return {
-        "inputs": [spec(value) for value in model.graph.input],
+        "inputs": [spec(value) for value in model.graph.input if value.name not in optional],
         "outputs": [spec(value) for value in model.graph.output],
     }
 

@@ -1,13 +1,11 @@
 """A camera, stream or file as an iterator of selected frames and state changes.
 
-    from pipelines.camera import Frame, StateChange, open_camera
+    from pipelines.camera import Frame, open_camera
 
     with open_camera("rtsp://host/stream") as camera:
         for item in camera:
-            if isinstance(item, Frame):
+            if isinstance(item, Frame):  # else a StateChange
                 decision = session.push(item.image, item.pts)
-            else:
-                print(item.state, item.cause)
 
 One supervising thread per camera owns the pipeline (:mod:`pipelines.pipeline.connection`), its watchdog and
 its reconnects (:mod:`pipelines.supervisor`); frames are handed over through
@@ -62,8 +60,7 @@ class _Ticket(NamedTuple):
     """What a frame is selected for."""
 
     pts: float
-    indices: range
-    """Timesteps."""
+    indices: range  # timesteps
     captured_at: float
 
 
@@ -91,9 +88,8 @@ def open_camera(
     second.
 
     ``fps`` and ``size`` (width, height): those of the model that watches; the defaults are those of ``nano``.
-    ``wake`` is called, from whatever thread, when there is something to read: for
-    who reads several cameras in one thread. What can be known at once (no such file, no GStreamer, no camera)
-    is raised here as SourceError; what takes a connection to find out is raised by the iteration.
+    ``wake`` is called, from whatever thread, when there is something to read. What can be known at once (no
+    such file, no GStreamer, no camera) is raised here as SourceError, the rest by the iteration.
     """
     if isinstance(source, (str, os.PathLike)):
         source = parse_source(os.fspath(source))
@@ -125,7 +121,7 @@ class Camera:
         self._fps = fps
         self._sampler = TimestepSampler(fps)
         self._timeline = Timeline(live=source.live)
-        self._queue = FrameQueue(newest_only=source.live, wake=wake)
+        self._queue = FrameQueue(newest_only=source.live, catch_up=options.catch_up, wake=wake)
         self._supervisor = Supervisor(self._policy(source), clock=time.monotonic)
         self._lock = threading.RLock()
         self._connection: Connection | None = None
@@ -309,8 +305,8 @@ class Camera:
         with self._lock:  # new masks come before it is made, or reach it afterwards
             framing, footage = self._options.framing, self._options.evidence
             if footage is not None:
-                keeps = self._options.compare
-                self._tap = EvidenceTap(footage, framing, live=self._source.live, keeps_picture=keeps)
+                live, keeps = self._source.live, self._options.compare
+                self._tap = EvidenceTap(footage, framing, live=live, keeps_picture=keeps)
             connection = Connection(
                 self._source,
                 self._size,
@@ -387,8 +383,8 @@ class Camera:
         return _Ticket(pts, indices, time.monotonic()) if indices else None
 
     def frame(self, ticket: _Ticket, image: np.ndarray | None) -> bool:
-        taken, still = True, image is None
-        moment = self._tap.moment(still=still) if self._tap is not None else None
+        taken = True
+        moment = None if self._tap is None else self._tap.moment(still=image is None)
         picture = self._viewing.take()
         if image is None:
             image = self._image
@@ -398,8 +394,7 @@ class Camera:
         for index in ticket.indices:
             shared = index == ticket.indices[-1] or self._options.compare
             owned = image if shared else image.copy()
-            taken = taken and self._queue.put_frame(
-                Frame(ticket.pts, owned, ticket.captured_at, index, moment, picture)
-            )
+            frame = Frame(ticket.pts, owned, ticket.captured_at, index, moment, picture)
+            taken = taken and self._queue.put_frame(frame)
             self._last_taken = time.monotonic()
         return taken

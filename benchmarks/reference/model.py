@@ -113,6 +113,8 @@ class ReferenceCache:
     evicted by the runtime's own :class:`CacheSlots`.
     """
 
+    most_rows = 1
+
     def __init__(self, decoder: LlamaForCausalLM, model: ModelSpec) -> None:
         self.capacity = model.context_rows
         self._decoder = decoder
@@ -147,6 +149,10 @@ class ReferenceCache:
             raise BackendError(f"decoder: torch failed ({error})") from error
         logits: NDArray[np.float32] = output.logits[0, -1].numpy()
         return logits
+
+    def verify(self, embeddings: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        """As :meth:`step`, of one position: logits [1, vocab]."""
+        return self.step(embeddings, start)[None]
 
     def evict(self, plan: EvictionPlan) -> None:
         self._rows.evict(plan)

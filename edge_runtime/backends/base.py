@@ -66,6 +66,8 @@ class DecoderCache(Protocol):
     """
 
     capacity: int
+    most_rows: int
+    """Most tokens that :meth:`verify` takes."""
 
     def step(
         self,
@@ -82,6 +84,16 @@ class DecoderCache(Protocol):
         ``start + S`` must not exceed ``capacity``. Raises BackendError when the engine fails; slots before
         ``start`` are untouched then.
         """
+        ...
+
+    def verify(
+        self,
+        embeddings: NDArray[np.float32],
+        start: int,
+        positions: NDArray[np.int64] | None = None,
+        deepstack: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """As :meth:`step`, with the logits of every position, float32 [S, vocab]."""
         ...
 
     def evict(self, plan: EvictionPlan) -> None:

@@ -18,7 +18,7 @@ from edge_runtime.bundle.manifest import ModelSpec
 from edge_runtime.errors import BackendError, BundleError, first_line
 
 if TYPE_CHECKING:
-    from edge_runtime.backends.ort import OrtHostCache
+    from edge_runtime.backends.ort_cache import OrtHostCache
 
 _INPUTS = {"inputs_embeds", "position_ids", "write_index", "begin", "end", "logit_rows"}
 

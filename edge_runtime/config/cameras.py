@@ -24,6 +24,8 @@ from edge_runtime.video.zones import Zone
 
 TRANSPORTS = ("tcp", "udp", "auto")
 """Of RTSP."""
+MOST_CATCH_UP = 1_000
+"""A bound: about 150 MB of ``nano``'s frames."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class SourceOptions:
     """Of the one certificate that is accepted: 64 hexadecimal digits."""
     still_skip_s: float = 0.0
     """Leave out timesteps of a still scene for so many seconds at most; 0: decide at every timestep."""
+    catch_up: int | None = None
+    """Frames that may wait beside the newest one while the model is busy."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,9 @@ def _source_options(table: Table) -> SourceOptions:
         table.seconds("give_up", None),
         *_tls(table),
         still_skip_s=table.seconds("still_skip", 0.0),
+        catch_up=table.whole(
+            "catch_up", None, lambda frames: 0 <= frames <= MOST_CATCH_UP, f"0 to {MOST_CATCH_UP} frames"
+        ),
     )
 
 

@@ -1,8 +1,9 @@
 """The cached incremental decoder as one traceable module, the same for every backend.
 
 A graph takes a chunk of embeddings and a static key/value cache, writes the chunk's keys and values into the
-cache at ``write_index`` and gives the logits of the chunk's last position. How the cache is written and read
-is the business of a *lowering* (:mod:`export.decoder.lowerings.ort`, :mod:`export.decoder.lowerings.native`,
+cache at ``write_index`` and gives the logits of the chunk's last position, or of the positions that
+``logit_rows`` names. How the cache is written and read is the business of a *lowering*
+(:mod:`export.decoder.lowerings.ort`, :mod:`export.decoder.lowerings.native`,
 :mod:`export.decoder.lowerings.legacy`), because each inference engine has its own operators for it;
 everything else lives here once.
 
@@ -24,6 +25,8 @@ from export.decoder.deferred import Matrix, Weight
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
 
+LOGIT_ROWS = "logit_rows"
+"""Input of a graph that gives logits of several positions: the runtime verifies drafts with it."""
 ROPE_TABLE_FACTOR = 4
 """Positions a graph has angles for, in rows of its cache: an eviction then lets positions grow on, and
 rotates all keys back only when three caches full have passed (:mod:`edge_runtime.kv_cache.placement`)."""
@@ -213,8 +216,9 @@ class DecoderLayer(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)``, and ``deepstack`` where the
-    decoder has that, to ``(logits, ...)``, the rest as the lowering says.
+    """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)``, ``deepstack`` where the
+    decoder has that and ``logit_rows`` with ``chooses_rows``, to ``(logits, ...)``, the rest as the lowering
+    says.
 
     Weights are copied from ``parts``, which are not changed. ``dtype``: of weights, activations and cache,
     float32 or float16; embeddings and logits are float32 all the same.
@@ -230,8 +234,11 @@ class DecoderGraph(nn.Module):
         lowering: Lowering,
         context_rows: int,
         dtype: torch.dtype = torch.float32,
+        *,
+        chooses_rows: bool = False,
     ) -> None:
         super().__init__()
+        self.chooses_rows = chooses_rows
         self.shape = shape = DecoderShape.of(parts.config, context_rows)
         self.lowering = lowering
         self.dtype = dtype
@@ -257,7 +264,8 @@ class DecoderGraph(nn.Module):
     def input_names(self) -> list[str]:
         cache = [f"past_{kv}.{i}" for i in range(self.shape.num_layers) for kv in "kv"]
         deepstack = ["deepstack"] if self.deepstack else []
-        return ["inputs_embeds", "position_ids", "write_index", *cache, *deepstack]
+        rows = [LOGIT_ROWS] if self.chooses_rows else []
+        return ["inputs_embeds", "position_ids", "write_index", *cache, *deepstack, *rows]
 
     def output_names(self) -> list[str]:
         return ["logits", *self.lowering.output_names(self.shape.num_layers)]
@@ -273,7 +281,10 @@ class DecoderGraph(nn.Module):
             torch.tensor([2]),
             cache,
         )
-        return (*inputs, torch.zeros(self.deepstack, 1, length, s.hidden_size)) if self.deepstack else inputs
+        deepstack = torch.zeros(self.deepstack, 1, length, s.hidden_size) if self.deepstack else None
+        if self.chooses_rows:
+            return (*inputs, deepstack, torch.arange(length - 2, length))
+        return (*inputs, deepstack) if self.deepstack else inputs
 
     def forward(
         self,
@@ -282,13 +293,14 @@ class DecoderGraph(nn.Module):
         write_index: Tensor,
         cache: list[Tensor],
         deepstack: Tensor | None = None,
+        logit_rows: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """``inputs_embeds`` [1, S, D] float32; ``position_ids`` [1, 1, S], or [3, 1, S] with M-RoPE;
         ``write_index`` [1]; ``cache``: keys and values of each layer in turn, [1, K, C, Dh] each;
         ``deepstack`` [n, 1, S, D] float32: added after each of the first n layers, zeros where there is no
-        image.
+        image; ``logit_rows`` [R]: positions in the chunk whose logits are wanted, None for the last.
 
-        Returns logits [1, vocab] float32 of the last position and what the lowering gives.
+        Returns logits [R, vocab] float32 and what the lowering gives.
         """
         chunk = Chunk(write_index, position_ids, self.cos, self.sin, self.pair_axes)
         shared = self.lowering.start(chunk, self.shape)
@@ -302,21 +314,28 @@ class DecoderGraph(nn.Module):
             x, k, v = self.lowering.attention(qkv, past_k, past_v, shared, self.shape)
             written.append((k, v))
             if i == len(self.layers) - 1:
-                # Nothing after the last attention looks at other positions: go on with the last one alone.
-                x, residual = x[:, -1:], residual[:, -1:]
+                # Nothing after the last attention looks at other positions: go on with the wanted ones alone.
+                x, residual = _chosen(x, logit_rows), _chosen(residual, logit_rows)
             x = torch.matmul(x, layer.out)
             x, residual = self.lowering.add_norm(x, residual, layer.mlp_norm, self.eps)
             x = layer.mlp(x)
             if deepstack is not None and i < self.deepstack:
-                x = x + deepstack[i].to(self.dtype)[:, -x.shape[1] :]
+                added = deepstack[i].to(self.dtype)
+                last = i == len(self.layers) - 1
+                x = x + (_chosen(added, logit_rows) if last else added)
             x, residual = self.lowering.add_norm(x, residual, self.norms[i + 1], self.eps)
-        logits = torch.matmul(x[:, 0], self.lm_head).float()
+        logits = torch.matmul(x[0], self.lm_head).float()
         return logits, *self.lowering.outputs(written)
 
 
 def _packed(matrix: Matrix) -> nn.Parameter:
     weights: Any = [module.weight for module in matrix.modules]
     return _frozen(torch.cat(list(weights)).T, matrix.dtype)
+
+
+def _chosen(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Positions of ``x`` [1, S, D]: the last one, or those of ``rows`` [R]."""
+    return x[:, -1:] if rows is None else x.index_select(1, rows)
 
 
 def _frozen(weight: Tensor, dtype: torch.dtype) -> nn.Parameter:

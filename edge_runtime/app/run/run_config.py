@@ -39,6 +39,7 @@ _SOURCE = {
     "stall_timeout": "stall_timeout_s",
     "give_up": "give_up_s",
     "still_skip": "still_skip_s",
+    "catch_up": "catch_up",
     **{name: name for name in _TLS},
 }
 _RUNTIME = {name: name for name in ("bundle", "backend", "threads", "events", "metrics")}

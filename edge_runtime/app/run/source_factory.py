@@ -126,6 +126,7 @@ def _open(
         "connect_timeout_s": options.connect_timeout_s,
         "stall_timeout_s": options.stall_timeout_s,
         "give_up_s": options.give_up_s,
+        "catch_up": options.catch_up,
         "tls_verify": options.tls_verify,
         "tls_ca_file": str(options.tls_ca_file) if options.tls_ca_file else None,
         "tls_fingerprint": options.tls_fingerprint,

@@ -325,3 +325,12 @@ def test_where_the_page_is_served(tmp_path):
         with pytest.raises(ConfigError, match=said):
             load_config(path)
     assert Config().web.address is None
+
+
+def test_frames_that_may_wait(write):
+    camera = "[[camera]]\nname = 'a'\nsource = 'test:'\n"
+    assert load_config(write(camera)).cameras[0].options.catch_up is None
+    assert load_config(write(camera + "catch_up = 8\n")).cameras[0].options.catch_up == 8
+    for value in ("-1", "1001", "2.5", "true", '"8"'):
+        with pytest.raises(ConfigError, match=r"camera\.catch_up: expected 0 to 1000 frames, got"):
+            load_config(write(f"{camera}catch_up = {value}\n"))
