@@ -10,6 +10,7 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from export.decoder.deferred import DeferredModel  # noqa: E402
 from export.decoder.packed import for_graph, join, pack  # noqa: E402
 from export.errors import ExportError  # noqa: E402
 from export.quantization import weights  # noqa: E402
@@ -37,7 +38,7 @@ def run(weight: np.ndarray, packed, x: np.ndarray) -> np.ndarray:
         initializer=[numpy_helper.from_array(np.ascontiguousarray(weight.T), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    model = quantize_for_ort(model, "int8", 32, {"w": packed})
+    model = quantize_for_ort(DeferredModel(model), "int8", 32, {"w": packed}).inline()
     assert [node.op_type for node in model.graph.node] == ["MatMulNBits"]
     assert "w" not in {tensor.name for tensor in model.graph.initializer}
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -72,9 +73,8 @@ def test_blocks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="blocks must have"):
         pack(np.zeros((4, 96), int), np.ones((4, 2), np.float32))
     with pytest.raises(ExportError, match="the graph has no product with v"):
-        quantize_for_ort(
-            helper.make_model(helper.make_graph([], "g", [], [])), "int8", 32, {"v": matrix()[0]}
-        )
+        empty = DeferredModel(helper.make_model(helper.make_graph([], "g", [], [])))
+        quantize_for_ort(empty, "int8", 32, {"v": matrix()[0]})
     packed, _ = matrix()
     with pytest.raises(ExportError, match=r"w is \(96, 48\), its quantized form \(160, 48\)"):
         run(np.zeros((48, 96), np.float32), packed, np.zeros((1, 1, 96), np.float32))
