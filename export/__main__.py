@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -109,8 +110,11 @@ def _progress() -> Callable[[str], None]:
 )
 @click.option(
     "--calibrate",
+    metavar="TEXT_OR_CLIPS",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Video from which vision in int8 takes its scales; generated stories by default.",
+    multiple=True,
+    help="Text, annotated clips (.jsonl) or video by which int4 is rounded with least loss (GPTQ); may be "
+    "repeated.  Vision in int8 takes its scales from the video, or from generated stories.",
 )
 @click.option(
     "--context-rows",
@@ -129,7 +133,7 @@ def _progress() -> Callable[[str], None]:
     show_default=True,
     help="Length of the stream over which the bundle is compared with PyTorch; 0 leaves it out.",
 )
-def bundle_command(checkpoint: Path, out: Path | None, calibrate: Path | None, **options: Any) -> None:
+def bundle_command(checkpoint: Path, out: Path | None, calibrate: tuple[Path, ...], **options: Any) -> None:
     """Turn CHECKPOINT into a bundle that edge-run loads.
 
     CHECKPOINT is a folder that training wrote, or a published model: a transformers folder, or OWNER/NAME on
@@ -155,10 +159,15 @@ def bundle_command(checkpoint: Path, out: Path | None, calibrate: Path | None, *
         progress("loading PyTorch")
         from export.bundle_writer import export_bundle  # here, so that --help is quick
         from export.options import ExportOptions
+        from export.quantization.calibration import is_video
         from export.quantization.vision import frames_of
 
-        calibration = None if calibrate is None else frames_of(calibrate)
-        made = ExportOptions(calibration=calibration, **options)
+        videos = (
+            [path for path in calibrate if is_video(path)] if options["vision_precision"] == "int8" else []
+        )
+        texts = calibrate if options["precision"] == "int4" else tuple(set(calibrate) - set(videos))
+        calibration = itertools.chain.from_iterable(map(frames_of, videos)) if videos else None
+        made = ExportOptions(calibration=calibration, calibrate=texts, **options)
         assert out is not None
         if published:
             from export.published.import_model import import_model
@@ -222,6 +231,40 @@ def parity_command(checkpoint: Path, timesteps: int, only: tuple[str, ...], json
     click.echo(as_table(rows))
     if not all(row.passed for row in rows):
         sys.exit(3)
+
+
+@main.command("calibrate-threshold")
+@click.argument("bundle")
+@click.argument("annotations", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--false-alarms",
+    type=click.FloatRange(min=0),
+    default=0.3,
+    show_default=True,
+    help="Per minute, at most, on questions that nothing answers.",
+)
+@click.option(
+    "--questions", type=click.IntRange(min=0), default=0, show_default=True, help="So many, drawn; 0: all."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the draw.")
+@click.option(
+    "--judge", type=click.Choice(["exact", "fields", "keywords"]), default="exact", show_default=True
+)
+def calibrate_threshold_command(bundle: str, annotations: Path, false_alarms: float, **asked: Any) -> None:
+    """Write the threshold with the best F1 on ANNOTATIONS into BUNDLE, within a limit on false alarms.
+
+    Rounding moves scores, so each precision has a threshold of its own. ANNOTATIONS are validation clips,
+    never those that a score is reported on; some of their questions must have no answer.
+    """
+    with _one_line(annotations):
+        from export.validation.threshold import Asked, calibrate_threshold
+        from train.rollout.threshold import describe
+
+        asked_for = Asked(annotations, **asked)
+        path, best, found = calibrate_threshold(
+            bundle, asked_for, false_alarms, lambda line: click.echo(line, err=True)
+        )
+    click.echo(f"{path}: threshold {best:g}, {describe(found)}")
 
 
 @main.command("engines")

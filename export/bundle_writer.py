@@ -21,7 +21,9 @@ from torch import nn
 from edge_runtime.atomic_write import replace_folder, sweep
 from edge_runtime.bundle.manifest import CACHE_SCALES, FORMAT_VERSION, INT8_CACHE_VERSION, NUMBERED_VERSION
 from edge_runtime.bundle.stream_format import StreamFormat, TurnEncoder
-from export.bundle_folder import check_room, describe_files, write_manifest
+from export.bundle_folder import check_room, describe_files, write_manifest, write_table
+from export.decoder.batch import write_batch_graph
+from export.decoder.deferred import DeferredModel
 from export.decoder.graph import DecoderGraph
 from export.decoder.graph_files import save_graphs
 from export.decoder.targets import LOWERINGS, Target, find_target
@@ -30,14 +32,17 @@ from export.errors import ExportError
 from export.families.registry import family_of, open_backbone, reference_of
 from export.options import ExportOptions, Source
 from export.quantization.cache import cache_scales, quantize_cache
+from export.quantization.four_bits import REST, FourBits, check_four_bits, four_bits
 from export.quantization.fp16_weights import with_fp16_weights
 from export.quantization.vision import quantize_vision, story_frames
 from export.quantization.weights import BLOCK_SIZES, quantize_for_ort, quantize_for_tensorrt
 from export.quiet import quiet
+from export.validation.layers import Check, compare_layers
 from export.validation.lint import check_graph
 from export.validation.parity import TIMESTEPS, measure_parity
 from train.models.base import StreamModel
 from train.models.checkpoint import CheckpointError, load_checkpoint, read_knowledge
+from train.models.stored import stored_of
 
 KL_LIMITS = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-2, "fp8": 0.1, "int4": 1.0}
 """Mean KL divergence from PyTorch above which something is broken, not rounded. int8 gives about 0.001; int4
@@ -97,7 +102,7 @@ def export_model(
     """
     options = options or ExportOptions()
     model, stream_format = source.model, source.stream_format
-    target, precision, vision = resolve(options)
+    target, precision, vision = resolve(options, source)
     family = family_of(model)
     if vision not in family.vision_precisions:
         raise ExportError(
@@ -114,7 +119,7 @@ def export_model(
     backbone = source.backbone if source.backbone is not None else open_backbone(model)
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep(out)
-    check_room(out.parent, model)
+    check_room(out.parent, model, backbone, precision)
     work = out.with_name(f".{out.name}.{os.getpid()}")
     work.mkdir()
     try:
@@ -140,16 +145,32 @@ def export_model(
         calibration: Iterable[NDArray[np.uint8]] | None = None
         if vision == "int8":
             calibration = options.calibration or story_frames(stream_format.fps)
-        plan = _Graphs(target, precision, options, rows, calibration, progress)
+        packed = FourBits({})
+        if precision == "int4":
+            progress("weights in 4 bits")
+            with quiet():
+                packed = four_bits(source, backbone, encoder, options)
+        if packed.record is not None:
+            manifest["quantization"] = dict(packed.record)
+        plan = _Graphs(target, precision, options, rows, calibration, packed, progress)
         manifest |= _write_graphs(model, backbone, work, plan)
-        table = model.embedding.weight.detach().float().numpy()
-        np.save(work / "embedding.npy", table.astype(np.float16), allow_pickle=False)
+        write_table(work / "embedding.npy", model.embedding)
         source.tokenizer.save(str(work / "tokenizer.json"))
         manifest |= {"training": dict(source.training), "files": describe_files(work)}
         write_manifest(work, manifest)
+        if stored_of(model.embedding) is not None and target.name != "ort-cuda":  # it has no fp16 on a CPU
+            progress("parity layer by layer")
+            manifest |= {"layer_parity": _compare_layers(model, work, manifest, plan)}
+            write_manifest(work, manifest)
         if options.kv == "int8":
             progress("scales of the cache")
             manifest = _with_small_cache(work, manifest)
+            write_manifest(work, manifest)
+        decoder = manifest["graphs"]["decoder"]
+        if target.name == "ort-cpu" and decoder["lowering"] == "ort-gqa":
+            progress("decoder graph for several questions")
+            decoder |= {"batch": write_batch_graph(work, decoder["file"])}
+            manifest |= {"files": describe_files(work, leave_out=("bundle.json",))}
             write_manifest(work, manifest)
         if timesteps := options.parity_timesteps:
             progress(f"parity over {timesteps} timesteps")
@@ -160,7 +181,9 @@ def export_model(
                 steps=options.parity_steps,
                 window_turns=window_for(timesteps, stream_format),
             )
-            check_parity(parity, "int8" if options.kv == "int8" and precision == "fp32" else precision)
+            exact = source.packed is not None  # the model in memory has the same weights
+            small_cache = options.kv == "int8" and precision == "fp32"
+            check_parity(parity, "int8" if (exact and precision == "int4") or small_cache else precision)
             write_manifest(work, manifest | {"parity": parity})
         replace_folder(work, out)
     finally:
@@ -168,11 +191,17 @@ def export_model(
     return out
 
 
-def resolve(options: ExportOptions) -> tuple[Target, str, str]:
-    """Return target, precision and precision of vision. Raises ExportError for what the target cannot do."""
+def resolve(options: ExportOptions, source: Source | None = None) -> tuple[Target, str, str]:
+    """Return target, precision and precision of vision. Raises ExportError for what the target cannot do.
+
+    ``source``: if it is known; weights that its authors quantized stay as they are where the target can keep
+    them.
+    """
     target = find_target(options.target)
-    precision = options.precision or target.default
+    kept = source is not None and source.packed is not None and target.name.startswith("ort-")
+    precision = options.precision or ("int4" if kept else target.default)
     target.lowerings(precision)
+    check_four_bits(options, target, precision, source)
     target.check_kv(options.kv)
     target.check_block_size(options.block_size, precision)
     return target, precision, target.vision(precision, options.vision_precision)
@@ -234,6 +263,7 @@ class _Graphs:
     options: ExportOptions
     rows: int
     calibration: Iterable[NDArray[np.uint8]] | None
+    packed: FourBits
     progress: Progress
 
 
@@ -241,37 +271,61 @@ def _write_graphs(model: StreamModel, backbone: nn.Module, folder: Path, plan: _
     """Write the decoder's graphs and ``vision.onnx``; returns the manifest's sections about them."""
     family, target, calibration = family_of(model), plan.target, plan.calibration
     image, dtype = family.image(model), target.dtype(plan.precision)
-    decoders: dict[str, onnx.ModelProto] = {}
+    decoders: dict[str, DeferredModel] = {}
     for lowering in plan.options.lowerings or target.lowerings(plan.precision):
         plan.progress(f"decoder graph, {lowering}")
-        graph = DecoderGraph(family.decoder_parts(model), LOWERINGS[lowering], plan.rows, dtype)
+        graph = DecoderGraph(
+            family.decoder_parts(model),
+            LOWERINGS[lowering],
+            plan.rows,
+            dtype,
+            chooses_rows=target.chooses_rows,
+        )
         with quiet(), torch.no_grad():
             decoders[lowering] = _quantize(export_decoder(graph), plan)
-        check_graph(decoders[lowering], target.name, lowering)
+        check_graph(decoders[lowering].model, target.name, lowering)
     plan.progress("vision graph")
     with quiet(), torch.no_grad():
         vision = family.vision_graph(model, backbone, dtype)
         if calibration is not None:
-            vision = quantize_vision(vision, calibration)
+            vision = DeferredModel(quantize_vision(vision.inline(), calibration))
     if target.name == "tensorrt":
-        to_opset_17(vision)  # one file for every version
+        to_opset_17(vision.model)  # one file for every version
     elif target.name == "ort-cpu":
         vision = with_fp16_weights(vision)
-    check_graph(vision, target.name)
-    onnx.save(vision, folder / "vision.onnx")
+    check_graph(vision.model, target.name)
+    save_graphs({"vision.onnx": vision}, folder, "vision.weights")
     files = {name: "decoder.onnx" if i == 0 else f"decoder-{name}.onnx" for i, name in enumerate(decoders)}
+    plan.progress("weights of the decoder")
     save_graphs({files[name]: decoder for name, decoder in decoders.items()}, folder, "decoder.weights")
     computes = "int8" if calibration is not None else str(dtype).replace("torch.float", "fp")
     first, *others = (
-        {"file": files[name], "lowering": name, **_tensors(decoder)} for name, decoder in decoders.items()
+        {"file": files[name], "lowering": name, **_tensors(decoder.model)}
+        for name, decoder in decoders.items()
     )
     return {
         "model": {**graph.shape.to_dict(), **image},
         "graphs": {
-            "vision": {"file": "vision.onnx", "precision": computes, **_tensors(vision)},
+            "vision": {"file": "vision.onnx", "precision": computes, **_tensors(vision.model)},
             "decoder": first | ({"alternatives": others} if others else {}),
         },
     }
+
+
+def _compare_layers(
+    model: StreamModel, folder: Path, manifest: Mapping[str, Any], plan: _Graphs
+) -> dict[str, Any]:
+    """Compare the preferred decoder graph in ``folder``; returns the manifest's section about it."""
+    decoder = manifest["graphs"]["decoder"]
+    check = Check(
+        model.decoder,
+        family_of(model).decoder_parts(model),
+        LOWERINGS[decoder["lowering"]],
+        plan.precision,
+        plan.target.dtype(plan.precision),
+        lambda graph: _quantize(graph, plan),
+    )
+    return compare_layers(folder, decoder["file"], check, plan.progress)
 
 
 def _with_small_cache(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -290,11 +344,12 @@ def _with_small_cache(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _quantize(decoder: onnx.ModelProto, plan: _Graphs) -> onnx.ModelProto:
+def _quantize(decoder: DeferredModel, plan: _Graphs) -> DeferredModel:
     if plan.precision in ("fp32", "fp16"):
         return decoder
     if plan.target.name.startswith("ort"):
-        return quantize_for_ort(decoder, plan.precision, plan.options.block_size or BLOCK_SIZES[0])
+        packed, block_size = plan.packed.matrices, plan.options.block_size or BLOCK_SIZES[0]
+        return quantize_for_ort(decoder, REST if packed else plan.precision, block_size, packed)
     return quantize_for_tensorrt(decoder, plan.precision)
 
 
@@ -304,8 +359,9 @@ def _tensors(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
         shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
         return {"name": value.name, "shape": shape, "dtype": _DTYPES[tensor.elem_type]}
 
+    optional = {tensor.name for tensor in model.graph.initializer}
     return {
-        "inputs": [spec(value) for value in model.graph.input],
+        "inputs": [spec(value) for value in model.graph.input if value.name not in optional],
         "outputs": [spec(value) for value in model.graph.output],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from edge_runtime.bundle.stream_format import StreamFormat
+from export.decoder.packed import PackedMatrix
 from export.validation.parity_stream import Step
 from train.models.base import StreamModel
 
@@ -36,6 +38,9 @@ class Source:
     """Where a published checkpoint comes from, the manifest's section."""
     licence: str | None = None
     """Of a published checkpoint; None: what the family says."""
+    packed: Mapping[str, PackedMatrix] | None = None
+    """Matrices of the decoder's graph that the authors quantized, see :mod:`export.decoder.packed`; the model
+    in memory holds the same values."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class ExportOptions:
     vision_precision: str | None = None
     calibration: Iterable[NDArray[np.uint8]] | None = None
     """Frames [H, W, 3] by which vision becomes int8; those of generated stories when None."""
+    calibrate: Sequence[Path] = ()
+    """Texts and clips by which int4 is rounded, see :mod:`export.quantization.gptq`; to nearest when
+    empty."""
     kv: str | None = None
     """int8 for a cache in int8 (``ort-cpu``), see :mod:`export.quantization.cache`."""
     block_size: int | None = None

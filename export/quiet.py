@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "onnxruntime.quantization")
+_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "onnxruntime.quantization", "optimum.gptq", "gptqmodel")
 
 
 @contextmanager

@@ -1,13 +1,11 @@
 """A camera, stream or file as an iterator of selected frames and state changes.
 
-    from pipelines.camera import Frame, StateChange, open_camera
+    from pipelines.camera import Frame, open_camera
 
     with open_camera("rtsp://host/stream") as camera:
         for item in camera:
-            if isinstance(item, Frame):
+            if isinstance(item, Frame):  # else a StateChange
                 decision = session.push(item.image, item.pts)
-            else:
-                print(item.state, item.cause)
 
 One supervising thread per camera owns the pipeline (:mod:`pipelines.pipeline.connection`), its watchdog and
 its reconnects (:mod:`pipelines.supervisor`); frames are handed over through
@@ -33,6 +31,7 @@ from edge_runtime.video.sampling import TimestepSampler
 from pipelines.clock import Timeline
 from pipelines.evidence.ring import Footage
 from pipelines.evidence.tap import EvidenceTap
+from pipelines.evidence.viewing import Viewing
 from pipelines.gst import load
 from pipelines.pipeline import end_of_file
 from pipelines.pipeline.bus import EndOfStream
@@ -61,8 +60,7 @@ class _Ticket(NamedTuple):
     """What a frame is selected for."""
 
     pts: float
-    indices: range
-    """Timesteps."""
+    indices: range  # timesteps
     captured_at: float
 
 
@@ -74,6 +72,8 @@ class CameraOptions(ConnectionOptions, RetryPolicy):
     """Privacy masks, crop and rotation."""
     evidence: Footage | None = None
     """What is kept for snapshots and clips; None for nothing: then it costs nothing."""
+    compare: bool = False
+    """Compare frames. One that shows nothing new is not converted: it has the image of the one before."""
 
 
 def open_camera(
@@ -88,9 +88,8 @@ def open_camera(
     second.
 
     ``fps`` and ``size`` (width, height): those of the model that watches; the defaults are those of ``nano``.
-    ``wake`` is called, from whatever thread, when there is something to read: for
-    who reads several cameras in one thread. What can be known at once (no such file, no GStreamer, no camera)
-    is raised here as SourceError; what takes a connection to find out is raised by the iteration.
+    ``wake`` is called, from whatever thread, when there is something to read. What can be known at once (no
+    such file, no GStreamer, no camera) is raised here as SourceError, the rest by the iteration.
     """
     if isinstance(source, (str, os.PathLike)):
         source = parse_source(os.fspath(source))
@@ -122,16 +121,18 @@ class Camera:
         self._fps = fps
         self._sampler = TimestepSampler(fps)
         self._timeline = Timeline(live=source.live)
-        self._queue = FrameQueue(newest_only=source.live, wake=wake)
+        self._queue = FrameQueue(newest_only=source.live, catch_up=options.catch_up, wake=wake)
         self._supervisor = Supervisor(self._policy(source), clock=time.monotonic)
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._tap: EvidenceTap | None = None
+        self._viewing = Viewing(options.framing)
         self._closing = False
         self._detail = ""
         self._last_taken = 0.0
         self._file_problem: Problem | None = None
         self._skipped = Skipped()
+        self._image: np.ndarray | None = None  # of the newest frame, where frames are compared
         self.decoder = ""
         """The decoder element in use (``none`` for raw video); empty until the first frame."""
         self._decoded_before = 0
@@ -203,6 +204,10 @@ class Camera:
                 self._tap.set_masks(framing.masks)
             if self._connection is not None:
                 self._connection.set_masks(framing.masks)
+
+    def want_pictures(self, seconds: float) -> None:
+        """Give frames of the next ``seconds`` with their ``picture``, for people who watch; any thread."""
+        self._viewing.want(seconds)
 
     def close(self) -> None:
         """Stop reading and release everything. May be called again, and from any thread."""
@@ -300,7 +305,8 @@ class Camera:
         with self._lock:  # new masks come before it is made, or reach it afterwards
             framing, footage = self._options.framing, self._options.evidence
             if footage is not None:
-                self._tap = EvidenceTap(footage, framing, live=self._source.live)
+                live, keeps = self._source.live, self._options.compare
+                self._tap = EvidenceTap(footage, framing, live=live, keeps_picture=keeps)
             connection = Connection(
                 self._source,
                 self._size,
@@ -309,8 +315,10 @@ class Camera:
                 framing=framing,
                 fps=self._fps,
                 tap=self._tap,
+                compare=self._options.compare,
             )
             self._connection = connection
+            self._viewing.watch(connection.masked, connection.converter)
         connection.start()
 
     def _prepare(self) -> Problem | None:
@@ -374,13 +382,19 @@ class Camera:
     def _once_more(indices: range, pts: float) -> _Ticket | None:
         return _Ticket(pts, indices, time.monotonic()) if indices else None
 
-    def frame(self, ticket: _Ticket, image: np.ndarray) -> bool:
+    def frame(self, ticket: _Ticket, image: np.ndarray | None) -> bool:
         taken = True
-        moment = self._tap.moment() if self._tap is not None else None
+        moment = None if self._tap is None else self._tap.moment(still=image is None)
+        picture = self._viewing.take()
+        if image is None:
+            image = self._image
+            assert image is not None  # the first frame of a connection is new
+        elif self._options.compare:
+            self._image = image
         for index in ticket.indices:
-            owned = image if index == ticket.indices[-1] else image.copy()
-            taken = taken and self._queue.put_frame(
-                Frame(ticket.pts, owned, ticket.captured_at, index, moment)
-            )
+            shared = index == ticket.indices[-1] or self._options.compare
+            owned = image if shared else image.copy()
+            frame = Frame(ticket.pts, owned, ticket.captured_at, index, moment, picture)
+            taken = taken and self._queue.put_frame(frame)
             self._last_taken = time.monotonic()
         return taken

@@ -4,7 +4,8 @@
 
 The same clip is decoded to its end, as fast as it goes, by every variant in turns, several rounds
 interleaved: into a fakesink, through `identity` into a fakesink, and by the camera of :mod:`pipelines` at so
-many timesteps a second: choosing the frames, converting, scaling, copying, handing over. The figure is
+many timesteps a second: choosing the frames, converting, scaling, copying, handing over. With snapshots,
+frames are converted in full size instead of being halved first. The figure is
 processor time of this process for each frame of the clip, less that of decoding alone in the same round: it
 holds every thread, and other programs do not count. Beside it, how long a chosen frame takes from the
 decoder to who reads it.
@@ -58,14 +59,15 @@ def main(
         write_clip(clip, size, fps, frames)
         waits: dict[str, list[float]] = {f"camera, {rate} a second": [] for rate in timesteps}
         read: dict[str, Callable[[], None]] = {
-            DECODING: lambda: _play(clip, None),
-            IDENTITY: lambda: _play(clip, IDENTITY),
+            DECODING: lambda: play(clip, None),
+            IDENTITY: lambda: play(clip, IDENTITY),
         }
         for rate, name in zip(timesteps, waits, strict=True):
             read[name] = lambda rate=rate, name=name: waits[name].extend(_watch(clip, rate))
+            read[f"{name}, snapshots"] = lambda rate=rate: _watch(clip, rate, snapshots=True)
         names = list(read)
         spent: dict[str, list[float]] = {name: [] for name in names}
-        _play(clip, None)  # finds the plugins and warms the file
+        play(clip, None)  # finds the plugins and warms the file
         for turn in range(rounds):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 begin = time.process_time()
@@ -101,7 +103,7 @@ def write_clip(path: Path, size: tuple[int, int], fps: int, frames: int) -> None
         container.mux(stream.encode(None))
 
 
-def _play(clip: Path, through: str | None) -> None:
+def play(clip: Path, through: str | None) -> None:
     """Decode to the end. Raises BackendError when that fails."""
     from pipelines.gst import load, make
 
@@ -124,12 +126,14 @@ def _play(clip: Path, through: str | None) -> None:
         raise BackendError(f"{message.parse_error()[0].message}; see `edge-run doctor`")
 
 
-def _watch(clip: Path, rate: int) -> list[float]:
+def _watch(clip: Path, rate: int, *, snapshots: bool = False) -> list[float]:
     """Read every chosen frame; milliseconds each took from the decoder to here."""
-    from pipelines.camera import Frame, open_camera
+    from pipelines.camera import CameraOptions, Frame, open_camera
+    from pipelines.evidence.ring import Footage
 
+    footage = Footage(0.0, 1, picture=True, clip=False) if snapshots else None
     waited = []
-    with open_camera(str(clip), fps=float(rate)) as camera:
+    with open_camera(str(clip), fps=float(rate), options=CameraOptions(evidence=footage)) as camera:
         for item in camera:
             if isinstance(item, Frame):
                 waited.append((time.monotonic() - item.captured_at) * 1e3)
@@ -145,14 +149,14 @@ def _version() -> str:
 
 def _print(result: dict[str, Any]) -> None:
     click.echo(f"{result['what']}; {result['rounds']} rounds, {result['gstreamer']}")
-    click.echo(f"\n{'':<24} {'in all':>8} {'beyond decoding: p50 (p25..p75)':>32} {'decoder to reader':>18}")
+    click.echo(f"\n{'':<34} {'in all':>8} {'beyond decoding: p50 (p25..p75)':>32} {'decoder to reader':>18}")
     for name, row in result["cpu_ms_a_frame"].items():
         more = wait = ""
         if (beyond := result["beyond_decoding_ms"].get(name)) is not None:
             more = f"{beyond['p50']:.3f} ({beyond['p25']:.3f}..{beyond['p75']:.3f})"
         if (waited := result["decoder_to_reader_ms"].get(name)) is not None:
             wait = f"{waited['p50']:.2f}"
-        click.echo(f"{name:<24} {row['p50']:>8.3f} {more:>32} {wait:>18}")
+        click.echo(f"{name:<34} {row['p50']:>8.3f} {more:>32} {wait:>18}")
 
 
 if __name__ == "__main__":

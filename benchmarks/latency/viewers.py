@@ -91,7 +91,7 @@ async def _measure(
         for _ in range(rounds):
             for kind in random.sample(KINDS, len(KINDS)):
                 crowd = [
-                    asyncio.create_task(_view(base, path) if kind == "viewers" else _stall(port, camera))
+                    asyncio.create_task(view(base, path) if kind == "viewers" else _stall(port, camera))
                     for _ in range(0 if kind == "none" else viewers)
                 ]
                 begin, used = time.time() + SETTLE_S, _cpu_s(pid)
@@ -125,8 +125,8 @@ async def _first_camera(client: httpx.AsyncClient) -> str:
     raise TimeoutError("edge-run did not begin to decide within two minutes")
 
 
-async def _view(base: str, path: str) -> None:
-    """As the page does."""
+async def view(base: str, path: str) -> None:
+    """Watch a camera as the page does, until cancelled."""
     looked = 0.0
     address = f"{base.replace('http', 'ws')}/api/v1/ws"
     async with (

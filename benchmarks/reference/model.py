@@ -18,6 +18,7 @@ from transformers import LlamaForCausalLM
 from transformers.cache_utils import Cache, DynamicLayer
 
 from benchmarks.reference.checkpoint import TOKENIZER, CheckpointError, Reference, load_reference
+from edge_runtime.backends.batcher import StepBatcher
 from edge_runtime.bundle.manifest import Bundle, FileSpec, GraphSpec, ModelSpec
 from edge_runtime.bundle.stream_format import TurnEncoder
 from edge_runtime.bundle.tokenizer import Tokenizer
@@ -96,6 +97,8 @@ class _Vision:
 class _Decoder:
     """See :class:`edge_runtime.backends.base.DecoderGraph`."""
 
+    batcher: StepBatcher | None = None
+
     def __init__(self, decoder: LlamaForCausalLM, model: ModelSpec) -> None:
         self._decoder, self._model = decoder, model
 
@@ -109,6 +112,8 @@ class ReferenceCache:
     Keys and values lie in one numpy array [L, 2, Hkv, C, Dh]; torch sees the same memory, so that rows are
     evicted by the runtime's own :class:`CacheSlots`.
     """
+
+    most_rows = 1
 
     def __init__(self, decoder: LlamaForCausalLM, model: ModelSpec) -> None:
         self.capacity = model.context_rows
@@ -144,6 +149,10 @@ class ReferenceCache:
             raise BackendError(f"decoder: torch failed ({error})") from error
         logits: NDArray[np.float32] = output.logits[0, -1].numpy()
         return logits
+
+    def verify(self, embeddings: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        """As :meth:`step`, of one position: logits [1, vocab]."""
+        return self.step(embeddings, start)[None]
 
     def evict(self, plan: EvictionPlan) -> None:
         self._rows.evict(plan)

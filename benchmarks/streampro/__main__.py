@@ -19,6 +19,7 @@ from benchmarks.metric.false_alarms import false_alarms_command
 from benchmarks.metric.judges.options import JudgeOptions, judge_options
 from benchmarks.metric.score import score as compute_score
 from benchmarks.streampro import report
+from benchmarks.streampro.hold import hold
 from benchmarks.streampro.page.command import plot
 from benchmarks.streampro.polled_command import Polling, polling_options, run_polled
 from benchmarks.streampro.run_metadata import write_metadata
@@ -41,6 +42,7 @@ def cli() -> None:
 cli.add_command(plot)
 cli.add_command(false_alarms_command)
 cli.add_command(sweep)
+cli.add_command(hold)
 
 
 @cli.command()
@@ -110,6 +112,12 @@ def score(
 )
 @click.option("--out", required=True, type=PATH, help="Predictions. A stopped run goes on from OUT.partial.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Speak from.  [default: the model's]")
+@click.option(
+    "--still-skip",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Leave out timesteps of still scenes for so many seconds at most.  [default: 0, never]",
+)
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Clips at a time.")
 @click.option("--backend", default="auto", show_default=True, help="Inference engine: auto, cpu or cuda.")
 @polling_options
@@ -119,6 +127,7 @@ def run(
     annotations: Path,
     out: Path,
     threshold: float | None,
+    still_skip: float,
     workers: int,
     backend: str,
     polling: Polling | None,
@@ -126,9 +135,9 @@ def run(
     """Let a model watch every clip and write what it says: a bundle, a checkpoint, or an offline model that
     is polled."""
     if polling is not None:
-        if bundle or checkpoint or threshold is not None or backend != "auto":
+        if bundle or checkpoint or threshold is not None or still_skip or backend != "auto":
             raise click.UsageError(
-                "--bundle, --checkpoint, --threshold and --backend do not go with --openai-url"
+                "--bundle, --checkpoint, --threshold, --still-skip and --backend do not go with --openai-url"
             )
         run_polled(polling, annotations, out, workers)
         return
@@ -146,6 +155,8 @@ def run(
         "annotations_sha256": file_sha256(annotations),
         "threshold": model.stream_format.threshold if threshold is None else threshold,
     }
+    if still_skip:
+        settings["still_skip"] = still_skip
     with ResumeLog(out, settings) as partial:
         left = [question for question in questions if question.id not in partial.done]
         if partial.done:
@@ -158,7 +169,7 @@ def run(
                 partial.append(prediction)
                 progress.advance(work=question.duration)
 
-            Runner(model, threshold=threshold, workers=workers).run(left, keep)
+            Runner(model, threshold=threshold, workers=workers, still_skip_s=still_skip).run(left, keep)
         write_metadata(out, settings, model.bundle)
         partial.finish(questions)
 

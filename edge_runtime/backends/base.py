@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.backends.batcher import StepBatcher
 from edge_runtime.bundle.manifest import Bundle, GraphSpec, TensorSpec
 from edge_runtime.errors import BundleError
 from edge_runtime.kv_cache.window import EvictionPlan
@@ -65,6 +66,8 @@ class DecoderCache(Protocol):
     """
 
     capacity: int
+    most_rows: int
+    """Most tokens that :meth:`verify` takes."""
 
     def step(
         self,
@@ -81,6 +84,16 @@ class DecoderCache(Protocol):
         ``start + S`` must not exceed ``capacity``. Raises BackendError when the engine fails; slots before
         ``start`` are untouched then.
         """
+        ...
+
+    def verify(
+        self,
+        embeddings: NDArray[np.float32],
+        start: int,
+        positions: NDArray[np.int64] | None = None,
+        deepstack: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """As :meth:`step`, with the logits of every position, float32 [S, vocab]."""
         ...
 
     def evict(self, plan: EvictionPlan) -> None:
@@ -100,6 +113,9 @@ class DecoderCache(Protocol):
 
 class DecoderGraph(Protocol):
     """The compiled decoder, shared by the caches opened on it."""
+
+    batcher: StepBatcher | None
+    """Lets sessions share calls; None where each needs its own."""
 
     def open_cache(self) -> DecoderCache: ...
 

@@ -7,6 +7,8 @@ length. TensorRT's oldest flavour gives the chunk's slots instead: they are copi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_runtime.backends.base import DecoderCache, check_names, initial_features
+from edge_runtime.backends.batcher import StepBatcher
+from edge_runtime.backends.ort_batch import OrtBatch
+from edge_runtime.backends.ort_cache import OrtAppendingCache, OrtCache, OrtDeviceCache, OrtHostCache
 from edge_runtime.backends.spinning import Spinning, session_entries, supported
-from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec, ModelSpec
+from edge_runtime.bundle.manifest import CACHE_SCALES, Bundle, GraphSpec
+from edge_runtime.bundle.memory_plan import check_memory
 from edge_runtime.errors import BackendError, BundleError, first_line
-from edge_runtime.kv_cache.eviction import CacheSlots
-from edge_runtime.kv_cache.host_store import HostStore
-from edge_runtime.kv_cache.rope import inverse_frequencies
-from edge_runtime.kv_cache.window import EvictionPlan
 
 LOWERINGS = ("ort-gqa", "native-kv", "legacy-kv")
 """Graphs this engine runs, the fastest first. On CUDA only the first has kernels that work in place."""
@@ -62,10 +64,26 @@ class OrtBackend:
                 f"{bundle.decoder.lowering or 'another engine'}, and onnxruntime on {self.device} needs "
                 f"{' or '.join(able)}; export the bundle with --target ort-{self.device}"
             )
-        return OrtDecoder(self._compile(bundle, graph), bundle, graph, self.device)
+        decoder = OrtDecoder(self._compile(bundle, graph), bundle, graph, self.device)
+        if bundle.batch is not None and self.device == "cpu" and graph.lowering == "ort-gqa":
+            decoder.take_batches(bundle.batch.places, lambda: self._load_batch(bundle))
+        return decoder
+
+    def _load_batch(self, bundle: Bundle) -> onnxruntime.InferenceSession:
+        """Of the batch graph, which has packed weights of its own. Raises BackendError."""
+        assert bundle.batch is not None
+        check_memory(bundle, sessions=0)
+        return self._open(bundle.path(bundle.batch.file))
 
     def _compile(self, bundle: Bundle, graph: GraphSpec) -> onnxruntime.InferenceSession:
         path = bundle.path(graph.file)
+        session = self._open(path)
+        check_names(f"{path}: its inputs", graph.inputs, (one.name for one in session.get_inputs()))
+        check_names(f"{path}: its outputs", graph.outputs, (one.name for one in session.get_outputs()))
+        return session
+
+    def _open(self, path: Path) -> onnxruntime.InferenceSession:
+        """Raises BackendError."""
         options = session_options(self.threads, self.spinning)
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.device == "cuda":
@@ -79,8 +97,6 @@ class OrtBackend:
                 "backend cuda: onnxruntime could not start its CUDA provider; check the driver and the CUDA "
                 "libraries, or choose backend cpu"
             )
-        check_names(f"{path}: its inputs", graph.inputs, (one.name for one in session.get_inputs()))
-        check_names(f"{path}: its outputs", graph.outputs, (one.name for one in session.get_outputs()))
         return session
 
 
@@ -119,7 +135,7 @@ class OrtDecoder:
     ) -> None:
         self._session = session
         self._model = bundle.model
-        self._cache: type[_OrtCache] = OrtHostCache if device == "cpu" else OrtDeviceCache
+        self._cache: type[OrtCache] = OrtHostCache if device == "cpu" else OrtDeviceCache
         if graph.lowering == "legacy-kv":
             self._cache = OrtAppendingCache
         name = graph.input("past_k.0").dtype
@@ -129,181 +145,22 @@ class OrtDecoder:
             )
         self._dtype = _DTYPES[name]
         self._scales = _load_scales(bundle) if name == "int8" else None
+        self.batcher: StepBatcher | None = None
+
+    def take_batches(self, places: int, load: Callable[[], onnxruntime.InferenceSession]) -> None:
+        """Let so many sessions share a call of the graph that ``load`` gives. Only on the CPU."""
+
+        def batch() -> OrtBatch:
+            return OrtBatch(load(), self._model, places, self._dtype, self._scales)
+
+        self.batcher = StepBatcher(places, batch)
 
     def open_cache(self) -> DecoderCache:
-        return self._cache(self._session, self._model, self._dtype, self._scales)
-
-
-class _OrtCache:
-    """What both caches share: the step. See :class:`edge_runtime.backends.base.DecoderCache`."""
-
-    def __init__(
-        self,
-        session: onnxruntime.InferenceSession,
-        model: ModelSpec,
-        dtype: Any,
-        scales: NDArray[np.float32] | None = None,
-    ) -> None:
-        """``scales`` [L, 2, Hkv, 1, Dh]: with ``dtype`` int8."""
-        self.capacity = model.context_rows
-        self._session = session
-        self._binding = session.io_binding()
-        # Slots are written before they are read; zeros all the same, so that no stray NaN can meet a product
-        # with 0.
-        shape = (model.num_layers, 2, model.num_kv_heads, self.capacity, model.head_dim)
-        self._cache: Any = np.zeros(shape, dtype)  # keys and values of each layer in turn
-        self._scales = scales
-        self._store = HostStore(self._cache, scales)
-        positions = self._positions_of(model)
-        self._slots = CacheSlots(
-            self._store, self.capacity, positions, inverse_frequencies(model.head_dim, model.rope_theta)
-        )
-        self._positions = np.arange(positions, dtype=np.int64)
-        self._write_index = np.zeros(1, dtype=np.int64)
-        self._logits: NDArray[np.float32] = np.empty(model.vocab_size, dtype=np.float32)
-        self._bind_output("logits", self._logits[None])
-        self._bind_caches(model.num_layers)
-
-    def step(
-        self,
-        embeddings: NDArray[np.float32],
-        start: int,
-        positions: NDArray[np.int64] | None = None,
-        deepstack: NDArray[np.float32] | None = None,
-    ) -> NDArray[np.float32]:
-        length, width = embeddings.shape
-        if not 0 < length <= self.capacity - start:
-            raise ValueError(f"step of {length} slots at {start} in a cache of {self.capacity}")
-        base = self._slots.begin(start)
-        self._write_index[0] = start
-        self._before(length)
-        # All anew in every step: their length varies, and on a GPU binding is what copies them there.
-        self._bind_input("inputs_embeds", embeddings, (1, length, width))
-        if positions is None:
-            positions = self._positions[base + start :][None]
-        else:
-            positions = np.ascontiguousarray(positions + base)
-        self._bind_input("position_ids", positions, (len(positions), 1, length))
-        if deepstack is not None:
-            self._bind_input("deepstack", deepstack, (len(deepstack), 1, length, width))
-        self._bind_input("write_index", self._write_index, (1,))
-        try:
-            self._session.run_with_iobinding(self._binding)
-        except Exception as error:
-            raise BackendError(f"decoder graph: onnxruntime failed ({first_line(error)})") from error
-        self._after(start, length)
-        return self._logits
-
-    def evict(self, plan: EvictionPlan) -> None:
-        self._slots.evict(plan)
-
-    def read_slots(self, slots: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        return self._slots.read(slots)
-
-    def close(self) -> None:
-        self._binding.clear_binding_inputs()
-        self._binding.clear_binding_outputs()
-        del self._slots, self._store, self._cache
-
-    def _positions_of(self, model: ModelSpec) -> int:
-        """How many the graph can be given."""
-        return model.rotary_positions or model.context_rows
-
-    def _bind_caches(self, layers: int) -> None:
-        raise NotImplementedError
-
-    def _before(self, length: int) -> None:
-        """Bind what else depends on the chunk's length."""
-
-    def _after(self, start: int, length: int) -> None:
-        """Do with the outputs what the graph leaves to do."""
-
-    def _bind_input(self, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
-        self._binding.bind_input(name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
-
-    def _bind_output(self, name: str, array: NDArray[Any]) -> None:
-        self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-
-
-class OrtHostCache(_OrtCache):
-    """Keys and values in one numpy array [L, 2, Hkv, C, Dh], written in place by the graph."""
-
-    def _bind_caches(self, layers: int) -> None:
-        for layer in range(layers):
-            for letter, buffer in zip("kv", self._cache[layer][:, None], strict=True):
-                self._bind_input(f"past_{letter}.{layer}", buffer, buffer.shape)
-                if self._scales is not None:
-                    scale = self._scales[layer, "kv".index(letter)][None]
-                    self._bind_input(f"scale_{letter}.{layer}", scale, scale.shape)
-                self._bind_present(f"present_{letter}.{layer}", buffer)
-
-    def _bind_present(self, name: str, buffer: NDArray[Any]) -> None:
-        self._bind_output(name, buffer)
-
-
-class OrtAppendingCache(OrtHostCache):
-    """The graph only reads the cache and gives the chunk's keys and values [2 L, Hkv, S, Dh]: they are copied
-    to their slots afterwards.
-    """
-
-    _new: NDArray[Any]
-
-    def _bind_present(self, name: str, buffer: NDArray[Any]) -> None:
-        """The graph has no such output."""
-
-    def _before(self, length: int) -> None:
-        layers, two, heads, _, width = self._cache.shape
-        self._new = np.empty((layers * two, heads, length, width), self._cache.dtype)
-        self._bind_output("new_kv", self._new)
-
-    def _after(self, start: int, length: int) -> None:
-        self._cache.reshape(-1, *self._cache.shape[2:])[:, :, start : start + length] = self._new
-
-
-class OrtDeviceCache(_OrtCache):
-    """Keys and values in the device's memory, and as many slots of the host's, to which an eviction fetches
-    them and from which it writes them back: OrtValue has no copy of parts.
-    """
-
-    device = "cuda"
-    _buffers: list[tuple[Any, Any]]
-
-    def evict(self, plan: EvictionPlan) -> None:
-        self._fetch()
-        super().evict(plan)
-        for layer, pair in zip(self._cache, self._buffers, strict=True):
-            for host, value in zip(layer[:, None], pair, strict=True):
-                value.update_inplace(host)
-
-    def read_slots(self, slots: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        self._fetch()
-        return super().read_slots(slots)
-
-    def close(self) -> None:
-        super().close()
-        self._buffers = []
-
-    def _fetch(self) -> None:
-        for layer, pair in zip(self._cache, self._buffers, strict=True):
-            for host, value in zip(layer[:, None], pair, strict=True):
-                host[:] = value.numpy()
-
-    def _positions_of(self, model: ModelSpec) -> int:
-        """Slots and positions are kept alike after each eviction: whether GroupQueryAttention's kernels for
-        CUDA would follow ``position_ids`` otherwise has not been tried.
-        """
-        return model.context_rows
-
-    def _bind_caches(self, layers: int) -> None:
-        self._buffers = []
-        for layer in range(layers):
-            pair = []
-            for letter, host in zip("kv", self._cache[layer][:, None], strict=True):
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(host, self.device, 0)
-                self._binding.bind_ortvalue_input(f"past_{letter}.{layer}", value)
-                self._binding.bind_ortvalue_output(f"present_{letter}.{layer}", value)
-                pair.append(value)
-            self._buffers.append((pair[0], pair[1]))
+        cache = self._cache(self._session, self._model, self._dtype, self._scales)
+        if self.batcher is not None:
+            cache.batcher = self.batcher
+            self.batcher.opened(cache)
+        return cache
 
 
 def _load_scales(bundle: Bundle) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
+from edge_runtime.bundle.batch_spec import BatchSpec, read_batch
 from edge_runtime.bundle.bundle_cache import cached_bundle, cached_names
 from edge_runtime.bundle.knowledge import Knowledge, read_knowledge
 from edge_runtime.bundle.published import CONFIG, is_published
@@ -111,6 +112,7 @@ class Bundle:
     """The same decoder written for other engines, over the same weights."""
     knowledge: Knowledge | None = None
     """What it was trained for; None when the bundle does not say."""
+    batch: BatchSpec | None = None
 
     @property
     def visual_shape(self) -> tuple[int, int, int]:
@@ -252,6 +254,7 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:
         files=_files(root.section("files")),
         manifest=manifest,
         knowledge=read_knowledge(manifest, str(folder / MANIFEST)),
+        batch=read_batch(graphs.section("decoder").data, str(folder / MANIFEST)),
     )
 
 
@@ -262,6 +265,8 @@ def _check_consistent(bundle: Bundle) -> None:
         model = _Section(bundle.manifest["model"], path, "model.")
         raise model.wrong("visual_grid", f"{tokens} visual tokens, as the protocol has")
     decoders = [graph.file for graph in (bundle.decoder, *bundle.alternatives)]
+    if bundle.batch is not None:
+        decoders.append(bundle.batch.file)
     for needed in (bundle.vision.file, *decoders, EMBEDDING, TOKENIZER):
         if needed not in bundle.files:
             raise BundleError(f"{path}: files does not list {needed}; export the bundle again")

@@ -91,18 +91,19 @@ def free_memory() -> int | None:
     return min(found) if found else None
 
 
-def check_memory(bundle: Bundle, sessions: int = 1) -> None:
+def check_memory(bundle: Bundle, sessions: int = 1, *, loaded: bool = False) -> None:
     """Raises BundleError when weights and caches do not fit the free memory. Estimates are left out: what is
-    refused would surely fail.
+    refused would surely fail. ``loaded``: the weights are in memory already.
     """
     free, plan = free_memory(), plan_of(bundle)
-    needed = plan.weights + sessions * plan.cache
+    needed = sessions * plan.cache + (0 if loaded else plan.weights)
     if free is None or needed <= free:
         return
     many = f"{sessions} KV caches of" if sessions > 1 else "KV cache"
+    weights = "" if loaded else f"weights {gigabytes(plan.weights)}, "
+    parts = f"{weights}{many} {gigabytes(plan.cache)}"
     raise BundleError(
-        f"bundle {bundle.name}: needs {gigabytes(needed)} of memory (weights {gigabytes(plan.weights)}, "
-        f"{many} {gigabytes(plan.cache)}), "
+        f"bundle {bundle.name}: needs {gigabytes(needed)} of memory ({parts}), "
         f"{gigabytes(free)} free; {remedy(bundle, plan, free, sessions)}"
     )
 

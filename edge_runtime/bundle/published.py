@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edge_runtime.bundle.quantized_weights import check_quantized
 from edge_runtime.errors import BundleError
 
 CONFIG = "config.json"
@@ -66,19 +67,14 @@ def check_config(config: Mapping[str, Any], where: str) -> str:
     """Return the family of a model that can be imported.
 
     Raises BundleError for another architecture, for a model whose class is code in its repository, and for
-    weights that are quantized already.
+    weights that are quantized in a way that cannot be read.
     """
     family = config.get("model_type")
     named = config.get("architectures")
     architecture = named[0] if isinstance(named, list) and named else None
     if isinstance(family, str) and ARCHITECTURES.get(family) == architecture:
-        if "quantization_config" in config:
-            method = config["quantization_config"]
-            method = method.get("quant_method", "?") if isinstance(method, Mapping) else "?"
-            raise BundleError(
-                f"{where}: its weights are quantized already ({method}); take the repository in bf16 or fp16 "
-                "and choose --precision int4 or int8"
-            )
+        if config.get("quantization_config") is not None:
+            check_quantized(config["quantization_config"], where)
         return family
     known = ", ".join(ARCHITECTURES.values())
     what = f"its model is {architecture} (model_type {family})"

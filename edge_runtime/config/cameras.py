@@ -24,6 +24,8 @@ from edge_runtime.video.zones import Zone
 
 TRANSPORTS = ("tcp", "udp", "auto")
 """Of RTSP."""
+MOST_CATCH_UP = 1_000
+"""A bound: about 150 MB of ``nano``'s frames."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class SourceOptions:
     tls_ca_file: Path | None = None
     tls_fingerprint: str | None = None
     """Of the one certificate that is accepted: 64 hexadecimal digits."""
+    still_skip_s: float = 0.0
+    """Leave out timesteps of a still scene for so many seconds at most; 0: decide at every timestep."""
+    catch_up: int | None = None
+    """Frames that may wait beside the newest one while the model is busy."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,13 @@ def read_cameras(root: Table, evidence: EvidenceSettings) -> tuple[CameraConfig,
     return tuple(root.tables("camera", partial(_camera, names=names, evidence=evidence)))
 
 
+def name_problem(name: str) -> str | None:
+    """Why a camera cannot be called so; None when it can."""
+    if name.strip() and name != "sample" and not any(c in name for c in "/:\n"):
+        return None
+    return f"expected a name without '/' and ':' other than 'sample', got {name!r}"
+
+
 def _camera(table: Table, names: set[str], evidence: EvidenceSettings) -> CameraConfig:
     table.forbid(
         "password",
@@ -87,8 +100,8 @@ def _camera(table: Table, names: set[str], evidence: EvidenceSettings) -> Camera
         "or a file in password_file",
     )
     name = table.required_text("name")
-    if name is not None and (not name.strip() or any(c in name for c in "/:\n") or name == "sample"):
-        table.wrong("name", f"expected a name without '/' and ':' other than 'sample', got {name!r}")
+    if name is not None and (problem := name_problem(name)) is not None:
+        table.wrong("name", problem)
     elif name in names:
         table.wrong("name", f"{name!r} is taken by an earlier camera")
     names.add(name or "")
@@ -155,6 +168,10 @@ def _source_options(table: Table) -> SourceOptions:
         timeout("stall_timeout"),
         table.seconds("give_up", None),
         *_tls(table),
+        still_skip_s=table.seconds("still_skip", 0.0),
+        catch_up=table.whole(
+            "catch_up", None, lambda frames: 0 <= frames <= MOST_CATCH_UP, f"0 to {MOST_CATCH_UP} frames"
+        ),
     )
 
 

@@ -4,7 +4,8 @@
 <edge_runtime.engine.watcher.Watcher>` run this one loop; they differ in where frames come from and where
 responses go. A frame's visual tokens are computed once and given to every session. Queries share a session
 as far as the bundle allows (:mod:`edge_runtime.engine.shared_session`): each response names its query with
-certainty, and a text that names none is dropped and counted.
+certainty, and a text that names none is dropped and counted. Several sessions share calls of the engine where
+the model can (:mod:`edge_runtime.backends.batcher`).
 
 A model that decides later (:mod:`edge_runtime.engine.endpoint`) gives no step for the frame that is pushed:
 :meth:`DecisionLoop.late` gives it when the decision has come.
@@ -21,6 +22,7 @@ from edge_runtime.engine.decision import Decision
 from edge_runtime.engine.query import Query, Revision
 from edge_runtime.engine.shared_session import SharedSession
 from edge_runtime.engine.stream_model import StreamModel
+from edge_runtime.engine.timestep import Decided, Timestep
 from edge_runtime.errors import EdgeError
 from edge_runtime.events.numbering import EventIds
 from edge_runtime.events.query_config import QueryConfig
@@ -42,14 +44,6 @@ class Step:
     """The policy's reason."""
     leads: bool = True
     """False when the decision is that of an earlier query's step, whose session this query shares."""
-
-
-@dataclass(frozen=True)
-class _Decided:
-    """A session's decision, and the milliseconds from the frame to the start of its push."""
-
-    before_ms: float
-    decision: Decision
 
 
 class DecisionLoop:
@@ -108,20 +102,33 @@ class DecisionLoop:
         clock; latencies count from then, by default from the call. Raises BackendError and what ``deliver``
         raises.
         """
+        return self.finish(self.begin(visual_tokens, index, since))
+
+    def begin(self, visual_tokens: Any, index: int, since: float | None = None) -> Timestep:
+        """The first half of :meth:`step`: no session has decided yet. :meth:`finish` it before the next one.
+
+        In between, :func:`~edge_runtime.engine.timestep.push_together` may let sessions of several streams
+        decide.
+        """
         start = self._clock() if since is None else since
-        decided: dict[SharedSession, _Decided | None] = {}
+
+        def push(shared: SharedSession) -> Decided | None:
+            before_ms = (self._clock() - start) * 1e3
+            decision = shared.session.push_tokens(visual_tokens, index)
+            if decision is None:
+                self._before_ms[self._model.stream_format.interval(index)[1]] = before_ms
+            return None if decision is None else Decided(before_ms, decision)
+
+        return Timestep(self.watched, push, self._model.batcher)
+
+    def finish(self, timestep: Timestep) -> list[Step]:
+        """The second half: let those sessions decide that have not, and react to each query's decision."""
+        leading = {query.shared: query for query in reversed(timestep.queries)}
         steps = []
-        for query in self.watched:
-            leads = query.shared not in decided
-            if leads:
-                before_ms = (self._clock() - start) * 1e3
-                decision = query.session.push_tokens(visual_tokens, index)
-                decided[query.shared] = None if decision is None else _Decided(before_ms, decision)
-                if decision is None:
-                    self._before_ms[self._model.stream_format.interval(index)[1]] = before_ms
-            found = decided[query.shared]
+        for query in timestep.queries:
+            found = timestep.decided(query.shared)
             if found is not None:
-                steps.append(self._react(query, found, leads))
+                steps.append(self._react(query, found, leads=leading[query.shared] is query))
         return steps
 
     def late(self) -> list[Step]:
@@ -133,7 +140,7 @@ class DecisionLoop:
             decision = query.session.take()
             if decision is not None and not query.config.paused:
                 before_ms = self._before_ms.get(decision.time, 0.0)
-                steps.append(self._react(query, _Decided(before_ms, decision), leads=True))
+                steps.append(self._react(query, Decided(before_ms, decision), leads=True))
         if self._before_ms:
             kept = self.undecided
             self._before_ms = {end: ms for end, ms in self._before_ms.items() if end in kept}
@@ -210,7 +217,7 @@ class DecisionLoop:
     def _open(self, config: QueryConfig, id: str, due: float, open_ones: list[SharedSession]) -> Query:
         return Query(self._model, id, config, live=self._ids.live, due=due, open_ones=open_ones)
 
-    def _react(self, query: Query, decided: _Decided, leads: bool) -> Step:
+    def _react(self, query: Query, decided: Decided, leads: bool) -> Step:
         decision = decided.decision
         # The session counts from its push; latencies count from the frame.
         latency: dict[str, float] = {

@@ -31,8 +31,9 @@ from edge_runtime.bundle.stream_format import TurnIds
 from edge_runtime.engine.assistant_side import AssistantSide
 from edge_runtime.engine.decision import Decision
 from edge_runtime.engine.decision_rule import DecisionRule
+from edge_runtime.engine.drafts import Drafts
 from edge_runtime.engine.response_text import split_response
-from edge_runtime.engine.session_queries import SessionQueries
+from edge_runtime.engine.session_queries import SessionQueries, checked_threshold
 from edge_runtime.engine.turn_frames import TurnFrames
 from edge_runtime.errors import BundleError, ConfigError, EdgeError, SourceError
 from edge_runtime.kv_cache.window import KVWindow
@@ -75,6 +76,7 @@ class StreamSession:
         self._queries = SessionQueries(self._encoder, slots, model.queries_per_session, model.bundle.name)
         self._vision = model.open_vision()
         self._decoder = model.open_decoder()
+        self._drafts = Drafts(prefix)
         self._decoder.append(prefix, 0)
         self._window.add("prefix", len(prefix))
         self._prefix = self._window.segments
@@ -88,14 +90,14 @@ class StreamSession:
 
     @threshold.setter
     def threshold(self, value: float) -> None:
-        self._threshold = _checked(value)
+        self._threshold = checked_threshold(value)
 
     def set_threshold(self, query_id: str, value: float | None) -> None:
         """Speak about one query when the score reaches ``value``; None for the session's threshold.
 
         Any thread, also before the query is asked; :meth:`remove` forgets it.
         """
-        self._queries.set_threshold(query_id, None if value is None else _checked(value))
+        self._queries.set_threshold(query_id, None if value is None else checked_threshold(value))
 
     @property
     def queries(self) -> dict[str, str]:
@@ -196,6 +198,7 @@ class StreamSession:
             self._sampler.reset()
             self._vision.reset()
             self._frames.reset()
+            self._drafts.reset()
             self._last_index = -1
             self._queries.restart(keep=keep_queries)
 
@@ -366,6 +369,7 @@ class StreamSession:
         """
         encoder, decode = self._encoder, self._model.decode
         announced = self._rule.response(logits)
+        self._drafts.begin([query.ids for query in self._queries.active.values()])
         generated = self._decoder.generate(
             self._rule.opening(logits) if announced is None else announced.ids,
             self._window.slots,
@@ -373,12 +377,14 @@ class StreamSession:
             max_tokens=self._format.longest_response,
             bias=self._model.text_bias,
             is_blank=lambda ids: not decode(ids),
+            drafts=self._drafts,
         )
         text, delegated = split_response(self._format, decode(generated.ids))
         said, unattributed = self._queries.attributed(text) if text else ({}, ())
         answers = {id: words for id, words in said.items() if id in heard}
         if not answers and not unattributed and delegated is None:
             return silent
+        self._drafts.remember(generated.ids)
         timing["first_token"] = (generated.first_token_at - begin) * 1e3
         if generated.slots:
             self._window.extend(generated.slots)
@@ -392,9 +398,3 @@ class StreamSession:
             got = list(np.shape(visual_tokens))
             raise ConfigError(f"visual tokens: expected shape {list(expected)}, got {got}")
         return visual_tokens[0] if expected[0] == 1 else visual_tokens
-
-
-def _checked(threshold: float) -> float:
-    if not 0.0 <= threshold <= 1.0:  # NaN is refused as well
-        raise ConfigError(f"threshold {threshold}: must lie in 0..1")
-    return float(threshold)

@@ -136,3 +136,10 @@ class SessionQueries:
 
     def _ids(self, text: str, number: int) -> tuple[int, ...]:
         return tuple(self._encoder.query_ids(text, number))
+
+
+def checked_threshold(value: float) -> float:
+    """Return a threshold that can be. Raises ConfigError."""
+    if not 0.0 <= value <= 1.0:  # NaN is refused as well
+        raise ConfigError(f"threshold {value}: must lie in 0..1")
+    return float(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from edge_runtime.backends.batcher import StepBatcher
 from edge_runtime.bundle.knowledge import Knowledge
 from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.engine.decision import Decision
@@ -102,6 +103,11 @@ class StreamModel(Protocol):
 
     @property
     def zone_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def batcher(self) -> StepBatcher | None:
+        """Lets its sessions share calls of the engine; None where each needs its own."""
+        ...
 
     @property
     def outage(self) -> str:

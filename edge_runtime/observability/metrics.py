@@ -4,9 +4,9 @@ The default is loopback: nothing here is secret, but it shows how often a camera
 by threads of their own from figures that the run keeps anyway.
 
 ``live``: the loop of the run makes steps; a service manager restarts a process whose loop does not.
-``ready``: every stream had a frame decided on within the last seconds; a camera that is away makes it 503,
-and restarting would not help. A camera that has ended is left out; one that has failed makes it 503 until the
-run ends.
+``ready``: every stream had a frame decided on, or left out as still, within the last seconds; a camera that
+is away makes it 503, and restarting would not help. A camera that has ended is not counted; one that has
+failed makes it 503 until the run ends.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class MetricsPages:
         requests: Callable[[], dict[str, int]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``streams`` is read at each request: it may change meanwhile."""
         self._requests = requests
         self._streams = streams
         self._sinks = sinks
@@ -93,7 +94,7 @@ class MetricsPages:
         """Status and text for a request's path."""
         path = path.partition("?")[0]
         if path == "/metrics":
-            return 200, render(self._streams, self._sinks, self._clock(), self._requests())
+            return 200, render(tuple(self._streams), self._sinks, self._clock(), self._requests())
         if path == "/health/live":
             return self._health(
                 "the loop stands still", lambda s: s.telemetry.last_step, lambda s: LIVE_WITHIN_S
@@ -109,7 +110,7 @@ class MetricsPages:
         within_s: Callable[[StreamMetrics], float],
     ) -> tuple[int, str]:
         lines = []
-        for stream in self._streams:
+        for stream in tuple(self._streams):
             seen = moment(stream)
             if stream.telemetry.ended:
                 if problem == _NO_FRAMES and stream.telemetry.ended != "well":
@@ -156,6 +157,9 @@ def render(
         telemetry, labels = stream.telemetry, {"stream": stream.name}
         page.add("timesteps_total", "counter", "Frames decided on.", labels, telemetry.timesteps)
         page.add("skipped_total", "counter", "Timesteps without a frame.", labels, telemetry.skipped)
+        page.add(
+            "still_total", "counter", "Timesteps left out: the scene stood still.", labels, telemetry.still
+        )
         page.add("responses_total", "counter", "Responses sent out.", labels, telemetry.responses)
         for reason, count in sorted(telemetry.suppressed.copy().items()):
             page.add(
@@ -167,7 +171,13 @@ def render(
         )
         if telemetry.last_frame is not None:
             age = now - telemetry.last_frame
-            page.add("last_frame_age_seconds", "gauge", "Since the last frame decided on.", labels, age)
+            page.add(
+                "last_frame_age_seconds",
+                "gauge",
+                "Since the last frame decided on or left out as still.",
+                labels,
+                age,
+            )
         stages = {
             **telemetry.stages.copy(),
             "decision": telemetry.decision,

@@ -100,6 +100,8 @@ class Telemetry:
     """Frames that were decided on."""
     skipped: int = 0
     """Timesteps without a frame: the stream had a gap, or a newer frame replaced the waiting one."""
+    still: int = 0
+    """Timesteps left out because the scene stood still."""
     responses: int = 0
     """Responses written to the sinks."""
     suppressed: dict[str, int] = field(default_factory=dict)
@@ -114,7 +116,7 @@ class Telemetry:
     last_step: float | None = None
     """When the run's loop began its last step, on its own clock."""
     last_frame: float | None = None
-    """When a frame was last decided on."""
+    """When a frame was last decided on, or left out because the scene stood still."""
     ended: str = ""
     """``well`` or ``failed`` once the run of this stream is over."""
 
@@ -129,6 +131,7 @@ class Telemetry:
         return {
             "timesteps": self.timesteps,
             "skipped": self.skipped,
+            "still": self.still,
             "responses": self.responses,
             "suppressed": dict(sorted(self.suppressed.items())),
         }
@@ -144,6 +147,7 @@ def total(streams: Iterable[Telemetry]) -> Telemetry:
     for one in streams:
         result.timesteps += one.timesteps
         result.skipped += one.skipped
+        result.still += one.still
         result.responses += one.responses
         for reason, count in one.suppressed.items():
             result.suppressed[reason] = result.suppressed.get(reason, 0) + count

@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class Picture(Protocol):
+    """A frame at the size of the video; see ``pipelines.evidence.moment.Picture``."""
+
+    def jpeg(self, size: int | None = None) -> bytes:
+        """Encode it; ``size``: the pixels of the longer side at most."""
+        ...
+
+
 class Frame(Protocol):
     """A frame as the camera gives it; see ``pipelines.pipeline.frame_queue.Frame``."""
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] RGB."""
+        """uint8 [H, W, 3] RGB; the very array of the frame before when it shows nothing new."""
         ...
 
     @property
@@ -35,6 +43,11 @@ class Frame(Protocol):
     @property
     def moment(self) -> Any:
         """What evidence of it is made from (:class:`edge_runtime.events.evidence.Moment`), or None."""
+        ...
+
+    @property
+    def picture(self) -> Picture | None:
+        """It at the size of the video, masks applied; None when nobody asked for pictures."""
         ...
 
 
@@ -73,6 +86,10 @@ class Camera(Protocol):
         """Black out these polygons, in place of those before, from the next frame on."""
         ...
 
+    def want_pictures(self, seconds: float) -> None:
+        """Give the frames of the next ``seconds`` with their pictures; from any thread."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -103,5 +120,7 @@ class AbsentCamera:
         return _Failed(str(self._error))
 
     def set_masks(self, masks: Sequence[Polygon]) -> None: ...
+
+    def want_pictures(self, seconds: float) -> None: ...
 
     def close(self) -> None: ...

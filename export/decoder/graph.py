@@ -1,8 +1,9 @@
 """The cached incremental decoder as one traceable module, the same for every backend.
 
 A graph takes a chunk of embeddings and a static key/value cache, writes the chunk's keys and values into the
-cache at ``write_index`` and gives the logits of the chunk's last position. How the cache is written and read
-is the business of a *lowering* (:mod:`export.decoder.lowerings.ort`, :mod:`export.decoder.lowerings.native`,
+cache at ``write_index`` and gives the logits of the chunk's last position, or of the positions that
+``logit_rows`` names. How the cache is written and read is the business of a *lowering*
+(:mod:`export.decoder.lowerings.ort`, :mod:`export.decoder.lowerings.native`,
 :mod:`export.decoder.lowerings.legacy`), because each inference engine has its own operators for it;
 everything else lives here once.
 
@@ -20,9 +21,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from export.decoder.deferred import Matrix, Weight
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
 
+LOGIT_ROWS = "logit_rows"
+"""Input of a graph that gives logits of several positions: the runtime verifies drafts with it."""
 ROPE_TABLE_FACTOR = 4
 """Positions a graph has angles for, in rows of its cache: an eviction then lets positions grow on, and
 rotates all keys back only when three caches full have passed (:mod:`edge_runtime.kv_cache.placement`)."""
@@ -177,7 +181,6 @@ class DecoderLayer(nn.Module):
         attention, mlp = layer.self_attn, layer.mlp
         self.shape, self.eps = shape, eps
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        qkv = torch.cat([part.weight for part in parts])
         self.qkv_bias = self.head_norm = None
         if parts[0].bias is not None:
             self.qkv_bias = _frozen(torch.cat([part.bias for part in parts]), dtype)
@@ -186,10 +189,13 @@ class DecoderLayer(nn.Module):
             keys = attention.k_norm.weight.expand(shape.num_kv_heads, -1)
             self.head_norm = _frozen(torch.cat([queries, keys]), dtype)  # [H + K, Dh]
         # Weights are kept [in, out], as MatMul wants them: no transpose is left in the graph to fold.
-        self.qkv = _frozen(qkv.T, dtype)
-        self.out = _frozen(attention.o_proj.weight.T, dtype)
-        self.gate_up = _frozen(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).T, dtype)
-        self.down = _frozen(mlp.down_proj.weight.T, dtype)
+        self.matrices = {
+            "qkv": Matrix(parts, dtype),
+            "out": Matrix((attention.o_proj,), dtype),
+            "gate_up": Matrix((mlp.gate_proj, mlp.up_proj), dtype),
+            "down": Matrix((mlp.down_proj,), dtype),
+        }
+        self.qkv, self.out, self.gate_up, self.down = (_packed(matrix) for matrix in self.matrices.values())
         self.mlp_norm = _frozen(layer.post_attention_layernorm.weight, dtype)
 
     def queries_keys_values(self, x: Tensor) -> Tensor:
@@ -210,8 +216,9 @@ class DecoderLayer(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)``, and ``deepstack`` where the
-    decoder has that, to ``(logits, ...)``, the rest as the lowering says.
+    """``(inputs_embeds, position_ids, write_index, past_k.0, past_v.0, ...)``, ``deepstack`` where the
+    decoder has that and ``logit_rows`` with ``chooses_rows``, to ``(logits, ...)``, the rest as the lowering
+    says.
 
     Weights are copied from ``parts``, which are not changed. ``dtype``: of weights, activations and cache,
     float32 or float16; embeddings and logits are float32 all the same.
@@ -227,8 +234,11 @@ class DecoderGraph(nn.Module):
         lowering: Lowering,
         context_rows: int,
         dtype: torch.dtype = torch.float32,
+        *,
+        chooses_rows: bool = False,
     ) -> None:
         super().__init__()
+        self.chooses_rows = chooses_rows
         self.shape = shape = DecoderShape.of(parts.config, context_rows)
         self.lowering = lowering
         self.dtype = dtype
@@ -238,7 +248,14 @@ class DecoderGraph(nn.Module):
         # The norm in front of each attention, then the final one: norm i closes block i - 1.
         norms = [layer.input_layernorm for layer in parts.layers] + [parts.norm]
         self.norms = nn.ParameterList(_frozen(norm.weight, dtype) for norm in norms)
-        self.lm_head = _frozen(parts.head.T, dtype)
+        head = Matrix((parts.head,), dtype)
+        self.lm_head = _packed(head)
+        self.matrices: dict[str, Weight] = {"lm_head": head}
+        """The large weights by the names of their parameters, which are on the meta device when they are not
+        in memory."""
+        for i, layer in enumerate(self.layers):
+            named: Any = layer.matrices
+            self.matrices |= {f"layers.{i}.{name}": matrix for name, matrix in named.items()}
         self.register_buffer("pair_axes", torch.tensor(parts.pair_axes) if parts.pair_axes else None)
         cos, sin = rotary_tables(self.shape)
         self.register_buffer("cos", cos.to(dtype))
@@ -247,7 +264,8 @@ class DecoderGraph(nn.Module):
     def input_names(self) -> list[str]:
         cache = [f"past_{kv}.{i}" for i in range(self.shape.num_layers) for kv in "kv"]
         deepstack = ["deepstack"] if self.deepstack else []
-        return ["inputs_embeds", "position_ids", "write_index", *cache, *deepstack]
+        rows = [LOGIT_ROWS] if self.chooses_rows else []
+        return ["inputs_embeds", "position_ids", "write_index", *cache, *deepstack, *rows]
 
     def output_names(self) -> list[str]:
         return ["logits", *self.lowering.output_names(self.shape.num_layers)]
@@ -263,7 +281,10 @@ class DecoderGraph(nn.Module):
             torch.tensor([2]),
             cache,
         )
-        return (*inputs, torch.zeros(self.deepstack, 1, length, s.hidden_size)) if self.deepstack else inputs
+        deepstack = torch.zeros(self.deepstack, 1, length, s.hidden_size) if self.deepstack else None
+        if self.chooses_rows:
+            return (*inputs, deepstack, torch.arange(length - 2, length))
+        return (*inputs, deepstack) if self.deepstack else inputs
 
     def forward(
         self,
@@ -272,13 +293,14 @@ class DecoderGraph(nn.Module):
         write_index: Tensor,
         cache: list[Tensor],
         deepstack: Tensor | None = None,
+        logit_rows: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """``inputs_embeds`` [1, S, D] float32; ``position_ids`` [1, 1, S], or [3, 1, S] with M-RoPE;
         ``write_index`` [1]; ``cache``: keys and values of each layer in turn, [1, K, C, Dh] each;
         ``deepstack`` [n, 1, S, D] float32: added after each of the first n layers, zeros where there is no
-        image.
+        image; ``logit_rows`` [R]: positions in the chunk whose logits are wanted, None for the last.
 
-        Returns logits [1, vocab] float32 of the last position and what the lowering gives.
+        Returns logits [R, vocab] float32 and what the lowering gives.
         """
         chunk = Chunk(write_index, position_ids, self.cos, self.sin, self.pair_axes)
         shared = self.lowering.start(chunk, self.shape)
@@ -292,16 +314,28 @@ class DecoderGraph(nn.Module):
             x, k, v = self.lowering.attention(qkv, past_k, past_v, shared, self.shape)
             written.append((k, v))
             if i == len(self.layers) - 1:
-                # Nothing after the last attention looks at other positions: go on with the last one alone.
-                x, residual = x[:, -1:], residual[:, -1:]
+                # Nothing after the last attention looks at other positions: go on with the wanted ones alone.
+                x, residual = _chosen(x, logit_rows), _chosen(residual, logit_rows)
             x = torch.matmul(x, layer.out)
             x, residual = self.lowering.add_norm(x, residual, layer.mlp_norm, self.eps)
             x = layer.mlp(x)
             if deepstack is not None and i < self.deepstack:
-                x = x + deepstack[i].to(self.dtype)[:, -x.shape[1] :]
+                added = deepstack[i].to(self.dtype)
+                last = i == len(self.layers) - 1
+                x = x + (_chosen(added, logit_rows) if last else added)
             x, residual = self.lowering.add_norm(x, residual, self.norms[i + 1], self.eps)
-        logits = torch.matmul(x[:, 0], self.lm_head).float()
+        logits = torch.matmul(x[0], self.lm_head).float()
         return logits, *self.lowering.outputs(written)
+
+
+def _packed(matrix: Matrix) -> nn.Parameter:
+    weights: Any = [module.weight for module in matrix.modules]
+    return _frozen(torch.cat(list(weights)).T, matrix.dtype)
+
+
+def _chosen(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Positions of ``x`` [1, S, D]: the last one, or those of ``rows`` [R]."""
+    return x[:, -1:] if rows is None else x.index_select(1, rows)
 
 
 def _frozen(weight: Tensor, dtype: torch.dtype) -> nn.Parameter:

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import nn
 from transformers import LlamaForCausalLM
 
 
 @dataclass(frozen=True)
 class DecoderParts:
-    """``config``: of the text model; ``head`` [vocab, D]: the output matrix."""
+    """``config``: of the text model; ``head``: the module whose weight [vocab, D] is the output matrix."""
 
     config: Any
     layers: Sequence[Any]
     norm: Any
-    head: Tensor
+    head: nn.Module
     pair_axes: tuple[int, ...] = ()
     """M-RoPE: for each rotated pair [Dh / 2] the axis whose position rotates it: 0 time, 1 height, 2 width.
     Empty where a token has one position."""
@@ -32,6 +32,4 @@ class DecoderParts:
 
 def llama_parts(decoder: LlamaForCausalLM) -> DecoderParts:
     """Return the parts of a decoder in which every token has one position."""
-    return DecoderParts(
-        decoder.config, list(decoder.model.layers), decoder.model.norm, decoder.lm_head.weight
-    )
+    return DecoderParts(decoder.config, list(decoder.model.layers), decoder.model.norm, decoder.lm_head)

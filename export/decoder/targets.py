@@ -70,6 +70,11 @@ class Target:
                 "ort-cpu and ort-cuda have, at int8 and int4"
             )
 
+    @property
+    def chooses_rows(self) -> bool:
+        """Whether graphs take ``logit_rows``: the runtime verifies drafts with ONNX Runtime alone so far."""
+        return self.name.startswith("ort-")
+
     def dtype(self, precision: str) -> torch.dtype:
         """Of activations and cache."""
         return torch.float16 if self.half and precision != "fp32" else torch.float32

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import onnx
 import torch
 
-from export.decoder.graph import DecoderGraph
+from export.decoder.deferred import DeferredModel, trace
+from export.decoder.graph import LOGIT_ROWS, DecoderGraph
 from export.errors import ExportError
 
 _TRACED_OPSET = 18
@@ -18,34 +22,44 @@ _RESIZE_18 = {"antialias": 0, "axes": None, "keep_aspect_ratio_policy": b"stretc
 """Attributes that opset 18 gave Resize, and what it did before: all axes, no choice."""
 
 
-def export_decoder(graph: DecoderGraph) -> onnx.ModelProto:
-    """ONNX model of ``graph``; the chunk length S is dynamic, everything else fixed."""
+def export_decoder(graph: DecoderGraph) -> DeferredModel:
+    """ONNX model of ``graph``; the chunk length S is dynamic, everything else fixed.
+
+    ``logit_rows``, where the graph has it, is optional and R long: without it the graph gives the logits of
+    the last position.
+    """
     lowering = graph.lowering
     length = torch.export.Dim("S", min=1, max=graph.shape.context_rows)
     cache = [None] * (2 * graph.shape.num_layers)
-    varying = [{1: length}, {2: length}, None, cache, *([{2: length}] if graph.deepstack else [])]
-    program = torch.onnx.export(
-        graph.eval(),
+    deepstack = [{2: length}] if graph.deepstack else []
+    varying: list[Any] = [{1: length}, {2: length}, None, cache, *deepstack]
+    if graph.chooses_rows:
+        rows = torch.export.Dim("R", min=1, max=graph.shape.context_rows)
+        varying += [*([] if graph.deepstack else [None]), {0: rows}]
+    traced = trace(
+        graph,
         graph.example_inputs(),
-        dynamo=True,
+        graph.matrices,
         opset_version=max(lowering.opset, _TRACED_OPSET),
         input_names=graph.input_names(),
         output_names=graph.output_names(),
         dynamic_shapes=tuple(varying),
         custom_translation_table=lowering.translations,
-        verbose=False,
     )
-    assert program is not None
-    model = program.model_proto
+    model = traced.model
     if lowering.opset < _TRACED_OPSET:
         to_opset_17(model)
     _drop_unused_outputs(model.graph)
-    traced = model.graph.input[0].type.tensor_type.shape.dim[1].dim_param
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    names = {inputs["inputs_embeds"][1].dim_param: "S"}
+    if graph.chooses_rows:
+        names[inputs[LOGIT_ROWS][0].dim_param] = "R"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1]), LOGIT_ROWS))
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param == traced:
-                dim.dim_param = "S"
-    return model
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
+    return traced
 
 
 def _drop_unused_outputs(graph: onnx.GraphProto) -> None:

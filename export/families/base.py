@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edge_runtime.bundle.stream_format import StreamFormat
+from export.decoder.deferred import DeferredModel
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
 from export.validation.reference import Reference
 from train.models.base import StreamModel
 
 ModelT = TypeVar("ModelT", bound=StreamModel)
+Weights = Mapping[str, Tensor] | None
+"""By name, in place of those in a published model's files."""
 
 
 class Family(ABC, Generic[ModelT]):
@@ -41,7 +44,7 @@ class Family(ABC, Generic[ModelT]):
         """Return the parts of the decoder. Raises ExportError for layers that the graph does not have."""
 
     @abstractmethod
-    def vision_graph(self, model: ModelT, backbone: nn.Module, dtype: torch.dtype) -> onnx.ModelProto:
+    def vision_graph(self, model: ModelT, backbone: nn.Module, dtype: torch.dtype) -> DeferredModel:
         """Make the graph from pixels to visual tokens, computed in ``dtype``."""
 
     @abstractmethod
@@ -75,9 +78,10 @@ class Family(ABC, Generic[ModelT]):
         raise ExportError(f"{folder}: models of this family are trained here, not imported")
 
     def open_published(
-        self, folder: Path, frame: tuple[int, int], used_vocab: int
+        self, folder: Path, frame: tuple[int, int], used_vocab: int, weights: Weights = None
     ) -> tuple[ModelT, nn.Module]:
         """Load a published model, and its frozen vision network. ``used_vocab``: tokens of its tokenizer.
+        ``weights``: in place of its files.
 
         Raises OSError, RuntimeError or ValueError for weights that can't be read.
         """

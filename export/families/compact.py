@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import onnx
 import torch
 from torch import nn
 
+from export.decoder.deferred import DeferredModel
 from export.decoder.parts import DecoderParts, llama_parts
 from export.families.base import Family
 from export.families.reference.compact import CompactReference
@@ -33,7 +33,7 @@ class CompactFamily(Family[CompactModel]):
     def decoder_parts(self, model: CompactModel) -> DecoderParts:
         return llama_parts(model.decoder)
 
-    def vision_graph(self, model: CompactModel, backbone: nn.Module, dtype: torch.dtype) -> onnx.ModelProto:
+    def vision_graph(self, model: CompactModel, backbone: nn.Module, dtype: torch.dtype) -> DeferredModel:
         graph = CompactVisionGraph(backbone, model.projector, dtype)
         return export_vision(graph, (IMAGE_SIZE, IMAGE_SIZE))
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from torch import nn
 
 from edge_runtime.bundle.published import CONFIG, read_config
 from edge_runtime.bundle.stream_format import StreamFormat
+from export.decoder.deferred import DeferredModel
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
-from export.families.base import Family
+from export.families.base import Family, Weights
 from export.families.reference.qwen import QwenBackbone, QwenReference
 from export.validation.reference import Reference
 from export.vision.base import export_vision
@@ -43,12 +43,12 @@ class QwenFamily(Family[QwenModel]):
             text.config,
             list(text.layers),
             text.norm,
-            head.weight,
+            head,
             pair_axes=_pair_axes(text.rotary_emb),
             deepstack=len(model.projector) - 1,
         )
 
-    def vision_graph(self, model: QwenModel, backbone: Any, dtype: torch.dtype) -> onnx.ModelProto:
+    def vision_graph(self, model: QwenModel, backbone: Any, dtype: torch.dtype) -> DeferredModel:
         height, width = model.config.picture
         return export_vision(QwenVisionGraph(model, backbone.tower, dtype), (height, width))
 
@@ -86,9 +86,9 @@ class QwenFamily(Family[QwenModel]):
         return qwen_stream_format(self.published_frame_tokens(folder, frame))
 
     def open_published(
-        self, folder: Path, frame: tuple[int, int], used_vocab: int
+        self, folder: Path, frame: tuple[int, int], used_vocab: int, weights: Weights = None
     ) -> tuple[QwenModel, nn.Module]:
-        model, tower = open_whole(folder, frame, used_vocab)
+        model, tower = open_whole(folder, frame, used_vocab, weights)
         assert isinstance(model.vision, QwenVision)
         return model, QwenBackbone(model.vision, tower)
 

@@ -9,6 +9,7 @@ import onnx
 import torch
 from torch import nn
 
+from export.decoder.deferred import DeferredModel
 from export.decoder.parts import DecoderParts, llama_parts
 from export.families.base import Family
 from export.families.reference.slots import Detector, SlotReference
@@ -36,10 +37,10 @@ class SlotFamily(Family[CompactModel]):
     def decoder_parts(self, model: CompactModel) -> DecoderParts:
         return llama_parts(model.decoder)
 
-    def vision_graph(self, model: CompactModel, backbone: nn.Module, dtype: torch.dtype) -> onnx.ModelProto:
+    def vision_graph(self, model: CompactModel, backbone: nn.Module, dtype: torch.dtype) -> DeferredModel:
         assert isinstance(backbone, Detector)
         head = SlotHead(model.projector, TrackerConfig(slots=model.config.slots))
-        return slot_graph(onnx.load(backbone.file), head, dtype)
+        return DeferredModel(slot_graph(onnx.load(backbone.file), head, dtype))
 
     def names(self, model: CompactModel, vision: str) -> dict[str, Any]:
         """Return them with the hash of the detector, which tells detectors apart."""

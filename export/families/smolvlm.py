@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from torch import nn
 
 from edge_runtime.bundle.published import CONFIG, default_frame, read_config
 from edge_runtime.bundle.stream_format import StreamFormat
 from edge_runtime.errors import first_line
+from export.decoder.deferred import DeferredModel
 from export.decoder.parts import DecoderParts
 from export.errors import ExportError
-from export.families.base import Family
+from export.families.base import Family, Weights
 from export.families.reference.smolvlm import SmolVLMBackbone, SmolVLMReference
 from export.validation.reference import Reference
 from export.vision.base import export_vision
@@ -38,9 +38,9 @@ class SmolVLMFamily(Family[SmolVLM]):
     def decoder_parts(self, model: SmolVLM) -> DecoderParts:
         text: Any = model.decoder
         head: Any = model.embedding if model.lm_head is None else model.lm_head
-        return DecoderParts(text.config, list(text.layers), text.norm, head.weight)
+        return DecoderParts(text.config, list(text.layers), text.norm, head)
 
-    def vision_graph(self, model: SmolVLM, backbone: Any, dtype: torch.dtype) -> onnx.ModelProto:
+    def vision_graph(self, model: SmolVLM, backbone: Any, dtype: torch.dtype) -> DeferredModel:
         return export_vision(SmolVLMVisionGraph(model, backbone.tower, dtype), model.vision.picture)
 
     def names(self, model: SmolVLM, vision: str) -> dict[str, Any]:
@@ -88,8 +88,8 @@ class SmolVLMFamily(Family[SmolVLM]):
             raise ExportError(f"{folder}: {first_line(error)}") from error
 
     def open_published(
-        self, folder: Path, frame: tuple[int, int], used_vocab: int
+        self, folder: Path, frame: tuple[int, int], used_vocab: int, weights: Weights = None
     ) -> tuple[SmolVLM, nn.Module]:
-        model, tower = open_whole(folder)
+        model, tower = open_whole(folder, weights)
         assert isinstance(model.vision, SiglipVision)
         return model, SmolVLMBackbone(model.vision, tower)

@@ -15,7 +15,7 @@ from export.errors import ExportError
 from export.options import ExportOptions
 from export.published.frame_size import parse_frame
 from export.published.open_published import Publication, open_published
-from export.published.sizes import EXPORT_BYTES_PER_PARAMETER, count_parameters
+from export.published.sizes import export_memory, largest_matrix
 
 
 def import_model(
@@ -66,11 +66,9 @@ def locate(source: Path, revision: str | None, progress: Progress) -> tuple[Path
 def check_host_memory(published: Publication) -> None:
     """Raises ExportError before hours of work when the export needs more memory than is free."""
     free = free_memory()
-    parameters = count_parameters(published.folder)
-    needed = parameters * EXPORT_BYTES_PER_PARAMETER
+    needed = export_memory(largest_matrix(published.folder))
     if free is not None and needed > free:
         raise ExportError(
-            f"{published.origin}: exporting {parameters / 1e9:.1f} B parameters takes about "
-            f"{gigabytes(needed)} of memory, {gigabytes(free)} free; export it on a larger "
-            "machine and copy the bundle"
+            f"{published.origin}: the export takes about {gigabytes(needed)} of memory, "
+            f"{gigabytes(free)} free; end other programs, or export on a larger machine and copy the bundle"
         )

@@ -16,6 +16,7 @@ from export.errors import ExportError
 from export.families.registry import family_named
 from export.options import Source
 from export.published.frame_size import parse_frame
+from export.published.quantized.read import read_quantized
 from export.published.stream_formats import read_stream_format
 
 
@@ -36,15 +37,19 @@ class Publication:
 def open_published(published: Publication) -> Source:
     """Load the checkpoint. Raises ExportError or BundleError, the cheap checks first."""
     folder, where = published.folder, published.origin
-    family_name = check_config(read_config(folder / CONFIG), where)
+    config = read_config(folder / CONFIG)
+    family_name = check_config(config, where)
     wanted_files((path.name for path in folder.iterdir()), where)
     tokenizer = read_tokenizer(folder)
     family = family_named(family_name)
     picture = parse_frame(published.frame).fitted(family.cell(folder))
     stream_format = read_stream_format(published.stream_format, family.chat_format(folder, picture))
     check_tokens(tokenizer, stream_format, published)
+    weights = packed = None
     try:
-        model, backbone = family.open_published(folder, picture, tokenizer.get_vocab_size())
+        if config.get("quantization_config") is not None:
+            weights, packed = read_quantized(folder, config["quantization_config"], where)
+        model, backbone = family.open_published(folder, picture, tokenizer.get_vocab_size(), weights)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # of damaged weights
         raise ExportError(
             f"{where}: its weights cannot be read ({first_line(error)}); download it again"
@@ -58,6 +63,7 @@ def open_published(published: Publication) -> Source:
         model.vision.record()["name"],
         origin={"checkpoint": where, "stream_format": published.stream_format, "frame": published.frame},
         licence=licence or "not stated; see the model's page",
+        packed=packed,
     )
 
 

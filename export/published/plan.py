@@ -14,7 +14,7 @@ from edge_runtime.bundle.memory_plan import MemoryPlan, activation_bytes, cache_
 from edge_runtime.bundle.presets import load_preset, preset_names
 from edge_runtime.bundle.published import CONFIG, check_config, default_frame, is_published, read_config
 from export.published.frame_size import parse_frame
-from export.published.sizes import EXPORT_BYTES_PER_PARAMETER
+from export.published.sizes import export_memory
 
 _TEXT_TOKENS_PER_TURN = 22
 """Label, chat markers and decision."""
@@ -130,5 +130,5 @@ def print_plan(source: Path, revision: str | None, frame: str | None) -> None:
     )
     click.echo("\n".join(table(sizes)))
     click.echo(
-        f"The export itself needs about {gigabytes(sizes.parameters * EXPORT_BYTES_PER_PARAMETER)} of memory."
+        f"The export itself needs about {gigabytes(export_memory(sizes.vocab * sizes.width))} of memory."
     )

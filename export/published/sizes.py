@@ -10,9 +10,12 @@ from pathlib import Path
 
 from edge_runtime.errors import BundleError
 
-EXPORT_BYTES_PER_PARAMETER = 12
-"""Of the machine that exports: PyTorch in fp32, the graph in fp32, and one copy while it is rounded."""
+_EXPORT_BASE = 3_500_000_000
+"""Bytes that an export takes whatever the model: PyTorch, the graphs, and weights kept for comparisons."""
+_EXPORT_BYTES = 6
+"""For each element of the largest matrix, which is read, transposed or rounded, and written."""
 _LONGEST_HEADER = 100 << 20
+_CODES, _CODES_PER_WORD = (".weight_packed", ".qweight"), 8
 
 
 def tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -31,6 +34,19 @@ def tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
                 yield name, tuple(entry["shape"])
 
 
+def export_memory(largest: int) -> int:
+    """Return how much memory an export takes whose largest matrix has so many elements."""
+    return _EXPORT_BASE + _EXPORT_BYTES * largest
+
+
+def largest_matrix(folder: Path) -> int:
+    """Return the elements of the largest tensor in the files."""
+    return max((math.prod(shape) for _, shape in tensors(folder)), default=0)
+
+
 def count_parameters(folder: Path) -> int:
-    """Return how many parameters the files hold."""
-    return sum(math.prod(shape) for _, shape in tensors(folder))
+    """Return how many parameters the files hold; eight in each word of weights in 4 bits."""
+    return sum(
+        math.prod(shape) * (_CODES_PER_WORD if name.endswith(_CODES) else 1)
+        for name, shape in tensors(folder)
+    )

@@ -94,6 +94,11 @@ class _WatchedDecoder(CachedDecoder):
         self.__dict__.update(inner.__dict__)
         self._reference, self._comparison = reference, comparison
 
+    @property
+    def most_rows(self) -> int:
+        """1: responses are written token by token, as the reference writes them."""
+        return 1
+
     def append(
         self, ids: Sequence[int], start: int, visual: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.kv_cache.window import EvictionPlan
+from train.models.base import Visual
 
 
 class Reference(Protocol):
@@ -16,6 +17,9 @@ class Reference(Protocol):
 
     def see(self, pixels: NDArray[np.float32]) -> None:
         """Take the next frame [1, 3, H, W], whose visual tokens the next append will hold."""
+
+    def seen(self) -> Visual:
+        """Return what the decoder takes in of the last frame."""
 
     def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
         """Append ``ids`` at rows ``start ..`` and return the logits after the last one, [vocab]."""

@@ -10,7 +10,6 @@ becomes one convolution of the image, normalisation included.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from transformers.vision_utils import (
 )
 
 from export.decoder.graph import rotate
-from export.vision.base import VisionGraph
+from export.vision.base import VisionGraph, copied
 from train.models.qwen.model import QWEN2_5, QwenModel
 from train.models.qwen.vision import QwenVision
 
@@ -79,7 +78,7 @@ class QwenVisionGraph(VisionGraph):
             _Block(block, cos[:, :half], sin[:, :half], parts)
             for block, parts in zip(tower.blocks, lengths, strict=True)
         )
-        self.mergers: Any = copy.deepcopy(model.projector)
+        self.mergers: Any = copied(model.projector)
         # The mergers that take in what a block gives; the first of all takes in what the last one gives.
         self.deepstack: list[int] = list(getattr(config, "deepstack_visual_indexes", ()))
         self.to(dtype).eval()
@@ -118,9 +117,9 @@ class _Block(nn.Module):
 
     def __init__(self, block: Any, cos: Tensor, sin: Tensor, lengths: Sequence[int]) -> None:
         super().__init__()
-        self.norms = nn.ModuleList([copy.deepcopy(block.norm1), copy.deepcopy(block.norm2)])
-        self.qkv, self.proj = copy.deepcopy(block.attn.qkv), copy.deepcopy(block.attn.proj)
-        self.mlp = copy.deepcopy(block.mlp)
+        self.norms = nn.ModuleList([copied(block.norm1), copied(block.norm2)])
+        self.qkv, self.proj = copied(block.attn.qkv), copied(block.attn.proj)
+        self.mlp = copied(block.mlp)
         self.heads = block.attn.num_heads
         alike = len(set(lengths)) == 1
         self.windows = len(lengths) if alike else 1

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.vision.base import VisionGraph
+from export.vision.base import VisionGraph, copied
 from train.models.smolvlm.model import SmolVLM
 from train.models.smolvlm.vision import SiglipVision, pixel_shuffle
 
@@ -38,9 +38,9 @@ class SmolVLMVisionGraph(VisionGraph):
             tower.embeddings.patch_embedding, model.vision.mean, model.vision.std
         )
         self.register_buffer("position", _positions(tower.embeddings))
-        self.layers: Any = copy.deepcopy(tower.encoder.layers)
-        self.norm = copy.deepcopy(tower.post_layernorm)
-        self.projector = copy.deepcopy(model.projector)
+        self.layers: Any = copied(tower.encoder.layers)
+        self.norm = copied(tower.post_layernorm)
+        self.projector = copied(model.projector)
         self.to(dtype).eval()
 
     def forward(self, pixels: Tensor) -> Tensor:

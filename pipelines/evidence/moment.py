@@ -27,27 +27,43 @@ _TURNS = {
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A BGRx frame of full size with the privacy masks applied. ``rotate``: degrees clockwise."""
+    """A BGRx frame of full size with the privacy masks applied. ``rotate``: degrees clockwise; ``crop``: the
+    part of it that is seen.
+    """
 
     buffer: Any
     caps: Any
     rotate: int
+    crop: tuple[float, float, float, float] | None = None
 
-    def jpeg(self) -> bytes:
-        """Encode it."""
+    def jpeg(self, size: int | None = None) -> bytes:
+        """Encode it; ``size``: the pixels of the longer side at most."""
         modules = load()
         info = modules.GstVideo.VideoInfo.new_from_caps(self.caps)
         stride, offset = layout(self.buffer, info)
-        data = self.buffer.extract_dup(0, self.buffer.get_size())
-        rows = np.frombuffer(data, np.uint8)[offset:]
-        shape, strides = (info.height, info.width, 4), (stride, 4, 1)
-        pixels = np.lib.stride_tricks.as_strided(rows, shape, strides, writeable=False)
-        image = Image.fromarray(np.ascontiguousarray(pixels[..., 2::-1]))
+        data = np.frombuffer(self.buffer.extract_dup(0, self.buffer.get_size()), np.uint8)[offset:]
+        # As it lies in memory, without a copy; red and blue change places once it is small.
+        image = Image.frombuffer("RGBX", (info.width, info.height), data, "raw", "RGBX", stride, 1)
+        if size is not None:
+            image = self._smaller(image, size, info.par_n / info.par_d)
+        blue, green, red, _ = image.split()
+        image = Image.merge("RGB", (red, green, blue))
         if self.rotate:
             image = image.transpose(_TURNS[self.rotate])
         out = io.BytesIO()
         image.save(out, "JPEG", quality=_QUALITY)
         return out.getvalue()
+
+    def _smaller(self, image: Image.Image, size: int, pixel_aspect: float) -> Image.Image:
+        """The part that is seen, with square pixels, not enlarged."""
+        left, top, width, height = self.crop or (0.0, 0.0, 1.0, 1.0)
+        left, width = left * image.width, width * image.width
+        top, height = top * image.height, height * image.height
+        wide, high = width * max(1.0, pixel_aspect), height * max(1.0, 1 / pixel_aspect)
+        scale = min(1.0, size / max(wide, high))
+        shape = (max(1, round(wide * scale)), max(1, round(high * scale)))
+        box = (left, top, min(image.width, left + width), min(image.height, top + height))
+        return image.resize(shape, Image.Resampling.BILINEAR, box, reducing_gap=2.0)
 
 
 class Clip:

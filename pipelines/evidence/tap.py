@@ -85,10 +85,13 @@ class _Stream:
 
 class EvidenceTap:
     """The :class:`~pipelines.pipeline.tap.Tap` of one connection. ``moment()`` belongs to the frame that was
-    selected last; call it on the thread that brings the frame.
+    selected last; call it on the thread that brings the frame. ``keeps_picture``: for frames that show
+    nothing new after it.
     """
 
-    def __init__(self, footage: Footage, framing: Framing, *, live: bool) -> None:
+    def __init__(
+        self, footage: Footage, framing: Framing, *, live: bool, keeps_picture: bool = False
+    ) -> None:
         self._Gst = load().Gst
         self._footage = footage
         self._live = live
@@ -100,6 +103,12 @@ class EvidenceTap:
         self._stamp_ns: int | None = None
         self._buffer: Any = None
         self._caps: Any = None
+        self._keeps_picture = keeps_picture
+        self._picture: Picture | None = None
+
+    @property
+    def wants_pictures(self) -> bool:
+        return self._footage.picture
 
     def watch_parser(self, element: Any) -> None:
         if element.get_factory().get_name() in _PARAMETERS:
@@ -144,11 +153,15 @@ class EvidenceTap:
     def selected(self, stamp_ns: int | None) -> None:
         self._stamp_ns, self._buffer = stamp_ns, None
 
-    def moment(self) -> Moment:
-        """What evidence of the frame selected last is made from."""
+    def moment(self, *, still: bool = False) -> Moment:
+        """What evidence of the frame selected last is made from. ``still``: it shows nothing new."""
         stamp_ns, stream = self._stamp_ns, self._used
         buffer, self._buffer = self._buffer, None
         picture = Picture(buffer, self._caps, self._rotate) if buffer is not None else None
+        if still:
+            picture = self._picture
+        elif self._keeps_picture:
+            self._picture = picture
         ring = None
         if stream is not None and stamp_ns is not None:
             ring = next((ring for ring in reversed(stream.rings) if ring.holds(stamp_ns)), None)
@@ -160,7 +173,7 @@ class EvidenceTap:
     def set_masks(self, masks: tuple[Polygon, ...]) -> None:
         """Other masks are in force from now on (any thread)."""
         with self._lock:
-            self._masks = masks
+            self._masks, self._picture = masks, None
             for stream in self._streams.values():
                 stream.masks = masks
                 for ring in stream.rings:
@@ -171,7 +184,7 @@ class EvidenceTap:
         with self._lock:
             streams = list(self._streams.values())
             self._streams.clear()
-            self._used = self._buffer = None
+            self._used = self._buffer = self._picture = None
         for stream in streams:
             stream.end()
 

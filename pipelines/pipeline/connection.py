@@ -2,12 +2,12 @@
 
 ::
 
-    filesrc ! decodebin  [probe]  (download !) videoconvert ! videoscale ! videoflip ! RGB ! appsink
+    filesrc ! decodebin  [probe]  (download !) halving ! videoconvert ! videoscale ! videoflip ! RGB ! appsink
 
 The probe (:mod:`pipelines.pipeline.frame_probe`) sees every decoded frame and lets through only those the
 listener selects, so that the others cost neither conversion nor scaling. Scaling keeps the aspect (black
-borders). It comes after the conversion: borders and edges then fall on the same pixels as in training, and
-with antialiasing the other order is no cheaper.
+borders). It comes after the conversion: borders and edges then fall on the same pixels as in training. Only
+large frames are halved before.
 
 A lost source is answered with a new Connection, never by restarting this one: elements keep state that a
 way through NULL does not clear. A source makes its own elements (:mod:`pipelines.sources.base`); decoding is
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime import redaction
 from edge_runtime.video.framing import Framing, Polygon
@@ -35,6 +35,9 @@ from pipelines.pipeline.tap import Tap
 from pipelines.sources.base import ElementContext, Source
 from pipelines.sources.errors import NO_VIDEO, Problem
 from pipelines.sources.options import ConnectionOptions
+
+if TYPE_CHECKING:
+    from pipelines.pipeline.still_frames import StillFrames
 
 _START_TIMEOUT_S = 1.0
 _STOP_TIMEOUT_S = 2.0
@@ -53,8 +56,11 @@ class Connection:
         framing: Framing | None = None,
         fps: float = 1.0,
         tap: Tap | None = None,
+        compare: bool = False,
     ) -> None:
-        """Build the elements. ``size``: (width, height). Raises SourceError when one is missing."""
+        """Build the elements. ``size``: (width, height). ``compare``: frames that show nothing new are not
+        converted. Raises SourceError when an element is missing.
+        """
         self._Gst = load().Gst
         if redaction.known():
             hush()
@@ -70,12 +76,24 @@ class Connection:
         self._bus = Bus(self._pipeline, source, options.decoder, self.progress)
         self._probe = FrameProbe(self._pipeline, source, listener, self._bus, self.progress)
         preprocessing = add_preprocessing(
-            self._pipeline, size, framing, paced=source.segmented and source.live
+            self._pipeline,
+            size,
+            framing,
+            paced=source.segmented and source.live,
+            full_size=tap is not None and tap.wants_pictures,
         )
         self._first, self._masking = preprocessing.first, preprocessing.masking
+        self.masked, self.converter = preprocessing.masked, preprocessing.first
+        """Where frames pass at full size once they are masked, and what made them."""
         self._tap = self._probe.tap = tap
         if tap is not None:
-            tap.watch_masked(preprocessing.masked, preprocessing.first)
+            tap.watch_masked(preprocessing.masked, preprocessing.converter)
+        self._still: StillFrames | None = None
+        if compare:
+            from pipelines.pipeline.still_frames import StillFrames
+
+            entry = preprocessing.first.get_static_pad("sink")
+            self._still = StillFrames(entry, framing or Framing(), self._probe.on_still)
         self._connect(preprocessing.sink, "new-sample", self._probe.on_sample)
         self.decoding = None if source.decoder else self._add_decodebin(options.decoder)
         self._bus.decoding = self._probe.decoding = self.decoding
@@ -233,6 +251,8 @@ class Connection:
     def set_masks(self, masks: tuple[Polygon, ...]) -> None:
         """Black out these polygons from the next frame on (any thread)."""
         self._masking.set_masks(masks)
+        if self._still is not None:
+            self._still.set_masks(masks)
 
     def poll(self, timeout_s: float) -> Problem | EndOfStream | None:
         """Wait for news. A Problem or EndOfStream comes once and is final."""
@@ -260,6 +280,8 @@ class Connection:
             element.disconnect(handler)
         self._handlers.clear()
         self._probe.release()
+        if self._still is not None:
+            self._still.release()
         self._bus.close()
         if self.decoding is not None:
             self.decoding.let_go()

@@ -72,6 +72,12 @@ class FrameProbe:
             self._pad.remove_probe(probe)
         self._probes, self._pad, self._segment = [], None, None
 
+    def on_still(self) -> None:
+        """Say that the selected frame shows nothing new; it does not reach the appsink."""
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None and not self._stopped:
+            self._listener.frame(ticket, None)
+
     def stop(self) -> None:
         """From now on no frame passes (any thread)."""
         self._stopped = True

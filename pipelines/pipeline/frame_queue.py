@@ -1,7 +1,8 @@
 """The hand-over between GStreamer's threads and whoever iterates over a camera.
 
-Live: one slot for frames, the newest wins, what it replaces is counted. Files: a few frames may wait, then
-the producer blocks. State records share the queue, so that their order among the frames is kept.
+Live: the newest frame waits, and as many before it as the consumer wants to catch up on; the oldest beyond
+that is dropped and counted. Files: a few frames may wait, then the producer blocks. State records share the
+queue, so that their order among the frames is kept.
 """
 
 from __future__ import annotations
@@ -30,13 +31,16 @@ class Frame:
     pts: float
     """Seconds: from the start of the file, or from the first frame of a live source."""
     image: np.ndarray
-    """``uint8 [H, W, 3]`` RGB, letterboxed to the asked size; owned by the receiver."""
+    """``uint8 [H, W, 3]`` RGB, letterboxed to the asked size; owned by the receiver. Where frames are
+    compared, one that shows nothing new has the very array of the one before."""
     captured_at: float
     """``time.monotonic()`` of the capture: live, by the frame's time stamp; a file, when decoded."""
     index: int
     """The timestep this frame closes, as :class:`edge_runtime.video.sampling.TimestepSampler` counts."""
     moment: Any = None
     """What evidence of it is made from (:mod:`pipelines.evidence.moment`); None when none is kept."""
+    picture: Any = None
+    """It at the size of the video (:class:`pipelines.evidence.moment.Picture`); None when nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,22 @@ class StateChange:
 
 
 class FrameQueue:
-    """See the module's text. ``capacity`` counts frames; ``newest_only`` makes it the live kind.
+    """See the module's text. ``capacity`` counts frames of a file; ``newest_only`` makes it the live kind, in
+    which ``catch_up`` frames may wait beside the newest.
 
     ``wake`` is called, from whatever thread, when there is something new to get: for who waits for several.
     """
 
     def __init__(
-        self, *, newest_only: bool, capacity: int = 4, wake: Callable[[], None] | None = None
+        self,
+        *,
+        newest_only: bool,
+        capacity: int = 4,
+        catch_up: int = 0,
+        wake: Callable[[], None] | None = None,
     ) -> None:
         self._wake = wake
+        self._catch_up = catch_up
         self.newest_only = newest_only
         """May be set anew before the first frame."""
         self.capacity = capacity
@@ -82,8 +93,8 @@ class FrameQueue:
                 self._changed.wait(_POLL_S)
             if self._closed or self._end:
                 return False
-            if self.newest_only and self._frames:
-                self._drop_waiting()
+            if self.newest_only and self._frames > self._catch_up:
+                self._drop_oldest()
             self._items.append(frame)
             self._frames += 1
             self._announce()
@@ -137,7 +148,7 @@ class FrameQueue:
         if self._wake is not None:
             self._wake()
 
-    def _drop_waiting(self) -> None:
+    def _drop_oldest(self) -> None:
         waiting = next(item for item in self._items if isinstance(item, Frame))
         self._items.remove(waiting)
         self._frames -= 1

@@ -7,6 +7,8 @@ how, else the caps' default (rows rounded up to 4 bytes).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,23 +24,37 @@ def to_array(sample: Any) -> np.ndarray:
         raise ValueError(f"expected RGB video, got {sample.get_caps().to_string()}")
     buffer = sample.get_buffer()
     stride, offset = layout(buffer, info)
-    mapped = buffer.map(modules.Gst.MapFlags.READ)
-    if isinstance(mapped, tuple):  # PyGObject without GStreamer's overrides: (ok, info), data is a copy
-        ok, view = mapped
+    with mapped(buffer) as data:
+        return rows_to_array(data, info.width, info.height, stride, offset)
+
+
+@contextmanager
+def mapped(buffer: Any) -> Iterator[np.ndarray]:
+    """The bytes of a buffer, ``uint8 [n]``, for reading within the block alone. Raises ValueError."""
+    found = buffer.map(load().Gst.MapFlags.READ)
+    if isinstance(found, tuple):  # PyGObject without GStreamer's overrides: (ok, info), data is a copy
+        ok, view = found
         if not ok:
             raise ValueError("the frame's memory cannot be read")
         try:
-            return rows_to_array(view.data, info.width, info.height, stride, offset)
+            yield np.frombuffer(view.data, np.uint8)
         finally:
             buffer.unmap(view)
-    with mapped as view:
-        return rows_to_array(view.data, info.width, info.height, stride, offset)
+    else:
+        with found as view:
+            yield np.frombuffer(view.data, np.uint8)
 
 
 def layout(buffer: Any, info: Any) -> tuple[int, int]:
     """Bytes from row to row, and before the first: by the buffer's video meta, else by its caps' ``info``."""
+    strides, offsets = layouts(buffer, info)
+    return strides[0], offsets[0]
+
+
+def layouts(buffer: Any, info: Any) -> tuple[Sequence[int], Sequence[int]]:
+    """As :func:`layout`, of each plane."""
     described = load().GstVideo.buffer_get_video_meta(buffer) or info
-    return described.stride[0], described.offset[0]
+    return described.stride, described.offset
 
 
 def rows_to_array(data: Any, width: int, height: int, stride: int, offset: int = 0) -> np.ndarray:

@@ -26,8 +26,11 @@ class Listener(Protocol):
         more, up to the end of the video at ``end_s``.
         """
 
-    def frame(self, ticket: Any, image: np.ndarray) -> bool:
-        """Take a selected frame, ``uint8 [H, W, 3]``. May block (files). False: no more are needed."""
+    def frame(self, ticket: Any, image: np.ndarray | None) -> bool:
+        """Take a selected frame, ``uint8 [H, W, 3]``; None: it shows nothing new after the last one.
+
+        May block (files). False: no more are needed.
+        """
 
     def skipped(self, path: str, reason: str) -> None:
         """A part of the source cannot be read."""

@@ -85,11 +85,14 @@ class PrivacyMask(GstBase.BaseTransform):  # type: ignore[misc]
 
 
 def raster(masks: tuple[Polygon, ...], width: int, height: int) -> np.ndarray:
-    """``bool [height, width]``: every pixel that a polygon touches, and one more on each side."""
+    """``bool [height, width]``: every pixel that a polygon touches, and two more on each side.
+
+    The conversion of a halved frame spreads colours so far.
+    """
     image = Image.new("1", (width, height))
     draw = ImageDraw.Draw(image)
     for polygon in masks:
         corners = [(x * width, y * height) for x, y in polygon]
         draw.polygon(corners, fill=1, outline=1)
-        draw.line([*corners, corners[0]], fill=1, width=3)
+        draw.line([*corners, corners[0]], fill=1, width=5)
     return np.asarray(image, dtype=bool)

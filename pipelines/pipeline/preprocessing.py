@@ -2,11 +2,13 @@
 
 ::
 
-    videoconvert ! BGRx ! mask (! videocrop) ! videoscale ! videoflip ! videoconvert ! RGB ! appsink
+    halving ! videoconvert ! BGRx ! mask (! videocrop) ! videoscale ! videoflip ! videoconvert ! RGB ! appsink
 
+Large frames are halved first (:mod:`pipelines.pipeline.halving`), unless pictures of full size are wanted.
 Four bytes a pixel until the frame is small: GStreamer converts fast to four bytes from what decoders give,
-slowly to three, and the pixels are the same. Masks come first behind the conversion: nothing else ever holds
-what they hide. Their element is there only when there are masks; they may come while the video runs.
+slowly to three, and the pixels are the same. Masks come first behind the conversion: a pixel that they touch
+is black, so nothing else ever holds what they hide. Their element is there only when there are masks; they
+may come while the video runs.
 """
 
 from __future__ import annotations
@@ -16,28 +18,35 @@ from typing import Any, NamedTuple
 from edge_runtime.video.framing import Framing
 from pipelines.gst import caps_filter, chain, load, make, structure_of
 from pipelines.pipeline.colorimetry import keep_range
+from pipelines.pipeline.halving import halving
 from pipelines.pipeline.mask_insertion import Masking
 
 _ROTATIONS = {90: "90r", 180: "180", 270: "90l"}
 
 
 class Preprocessing(NamedTuple):
-    """The first and the last element, where masks are applied, and where they have been."""
+    """The first and the last element, the conversion, where masks are applied, and where they have been."""
 
     first: Any
     sink: Any
+    converter: Any
     masking: Masking
     masked: Any
-    """The pad that frames pass at full size once they are masked."""
+    """The pad that frames pass once they are masked, in full size if that is wanted."""
 
 
 def add_preprocessing(
-    pipeline: Any, size: tuple[int, int], framing: Framing | None = None, *, paced: bool = False
+    pipeline: Any,
+    size: tuple[int, int],
+    framing: Framing | None = None,
+    *,
+    paced: bool = False,
+    full_size: bool = False,
 ) -> Preprocessing:
     """Add the elements above; without ``framing`` no mask and no crop.
 
     ``size``: (width, height). The appsink hands over at once (no preroll; no clock either, unless ``paced``:
-    then a frame is handed over when its time has come).
+    then a frame is handed over when its time has come). ``full_size``: do not halve before masks are applied.
     """
     framing = framing or Framing()
     width, height = size
@@ -46,9 +55,12 @@ def add_preprocessing(
     convert, scale = make("videoconvert"), make("videoscale", add_borders=True)
     # Not plain bilinear: it reads two pixels however many fall into one, and thin things would flicker.
     load().Gst.util_set_object_arg(scale, "method", "bilinear2")
+    seen = framing.crop[2:] if framing.crop is not None else (1.0, 1.0)
+    masked_after = caps_filter("video/x-raw, format=(string)BGRx")
     elements = [
+        *([] if full_size else halving((width, height), seen)),
         convert,
-        caps_filter("video/x-raw, format=(string)BGRx"),
+        masked_after,
         *([_crop(framing.crop)] if framing.crop is not None else []),
         scale,
         caps_filter(
@@ -62,10 +74,12 @@ def add_preprocessing(
     sink = make("appsink", sync=paced, emit_signals=True, max_buffers=1, **{"async": False})
     elements += [make("videoconvert"), caps_filter("video/x-raw, format=(string)RGB"), sink]
     chain(pipeline, elements)
-    keep_range(convert.get_static_pad("sink"))
-    masking = Masking(pipeline, *elements[1:3])
+    first = elements[0]
+    keep_range(first.get_static_pad("sink"))
+    onwards = elements[elements.index(masked_after) + 1]
+    masking = Masking(pipeline, masked_after, onwards)
     masking.set_masks(framing.masks)
-    return Preprocessing(convert, sink, masking, elements[2].get_static_pad("sink"))
+    return Preprocessing(first, sink, convert, masking, onwards.get_static_pad("sink"))
 
 
 def _crop(crop: tuple[float, float, float, float]) -> Any:

@@ -8,6 +8,11 @@ from typing import Any, Protocol
 class Tap(Protocol):
     """Called on GStreamer's threads; must not raise. None stands for no tap, which costs nothing."""
 
+    @property
+    def wants_pictures(self) -> bool:
+        """True when frames must come by in full size."""
+        ...
+
     def watch_parser(self, element: Any) -> None:
         """A parser was made. It is not running yet."""
 
@@ -24,7 +29,7 @@ class Tap(Protocol):
         """
 
     def watch_masked(self, pad: Any, converter: Any) -> None:
-        """Frames pass ``pad`` as BGRx of full size, masks applied; ``converter`` made them."""
+        """Frames pass ``pad`` as BGRx with masks applied, of full size if wanted; ``converter`` made them."""
 
     def selected(self, stamp_ns: int | None) -> None:
         """The frame that passes next is selected. ``stamp_ns``: running time (live) or stream time."""

@@ -25,6 +25,8 @@ class ConnectionOptions:
     """``auto`` (hardware that passed its probe, else software), ``software``, or the name of a decoder."""
     image_fps: float | None = None
     """Images in sequence: how many make a second. None: each one is a timestep."""
+    catch_up: int = 0
+    """Frames of a live source that may wait beside the newest one while the model is busy."""
 
     def __post_init__(self) -> None:
         _ = self.trust  # refuses what contradicts itself

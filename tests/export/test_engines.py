@@ -23,6 +23,7 @@ from edge_runtime.bundle.manifest import load_bundle  # noqa: E402
 from edge_runtime.errors import BackendError  # noqa: E402
 from export.__main__ import main  # noqa: E402
 from export.build_engines import build_engines  # noqa: E402
+from export.decoder.deferred import DeferredModel  # noqa: E402
 from export.errors import ExportError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +108,7 @@ class TestReally:
         from export.quantization.weights import quantize_for_tensorrt
         from export.validation.lint import lint
 
-        model = quantize_for_tensorrt(small_decoder, precision)
+        model = quantize_for_tensorrt(small_decoder, precision).inline()
         assert lint(model, "tensorrt-rtx") == []
         path = tmp_path / "decoder.onnx"
         onnx.save(model, path)
@@ -209,7 +210,7 @@ class TestReally:
             TensorRT(rtx).build(BuildRequest(path, "fp16", (1, 17, 64), (89,)))
 
 
-def decoder_graph(decoder, rows: int) -> onnx.ModelProto:
+def decoder_graph(decoder, rows: int) -> DeferredModel:
     """``decoder`` with random weights, as the bundle for TensorRT-RTX holds it in fp16."""
     from export.decoder.graph import DecoderGraph
     from export.decoder.lowerings.native import NativeLowering

@@ -27,6 +27,18 @@ def onestreamer(turn, images, question, new):
     return images + asked + label if new else asked + images + label
 
 
+def mmduet2(turn, images, question, new):
+    asked = question or ""
+    return images + asked if new else asked + images
+
+
+def aura(turn, images, question, new):
+    """The label is that of two frames at 2 per second, the same in every second."""
+    asked = question or ""
+    seen = "<0.2 seconds>" + images
+    return seen + asked if new else asked + seen
+
+
 PUBLISHED = [
     Published(
         "streampro",
@@ -56,6 +68,10 @@ PUBLISHED = [
         ("</Silence>", "</Standby>"),
         ("</Response>",),
     ),
+    Published(
+        "mmduet2", "qwen2_5_vl", (), mmduet2, ("NO REPLY",), (), words=(("NO",), ("ĠRE", "PLY")), images=2
+    ),
+    Published("aura", "qwen3_vl", ("<|silent|>",), aura, ("<|silent|>",), (), pad="<|video_pad|>"),
 ]
 
 

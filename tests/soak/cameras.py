@@ -5,20 +5,26 @@
 Every `--kill-every` seconds one server gets SIGKILL, stays away for `--down` seconds and is started again on
 its port. Events go to stdout, to a file and to a webhook on loopback. Afterwards all three are compared, and
 held against what the run counted: nothing may be lost or out of order, for any camera
-(:mod:`tests.soak.event_check`). Ends with code 1 when a limit is missed.
+(:mod:`tests.soak.event_check`). With `--viewers` the page is served and each camera is watched by so many.
+Ends with code 1 when a limit is missed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
+import multiprocessing
+import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +34,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.latency.facts import machine_facts, write_json
+from benchmarks.latency.viewers import view
 from edge_runtime.command_line.exit import run_command
 from edge_runtime.errors import BackendError
 from tests.soak.event_check import check_events, recoveries
@@ -56,6 +63,7 @@ _SETTLE_S = 8.0
 @click.option("--down", type=click.FloatRange(0), default=1.0, show_default=True, metavar="SECONDS")
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True)
 @click.option("--bundle", default="nano", show_default=True, help="Bundle name or folder.")
+@click.option("--viewers", type=click.IntRange(0, 20), default=0, show_default=True, help="Of each camera.")
 @click.option("--threads", type=click.IntRange(1), help="Of the model.  [default: chosen]")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result here as JSON.")
 def main(
@@ -65,6 +73,7 @@ def main(
     down: float,
     fps: float,
     bundle: str,
+    viewers: int,
     threads: int | None,
     out: Path | None,
 ) -> None:
@@ -73,6 +82,8 @@ def main(
         inbox = stack.enter_context(Inbox())
         servers = {f"camera-{n}": stack.enter_context(RtspServer()) for n in range(1, cameras + 1)}
         config = _configuration(folder, servers, inbox, bundle=bundle, fps=fps, threads=threads)
+        if viewers:
+            stack.enter_context(Viewers(_serve_page(config), list(servers), viewers))
         run = Soak(folder, config, servers)
         run.watch(60 * minutes, kill_every, down)
         time.sleep(2)  # the last events are on their way to the webhook
@@ -80,6 +91,7 @@ def main(
             "minutes": minutes,
             "kill_every_s": kill_every,
             "down_s": down,
+            "viewers": viewers,
         }
     click.echo(json.dumps({key: value for key, value in result.items() if key != "readings"}, indent=2))
     write_json(out, result)
@@ -113,6 +125,45 @@ def _configuration(
     path = folder / "edge-run.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _serve_page(config: Path) -> str:
+    """Add `[web]` to the configuration; the address of the page."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with config.open("a", encoding="utf-8") as file:
+        file.write(f'[web]\naddress = "127.0.0.1:{port}"\n')
+    return f"http://127.0.0.1:{port}"
+
+
+class Viewers:
+    """Watch every camera as the page does, each viewer anew whenever its connection ends."""
+
+    def __init__(self, base: str, cameras: Sequence[str], count: int) -> None:
+        self._base = base
+        self._cameras = [camera for camera in cameras for _ in range(count)]
+        self._process = multiprocessing.get_context("spawn").Process(target=self._run, daemon=True)
+
+    def __enter__(self) -> Viewers:
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def _run(self) -> None:
+        os.nice(19)  # viewers have machines of their own
+        asyncio.run(self._watch_all())
+
+    async def _watch_all(self) -> None:
+        await asyncio.gather(*(self._watch(camera) for camera in self._cameras))
+
+    async def _watch(self, camera: str) -> None:
+        while True:
+            with suppress(Exception):
+                await view(self._base, f"/api/v1/cameras/{camera}")
+            await asyncio.sleep(1)
 
 
 class Inbox:

@@ -170,12 +170,17 @@ class EdgeRun:
         return ids
 
 
-def measure(folder: Path, bundle: str, *, down_s: float, kills: int, fps: float) -> dict[str, Any]:
-    """Run it in an empty ``folder``. Raises SourceError when edge-run does not start or end."""
+def measure(
+    folder: Path, bundle: str, *, down_s: float, kills: int, fps: float, web: bool = False
+) -> dict[str, Any]:
+    """Run it in an empty ``folder``; ``web``: with the page served. Raises SourceError when edge-run does not
+    start or end.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (folder / "edge-run.toml").write_text(_CONFIG.format(port=port, fps=fps), encoding="utf-8")
+    page = '\n[web]\naddress = "127.0.0.1:0"\n' if web else ""
+    (folder / "edge-run.toml").write_text(_CONFIG.format(port=port, fps=fps) + page, encoding="utf-8")
     program = EdgeRun(folder, bundle)
     receiver = None
     try:
@@ -230,11 +235,12 @@ def passed(result: dict[str, Any]) -> bool:
 @click.option("--down", type=click.FloatRange(1), default=180, show_default=True, help="Seconds it is away.")
 @click.option("--kills", type=click.IntRange(0), default=2, show_default=True, help="SIGKILLs meanwhile.")
 @click.option("--fps", type=click.FloatRange(0.1, 60), default=5, show_default=True)
+@click.option("--web", is_flag=True, help="Serve the page, too.")
 @click.option("--bundle", default="nano", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result here as JSON.")
-def main(down: float, kills: int, fps: float, bundle: str, out: Path | None) -> None:
+def main(down: float, kills: int, fps: float, web: bool, bundle: str, out: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), bundle, down_s=down, kills=kills, fps=fps)
+        result = measure(Path(folder), bundle, down_s=down, kills=kills, fps=fps, web=web)
     result = {"passed": passed(result), **result, "machine": machine_facts()}
     text = json.dumps(result, indent=2)
     click.echo(text)

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from train.commands.questions import asks_questions
-
-GRID = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
+from train.rollout.threshold import FALSE_ALARMS, GRID, best_threshold, describe
 
 
 @click.command()
@@ -18,7 +17,7 @@ GRID = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.
 @click.option(
     "--false-alarms",
     type=click.FloatRange(min=0),
-    default=0.3,
+    default=FALSE_ALARMS,
     show_default=True,
     help="Per minute, at most, on questions that nothing answers.",
 )
@@ -47,33 +46,10 @@ def calibrate(
     found: dict[float, dict[str, Any]] = {}
     for threshold in GRID:
         found[threshold] = figures(asked, examination.ask(asked, threshold), open_judge(judge))
-        click.echo(f"{threshold:<6g} {_line(found[threshold])}", err=True)
+        click.echo(f"{threshold:<6g} {describe(found[threshold])}", err=True)
     best = best_threshold(found, false_alarms)
     path = checkpoint / "config.json"
     config = json.loads(path.read_text())
     config["protocol"]["threshold"] = best
     write_whole(path, [json.dumps(config, indent=2), "\n"])
-    click.echo(f"{path}: threshold {best:g}, {_line(found[best])}")
-
-
-def best_threshold(found: dict[float, dict[str, Any]], false_alarms: float) -> float:
-    """The threshold of the best F1 among those within the limit; the quietest when there is none.
-
-    Raises ClickException when the questions cannot tell: all of them are answered, or none.
-    """
-    some = next(iter(found.values()))
-    if "f1" not in some or "false_alarms" not in some:
-        raise click.ClickException(
-            "the files need questions with answers and questions without; add a file that has the other kind"
-        )
-    rate = {threshold: one["false_alarms"]["per_minute"] for threshold, one in found.items()}
-    within = [threshold for threshold in found if rate[threshold] <= false_alarms]
-    if not within:
-        return min(found, key=lambda threshold: (rate[threshold], threshold))
-    return max(within, key=lambda threshold: found[threshold]["f1"]["W-Avg"])
-
-
-def _line(figures: dict[str, Any]) -> str:
-    f1 = figures.get("f1", {}).get("W-Avg", float("nan"))
-    rate = figures.get("false_alarms", {}).get("per_minute", float("nan"))
-    return f"W-Avg {f1:.1f}, {rate:.2f} false alarms per minute"
+    click.echo(f"{path}: threshold {best:g}, {describe(found[best])}")

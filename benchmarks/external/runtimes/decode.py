@@ -96,7 +96,7 @@ def main(
 ) -> None:
     facts = machine_facts()
     rows = max(*contexts, PREFIX + positions) + CHUNK
-    specs = [EngineSpec(f"ours {load_bundle(path).precision}", "ours", path, threads, rows) for path in ours]
+    specs = [EngineSpec(_label(path), "ours", path, threads, rows) for path in ours]
     specs += [
         EngineSpec(f"{specs[0].label}, spinning {name}", "ours", ours[0], threads, rows, spinning=name)
         for name in spinning
@@ -145,6 +145,13 @@ def main(
     write_json(out, result)
     if plot_path is not None:
         plot(result, plot_path)
+
+
+def _label(folder: Path) -> str:
+    """Precision of a bundle, and who rounded it when that was not rounding to nearest."""
+    bundle = load_bundle(folder)
+    by = bundle.manifest.get("quantization", {}).get("by")
+    return f"ours {bundle.precision} {by}" if by else f"ours {bundle.precision}"
 
 
 def numbered(specs: Sequence[EngineSpec]) -> list[EngineSpec]:

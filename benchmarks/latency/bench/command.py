@@ -94,6 +94,13 @@ _PLAN = Plan()
     help="Make the model say something at every so-manieth timestep; 0: never.",
 )
 @click.option(
+    "--catch-up",
+    type=click.IntRange(0),
+    default=_PLAN.catch_up,
+    show_default=True,
+    help="Frames of each stream that may wait beside the newest, as catch_up in edge-run.toml.",
+)
+@click.option(
     "--warm-up",
     type=Number(min=0),
     default=_PLAN.warm_up_s,
@@ -172,6 +179,7 @@ def _plan(given: dict[str, Any]) -> Plan:
         streams=given["streams"],
         duration_s=duration,
         speak_every=given["speak_every"],
+        catch_up=given["catch_up"],
         warm_up_s=given["warm_up"],
         soak=given["soak"],
         find_max=given["find_max"],

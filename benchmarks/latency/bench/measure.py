@@ -47,6 +47,7 @@ class Plan:
     streams: int = 1
     duration_s: float = 120.0
     speak_every: int = 50
+    catch_up: int = 0
     warm_up_s: float = 60.0
     """At most, for the first stream."""
     soak: bool = False
@@ -183,6 +184,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
             threads,
             model.stream_format.window_turns,
             sources.live,
+            plan.catch_up,
         ),
         run,
         device={**device, **sensors.gpu},
@@ -236,10 +238,17 @@ def _run(plan: Plan, watcher: Watcher, sources: Sources, say: Say) -> Run:
     if sources.live:
         height, width = sources.size
         return run_cameras(
-            plan.source, plan.rate, plan.streams, plan.duration_s, (width, height), watcher.step, on_second
+            plan.source,
+            plan.rate,
+            plan.streams,
+            plan.duration_s,
+            (width, height),
+            watcher.step,
+            on_second,
+            catch_up=plan.catch_up,
         )
     frames = [sources.clip(stream).next for stream in range(plan.streams)]
-    return run_open_loop(plan.rate, plan.duration_s, frames, watcher.step, on_second)
+    return run_open_loop(plan.rate, plan.duration_s, frames, watcher.step, on_second, catch_up=plan.catch_up)
 
 
 def find_maximum(plan: Plan, watcher: Watcher, sources: Sources, say: Say) -> Maximum:

@@ -22,9 +22,12 @@ SOURCES = (
     ("test:", "a test pattern"),
 )
 _GROUPS = (
-    ("What to watch for", ("queries", "ask_at", "ask_anyway", "threshold", "min_gap", "fps", "duration")),
+    (
+        "What to watch for",
+        ("queries", "ask_at", "ask_anyway", "threshold", "min_gap", "fps", "still_skip", "duration"),
+    ),
     ("The frame", ("masks", "crop", "rotate", "decoder")),
-    ("Network cameras", ("transport", "connect_timeout", "stall_timeout", "give_up")),
+    ("Network cameras", ("transport", "connect_timeout", "stall_timeout", "give_up", "catch_up")),
     (
         "Output",
         (

@@ -18,6 +18,7 @@ from edge_runtime.backends.names import MOST_THREADS, NAMES
 from edge_runtime.bundle.default import DEFAULT_BUNDLE
 from edge_runtime.command_line.log_options import log_options
 from edge_runtime.command_line.types import Number, Parsed
+from edge_runtime.config.cameras import MOST_CATCH_UP
 from edge_runtime.config.table import MOST
 from edge_runtime.observability.console import Console
 from edge_runtime.video.fingerprint import parse_fingerprint
@@ -107,6 +108,18 @@ SOME_SECONDS = Number(min=0, min_open=True, max=MOST)
     type=SECONDS,
     metavar="SECONDS",
     help="End when a live source sends no frame for this long; 0: at its first failure.  [default: never]",
+)
+@click.option(
+    "--still-skip",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="While nothing moves, leave out timesteps for this long at most.  [default: 0, never]",
+)
+@click.option(
+    "--catch-up",
+    type=click.IntRange(0, MOST_CATCH_UP),
+    metavar="N",
+    help="Frames of a live source that may wait beside the newest while the model is busy.  [default: 0]",
 )
 @click.option("--duration", type=SOME_SECONDS, metavar="SECONDS", help="Stop after this time.")
 @click.option(

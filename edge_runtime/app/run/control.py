@@ -60,6 +60,8 @@ class CameraStatus:
     dropped: int
     reconnects: int
     timesteps: int
+    still: int
+    """Timesteps left out because the scene stood still."""
     p50_ms: float | None
     p99_ms: float | None
     """From the frame to the decision; None before the first one."""
@@ -138,14 +140,27 @@ class Control:
         """Write every event of the run to it."""
         self._handover = Handover(wake)
         self._scores: Feed[Scores] = Feed()
+        self._left: Feed[str] = Feed()
         self._watched: dict[str, WatchedCamera] = {}
         self._frames: dict[str, Frame] = {}
 
     def watch(self, watched: Sequence[WatchedCamera]) -> None:
         """The cameras of the run. Call it once, before the first timestep."""
-        self._watched = {one.runner.stream: one for one in watched}
+        self._watched = {}
         for one in watched:
-            one.runner.observer = self._observer(one.runner.stream)
+            self.join(one)
+
+    def join(self, one: WatchedCamera) -> None:
+        """One more camera; between two timesteps."""
+        # A new table each time: other threads may be reading the one before.
+        self._watched = {**self._watched, one.runner.stream: one}
+        one.runner.observer = self._observer(one.runner.stream)
+
+    def leave(self, camera: str) -> None:
+        """Forget a camera; between two timesteps. What follows cameras is told its name."""
+        self._watched = {name: one for name, one in self._watched.items() if name != camera}
+        self._frames.pop(camera, None)
+        self._left.publish(camera)
 
     def cameras(self) -> tuple[CameraStatus, ...]:
         return tuple(_camera_status(one) for one in self._watched.values())
@@ -155,7 +170,7 @@ class Control:
 
     def models(self) -> tuple[StreamModel, ...]:
         """What the cameras are watched with, each once."""
-        loaded = (one.runner.model for one in self._watched.values())
+        loaded = [one.runner.model for one in self._watched.values()]
         return tuple({model.identity: model for model in loaded}.values())
 
     def queries(self, camera: str) -> tuple[QueryStatus, ...]:
@@ -208,6 +223,18 @@ class Control:
     def subscribe_scores(self, receive: Callable[[Scores], None]) -> Callable[[], None]:
         """The same of the scores of every timestep."""
         return self._scores.subscribe(receive)
+
+    def subscribe_left(self, receive: Callable[[str], None]) -> Callable[[], None]:
+        """The same of the names of cameras that were removed."""
+        return self._left.subscribe(receive)
+
+    def between_timesteps(self, action: Callable[[], _T]) -> _T:
+        """Have ``action`` carried out by the thread that runs the model, as all changes are."""
+        return self._handover.call(action)
+
+    def watch_pictures(self, camera: str, seconds: float) -> None:
+        """Somebody watches: frames of the next ``seconds`` come with their picture at the video's size."""
+        self._find(camera).camera.want_pictures(seconds)
 
     def latest_frame(self, camera: str) -> Frame | None:
         """The newest frame that was decided on, masks applied, of the model's size: uint8 [H, W, 3] RGB in
@@ -299,6 +326,7 @@ def _camera_status(one: WatchedCamera) -> CameraStatus:
         camera.dropped,
         camera.reconnects,
         runner.telemetry.timesteps,
+        runner.telemetry.still,
         decision.percentile(50),
         decision.percentile(99),
         framing.aspect(width, height) if width and height else None,

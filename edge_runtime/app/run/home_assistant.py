@@ -300,12 +300,16 @@ class HomeAssistant:
             self._components.pop(camera, None)
             for kept in (self._responses, self._frames, self._awaited, self._snapshots):
                 kept.pop(camera, None)
-            self._publish(topics.discovery(topics.device(camera)), "")
-            for name in ("watching", "last_response", "snapshot"):
-                self._publish(topics.of_camera(camera, name), "")
-            for query in {query for id in components if (query := query_of(id)) is not None}:
-                for field in FIELDS:
-                    self._publish(topics.of_query(camera, query, field), "")
+            self._speaking.discard(camera)
+            queries = {query for id in components if (query := query_of(id)) is not None}
+            for topic in (
+                topics.discovery(topics.device(camera)),
+                *(topics.of_camera(camera, name) for name in ("watching", "last_response", "snapshot")),
+                *(topics.of_query(camera, query, field) for query in queries for field in FIELDS),
+            ):
+                self._publish(topic, "")
+                with self._lock:
+                    self._published.pop(topic, None)
 
     def _publish(self, topic: str, payload: str | bytes) -> None:
         """Retained, unless the broker has it already."""

@@ -47,6 +47,8 @@ _OPTION_KEYS = {
     "connect_timeout_s": "connect_timeout",
     "stall_timeout_s": "stall_timeout",
     "give_up_s": "give_up",
+    "still_skip_s": "still_skip",
+    "catch_up": "catch_up",
     "tls_verify": "tls_verify",
     "tls_ca_file": "tls_ca_file",
     "tls_fingerprint": "tls_fingerprint",

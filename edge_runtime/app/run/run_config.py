@@ -38,6 +38,8 @@ _SOURCE = {
     "connect_timeout": "connect_timeout_s",
     "stall_timeout": "stall_timeout_s",
     "give_up": "give_up_s",
+    "still_skip": "still_skip_s",
+    "catch_up": "catch_up",
     **{name: name for name in _TLS},
 }
 _RUNTIME = {name: name for name in ("bundle", "backend", "threads", "events", "metrics")}
@@ -125,7 +127,9 @@ class RunConfig:
 
 def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
     """Put the two together. Raises click.UsageError, ConfigError, or SourceError for a damaged sample."""
-    if not options.sources:
+    web = _web(options, settings)
+    starts_empty = web.address is not None and web.allow_add_cameras
+    if not options.sources and not starts_empty:
         raise click.UsageError("a source is missing, e.g. sample, camera0, clip.mp4 or rtsp://host/path")
     twice = next((one for n, one in enumerate(options.sources) if one in options.sources[:n]), None)
     if twice is not None:
@@ -134,7 +138,6 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
             f"{shown} is given twice; one camera is watched once, with any number of --ask"
         )
     settings = replace(settings, runtime=replace(settings.runtime, **options.runtime))
-    web = _web(options, settings)
     cameras = [_with_options(find_camera(source, settings), options) for source in options.sources]
     idle = next((camera for camera in cameras if not camera.queries), None)
     if idle is not None and web.address is None:  # else it can be asked on the page
@@ -150,6 +153,7 @@ def make_run_config(options: CliOptions, settings: Config) -> RunConfig:
         settings.path,
         # A clip beside an edge-run.toml that was only found is no reason to ask for that file's secrets.
         options.config_named
+        or not options.sources
         or any(settings.camera(source) for source in options.sources if source != SAMPLE),
         web=web,
         configured=frozenset(camera.name for camera in settings.cameras),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.app.config_file import CameraConfig
 from edge_runtime.app.run.run_config import RunConfig
@@ -35,3 +35,5 @@ class WatchedCamera:
     config: CameraConfig
     runner: Runner
     camera: Camera
+    source: Any = None
+    """As it was parsed; None for one that cannot be used."""

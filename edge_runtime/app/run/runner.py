@@ -16,7 +16,9 @@ from typing import Any, Protocol
 
 from edge_runtime.engine.decision_loop import DecisionLoop, Step
 from edge_runtime.engine.query import Query, Revision
+from edge_runtime.engine.still_scene import StillScene
 from edge_runtime.engine.stream_model import StreamModel
+from edge_runtime.engine.timestep import Timestep
 from edge_runtime.events.evidence import CameraEvidence
 from edge_runtime.events.policy import UNATTRIBUTED
 from edge_runtime.events.query_config import QueryConfig
@@ -75,8 +77,9 @@ class Runner:
 
     ``begin``, then ``step`` until ``over``, then ``finish``, whatever happened:
     :mod:`edge_runtime.app.run.scheduler` does so. ``duration_s`` counts seconds of the stream for a file and
-    seconds on the clock for a live source. Raises EdgeError when a query cannot be asked: before any camera
-    is opened.
+    seconds on the clock for a live source. ``still_skip_s``: a still scene is decided on after so many
+    seconds at the latest; 0 decides at every timestep. Raises EdgeError when a query cannot be asked: before
+    any camera is opened.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Runner:
         *,
         duration_s: float | None = None,
         stats_every_s: float = 60.0,
+        still_skip_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stream = events.stream
@@ -110,6 +114,7 @@ class Runner:
         self._duration_s = duration_s
         self._stats_every_s = stats_every_s
         self._clock = clock
+        self._still = StillScene(still_skip_s) if still_skip_s else None
         self._stopping = False
         self._ended = ""
         self._now_s = 0.0
@@ -120,6 +125,12 @@ class Runner:
         self._evidence: CameraEvidence | None = None
         self._moments: dict[float, Any] = {}
         """What evidence is made from, of the timesteps that are not decided yet, by their end."""
+        self._frame: Frame | None = None
+        """Of the timestep in hand."""
+        self.timestep: Timestep | None = None
+        """That is not decided on yet; None without any, and when nothing is watched for."""
+        self._left_out = False
+        """The timestep in hand shows a still scene that is decided already."""
         self._late: list[Step] = []
         """Shown with the next timestep."""
         self._outage = ""
@@ -141,6 +152,14 @@ class Runner:
         """Do what is next, one timestep at most; False when nothing came within ``timeout_s``.
 
         Raises EdgeError when source or engine fail, ReaderGoneError when nobody reads the events any more.
+        """
+        came = self.look(timeout_s)
+        self.conclude()
+        return came
+
+    def look(self, timeout_s: float) -> bool:
+        """The first half of :meth:`step`: whatever came but the decisions; :attr:`timestep` is to be decided
+        on. :meth:`conclude` it before the next one.
         """
         camera = self._camera
         self.telemetry.last_step = self._clock()
@@ -165,10 +184,16 @@ class Runner:
             self.over = True
         else:
             self._watch(item, camera.live)
-        if camera.live and self._clock() >= self._next_stats:
+        return item is not None
+
+    def conclude(self) -> None:
+        """The second half: decide, count, show, tell the observer."""
+        if self._frame is not None:
+            frame, self._frame = self._frame, None
+            self._react(frame)
+        if self._camera.live and not self.over and self._clock() >= self._next_stats:
             self._next_stats = self._clock() + self._stats_every_s
             self._emit_stats()
-        return item is not None
 
     def finish(self, error: Exception | None = None) -> None:
         """Emit how it ended, last statistics included, and free the sessions. Once, after the last step."""
@@ -217,6 +242,8 @@ class Runner:
     def revise(self, revision: Revision) -> list[str]:
         """Take over, between two timesteps: in force from the next one. What changed, in words."""
         changes = self.loop.revise(revision)
+        if self._still is not None:
+            self._still.restart()
         for action, query in changes:
             if query.asked:  # so it is not new
                 self._emit_query(action, query, self._now_s)
@@ -235,31 +262,50 @@ class Runner:
         return True
 
     def _watch(self, frame: Frame, live: bool) -> None:
-        """One timestep for every query."""
+        """Begin a timestep for every query."""
         taken = self._clock()
         start = frame.captured_at if live else taken
         telemetry = self.telemetry
         telemetry.skipped += frame.index - self._next_index
         self._next_index = frame.index + 1
         self._now_s = self.model.stream_format.interval(frame.index)[1]
-        for query in self.loop.ask_due(self._now_s):
-            if query.unknown_words:
-                _log.warning("%s: %s %s", self.stream, query.id, query.not_trained())
-            self._emit_query("not_trained" if query.unknown_words else "asked", query, query.due)
+        self._ask_due()
         if live:
             telemetry.add_stage("queue", (taken - start) * 1e3)
 
-        if self._evidence is not None:
-            self._moments[self._now_s] = frame.moment
-        steps = self._decide(frame, taken, start)
-        self._count(steps)
-        self._forget_moments()
-        telemetry.timesteps += 1
+        self._frame, self.timestep = frame, None
+        self._left_out = self._still is not None and self._still.leaves_out(frame.image, self._now_s)
+        if not self._left_out:
+            if self._evidence is not None:
+                self._moments[self._now_s] = frame.moment
+            self.timestep = self._see(frame, taken, start)
+
+    def _react(self, frame: Frame) -> None:
+        """End the timestep of this frame."""
+        telemetry, timestep = self.telemetry, self.timestep
+        self.timestep = None
+        steps: list[Step] = [] if timestep is None else self.loop.finish(timestep)
+        if self._left_out:
+            telemetry.still += 1
+        else:
+            self._count(steps)
+            self._forget_moments()
+            if self._still is not None:
+                self._still.decided([step.decision for step in steps], self._now_s)
+            telemetry.timesteps += 1
         telemetry.last_frame = self._clock()
         steps, self._late = [*self._late, *steps], []
         self._display.step(self._now_s, steps)
         if self.observer is not None:
             self.observer(frame, self._now_s, steps)
+
+    def _ask_due(self) -> None:
+        for query in self.loop.ask_due(self._now_s):
+            if query.unknown_words:
+                _log.warning("%s: %s %s", self.stream, query.id, query.not_trained())
+            self._emit_query("not_trained" if query.unknown_words else "asked", query, query.due)
+            if self._still is not None:
+                self._still.restart()
 
     def _take_late(self) -> None:
         """Decisions of a model that decides later, and whether it can decide at all."""
@@ -272,6 +318,8 @@ class Runner:
             self._count(steps)
             self._forget_moments()
             self._late += steps
+            if self._still is not None and any(step.decision.speak for step in steps):
+                self._still.restart()
 
     def _count(self, steps: Sequence[Step]) -> None:
         asked = {query.id for query in self.loop.queries if query.asked}
@@ -295,17 +343,21 @@ class Runner:
         undecided = self.loop.undecided
         self._moments = {end: moment for end, moment in self._moments.items() if end in undecided}
 
-    def _decide(self, frame: Frame, taken: float, start: float) -> list[Step]:
-        """One step for each query that is not paused; without any, vision does not run either."""
+    def _see(self, frame: Frame, taken: float, start: float) -> Timestep | None:
+        """What is to be decided for the queries that are not paused; without any, vision does not run."""
         if not self.loop.watched:
             self._vision.reset()  # the frame before the next one will be long ago
-            return []
-        pixels = self._vision.preprocess(frame.image)
-        preprocessed = self._clock()
-        tokens = self._vision.encode(pixels)
-        self.telemetry.add_stage("preprocess", (preprocessed - taken) * 1e3)
-        self.telemetry.add_stage("vision", (self._clock() - preprocessed) * 1e3)
-        return self.loop.step(tokens, frame.index, start)
+            return None
+        tokens = None if self._still is None else self._still.tokens()
+        if tokens is None:
+            pixels = self._vision.preprocess(frame.image)
+            preprocessed = self._clock()
+            tokens = self._vision.encode(pixels)
+            self.telemetry.add_stage("preprocess", (preprocessed - taken) * 1e3)
+            self.telemetry.add_stage("vision", (self._clock() - preprocessed) * 1e3)
+            if self._still is not None:
+                self._still.encoded(tokens)
+        return self.loop.begin(tokens, frame.index, start)
 
     def _deliver(self, response: Response) -> bool:
         event = self._events.response(response)

@@ -19,20 +19,27 @@ if TYPE_CHECKING:
     from pipelines.evidence.ring import Footage
 
 
-def parse(camera: CameraConfig) -> Any:
+def parse(camera: CameraConfig, *, files: bool = True, password: str | None = None) -> Any:
     """The parsed source, with the configuration's credentials; a file or device has been looked at.
 
-    Raises SourceError for a source that cannot be used, ConfigError for credentials that do not fit it.
+    ``files``: whether it may be a file or images of this machine. ``password``: in place of the
+    configuration's. Raises SourceError for a source that cannot
+    be used, ConfigError for one that may not and for credentials that do not fit it.
     """
+    redaction.register(password)
+    from pipelines.sources.file import FileSource
+    from pipelines.sources.images.source import ImagesSource
     from pipelines.sources.registry import parse_source
 
     source = parse_source(camera.source)
-    if camera.has_credentials:
+    if not files and isinstance(source, (FileSource, ImagesSource)):
+        raise ConfigError("the source is a file; give a camera such as rtsp://host/path or /dev/video0")
+    if camera.has_credentials or password is not None:
         if not source.takes_credentials:
             raise ConfigError(
                 f"camera {camera.name}: user and password are for rtsp:// and http:// sources alone"
             )
-        password = camera.password()
+        password = camera.password() if password is None else password
         redaction.register(password)
         source = source.with_credentials(camera.user, password)
     if (problem := source.check()) is not None:
@@ -119,6 +126,7 @@ def _open(
         "connect_timeout_s": options.connect_timeout_s,
         "stall_timeout_s": options.stall_timeout_s,
         "give_up_s": options.give_up_s,
+        "catch_up": options.catch_up,
         "tls_verify": options.tls_verify,
         "tls_ca_file": str(options.tls_ca_file) if options.tls_ca_file else None,
         "tls_fingerprint": options.tls_fingerprint,
@@ -128,7 +136,9 @@ def _open(
         source,
         fps=fps,
         size=size,
-        options=camera.CameraOptions(framing=options.framing, evidence=footage, **chosen),
+        options=camera.CameraOptions(
+            framing=options.framing, evidence=footage, compare=bool(options.still_skip_s), **chosen
+        ),
         wake=wake,
     )
     return opened

@@ -43,12 +43,13 @@ def show_summary(console: Console, report: RunReport) -> None:
     reasons = ", ".join(f"{count} {reason}" for reason, count in suppressed.items())
     held_back = f"{sum(suppressed.values())}{f' ({reasons})' if reasons else ''}"
     skipped = f", {figures['skipped']} skipped" if figures["skipped"] else ""
+    still = f", {figures['still']} left out: the scene stood still" if figures["still"] else ""
     timed = not report.live and report.wall_s
     speed = f", {report.stream_s / report.wall_s:.1f} times real time" if timed else ""
     lines = {
         "stream": f"{report.stream}: {report.ended or 'failed'}",
         "watched": f"{report.stream_s:g} s in {report.wall_s:.1f} s{speed}",
-        "timesteps": f"{figures['timesteps']}{skipped}",
+        "timesteps": f"{figures['timesteps']}{skipped}{still}",
         "responses": f"{figures['responses']}, held back {held_back}",
         f"decision, from {figures['latency_from']}": _latency(figures["decision_ms"]),
         "first text": _latency(figures["first_text_ms"]),

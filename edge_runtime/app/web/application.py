@@ -9,10 +9,13 @@ from importlib import metadata
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 
+from edge_runtime.app.run.camera_set import CameraSet
 from edge_runtime.app.run.control import Control, UnknownCameraError, UnknownQueryError
 from edge_runtime.app.web.access import Access
 from edge_runtime.app.web.bundles import bundles_router
+from edge_runtime.app.web.camera_changes import camera_changes_router
 from edge_runtime.app.web.cameras import cameras_router
+from edge_runtime.app.web.config import WebConfig
 from edge_runtime.app.web.events import events_router
 from edge_runtime.app.web.evidence import EvidenceStore, evidence_router
 from edge_runtime.app.web.guard import Guard
@@ -37,6 +40,9 @@ class Site:
     evidence: EvidenceStore
     metrics: MetricsPages
     access: Access
+    cameras: CameraSet | None = None
+    """Where cameras are added and removed; None where nobody may."""
+    preview_size: int = WebConfig.preview_size
 
 
 def make_application(site: Site) -> Guard:
@@ -49,9 +55,10 @@ def make_application(site: Site) -> Guard:
         redoc_url=None,
     )
     for router in (
-        preview_router(site.control),
+        preview_router(site.control, site.preview_size),
         queries_router(site.control),
         cameras_router(site.control, site.live),
+        camera_changes_router(site.control, site.cameras),
         bundles_router(site.control),
         events_router(site.live),
         evidence_router(site.evidence),

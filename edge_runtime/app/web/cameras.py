@@ -37,6 +37,8 @@ class CameraView(BaseModel):
     dropped: int
     reconnects: int
     timesteps: int
+    still: int
+    """Timesteps left out because the scene stood still."""
     p50_ms: float | None
     p99_ms: float | None
     """From the frame to the decision."""
@@ -51,7 +53,7 @@ def cameras_router(control: Control, live: Live) -> APIRouter:
     @router.get("")
     def cameras() -> list[CameraView]:
         """All cameras of the run."""
-        return [_view(camera) for camera in control.cameras()]
+        return [view(camera) for camera in control.cameras()]
 
     @router.get("/{camera:path}/scores")
     def scores(camera: str) -> list[dict[str, Any]]:
@@ -62,12 +64,13 @@ def cameras_router(control: Control, live: Live) -> APIRouter:
     @router.get("/{camera:path}")
     def camera(camera: str) -> CameraView:
         """One camera."""  # the last route: a name such as rtsp://host/path holds slashes
-        return _view(control.camera(camera))
+        return view(control.camera(camera))
 
     return router
 
 
-def _view(camera: CameraStatus) -> CameraView:
+def view(camera: CameraStatus) -> CameraView:
+    """As it is answered, without secrets."""
     zones = [ZoneView(name=name, polygon=list(polygon)) for name, polygon in camera.zones]
     shown = {
         "cause": redaction.scrub(camera.cause),

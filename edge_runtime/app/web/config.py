@@ -10,6 +10,8 @@ from edge_runtime.app.runtime_config import parse_address
 from edge_runtime.config.secret import Secret, read_secret
 from edge_runtime.config.table import Table
 
+LEAST_PREVIEW, MOST_PREVIEW = 64, 1920
+
 
 @dataclass(frozen=True)
 class WebConfig:
@@ -24,6 +26,10 @@ class WebConfig:
     """Files in PEM; without them connections are not encrypted."""
     hosts: tuple[str, ...] = ()
     """Further names under which browsers reach the server."""
+    allow_add_cameras: bool = False
+    """Cameras may be added and removed over HTTP: a way into the network of this machine."""
+    preview_size: int = 640
+    """Pixels of the longer side of a preview, at most; the video's own size where that is smaller."""
 
     @property
     def on_loopback(self) -> bool:
@@ -52,4 +58,11 @@ def read_web(table: Table) -> WebConfig:
         certificate,
         key,
         tuple(hosts),
+        table.flag("allow_add_cameras", False),
+        table.whole(
+            "preview_size",
+            WebConfig.preview_size,
+            lambda size: LEAST_PREVIEW <= size <= MOST_PREVIEW,
+            f"pixels from {LEAST_PREVIEW} to {MOST_PREVIEW}",
+        ),
     )

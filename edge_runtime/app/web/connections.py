@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import weakref
 from typing import Any
 
@@ -41,6 +42,19 @@ class BoundedListener(socket.socket):
             raise ConnectionAbortedError("too many connections")  # asyncio goes on to the next
         self._accepted.add(connection)
         return connection, address
+
+
+class BoundedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose servers close a TLS connection that does not shake hands, or does not say goodbye,
+    within :data:`REQUEST_TIMEOUT_S`. Uvicorn leaves asyncio's own limits, a minute and half a minute.
+    """
+
+    async def create_server(self, *arguments: Any, ssl: Any = None, **options: Any) -> asyncio.Server:
+        if ssl is not None:
+            options["ssl_handshake_timeout"] = REQUEST_TIMEOUT_S
+            if sys.version_info >= (3, 11):
+                options["ssl_shutdown_timeout"] = REQUEST_TIMEOUT_S
+        return await super().create_server(*arguments, ssl=ssl, **options)
 
 
 _COMING = (h11.IDLE, h11.SEND_BODY)

@@ -105,7 +105,11 @@ class Live:
         self._clients: set[Client] = set()
         self._lock = threading.Lock()
         self._scores: dict[str, deque[dict[str, Any]]] = {}
-        self._ends = [control.subscribe(log.add), control.subscribe_scores(self._keep_scores)]
+        self._ends = [
+            control.subscribe(log.add),
+            control.subscribe_scores(self._keep_scores),
+            control.subscribe_left(self._forget_scores),
+        ]
 
     @property
     def clients(self) -> int:
@@ -138,6 +142,10 @@ class Live:
         with self._lock:
             kept = self._scores.setdefault(one.camera, deque(maxlen=_SCORES_KEPT))
             kept.append(_scores(one))
+
+    def _forget_scores(self, camera: str) -> None:
+        with self._lock:
+            self._scores.pop(camera, None)
 
 
 def _item(event: Event) -> Item:

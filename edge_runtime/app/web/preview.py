@@ -1,7 +1,8 @@
 """What a camera sees: ``snapshot.jpg``, and ``preview.mjpg`` that a browser shows as <img>.
 
-Frames are those that were decided on, with the masks applied. They are encoded while somebody watches, once
-for all who do, and never in the thread of the run.
+Frames are those that were decided on, with the masks applied. While somebody watches, cameras give them at
+the size of the video; the first ones have the model's. They are encoded once for all who watch, and never in
+the thread of the run.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import StreamingResponse
 from PIL import Image
 
-from edge_runtime.app.run.control import Control
+from edge_runtime.app.run.control import Control, UnknownCameraError
 from edge_runtime.video.source import Frame
 
 MOST_FPS = 5.0
-MOST_SIDE = 640
 MOST_VIEWERS = 32
 _AGAIN_S = 10.0
 """A frame that stays is sent again after so long, or a browser would take the connection for dead."""
+_WATCHED_S = 10.0
+"""Somebody who asks for a frame is taken to watch for so long."""
 _QUALITY = 80
 _BOUNDARY = b"frame"
 
@@ -30,36 +32,45 @@ _BOUNDARY = b"frame"
 class Pictures:
     """Frames as JPEG; the last of each camera is kept for the next viewer."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, size: int) -> None:
         self._control = control
+        self._size = size
         self._lock = threading.Lock()
         self._encoded: dict[str, tuple[Frame, bytes]] = {}
+        control.subscribe_left(self._forget)
         self.viewers = 0
 
     def newest(self, camera: str) -> bytes | None:
         """JPEG of the newest frame; None before the first. Not in the event loop: encoding takes time."""
+        self._control.watch_pictures(camera, _WATCHED_S)
         frame = self._control.latest_frame(camera)
         if frame is None:
             return None
         with self._lock:
             kept = self._encoded.get(camera)
             if kept is None or kept[0] is not frame:
-                kept = self._encoded[camera] = (frame, encode_jpeg(frame))
+                kept = self._encoded[camera] = (frame, encode_jpeg(frame, self._size))
             return kept[1]
 
+    def _forget(self, camera: str) -> None:
+        with self._lock:
+            self._encoded.pop(camera, None)
 
-def encode_jpeg(frame: Frame) -> bytes:
-    """At most :data:`MOST_SIDE` pixels wide and high."""
+
+def encode_jpeg(frame: Frame, size: int) -> bytes:
+    """At most ``size`` pixels wide and high."""
+    if frame.picture is not None:
+        return frame.picture.jpeg(size)
     image = Image.fromarray(frame.image)
-    image.thumbnail((MOST_SIDE, MOST_SIDE))
+    image.thumbnail((size, size))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_QUALITY)
     return file.getvalue()
 
 
-def preview_router(control: Control) -> APIRouter:
+def preview_router(control: Control, size: int) -> APIRouter:
     router = APIRouter(prefix="/api/v1/cameras/{camera:path}", tags=["cameras"])
-    pictures = Pictures(control)
+    pictures = Pictures(control, size)
 
     @router.get("/snapshot.jpg", response_class=Response)
     def snapshot(camera: str) -> Response:
@@ -98,5 +109,7 @@ async def _frames(pictures: Pictures, camera: str) -> AsyncIterator[bytes]:
                 head = b"--%b\r\ncontent-type: image/jpeg\r\ncontent-length: %d\r\n\r\n"
                 yield head % (_BOUNDARY, len(picture)) + picture + b"\r\n"
             await asyncio.sleep(1 / MOST_FPS)
+    except UnknownCameraError:  # it was removed
+        return
     finally:
         pictures.viewers -= 1

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from edge_runtime.app.run.camera_set import CameraSet
 from edge_runtime.app.run.control import Control
 from edge_runtime.app.web.access import Access
 from edge_runtime.app.web.application import Site, make_application
 from edge_runtime.app.web.certificate import server_context
 from edge_runtime.app.web.config import WebConfig
-from edge_runtime.app.web.connections import BoundedListener, BoundedProtocol, BoundedSocket
+from edge_runtime.app.web.connections import BoundedListener, BoundedLoop, BoundedProtocol, BoundedSocket
 from edge_runtime.app.web.event_log import EventLog
 from edge_runtime.app.web.evidence import EvidenceStore, NoEvidence
 from edge_runtime.app.web.guard import MOST_HEAD
@@ -64,7 +65,10 @@ def listen(config: WebConfig) -> Address:
 
 
 class WebServer:
-    """Serves from the moment it is made until :meth:`close`. Make it before the run begins."""
+    """Serves from the moment it is made until :meth:`close`. Make it before the run begins.
+
+    ``cameras``: where cameras are added and removed; None where nobody may.
+    """
 
     def __init__(
         self,
@@ -73,11 +77,21 @@ class WebServer:
         log: EventLog,
         metrics: MetricsPages,
         evidence: EvidenceStore | None = None,
+        cameras: CameraSet | None = None,
+        preview_size: int = WebConfig.preview_size,
     ) -> None:
         self.url = address.url
         tls = address.tls
         self._live = Live(control, log)
-        site = Site(control, self._live, evidence or NoEvidence(), metrics, address.access)
+        site = Site(
+            control,
+            self._live,
+            evidence or NoEvidence(),
+            metrics,
+            address.access,
+            cameras,
+            preview_size,
+        )
         for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # a client's mistake is no news of the run
         settings = uvicorn.Config(
@@ -86,7 +100,7 @@ class WebServer:
             ws=BoundedSocket,
             ws_max_size=_MOST_MESSAGE,
             ws_per_message_deflate=False,
-            loop="asyncio",
+            loop=f"{BoundedLoop.__module__}:{BoundedLoop.__name__}",
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.backends.base import DecoderCache, check_names, initial_features
+from edge_runtime.backends.batcher import StepBatcher
 from edge_runtime.backends.tensorrt.api import BuildRequest, Engine, TensorRT
 from edge_runtime.backends.tensorrt.cache import TensorRTCache
 from edge_runtime.backends.tensorrt.cuda import Cuda
@@ -147,6 +148,8 @@ class TensorRTVision:
 
 class TensorRTDecoder:
     """See :class:`edge_runtime.backends.base.DecoderGraph`."""
+
+    batcher: StepBatcher | None = None
 
     def __init__(
         self, engine: Engine, cuda: Cuda, model: ModelSpec, graph: GraphSpec, longest: int, graphs: bool

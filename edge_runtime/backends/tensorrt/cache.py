@@ -31,6 +31,7 @@ _CAPTURED_LENGTHS = 3
 class TensorRTCache:
     """See :class:`edge_runtime.backends.base.DecoderCache`."""
 
+    most_rows = 1
     parts = (slice(None),)  # of evictions: few large transfers, not one for each layer
 
     def __init__(
@@ -111,6 +112,17 @@ class TensorRTCache:
         self._cuda.copy_out(self._logits, self._addresses["logits"], self._stream)
         self._cuda.synchronize(self._stream)
         return self._logits
+
+    def verify(
+        self,
+        embeddings: NDArray[np.float32],
+        start: int,
+        positions: NDArray[np.int64] | None = None,
+        deepstack: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        if len(embeddings) > self.most_rows:
+            raise ValueError(f"logits of {len(embeddings)} positions; at most {self.most_rows}")
+        return self.step(embeddings, start, positions, deepstack)[None]
 
     def _run(
         self,

@@ -37,6 +37,7 @@ class EndpointModel:
 
     knowledge = None
     zone_names: tuple[str, ...] = ()
+    batcher = None
 
     def __init__(self, config: EndpointConfig, *, wake: Callable[[], None] = lambda: None) -> None:
         self._config = config

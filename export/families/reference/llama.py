@@ -13,6 +13,7 @@ from transformers import LlamaForCausalLM
 
 from edge_runtime.kv_cache.window import EvictionPlan
 from export.families.reference.decoder import TorchStreamingDecoder, kept_ranges
+from train.models.base import Visual
 
 
 class LlamaReference:
@@ -26,6 +27,10 @@ class LlamaReference:
         self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
         self._decoder = TorchStreamingDecoder(decoder)
         self._visual: Tensor | None = None
+
+    def seen(self) -> Visual:
+        assert self._visual is not None
+        return Visual(self._visual)
 
     @torch.inference_mode()
     def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:

@@ -21,6 +21,10 @@ from export.families.reference.decoder import kept_ranges
 from train.models.base import Visual
 from train.models.qwen.model import QwenModel
 from train.models.qwen.vision import QwenVision, encode
+from train.models.stored import weight_rows
+
+_HEAD_ROWS = 1 << 16
+"""Of the output matrix that are read at a time."""
 
 
 class QwenBackbone(nn.Module):
@@ -43,7 +47,8 @@ class QwenReference:
 
     def __init__(self, model: QwenModel, parts: DecoderParts, backbone: nn.Module, image_id: int) -> None:
         self._model, self._backbone, self._image_id = model.eval(), backbone.eval(), image_id
-        self._head = parts.head
+        head: Any = parts.head  # an embedding when it is tied
+        self._head, self._head_shape = head, head.weight.shape
         self._axes = torch.tensor(parts.pair_axes)  # [Dh / 2]
         decoder: Any = model.decoder
         self._frequencies = decoder.rotary_emb.inv_freq.double()  # [Dh / 2], radians a position
@@ -57,6 +62,9 @@ class QwenReference:
         """The next frame, [1, 3, H, W]."""
         self._seen.append(self._model.visual(self._backbone(torch.from_numpy(pixels))))
 
+    def seen(self) -> Visual:
+        return self._seen[-1]
+
     @torch.inference_mode()
     def append(self, ids: Sequence[int], start: int, with_frame: bool) -> NDArray[np.float32]:
         """Append ``ids`` at rows ``start ..`` and return the logits after the last one, [vocab]."""
@@ -65,11 +73,11 @@ class QwenReference:
         self._ids += ids
         if with_frame:
             visual, self._seen = (
-                _joined(self._seen[-(ids.count(self._image_id) // self._model.frame_tokens) :]),
+                joined(self._seen[-(ids.count(self._image_id) // self._model.frame_tokens) :]),
                 [],
             )
         else:
-            visual = Visual(torch.zeros(0, self._model.frame_tokens, self._head.shape[1]))
+            visual = Visual(torch.zeros(0, self._model.frame_tokens, self._head_shape[1]))
         hidden = self._model.hidden(
             torch.tensor([list(ids)]),
             visual,
@@ -77,7 +85,16 @@ class QwenReference:
             positions=self._positions(self._ids)[:, None, start:],
             cache=self._cache,
         )
-        return nn.functional.linear(hidden[0, -1], self._head).numpy()
+        return self._logits(hidden[0, -1])
+
+    def _logits(self, hidden: Tensor) -> NDArray[np.float32]:
+        """[D] -> [vocab], by some rows of the output matrix at a time."""
+        rows = self._head_shape[0]
+        parts = [
+            nn.functional.linear(hidden, weight_rows(self._head, start, min(start + _HEAD_ROWS, rows)))
+            for start in range(0, rows, _HEAD_ROWS)
+        ]
+        return torch.cat(parts).numpy()
 
     @torch.inference_mode()
     def evict(self, plan: EvictionPlan) -> None:
@@ -109,7 +126,7 @@ class QwenReference:
         self._ids = kept
 
 
-def _joined(frames: Sequence[Visual]) -> Visual:
+def joined(frames: Sequence[Visual]) -> Visual:
     """Several frames as one batch."""
     levels = [frame.deepstack for frame in frames if frame.deepstack is not None]
     tokens = torch.cat([frame.tokens for frame in frames])  # [N, V, D]

@@ -13,6 +13,7 @@ from transformers import LlamaForCausalLM
 from export.families.reference.llama import LlamaReference
 from train.models.smolvlm.model import SmolVLM
 from train.models.smolvlm.vision import SiglipVision
+from train.models.stored import tied_head
 
 
 class SmolVLMBackbone(nn.Module):
@@ -44,8 +45,5 @@ def _with_head(model: SmolVLM) -> LlamaForCausalLM:
     with torch.device("meta"):
         whole = LlamaForCausalLM(decoder.config)
     whole.model = decoder
-    if model.lm_head is None:
-        whole.lm_head.weight = decoder.embed_tokens.weight
-    else:
-        whole.lm_head = model.lm_head
+    whole.lm_head = tied_head(decoder.embed_tokens) if model.lm_head is None else model.lm_head
     return whole

@@ -21,7 +21,12 @@ def test_every_variant_is_measured(tmp_path):
     done = run(*quick, "--timesteps", "1", "--timesteps", "20", "--out", str(out))
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
-    assert set(result["beyond_decoding_ms"]) == {"identity", "camera, 1 a second", "camera, 20 a second"}
+    cameras = ["camera, 1 a second", "camera, 20 a second"]
+    assert set(result["beyond_decoding_ms"]) == {
+        "identity",
+        *cameras,
+        *(f"{name}, snapshots" for name in cameras),
+    }
     assert result["decoder_to_reader_ms"]["camera, 1 a second"]["n"] == 3 * 2
     assert result["decoder_to_reader_ms"]["camera, 20 a second"]["n"] == 3 * 40
     beyond = {name: row["p50"] for name, row in result["beyond_decoding_ms"].items()}

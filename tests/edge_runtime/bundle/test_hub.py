@@ -130,7 +130,7 @@ def test_no_network_and_offline(tmp_path: Path) -> None:
 def test_nothing_large_is_fetched_of_what_cannot_be_imported(tmp_path: Path) -> None:
     code = {"model_type": "moss_vl", "architectures": ["MossVL"], "auto_map": {"AutoModel": "moss.MossVL"}}
     masked = {"model_type": "qwen3_vl", "architectures": ["Qwen3VLForProactiveMDM"]}
-    packed = CONFIG | {"quantization_config": {"quant_method": "compressed-tensors"}}
+    packed = CONFIG | {"quantization_config": {"quant_method": "bitsandbytes"}}
     without = {name: body for name, body in FILES.items() if name != "model.safetensors"}
     hub = Hub(
         {
@@ -143,7 +143,7 @@ def test_nothing_large_is_fetched_of_what_cannot_be_imported(tmp_path: Path) -> 
     )
     assert "code in the repository; such code is never run" in refused(hub, tmp_path, "acme/code")
     assert "Qwen3VLForProactiveMDM" in refused(hub, tmp_path, "acme/masked")
-    assert "quantized already (compressed-tensors)" in refused(hub, tmp_path, "acme/packed")
+    assert "quantized (bitsandbytes) in a way that" in refused(hub, tmp_path, "acme/packed")
     assert "weights are pickles (pytorch_model.bin)" in refused(hub, tmp_path, "acme/pickle")
     assert "holds no config.json" in refused(hub, tmp_path, "acme/empty")
     assert not [line for line in hub.log if "model" in line.rpartition("/")[2]]

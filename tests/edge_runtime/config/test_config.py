@@ -273,6 +273,7 @@ def test_a_misspelt_key_is_not_missing_as_well(tmp_path):
         ("camera", "connect_timeout"),
         ("camera", "stall_timeout"),
         ("camera", "give_up"),
+        ("camera", "still_skip"),
         ("camera", "min_gap"),
         ("camera", "repeat"),
         ("webhook", "read_timeout"),
@@ -289,6 +290,18 @@ def test_numbers_that_no_clock_can_count_are_refused_with_what_is_allowed(write,
     }
     with pytest.raises(ConfigError, match=rf"{table}\.{key}: expected .*(to|at most) 1e\+0[69], got 1e\+"):
         load_config(write(f"{head[table]}\n{key} = {value}\n"))
+
+
+def test_how_long_still_scenes_are_left_out(write):
+    cameras = load_config(
+        write(
+            "[[camera]]\nname = 'a'\nsource = 'test:'\nstill_skip = 10\n"
+            "[[camera]]\nname = 'b'\nsource = 'test:'\n"
+        )
+    ).cameras
+    assert [camera.options.still_skip_s for camera in cameras] == [10.0, 0.0]
+    with pytest.raises(ConfigError, match=r"camera\.still_skip: expected seconds from 0"):
+        load_config(write("[[camera]]\nname = 'a'\nsource = 'test:'\nstill_skip = -1\n"))
 
 
 def test_where_the_page_is_served(tmp_path):
@@ -312,3 +325,12 @@ def test_where_the_page_is_served(tmp_path):
         with pytest.raises(ConfigError, match=said):
             load_config(path)
     assert Config().web.address is None
+
+
+def test_frames_that_may_wait(write):
+    camera = "[[camera]]\nname = 'a'\nsource = 'test:'\n"
+    assert load_config(write(camera)).cameras[0].options.catch_up is None
+    assert load_config(write(camera + "catch_up = 8\n")).cameras[0].options.catch_up == 8
+    for value in ("-1", "1001", "2.5", "true", '"8"'):
+        with pytest.raises(ConfigError, match=r"camera\.catch_up: expected 0 to 1000 frames, got"):
+            load_config(write(f"{camera}catch_up = {value}\n"))

@@ -4,7 +4,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edge_runtime.backends.ort import OrtBackend, OrtDeviceCache
+from edge_runtime.backends.ort import OrtBackend
+from edge_runtime.backends.ort_cache import OrtDeviceCache
 from edge_runtime.bundle.manifest import load_bundle
 from edge_runtime.engine.decoder import CachedDecoder
 from edge_runtime.engine.model import Model

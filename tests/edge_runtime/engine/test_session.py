@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import edge_runtime
-from edge_runtime.backends.ort import OrtHostCache
+from edge_runtime.backends.ort_cache import OrtHostCache
 from edge_runtime.engine.model import Model
 from edge_runtime.errors import BackendError, ConfigError, EdgeError, SourceError
 from tests.edge_runtime.engine.stream import QUERY, frame, run

@@ -10,6 +10,7 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from export.decoder.deferred import DeferredModel  # noqa: E402
 from export.errors import ExportError  # noqa: E402
 from export.quantization.weights import quantize_for_ort, quantize_for_tensorrt  # noqa: E402
 
@@ -47,7 +48,7 @@ def run(model, x):
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
 def test_for_tensorrt(precision, opset, error, share, kind):
     model = product(kind, opset)
-    result = quantize_for_tensorrt(model, precision)
+    result = quantize_for_tensorrt(DeferredModel(model), precision).inline()
     onnx.checker.check_model(result)
     assert result.graph.node[0].op_type == "DequantizeLinear"
     assert result.ByteSize() < share * product(TensorProto.FLOAT, opset).ByteSize()
@@ -62,7 +63,7 @@ def test_for_tensorrt(precision, opset, error, share, kind):
     ("precision", "block_size", "error"), [("int8", 32, 0.03), ("int8", 128, 0.03), ("int4", 32, 0.2)]
 )
 def test_for_onnx_runtime(precision, block_size, error):
-    result = quantize_for_ort(product(TensorProto.FLOAT, 18), precision, block_size)
+    result = quantize_for_ort(DeferredModel(product(TensorProto.FLOAT, 18)), precision, block_size).inline()
     (node,) = result.graph.node
     assert node.op_type == "MatMulNBits"
     assert {a.name: a.i for a in node.attribute}["block_size"] == block_size
@@ -74,11 +75,13 @@ def test_for_onnx_runtime(precision, block_size, error):
 def test_a_column_of_zeros_stays_zero():
     weight = WEIGHT.copy()
     weight[:, 3] = 0
-    result = run(quantize_for_tensorrt(product(TensorProto.FLOAT, 17, weight), "int8"), X)
+    result = run(
+        quantize_for_tensorrt(DeferredModel(product(TensorProto.FLOAT, 17, weight)), "int8").inline(), X
+    )
     assert np.abs(result[..., 3]).max() < 1e-6 and np.isfinite(result).all()
 
 
 def test_inputs_that_make_no_blocks_are_refused():
     odd = RNG.standard_normal((200, 8)).astype(np.float32)
     with pytest.raises(ExportError, match="blocks of 128 or 64; w has 200; choose int8"):
-        quantize_for_tensorrt(product(TensorProto.FLOAT16, 24, odd), "int4")
+        quantize_for_tensorrt(DeferredModel(product(TensorProto.FLOAT16, 24, odd)), "int4")

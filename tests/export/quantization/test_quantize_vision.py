@@ -32,7 +32,9 @@ SAMPLE = Path(__file__).parents[3] / "edge_runtime" / "samples" / "sample.mp4"
 def graphs(tiny_model):
     """The real backbone in front of a random projector: fp32 and int8."""
     with quiet(), torch.no_grad():
-        exact = export_vision(CompactVisionGraph(load_lite0(), tiny_model.model.projector), (224, 224))
+        exact = export_vision(
+            CompactVisionGraph(load_lite0(), tiny_model.model.projector), (224, 224)
+        ).inline()
         return exact, quantize_vision(exact, story_frames(1.0, 24))
 
 

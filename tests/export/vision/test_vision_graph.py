@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 ort = pytest.importorskip("onnxruntime")
 
+from export.decoder.deferred import DeferredModel  # noqa: E402
 from export.errors import ExportError  # noqa: E402
 from export.quantization.fp16_weights import with_fp16_weights  # noqa: E402
 from export.quiet import quiet  # noqa: E402
@@ -49,11 +50,13 @@ def test_folding_batch_norms_changes_nothing(tiny_model, pixels, expected):
 
 def test_exported_graph_and_its_half_storage(tiny_model, pixels, expected):
     with quiet():
-        model = export_vision(CompactVisionGraph(tiny_model.backbone, tiny_model.model.projector), (224, 224))
+        model = export_vision(
+            CompactVisionGraph(tiny_model.backbone, tiny_model.model.projector), (224, 224)
+        ).inline()
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     np.testing.assert_allclose(run(model, pixels), expected, atol=1e-5)
 
-    half = with_fp16_weights(model)
+    half = with_fp16_weights(DeferredModel(model)).inline()
     onnx.checker.check_model(half)
     assert half.ByteSize() < 0.52 * model.ByteSize()
     result = run(half, pixels)
@@ -67,7 +70,7 @@ def test_values_beyond_fp16_stay_fp32():
     nodes = [onnx.helper.make_node("Add", ["large", "small"], ["sum"])]
     output = onnx.helper.make_tensor_value_info("sum", onnx.TensorProto.FLOAT, [300])
     graph = onnx.helper.make_graph(nodes, "g", [], [output], initializer=[large, small])
-    result = with_fp16_weights(onnx.helper.make_model(graph))
+    result = with_fp16_weights(DeferredModel(onnx.helper.make_model(graph))).inline()
     kinds = {tensor.name: tensor.data_type for tensor in result.graph.initializer}
     assert kinds == {"large": onnx.TensorProto.FLOAT, "small.fp16": onnx.TensorProto.FLOAT16}
 

@@ -67,6 +67,29 @@ def test_a_slow_consumer_gets_the_newest_and_age_stays_bounded() -> None:
     assert indices == sorted(set(indices))
 
 
+def test_a_consumer_that_is_busy_for_a_while_catches_up() -> None:
+    with open_camera("test:", fps=15.0, options=CameraOptions(catch_up=12)) as camera:
+        before = take(camera, 2)
+        time.sleep(0.6)  # a response is written: nine frames come
+        after = take(camera, 14)
+        assert camera.dropped == 0
+    assert [frame.index for frame, _ in before + after] == list(range(16))
+    assert after[0][1] > 0.4  # the first has waited, the last no longer than usual
+    assert after[-1][1] < 0.2
+
+
+def test_catching_up_has_a_bound() -> None:
+    with open_camera("test:", fps=15.0, options=CameraOptions(catch_up=3)) as camera:
+        take(camera, 1)
+        time.sleep(0.8)
+        got = take(camera, 4)
+        dropped = camera.dropped
+    assert dropped >= 5
+    assert [frame.index - got[0][0].index for frame, _ in got] == [0, 1, 2, 3]
+    assert got[0][0].index == 1 + dropped
+    assert got[0][1] < 0.5  # four timesteps and some
+
+
 def test_a_consumer_that_keeps_up_loses_nothing() -> None:
     with open_camera("test:", fps=10.0) as camera:
         got = take(camera, 12, pause_s=0.05)

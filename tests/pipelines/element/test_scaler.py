@@ -71,7 +71,7 @@ def test_four_bytes_a_pixel_on_the_way_change_none(coded: str) -> None:
 
     Gst = load().Gst
     head = (
-        f"videotestsrc num-buffers=1 pattern=smpte ! video/x-raw,format={coded},width=500,height=300 ! "
+        f"videotestsrc num-buffers=1 pattern=smpte ! video/x-raw,format={coded},width=250,height=150 ! "
         "appsink name=raw"
     )
     tail = (

@@ -27,6 +27,18 @@ def test_live_keeps_the_newest_and_counts_the_rest() -> None:
     assert (queue.dropped, queue.longest_drop_run) == (5, 4)
 
 
+def test_catching_up_keeps_frames_up_to_a_bound_and_counts_the_rest() -> None:
+    queue = FrameQueue(newest_only=True, catch_up=3)
+    for index in range(4):
+        queue.put_frame(frame(index))
+    assert queue.dropped == 0
+    queue.put_frame(frame(4))
+    queue.put_frame(frame(5))
+    assert (queue.dropped, queue.longest_drop_run) == (2, 2)
+    assert [queue.get().index for _ in range(4)] == [2, 3, 4, 5]
+    assert queue.get(timeout_s=0) is None
+
+
 def test_states_keep_their_place_and_are_not_dropped() -> None:
     queue = FrameQueue(newest_only=True)
     queue.put_state(StateChange("live"))

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from train.__main__ import main
-from train.commands.calibrate import GRID, best_threshold
+from train.rollout.threshold import GRID, best_threshold
 
 
 def found(f1: float, rate: float) -> dict:

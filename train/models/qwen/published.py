@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from train.models.chat_template import plain
+from train.models.published_weights import load_whole
 from train.models.qwen.model import WHOLE, QwenConfig, QwenModel
 from train.models.qwen.vision import QwenVision, without_mergers
+from train.models.stored import open_stored
 
 
-def open_whole(folder: Path, picture: tuple[int, int], used_vocab: int) -> tuple[QwenModel, nn.Module]:
-    """Load the model, and its vision tower without mergers; both in float32, sharing the loaded weights.
+def open_whole(
+    folder: Path, picture: tuple[int, int], used_vocab: int, weights: Mapping[str, Tensor] | None = None
+) -> tuple[QwenModel, nn.Module]:
+    """Open the model, and its vision tower without mergers; their large weights stay in the files.
 
     ``picture``: height and width of a frame. ``used_vocab``: tokens of the tokenizer; more rows of the
-    embedding are padding. Raises OSError, RuntimeError or ValueError.
+    embedding are padding. ``weights``: in place of the files. Raises OSError, RuntimeError or ValueError.
     """
     family = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
-    loaded: Any = WHOLE[family].from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+    whole: Any = (
+        open_stored(WHOLE[family], folder) if weights is None else load_whole(WHOLE[family], folder, weights)
     )
-    whole, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{len(missing)} tensors are missing, {missing[0]} among them")
     processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
     mean, std = tuple(processor.image_mean), tuple(processor.image_std)
     vision_config = plain(whole.model.visual.config)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer
 from transformers.models.smolvlm.modeling_smolvlm import SmolVLMForConditionalGeneration
 
 from edge_runtime.bundle.stream_format import StreamFormat
 from train.models.chat_template import plain
+from train.models.published_weights import load_whole
 from train.models.smolvlm.backbone import checked_format, read_frames
 from train.models.smolvlm.model import SmolVLM, SmolVLMConfig, take_apart
 from train.models.smolvlm.vision import SiglipVision
+from train.models.stored import open_stored
 
 
 def published_frame_tokens(folder: Path) -> int:
@@ -35,17 +37,16 @@ def published_format(folder: Path) -> StreamFormat:
     return checked_format(str(folder), _tokenizer(folder), config)
 
 
-def open_whole(folder: Path) -> tuple[SmolVLM, nn.Module]:
-    """Load the model and its vision tower; both in float32, sharing the loaded weights.
+def open_whole(folder: Path, weights: Mapping[str, Tensor] | None = None) -> tuple[SmolVLM, nn.Module]:
+    """Open the model and its vision tower; their large weights stay in the files.
 
-    Raises OSError, RuntimeError or ValueError.
+    ``weights``: in place of the files. Raises OSError, RuntimeError or ValueError.
     """
-    loaded: Any = SmolVLMForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+    whole: Any = (
+        open_stored(SmolVLMForConditionalGeneration, folder)
+        if weights is None
+        else load_whole(SmolVLMForConditionalGeneration, folder, weights)
     )
-    whole, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{len(missing)} tensors are missing, {missing[0]} among them")
     tower = whole.model.vision_model
     frames = read_frames(str(folder), tower.config.image_size)
     config = json.dumps(plain(tower.config))

@@ -25,6 +25,8 @@ def run_cameras(
     size: tuple[int, int],
     step: Callable[[Arrival], Sample],
     on_second: OnSecond = lambda elapsed, done: None,
+    *,
+    catch_up: int = 0,
 ) -> Run:
     """Watch ``address`` over ``streams`` connections for ``duration_s`` from the first frame of all on.
 
@@ -59,4 +61,4 @@ def run_cameras(
                     ready = time.monotonic()
                     slots.put(Arrival(stream, item.index, item.captured_at, ready, item.image))
 
-        return run_feeders(schedule, feeder, step, on_second, None)
+        return run_feeders(schedule, feeder, step, on_second, None, catch_up=catch_up)

@@ -2,8 +2,8 @@
 
 A closed loop hands out the next frame when the last one is done, which hides every stall. Here each stream
 has a timetable made beforehand; a frame's age counts from the time it was due, also when the feeder itself
-was late, and a frame that nobody had time for is counted as dropped. As with a camera, one frame per stream
-may wait, and the newest one wins.
+was late, and a frame that nobody had time for is counted as dropped. As with a camera, the newest frame of
+each stream waits, and as many before it as the model is to catch up on.
 """
 
 from __future__ import annotations
@@ -65,25 +65,29 @@ class Arrival:
 
 @dataclass
 class Slots:
-    """Where frames wait: one place per stream, the newest wins, what it replaces is counted. Thread-safe."""
+    """Where frames wait: the newest of each stream and ``catch_up`` before it. The oldest beyond that is
+    dropped and counted. Thread-safe.
+    """
 
     streams: int
+    catch_up: int = 0
     dropped: list[tuple[int, float]] = field(default_factory=list)
     """Stream and due time of each frame that was replaced, or that never came."""
     longest_drop_run: int = 0
 
     def __post_init__(self) -> None:
-        self._waiting: dict[int, Arrival] = {}
+        self._waiting: list[Arrival] = []
         self._runs = [0] * self.streams
         self._feeding = self.streams
         self._changed = threading.Condition()
 
     def put(self, arrival: Arrival) -> None:
         with self._changed:
-            replaced = self._waiting.pop(arrival.stream, None)
-            if replaced is not None:
-                self._drop(arrival.stream, replaced.due)
-            self._waiting[arrival.stream] = arrival
+            waiting = [other for other in self._waiting if other.stream == arrival.stream]
+            if len(waiting) > self.catch_up:
+                self._waiting.remove(waiting[0])
+                self._drop(arrival.stream, waiting[0].due)
+            self._waiting.append(arrival)
             self._changed.notify()
 
     def never_came(self, stream: int, due: float) -> None:
@@ -98,9 +102,10 @@ class Slots:
                 self._changed.wait(timeout_s)
             if not self._waiting:
                 return None
-            oldest = min(self._waiting.values(), key=lambda arrival: arrival.due)
+            oldest = min(self._waiting, key=lambda arrival: arrival.due)
             self._runs[oldest.stream] = 0
-            return self._waiting.pop(oldest.stream)
+            self._waiting.remove(oldest)
+            return oldest
 
     def feeder_done(self) -> None:
         with self._changed:

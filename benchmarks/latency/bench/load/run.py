@@ -41,6 +41,8 @@ class Run:
     """Clock seconds and MB, once a second."""
     interrupted: bool = False
     """Ctrl-C ended it early; the counts are of what was due until then."""
+    cpu_s: float | None = None
+    """Processor time of the process during the run, all of its threads."""
 
     @property
     def interval_ms(self) -> float:
@@ -68,10 +70,13 @@ def run_open_loop(
     frames: Sequence[NextFrame],
     step: Callable[[Arrival], Sample],
     on_second: OnSecond = lambda elapsed, done: None,
+    *,
+    catch_up: int = 0,
 ) -> Run:
     """Load ``step`` with one stream per entry of ``frames``; each entry is called in a thread of its own.
 
-    Ctrl-C ends the run early and keeps what was measured. Errors of ``frames`` and ``step`` are raised.
+    ``catch_up``: see :class:`~benchmarks.latency.bench.load.open_loop.Slots`. Ctrl-C ends the run early and
+    keeps what was measured. Errors of ``frames`` and ``step`` are raised.
     """
     # A moment ahead, so that the threads stand ready when the first frame is due.
     schedule = Schedule(rate, len(frames), time.monotonic() + 0.05, duration_s)
@@ -80,7 +85,7 @@ def run_open_loop(
     def feeder(stream: int, slots: Slots, stop: threading.Event) -> None:
         feed(schedule, stream, frames[stream], slots, time.monotonic, stop.wait, grace_s)
 
-    return run_feeders(schedule, feeder, step, on_second, schedule.offered)
+    return run_feeders(schedule, feeder, step, on_second, schedule.offered, catch_up=catch_up)
 
 
 def run_feeders(
@@ -89,12 +94,14 @@ def run_feeders(
     step: Callable[[Arrival], Sample],
     on_second: OnSecond,
     offered: int | None,
+    *,
+    catch_up: int = 0,
 ) -> Run:
     """As :func:`run_open_loop`, with ``feeder(stream, slots, stop)`` in a thread per stream. ``offered``:
     None when only the feeders know what came.
     """
     clock = time.monotonic
-    slots = Slots(schedule.streams)
+    slots = Slots(schedule.streams, catch_up)
     stop = threading.Event()
     errors: list[BaseException] = []
 
@@ -114,6 +121,7 @@ def run_feeders(
     samples: list[Sample] = []
     resident: list[tuple[float, float]] = []
     next_look, interrupted = schedule.start, False
+    cpu_before = time.process_time()
     for thread in threads:
         thread.start()
     try:
@@ -132,6 +140,7 @@ def run_feeders(
         stop.set()
         for thread in threads:
             thread.join(5.0)
+    cpu_s = time.process_time() - cpu_before
     if errors:
         raise errors[0]
     lasted = schedule.duration_s
@@ -150,4 +159,5 @@ def run_feeders(
         slots.longest_drop_run,
         resident,
         interrupted,
+        cpu_s,
     )

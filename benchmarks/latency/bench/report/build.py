@@ -48,6 +48,7 @@ class Settings:
     threads: int | str
     window_turns: int
     live: bool = False
+    catch_up: int = 0
 
 
 @dataclass(frozen=True)

@@ -108,4 +108,13 @@ def load_facts(run: Run) -> dict[str, Any]:
         "timesteps_per_s": round(len(pace) / sum(pace), 3) if sum(pace) > 0 else NOT_MEASURED,
         "staleness_ms": statistic(run.staleness_ms()),
         "interrupted": run.interrupted,
+        "cpu_s_per_stream_hour": _cpu_s_per_hour(run),
     }
+
+
+def _cpu_s_per_hour(run: Run) -> float | str:
+    """Seconds of processor time for each hour of one stream: a measure of energy where no sensor gives it."""
+    watched_s = run.duration_s * run.streams
+    if run.cpu_s is None or watched_s <= 0:
+        return NOT_MEASURED
+    return round(run.cpu_s / watched_s * 3600, 2)

@@ -66,6 +66,10 @@ def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
             f"run {load['longest_drop_run']}), {load['deadline_misses']} decided later than "
             f"{load['deadline_ms']:g} ms",
         ),
+        (
+            "processor time",
+            f"{_with(load.get('cpu_s_per_stream_hour', 'not measured'), 's')} per hour of one stream",
+        ),
         ("cold start", f"load {cold['load_s']:.2f} s, first timestep {cold['first_timestep_ms']:.1f} ms"),
         ("warm-up", f"{warm['steps']} timesteps, {warm['seconds']:.1f} s, {steady}"),
         (

@@ -1,6 +1,7 @@
 // One camera: what it sees, its scores, its questions, and a box to ask.
 
 import { call, cameraPath } from "./api.js";
+import { removeButton } from "./changes.js";
 import { element, setText } from "./dom.js";
 import { milliseconds } from "./format.js";
 import { Preview } from "./preview.js";
@@ -27,12 +28,14 @@ export class CameraCard {
   #error = element("p", { className: "error", role: "alert", hidden: true });
   #asks = 0;
 
-  constructor(view) {
+  /** `onRemoved()`: it is not watched any more. */
+  constructor(view, onRemoved) {
     this.#preview = new Preview(view.name);
     const ask = element("form", { className: "ask", on: { submit: (event) => { event.preventDefault(); this.#ask(); } } },
       this.#input, element("button", { type: "submit", textContent: "Ask" }));
     this.box = element("article", { className: "camera" },
-      element("div", { className: "bar" }, element("h2", { textContent: view.name }), this.#state),
+      element("div", { className: "bar" }, element("h2", { textContent: view.name }),
+        element("span", { className: "line" }, this.#state, removeButton(view.name, (error) => this.#removed(error, onRemoved)))),
       this.#cause,
       element("div", { className: "halves" },
         element("div", {}, this.#preview.box, this.#facts),
@@ -99,6 +102,12 @@ export class CameraCard {
     this.#input.value = text;
     this.#input.focus();
     this.#input.scrollIntoView({ block: "center" });
+  }
+
+  #removed(error, onRemoved) {
+    if (error === null) return onRemoved();
+    setText(this.#error, `Not removed: ${error.message}`);
+    this.#error.hidden = false;
   }
 
   async #ask() {

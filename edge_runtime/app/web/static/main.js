@@ -2,6 +2,7 @@
 
 import { call, LoginNeeded } from "./api.js";
 import { CameraCard } from "./camera.js";
+import { offerChanges, prepareDialog } from "./changes.js";
 import { find, setText } from "./dom.js";
 import { Feed } from "./feed.js";
 import { showKnowledge } from "./knowledge.js";
@@ -13,6 +14,7 @@ const PAST = 100;
 
 const cards = new Map(); // by the camera's name
 const responses = new ResponseList();
+let soon = null;
 const login = new Login(() => feed.start());
 const feed = new Feed({
   message: receive,
@@ -23,12 +25,14 @@ const feed = new Feed({
 
 function receive(message) {
   const card = cards.get(message.stream);
+  if (!card && message.stream && message.type !== "response") lookSoon(); // added by somebody else
   if (message.type === "score") {
     card?.addScores(message);
   } else if (message.type === "response") {
     showResponse(message, true);
   } else if (message.type === "stream") {
     card?.setState(message.state, message.cause);
+    lookSoon(); // its size and decoder may have changed
   } else if (message.type === "query") {
     attempt(card?.refresh());
   } else if (message.type === "gap") {
@@ -46,6 +50,7 @@ function showResponse(event, fresh) {
 async function opened(cameras) {
   showCameras(cameras);
   for (const card of cards.values()) attempt(card.refresh({ scores: true }));
+  await attempt(offerChanges());
   await attempt(call("GET", `/events?type=response&limit=${PAST}`).then(({ events }) => {
     for (const event of events) if (feed.isNew(event.id)) showResponse(event, false);
   }));
@@ -54,24 +59,26 @@ async function opened(cameras) {
 
 function showCameras(cameras) {
   const names = cameras.map(({ name }) => name);
+  let changed = false;
   for (const [name, card] of cards) {
     if (!names.includes(name)) {
       card.box.remove();
       cards.delete(name);
+      changed = true;
     }
   }
-  let isNew = false;
   for (const view of cameras) {
     if (cards.has(view.name)) {
       cards.get(view.name).update(view);
     } else {
-      const card = new CameraCard(view);
+      const card = new CameraCard(view, lookAgain);
       cards.set(view.name, card);
       find("cameras").append(card.box);
-      isNew = true;
+      changed = true;
     }
   }
-  if (isNew) responses.cameras(names);
+  find("none").hidden = names.length > 0;
+  if (changed) responses.cameras(names);
   document.body.classList.toggle("several", names.length > 1);
   document.title = names.length === 1 ? `${names[0]} · StreamPro Edge` : "StreamPro Edge";
 }
@@ -85,6 +92,11 @@ async function lookAgain() {
   } catch {
     feed.restart();
   }
+}
+
+/** At most once a second: many events may come of a camera that is not shown yet. */
+function lookSoon() {
+  soon ??= setTimeout(() => { soon = null; lookAgain(); }, 1000);
 }
 
 async function attempt(promise) {
@@ -113,6 +125,7 @@ function notice(text) {
   find("notice").hidden = text === "";
 }
 
+prepareDialog(lookAgain);
 setInterval(lookAgain, LOOK_AGAIN_MS);
 document.addEventListener("visibilitychange", lookAgain);
 feed.start();

@@ -92,6 +92,38 @@ def test_the_newest_frame_wins_and_runs_of_drops_are_counted_per_stream():
     assert slots.longest_drop_run == 3
 
 
+def test_catching_up_keeps_frames_of_each_stream_up_to_a_bound():
+    slots = Slots(2, catch_up=2)
+    for number in range(5):
+        slots.put(arrival(0, number, number / 10))
+    slots.put(arrival(1, 0, 0.25))
+    assert [due for _, due in slots.dropped] == [0.0, 0.1]
+    taken = [slots.take(0) for _ in range(4)]
+    assert [(one.stream, one.number) for one in taken] == [(0, 2), (1, 0), (0, 3), (0, 4)]
+    assert slots.take(0) is None
+
+
+@pytest.mark.parametrize(("catch_up", "dropped"), [(0, 60), (4, 0)])
+def test_a_model_that_keeps_pace_while_silent_drops_nothing_when_it_catches_up(catch_up, dropped):
+    """10 frames a second, 43 ms a timestep and 362 ms more for a response at every 50th."""
+    slots, now, put, decided, oldest = Slots(1, catch_up), 0.0, 0, 0, 0.0
+    while not slots.over:
+        while put < 1_100 and put / 10 <= now:
+            slots.put(arrival(0, put, put / 10))
+            put += 1
+            if put == 1_100:
+                slots.feeder_done()
+        if decided + len(slots.dropped) == put:  # nothing waits
+            now = put / 10
+            continue
+        taken = slots.take(0)
+        decided += 1
+        now += 0.043 + (0.362 if decided % 50 == 0 else 0.0)
+        oldest = max(oldest, now - taken.due)
+    assert (decided, len(slots.dropped)) == (1_100 - dropped, dropped)
+    assert oldest < 0.5
+
+
 def test_over_when_the_feeders_are_gone_and_nothing_waits():
     slots = Slots(1)
     slots.put(arrival(0, 0, 0.0))

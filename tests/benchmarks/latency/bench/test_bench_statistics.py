@@ -1,6 +1,7 @@
 """Known samples give known numbers, and what was not measured says so."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,12 @@ def test_misses_staleness_and_counts():
     # The decision at 250 ms replaces that on the frame of 0 ms, the one at 220 ms that of 100 ms.
     assert told["staleness_ms"]["max"] == 250.0
     assert told["staleness_ms"]["n"] == 2
+    assert told["cpu_s_per_stream_hour"] == "not measured"
+
+
+def test_processor_time_is_told_per_hour_of_one_stream():
+    two = replace(run([20.0] * 20), streams=2, cpu_s=0.5)  # two seconds of two streams
+    assert load_facts(two)["cpu_s_per_stream_hour"] == 450.0
 
 
 def test_the_timeline_puts_frames_and_drops_where_they_belong():

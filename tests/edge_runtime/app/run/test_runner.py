@@ -196,6 +196,7 @@ def test_a_file_gives_the_same_events_twice(model):
         "time": 5.0,
         "timesteps": 4,
         "skipped": 1,
+        "still": 0,
         "responses": json.loads(first[-1])["responses"],
         "suppressed": json.loads(first[-1])["suppressed"],
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import edge_runtime
 from edge_runtime.app.live_display import NoDisplay
 from edge_runtime.app.run.runner import Runner
 from edge_runtime.app.run.scheduler import round_robin
+from edge_runtime.backends.ort_batch import OrtBatch
 from edge_runtime.errors import SourceError
 from edge_runtime.events.policy import PolicySettings
 from edge_runtime.events.query_config import QueryConfig
@@ -226,3 +228,76 @@ def test_when_nobody_reads_any_more_all_end(model):
         round_robin(runners)
     assert all(runner.over for runner in runners)
     assert {event["stream"] for event in sink.events if event["type"] == "stats"} == {"door", "hall"}
+
+
+def test_a_runner_that_joins_says_what_it_says_alone_and_the_others_go_on(model, sink):
+    """One joins in the middle, and another when none is left: the loop stays for it."""
+    round_robin([begun(model, sink, "door", ScriptedCamera(5))])
+    alone = steps(sink.events)
+    sink.events = []
+    joining: deque[Runner] = deque()
+    ended: list[str] = []
+    empty = []
+
+    def between() -> None:
+        if len(sink.events) > 6 and "door" not in {event["stream"] for event in sink.events}:
+            joining.append(begun(model, sink, "door", ScriptedCamera(5)))
+        if len(ended) == 2:
+            empty.append(True)
+            if len(empty) == 3:
+                joining.append(begun(model, sink, "yard", ScriptedCamera(2)))
+
+    round_robin(
+        [begun(model, sink, "hall", ScriptedCamera(9))],
+        wake=threading.Event(),
+        between=between,
+        ended=lambda runner: ended.append(runner.stream),
+        joining=joining,
+        stays=lambda: len(ended) < 3,
+    )
+    said = steps(sink.events)
+    assert [step for step in said if step[0] == "door"] == alone
+    assert len([step for step in said if step[0] == "hall"]) == 9
+    assert [step for step in said if step[0] == "yard"] == [("yard", 1.0), ("yard", 2.0)]
+    assert ended[-1] == "yard"
+
+
+def test_cameras_share_calls_and_decide_what_they_decide_alone(model, monkeypatch):
+    """Five cameras, two of which end early; another with two questions, one of them later; one fails."""
+    calls = []
+    step = OrtBatch.step
+
+    def counted(self, steps):
+        calls.append(len(steps))
+        return step(self, steps)
+
+    monkeypatch.setattr(OrtBatch, "step", counted)
+    later = QueryConfig("Alert me when the dog crosses the street.", 6.0, ASK.policy)
+
+    def cameras():
+        found = [(ScriptedCamera(count), [ASK]) for count in (20, 5, 20, 11)]
+        return [
+            *found,
+            (ScriptedCamera(20), [ASK, later]),
+            (ScriptedCamera(8, error=SourceError("gone")), [ASK]),
+        ]
+
+    def run(which):
+        sink = ListSink()
+        runners = []
+        for number, (camera, queries) in which:
+            events = EventMaker(f"camera{number}", f"recording {number}")
+            runner = Runner(model, queries, events, Sinks([sink]), NoDisplay())
+            runner.begin(camera)
+            runners.append(runner)
+        round_robin(runners)
+        return sink.events, runners
+
+    together, runners = run(list(enumerate(cameras())))
+    assert max(calls) == 7 and "gone" in str(runners[5].error)
+    assert [runner.error for runner in runners[:5]] == [None] * 5
+    calls.clear()
+    for number, camera in enumerate(cameras()):
+        alone, _ = run([(number, camera)])
+        assert [event for event in together if event["stream"] == f"camera{number}"] == alone
+    assert not calls

@@ -36,6 +36,8 @@ BEAT_S = 0.02
 
 
 class Frame:
+    picture = None
+
     def __init__(self, index: int) -> None:
         self.index = index
         self.captured_at = time.monotonic()
@@ -59,6 +61,8 @@ class BeatCamera:
         return Frame(self.given - 1)
 
     def set_masks(self, masks: Any) -> None: ...
+
+    def want_pictures(self, seconds: float) -> None: ...
 
     def close(self) -> None: ...
 

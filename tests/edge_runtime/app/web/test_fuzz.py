@@ -38,6 +38,7 @@ PIECES += (
     "a" * 3000,
 )
 PATHS = (
+    "/api/v1/cameras",
     "/api/v1/cameras/door/queries",
     "/api/v1/cameras/door/queries/q1",
     "/api/v1/cameras/door/scores",
@@ -60,6 +61,15 @@ KEYS = (
     "quiet_hours",
     "token",
     "x",
+    "name",
+    "source",
+    "user",
+    "password",
+    "mask",
+    "crop",
+    "rotate",
+    "zone",
+    "ask",
 )
 VALUES = (
     None,

@@ -314,6 +314,21 @@ def test_who_never_begins_tls_counts_among_the_connections(model, tmp_path, monk
             assert client.get(CAMERAS, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
 
+@pytest.mark.parametrize("start", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
+def test_who_does_not_finish_the_handshake_is_dropped(model, tmp_path, monkeypatch, start):
+    """Silent from the beginning, and after the first bytes of it."""
+    monkeypatch.setattr(connections, "REQUEST_TIMEOUT_S", 0.6)
+    cert, key = certificate(tmp_path, days=10)
+    with served(model, with_token(tmp_path, tls_certificate=cert, tls_key=key)) as run:
+        begin = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port(run)), timeout=20) as client:
+            client.sendall(start)
+            with suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+        assert 0.3 < time.monotonic() - begin < 6
+        run.wait_for(3)
+
+
 @pytest.mark.parametrize(
     "start",
     [
