@@ -122,6 +122,11 @@ def _progress() -> Callable[[str], None]:
     help="Tokens that the cache holds; enough for the stream format's window of turns by default.",
 )
 @click.option(
+    "--queries-per-session",
+    type=click.IntRange(min=1),
+    help="Most questions the runtime puts in one session; as many as in training by default.",
+)
+@click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
     help="Decision threshold the bundle carries, chosen on validation clips; the checkpoint's by default.",

@@ -138,6 +138,8 @@ def export_model(
             manifest["origin"] = dict(source.origin)
         if source.knowledge is not None:
             manifest["knowledge"] = dict(source.knowledge)
+        if options.queries_per_session is not None:
+            manifest["queries_per_session"] = options.queries_per_session
         if stream_format.numbers_queries:  # an older runtime would hand numbers out as part of the text
             manifest["format_version"] = NUMBERED_VERSION
         if not stream_format.is_basic:

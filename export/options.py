@@ -67,6 +67,8 @@ class ExportOptions:
     name: str | None = None
     threshold: float | None = None
     """Decision threshold that the bundle carries."""
+    queries_per_session: int | None = None
+    """Most questions in a session, where those that training numbered disturb each other; None: as many."""
     parity_timesteps: int = 0
     """How long a stream to compare with PyTorch, 0 for none, see :mod:`export.validation.parity`."""
     parity_steps: Iterable[Step] | None = None

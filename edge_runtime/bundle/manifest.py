@@ -123,11 +123,13 @@ class Bundle:
     def queries_per_session(self) -> int | None:
         """Most queries that a session may watch for; None when the bundle does not say.
 
-        That of the stream format where it numbers queries. Else what one trajectory of training held: so
-        many, without numbers.
+        That of the stream format where it numbers queries, or fewer if the manifest says so. Else what one
+        trajectory of training held: so many, without numbers.
         """
         if self.stream_format.numbers_queries:
-            return self.stream_format.queries_per_session
+            most = self.manifest.get("queries_per_session")
+            numbers = self.stream_format.queries_per_session
+            return min(most, numbers) if isinstance(most, int) and most > 0 else numbers
         data: Any = self.manifest
         for key in ("training", "recipe", "data"):
             data = data.get(key) if isinstance(data, Mapping) else None
