@@ -1,3 +1,3 @@
 """The bundle that ``edge-run`` and the GStreamer element take when none is named."""
 
-DEFAULT_BUNDLE = "nano"
+DEFAULT_BUNDLE = "scout"

@@ -186,3 +186,14 @@ def test_a_reload_asked_for_while_the_model_is_loaded_is_done_afterwards(tiny_bu
     assert "edge-run.toml taken over: door: q2 added" in done.stderr
     asked = [(event["query"], event["time"]) for event in events(done.stdout) if event["type"] == "query"]
     assert asked == [("q1", 0.0), ("q2", 0.0)]
+
+
+@pytest.mark.gst
+def test_the_sample_of_the_shipped_model_is_answered_rightly(edge_run):
+    """A woman in red comes in at 6.5 s, a man at 10.5 s, and at 14.5 s two people, one in red and black."""
+    done = edge_run("sample", "--json", bundle=False)
+    responses = [event for event in events(done.stdout) if event["type"] == "response"]
+    assert len(responses) >= 3, done.stderr
+    assert {event["text"] for event in responses} == {"A person comes in."}
+    assert {event["query"] for event in responses} <= {"q1", "q2"}
+    assert all((event["time"] - 7.0) % 4.0 <= 1.0 and event["time"] <= 16.0 for event in responses)
