@@ -18,7 +18,7 @@ from edge_runtime.command_line.missing_extra import how_to_install
 from edge_runtime.errors import EdgeError
 
 _PATH: Any = click.Path(path_type=Path)
-_PUBLICATION = ("stream_format", "frame", "revision", "origin", "licence")
+_PUBLICATION = ("stream_format", "frame", "revision", "origin", "licence", "system_prompt")
 _ENGINES = ("ort-cpu", "ort-cuda", "tensorrt", "tensorrt-legacy", "tensorrt-rtx")
 
 
@@ -74,6 +74,12 @@ def _progress() -> Callable[[str], None]:
     metavar="W:H@SIDE|WxH",
     help="Frame of a published model: the camera's aspect and the shorter side, or pixels.  "
     "[default: 16:9@224, or the one size that the model sees]",
+)
+@click.option(
+    "--system-prompt",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Text file with the system prompt of a published model, in place of the stream format's.",
 )
 @click.option("--revision", help="Branch, tag or commit of a model of the hub.")
 @click.option("--origin", metavar="OWNER/NAME@COMMIT", help="Where a folder comes from, for the manifest.")
@@ -155,7 +161,7 @@ def bundle_command(checkpoint: Path, out: Path | None, calibrate: tuple[Path, ..
         published = is_published(checkpoint) or not checkpoint.exists()
         if not published and (plan or any(publication.values())):
             given = "plan" if plan else next(key for key in _PUBLICATION if publication[key])
-            option = "format" if given == "stream_format" else given
+            option = "format" if given == "stream_format" else given.replace("_", "-")
             raise click.UsageError(f"--{option} is for published models; {checkpoint} is none")
         if plan:
             from export.published.plan import print_plan

@@ -27,8 +27,8 @@ def import_model(
 ) -> Path:
     """Write the bundle ``out`` from a folder or a repository of the hub.
 
-    ``asked``: stream_format, frame, revision, origin and licence, as the command line gives them. Raises
-    EdgeError.
+    ``asked``: stream_format, frame, revision, origin, licence and system_prompt, as the command line gives
+    them. Raises EdgeError.
     """
     if asked["stream_format"] is None:
         raise ExportError(
@@ -41,7 +41,12 @@ def import_model(
     folder, origin, licence = locate(source, asked["revision"], progress)
     frame = asked["frame"] or default_frame(read_config(folder / CONFIG))
     published = Publication(
-        folder, asked["stream_format"], frame, asked["origin"] or origin, asked["licence"] or licence
+        folder,
+        asked["stream_format"],
+        frame,
+        asked["origin"] or origin,
+        asked["licence"] or licence,
+        asked["system_prompt"],
     )
     check_host_memory(published)
     progress("published checkpoint")

@@ -24,7 +24,8 @@ from export.published.stream_formats import read_stream_format
 class Publication:
     """What to import, and how it is asked.
 
-    ``origin``: ``owner/name@commit`` of the hub, or the folder; ``licence``: what is known of it.
+    ``origin``: ``owner/name@commit`` of the hub, or the folder; ``licence``: what is known of it;
+    ``system_prompt``: a text file with another prompt than the stream format's.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Publication:
     frame: str
     origin: str
     licence: str | None = None
+    system_prompt: Path | None = None
 
 
 def open_published(published: Publication) -> Source:
@@ -43,7 +45,8 @@ def open_published(published: Publication) -> Source:
     tokenizer = read_tokenizer(folder)
     family = family_named(family_name)
     picture = parse_frame(published.frame).fitted(family.cell(folder))
-    stream_format = read_stream_format(published.stream_format, family.chat_format(folder, picture))
+    chat = family.chat_format(folder, picture)
+    stream_format = read_stream_format(published.stream_format, chat, published.system_prompt)
     check_tokens(tokenizer, stream_format, published)
     weights = packed = None
     try:

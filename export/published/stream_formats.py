@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle.presets import load_preset, preset_names
+from edge_runtime.bundle.presets import load_preset, preset_names, read_prompt
 from edge_runtime.bundle.stream_format import StreamFormat
 from export.errors import ExportError
 
@@ -19,17 +19,20 @@ STREAMPRO = "streampro"
 """The preset that takes the family's own chat format."""
 
 
-def read_stream_format(name: str, chat: StreamFormat) -> StreamFormat:
+def read_stream_format(name: str, chat: StreamFormat, prompt: Path | None = None) -> StreamFormat:
     """Return ``chat``, the family's chat format, as the preset or the file ``name`` changes it.
 
     ``streampro`` changes nothing: its decision tokens must be in the tokenizer. Other presets
     (:mod:`edge_runtime.bundle.presets`) take its place, with its tokens per frame. A file holds keys of
-    :class:`StreamFormat`, such as ``silence = "No"``. Raises ExportError.
+    :class:`StreamFormat`, such as ``silence = "No"``. ``prompt``: a text file with the system prompt to take
+    instead. Raises ExportError, and ConfigError for a prompt that cannot be read.
     """
+    if name in preset_names() and name != STREAMPRO:
+        return load_preset(name).with_prompt(prompt, chat.frame_tokens)
+    if prompt is not None:
+        chat = replace(chat, system_prompt=read_prompt(prompt))
     if name == STREAMPRO:
         return chat
-    if name in preset_names():
-        return load_preset(name).with_prompt(None, chat.frame_tokens)
     path = Path(name)
     if not path.is_file():
         raise ExportError(

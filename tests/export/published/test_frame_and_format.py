@@ -8,7 +8,7 @@ import pytest
 
 from edge_runtime.bundle.published import default_frame
 from edge_runtime.bundle.stream_format import StreamFormat
-from edge_runtime.errors import BundleError
+from edge_runtime.errors import BundleError, ConfigError
 from export.errors import ExportError
 from export.published.frame_size import parse_frame
 from export.published.stream_formats import read_stream_format
@@ -47,6 +47,17 @@ def test_a_file_changes_facts_of_the_chat_format(tmp_path: Path) -> None:
     changed = read_stream_format(str(file), chat)
     assert (changed.silence, changed.response, changed.fps) == ("No", "Yes", 2)
     assert changed.frame_tokens == 84 and changed.turn_template == chat.turn_template
+
+
+@pytest.mark.parametrize("name", ["streampro", "prompted", "FILE"])
+def test_a_file_takes_the_place_of_the_system_prompt(tmp_path: Path, name: str) -> None:
+    chat, prompt, facts = StreamFormat(frame_tokens=84), tmp_path / "prompt.txt", tmp_path / "facts.toml"
+    prompt.write_text("Speak only of dogs.\n")
+    facts.write_text("fps = 2\n")
+    made = read_stream_format(str(facts) if name == "FILE" else name, chat, prompt)
+    assert (made.system_prompt, made.frame_tokens) == ("Speak only of dogs.", 84)
+    with pytest.raises(ConfigError, match=r"none\.txt"):
+        read_stream_format(name if name != "FILE" else str(facts), chat, tmp_path / "none.txt")
 
 
 @pytest.mark.parametrize(
