@@ -73,7 +73,7 @@ def test_a_published_model_is_pulled_and_nothing_is_added_to_it(published: Path,
     theirs = Tokenizer.from_file(str(published / "tokenizer.json"))
     assert Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab() == theirs.get_vocab()
     listed = json.loads(run("edge_runtime", "models", "--json", cwd=tmp_path).stdout)
-    assert [one["name"] for one in listed] == ["nano", "tiny-vl"]
+    assert [one["name"] for one in listed] == ["nano", "scout", "tiny-vl"]
 
 
 @pytest.mark.slow
