@@ -23,7 +23,7 @@ Said = list[tuple[float, str]]
 
 
 def edge_run(*arguments: str, timeout: float = 120) -> tuple[bytes, str]:
-    command = [sys.executable, "-m", "edge_runtime.app.cli", *arguments, "--json"]
+    command = [sys.executable, "-m", "edge_runtime.app.cli", *arguments, "--bundle", "nano", "--json"]
     done = subprocess.run(command, capture_output=True, timeout=timeout)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout, done.stderr.decode()
