@@ -159,8 +159,10 @@ def declared(*extras: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [("train", ["train"]), ("export", ["export", "backbone"])], ids=["train", "export"]
+    ("folder", "extras"),
+    [("train", ["train"]), ("export", ["export", "backbone", "gptq"])],
+    ids=["train", "export"],
 )
 def test_an_extra_declares_what_its_folder_imports(folder: str, extras: list[str]) -> None:
-    brought = {"huggingface_hub", "ml_dtypes", "google", "httpx2"}  # by transformers, onnx and openai
+    brought = {"huggingface_hub", "ml_dtypes", "google", "onnx_ir", "httpx2"}  # by transformers, onnx, openai
     assert reachable(folder) - declared(*extras) - brought == set()

@@ -36,7 +36,8 @@ def loop(source: str) -> str:
 @sample
 def test_on_the_sample_it_says_what_edge_run_says(tmp_path: Path) -> None:
     clip, question = str(SAMPLES / "sample.mp4"), "Tell me everything that happens."
-    command = [sys.executable, "-m", "edge_runtime.app.cli", clip, "--ask", question, "--quiet"]
+    command = [sys.executable, "-m", "edge_runtime.app.cli", clip, "--ask", question, "--bundle", "nano"]
+    command.append("--quiet")
     done = subprocess.run(
         command,
         capture_output=True,

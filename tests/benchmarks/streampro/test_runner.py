@@ -24,6 +24,7 @@ from benchmarks.metric.annotations import (
     read_predictions,
     write_annotations,
 )
+from benchmarks.metric.delivery import delivered
 from benchmarks.streampro.clips import timestep_frames
 from benchmarks.streampro.run_metadata import read_metadata
 from benchmarks.streampro.runner import Runner
@@ -136,7 +137,8 @@ def test_same_answers_as_a_session_fed_with_frames(clips: Path, model: edge_runt
                     scores.append([decision.time, score])
                     if decision.speak:
                         expected.append(Response(decision.time, decision.text or "", {"score": score}))
-        assert answers[question.id].responses == tuple(expected)
+        said = delivered(Prediction(question.id, tuple(expected))).responses
+        assert answers[question.id].responses == said
         assert answers[question.id].extra == {"scores": scores}
         assert all(r.time >= question.query.time and r.text for r in expected)
         spoken += len(expected)

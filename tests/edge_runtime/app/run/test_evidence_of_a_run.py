@@ -45,7 +45,9 @@ def test_the_sample_leaves_a_snapshot_and_a_clip_of_each_response(tmp_path):
 def test_the_configuration_limits_what_is_kept(tmp_path):
     sample = ROOT / "edge_runtime" / "samples" / "sample.mp4"
     (tmp_path / "edge-run.toml").write_text(
-        f"""[evidence]
+        f"""[runtime]
+bundle = "nano"
+[evidence]
 folder = "kept"
 keep_count = 1
 [[camera]]
