@@ -191,7 +191,7 @@ def _before_head(nodes: list[NodeProto]) -> str:
 
 
 def _needed(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
-    """Without those whose results nobody reads."""
+    """Without those whose results are never read."""
     read, kept = set(outputs), []
     for node in reversed(nodes):
         if read & set(node.output):

@@ -3,7 +3,7 @@
 A whole run of a bundle (:mod:`export.validation.parity`) needs all of its weights in memory. Here one layer
 at a time is run with the weights that lie in the bundle's files, and the same layer of transformers with
 those of the checkpoint, over the same random hidden states. Errors of layers do not add up, so a layer that
-is swapped or damaged is told from one that is rounded.
+is swapped or damaged differs clearly from one that is rounded.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import edge_runtime
 from benchmarks.metric.annotations import Annotation, Prediction, Response, read_annotations
+from benchmarks.metric.delivery import delivered
 from benchmarks.metric.judges import open_judge
 from benchmarks.metric.progress import Progress
 from edge_runtime.atomic_write import write_whole
@@ -53,9 +54,10 @@ def calibrate_threshold(
     if folder.parent == SHIPPED:
         raise ExportError(f"{bundle}: is shipped with the package; copy {folder} and calibrate the copy")
     model = edge_runtime.load(folder, threads=1)
-    together = model.stream_format.queries_per_session
+    # Without numbers a session is asked one question, however many training put into a trajectory.
+    together = (model.queries_per_session or 1) if model.stream_format.numbers_queries else 1
     questions = drawn(read_annotations(asked.file), asked.questions, asked.seed, together)
-    said = _answers(model, questions)
+    said = _answers(model, grouped(questions, together))
     found = {}
     for threshold, answers in said.items():
         found[threshold] = figures(questions, answers, open_judge(asked.judge))
@@ -74,10 +76,11 @@ def calibrate_threshold(
     return path, best, found[best]
 
 
-def _answers(model: Model, questions: Sequence[Annotation]) -> dict[float, list[Prediction]]:
-    """What the model says at each threshold of the grid; every clip is decoded and seen once."""
+def _answers(model: Model, groups: Sequence[list[Annotation]]) -> dict[float, list[Prediction]]:
+    """What reaches a person at each threshold of the grid, a session for each group; every clip is decoded
+    and seen once.
+    """
     said: dict[float, list[Prediction]] = {threshold: [] for threshold in GRID}
-    groups = grouped(questions, model.stream_format.queries_per_session)
     clips: dict[Path, list[list[Annotation]]] = {}
     for group in groups:
         clips.setdefault(group[0].video_path, []).append(group)
@@ -116,4 +119,4 @@ def _watch(model: Model, group: Sequence[Annotation], seen: Seen, threshold: flo
             decision = session.push_tokens(tokens, index)
             for name, text in decision.answers.items():
                 said[name].append(Response(decision.time, text))
-    return [Prediction(name, tuple(responses)) for name, responses in said.items()]
+    return [delivered(Prediction(name, tuple(responses))) for name, responses in said.items()]

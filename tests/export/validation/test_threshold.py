@@ -15,6 +15,7 @@ pytest.importorskip("av")
 from click.testing import CliRunner, Result
 
 import edge_runtime
+from edge_runtime.bundle.manifest import SHIPPED
 from export.__main__ import main
 from train.rollout.threshold import GRID
 
@@ -55,6 +56,14 @@ def test_the_best_threshold_is_written_into_the_bundle(bundle: Path, tmp_path: P
     assert manifest == before, "only the threshold has changed"
     with edge_runtime.load(bundle, threads=1).session() as session:
         assert session.threshold == threshold
+
+
+def test_a_bundle_that_takes_fewer_questions_than_it_has_numbers_for_is_asked_apart(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(SHIPPED / "scout", tmp_path / "scout"))
+    manifest = json.loads((folder / "bundle.json").read_text())
+    assert manifest["queries_per_session"] < manifest["protocol"]["queries_per_session"]
+    done = calibrate(folder, annotate(tmp_path, True, False))
+    assert done.exit_code == 0, done.output
 
 
 @pytest.mark.parametrize(
