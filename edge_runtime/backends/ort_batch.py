@@ -1,7 +1,7 @@
 """The decoder for several sessions in ONNX Runtime (:mod:`export.decoder.batch` makes the graph).
 
 Each session's cache is bound to a place, past and present to the same memory, as in the graph for one. What
-a place without a session writes goes to a cache that nobody reads.
+a place without a session writes goes to a cache that is never read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class OrtBatch:
         self._layers = model.num_layers
         self._logits = np.empty((places, model.vocab_size), np.float32)
         shape = (1, model.num_kv_heads, model.context_rows, model.head_dim)
-        self._nobody = np.zeros(shape, dtype)
+        self._unused = np.zeros(shape, dtype)
         self._seated: list[OrtHostCache | None] = [None] * places
         self._scales = scales  # bound by address
         for place in range(places):
@@ -109,7 +109,7 @@ class OrtBatch:
     def _bind_cache(self, place: int, cache: OrtHostCache | None) -> None:
         for layer in range(self._layers):
             for number, letter in enumerate("kv"):
-                buffer = self._nobody if cache is None else cache.buffer(layer, number)
+                buffer = self._unused if cache is None else cache.buffer(layer, number)
                 self._bind_input(f"past_{letter}.{layer}.{place}", buffer, buffer.shape)
                 self._bind_output(f"present_{letter}.{layer}.{place}", buffer)
 

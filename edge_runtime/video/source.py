@@ -47,7 +47,7 @@ class Frame(Protocol):
 
     @property
     def picture(self) -> Picture | None:
-        """It at the size of the video, masks applied; None when nobody asked for pictures."""
+        """It at the size of the video, masks applied; None when no picture was asked for."""
         ...
 
 

@@ -36,7 +36,7 @@ Blocks = NDArray[np.float32]
 class Stillness:
     """Compares each frame with the last one that was new. For one thread at a time.
 
-    ``hidden`` [H, W] of any size: where frames are not compared, because nobody sees that part.
+    ``hidden`` [H, W] of any size: where frames are not compared, because that part is masked or cut off.
     """
 
     def __init__(self, hidden: NDArray[np.bool_] | None = None) -> None:

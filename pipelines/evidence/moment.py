@@ -42,7 +42,7 @@ class Picture:
         info = modules.GstVideo.VideoInfo.new_from_caps(self.caps)
         stride, offset = layout(self.buffer, info)
         data = np.frombuffer(self.buffer.extract_dup(0, self.buffer.get_size()), np.uint8)[offset:]
-        # As it lies in memory, without a copy; red and blue change places once it is small.
+        # As it is in memory, without a copy; red and blue change places once it is small.
         image = Image.frombuffer("RGBX", (info.width, info.height), data, "raw", "RGBX", stride, 1)
         if size is not None:
             image = self._smaller(image, size, info.par_n / info.par_d)

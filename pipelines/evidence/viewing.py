@@ -1,7 +1,7 @@
 """Selected frames at the size of the video for people who watch, as long as somebody asks for them.
 
 They are taken where they pass anyway: at full size, masks applied, before they are made small for the model.
-While nobody asks, a selected frame costs one comparison here.
+While no viewer asks, a selected frame costs one comparison here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Viewing:
         self._until = time.monotonic() + seconds
 
     def take(self) -> Picture | None:
-        """The picture of the frame that has just come; None when nobody asked for it."""
+        """The picture of the frame that has just come; None when it was not asked for."""
         picture, self._picture = self._picture, None
         return picture
 

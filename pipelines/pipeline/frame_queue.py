@@ -40,7 +40,7 @@ class Frame:
     moment: Any = None
     """What evidence of it is made from (:mod:`pipelines.evidence.moment`); None when none is kept."""
     picture: Any = None
-    """It at the size of the video (:class:`pipelines.evidence.moment.Picture`); None when nobody watches."""
+    """It at the size of the video (:class:`pipelines.evidence.moment.Picture`); None without viewers."""
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def stored_of(module: nn.Module) -> Stored | None:
 
 
 def as_ordinary(module: nn.Module) -> None:
-    """Let a layer compute with its own parameter again, for whoever traces it. It still knows where the
+    """Let a layer compute with its own parameter again, so that it can be traced. It still knows where the
     weight lies.
     """
     if isinstance(module, StoredLinear):

@@ -164,7 +164,7 @@ class CameraSet:
             raise UnknownCameraError(f"{name}: no such camera is watched (there are: {known})")
         self.watched.remove(one)
         self.streams[:] = [_stream(other) for other in self.watched]
-        self._control.leave(name)  # before its last events: whoever hears them finds it gone
+        self._control.leave(name)  # before its last events: their receivers find it gone
         if not one.runner.over:
             one.runner.stop("it was removed")
             one.runner.finish()

@@ -157,7 +157,7 @@ class Control:
         one.runner.observer = self._observer(one.runner.stream)
 
     def leave(self, camera: str) -> None:
-        """Forget a camera; between two timesteps. What follows cameras is told its name."""
+        """Forget a camera; between two timesteps. Subscribers of :meth:`subscribe_left` get its name."""
         self._watched = {name: one for name, one in self._watched.items() if name != camera}
         self._frames.pop(camera, None)
         self._left.publish(camera)

@@ -41,7 +41,7 @@ class Site:
     metrics: MetricsPages
     access: Access
     cameras: CameraSet | None = None
-    """Where cameras are added and removed; None where nobody may."""
+    """Where cameras are added and removed; None where that is not allowed."""
     preview_size: int = WebConfig.preview_size
 
 

@@ -67,7 +67,7 @@ def listen(config: WebConfig) -> Address:
 class WebServer:
     """Serves from the moment it is made until :meth:`close`. Make it before the run begins.
 
-    ``cameras``: where cameras are added and removed; None where nobody may.
+    ``cameras``: where cameras are added and removed; None where that is not allowed.
     """
 
     def __init__(

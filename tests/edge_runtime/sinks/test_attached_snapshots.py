@@ -99,7 +99,7 @@ def test_a_snapshot_that_is_still_written_is_awaited_and_attached(server, tmp_pa
     sink = config.open(SinkContext(tmp_path / "box", tmp_path))
     started = time.monotonic()
     assert sink.write(event(1, "a.jpg"))
-    assert time.monotonic() - started < WAIT_S / 2  # whoever writes events does not wait
+    assert time.monotonic() - started < WAIT_S / 2  # the writer of events does not wait
     time.sleep(0.3)
     assert not server.posts
     with whole_file(tmp_path / "a.jpg") as path:

@@ -2,8 +2,8 @@
 
 A closed loop hands out the next frame when the last one is done, which hides every stall. Here each stream
 has a timetable made beforehand; a frame's age counts from the time it was due, also when the feeder itself
-was late, and a frame that nobody had time for is counted as dropped. As with a camera, the newest frame of
-each stream waits, and as many before it as the model is to catch up on.
+was late, and a frame that the model had no time for is counted as dropped. As with a camera, the newest
+frame of each stream waits, and as many before it as the model is to catch up on.
 """
 
 from __future__ import annotations

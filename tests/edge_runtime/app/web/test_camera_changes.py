@@ -90,7 +90,7 @@ def running(bundle: Path, folder: Path, *arguments: str, more: str = "") -> Iter
     port = free_port()
     (folder / "edge-run.toml").write_text(CONFIG.format(port=port, more=more))
     command = [*EDGE_RUN, *arguments, "--json", "--bundle", str(bundle), "--threads", "1"]
-    with (folder / "said").open("wb") as said:  # no pipe: nobody reads it while it runs
+    with (folder / "said").open("wb") as said:  # no pipe: it is not read while it runs
         process = subprocess.Popen(command, stdout=said, stderr=said, cwd=folder, env=environment(folder))
     edge = Edge(process, port)
     try:
